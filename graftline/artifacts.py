@@ -1,0 +1,200 @@
+"""The frozen records that cross from one step to the next, each a small JSON file.
+
+They hold nothing that changes between two runs of the same inputs (no times, no hosts), so that
+DVC sees the same output where the same work was done.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from graftline.errors import MissingOutputError
+from graftline.storage import write_text
+
+SPLITS = ("train", "validation", "test")
+Split = Literal["train", "validation", "test"]
+
+
+class Record(BaseModel):
+    """A frozen record that is written as JSON and read back strictly."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Reads the record that a step wrote.
+
+        Raises:
+            MissingOutputError: If it is not there, or is not what this version writes.
+        """
+        try:
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise MissingOutputError(
+                f"{path} is not there yet",
+                where=str(path),
+                fix="run the steps before it: dvc repro, or python -m flows.train",
+            ) from error
+        except ValidationError as error:
+            raise MissingOutputError(
+                f"{path} was written by another version of Graftline",
+                where=str(path),
+                fix="run dvc repro, which writes it anew",
+            ) from error
+
+    def write(self, path: Path) -> None:
+        """Writes the record in one move."""
+        write_text(path, self.model_dump_json(indent=2) + "\n")
+
+
+class Dataset(Record):
+    """``data/loaded/dataset.json``: what ``load`` found."""
+
+    source: str
+    digest: str
+    """SHA-256 over content, label and split of every image, in the manifest's order."""
+    classes: tuple[str, ...]
+    """Class names; a label is an index into them."""
+    counts: dict[Split, dict[str, int]]
+    """Images by split and class name."""
+    given_splits: tuple[Split, ...]
+    """The splits that came from the source itself; the others were generated."""
+    channels: tuple[int, ...]
+    """The channel counts that occur: 1, 3 or both."""
+    min_height_px: int
+    max_height_px: int
+    min_width_px: int
+    max_width_px: int
+    corrupt: int
+    """Images that were skipped since they could not be decoded."""
+    duplicates: int
+    """Images that repeat an earlier one, pixel for pixel."""
+    leaks: int
+    """Different images that stand in more than one given split."""
+    conflicts: int
+    """Different images that stand under more than one label."""
+
+    def total(self, split: Split | None = None) -> int:
+        """The number of images in one split, or in all."""
+        splits = SPLITS if split is None else (split,)
+        return sum(sum(self.counts.get(name, {}).values()) for name in splits)
+
+
+class Preprocessed(Record):
+    """``data/preprocessed/preprocessed.json``: the images as the model takes them."""
+
+    dataset_digest: str
+    size_px: int
+    classes: tuple[str, ...]
+    counts: dict[Split, int]
+    uniform_shape: tuple[int, int, int] | None
+    """Height, width, channels if all images share them."""
+    shrunk: int
+    """Images that were larger than size_px in some direction."""
+
+
+class LayerRecord(Record):
+    """One layer of the trunk, in order from the input."""
+
+    name: str
+    kind: str
+    """The Keras class, as in ``Conv2D``."""
+    block: str
+    """The block that it belongs to: ``stem``, ``block_0`` to ``block_16``, ``top``."""
+    params: int
+    """The number of weights, statistics included."""
+    output_shape: tuple[int, ...]
+    """Height, width, channels."""
+
+
+class Assembled(Record):
+    """``models/assembled/assembled.json``: the trunk up to the cut, and the head to come."""
+
+    backbone: str
+    alpha: float
+    size_px: int
+    cut: str
+    weights: str
+    """What the base weights are, as in ``params.yaml``."""
+    weights_sha256: str | None
+    """Of the file that they came from; null for random weights."""
+    trunk_digest: str
+    """SHA-256 over every variable of the trunk."""
+    layers: tuple[LayerRecord, ...]
+    """Up to and with the cut."""
+    pooling: Literal["average", "max"]
+    head_units: tuple[int, ...]
+    dropout: float
+    classes: tuple[str, ...]
+    feature_dim: int
+    """Channels at the cut, which is what pooling gives."""
+
+
+class FreezePlan(Record):
+    """``models/freeze_plan.json``: which layers train."""
+
+    strategy: str
+    cut: str
+    boundary: str | None
+    """The last layer of the frozen prefix: ``pooled`` when the whole trunk is frozen, else a
+    layer's name; null when the very first layers train, so that nothing can be cached."""
+    trainable: tuple[str, ...]
+    """The trunk's layers that train. BatchNormalization is never among them."""
+    reason: str
+
+
+class Features(Record):
+    """``data/features/features.json``: the frozen part's outputs."""
+
+    boundary: str | None
+    """As in the plan; with null there are no features and training reads images."""
+    shape: tuple[int, ...]
+    """Of one image's features; empty when there are none."""
+    counts: dict[Split, int]
+    """Images by split: ``train`` and ``validation`` only."""
+
+
+class Trained(Record):
+    """``models/trained/trained.json``: what training ended with."""
+
+    classes: tuple[str, ...]
+    best_epoch: int
+    """Counted from 1."""
+    epochs_run: int
+    validation_accuracy: float
+    validation_loss: float
+    weight_digest: str
+    """SHA-256 over every variable of the exported model."""
+    frozen_digest_before: str
+    frozen_digest_after: str
+    """SHA-256 over every frozen variable, BatchNormalization statistics included."""
+    trainable_params: int
+    frozen_params: int
+
+
+class ClassMetrics(Record):
+    """Test metrics of one class."""
+
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+class Metrics(Record):
+    """``reports/metrics.json``: the exported model on the whole test split."""
+
+    test_accuracy: float
+    test_accuracy_low: float
+    """Lower end of the 95 % interval."""
+    test_accuracy_high: float
+    test_loss: float
+    test_macro_f1: float
+    expected_calibration_error: float
+    majority_baseline: float
+    """Accuracy of always naming the most frequent class of the training split."""
+    test_images: int
+    classes: dict[str, ClassMetrics]

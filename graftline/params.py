@@ -1,0 +1,405 @@
+"""The parameters: typed, strict and frozen; the only reader of ``params.yaml``.
+
+Sections are named by the step that they belong to, so that DVC depends on them by key.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from graftline.errors import ParamsError
+
+STRATEGIES_WITH_ARGUMENT = ("last_blocks", "first_blocks", "from_layer")
+SOURCES_WITH_PATH = ("idx", "npz", "folder", "manifest")
+KERAS_IMAGENET_SIZES_PX = (96, 128, 160, 192, 224)
+_STANFORD_DOGS_ALPHA = 1.0
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+FileName = Annotated[str, StringConstraints(pattern=r"^[^/\\]+$")]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class DataParams(_Section):
+    """What ``load`` reads and how it splits."""
+
+    source: Literal["mnist-5k", "mnist", "idx", "npz", "folder", "manifest"] = Field(
+        description="The kind of image source."
+    )
+    path: str | None = Field(
+        default=None,
+        min_length=1,
+        description="A folder (idx, folder, manifest) or file (npz), absolute or relative to the "
+        "checkout. Null for the sources that need none.",
+    )
+    manifest: FileName = Field(
+        default="manifest.csv",
+        description="For source manifest: the table's name inside path (.csv or .parquet).",
+    )
+    on_corrupt: Literal["fail", "skip"] = Field(
+        default="fail", description="What to do with images that cannot be decoded."
+    )
+    on_leak: Literal["warn", "fail"] = Field(
+        default="warn", description="What to do with identical images across given splits."
+    )
+    validation_fraction: Fraction = Field(
+        default=0.1,
+        description="Share of the images that are not test, for validation, if the source has no "
+        "validation split of its own.",
+    )
+    test_fraction: Fraction = Field(
+        default=0.2,
+        description="Share of all images, for test, if the source has no test split of its own.",
+    )
+    max_image_px: int = Field(
+        default=50_000_000, ge=1, description="Images of more pixels (width x height) are refused."
+    )
+
+    @model_validator(mode="after")
+    def _path_matches_source(self) -> DataParams:
+        if self.source in SOURCES_WITH_PATH and self.path is None:
+            raise ValueError(f"source {self.source} needs data.path, which is null")
+        if self.source not in SOURCES_WITH_PATH and self.path is not None:
+            raise ValueError(
+                f"source {self.source} takes no data.path (got {self.path!r}); set it to null"
+            )
+        if self.source == "manifest" and not self.manifest.endswith((".csv", ".parquet")):
+            raise ValueError(
+                f"data.manifest must end in .csv or .parquet, and is {self.manifest!r}"
+            )
+        return self
+
+
+class PreprocessParams(_Section):
+    """What every image is brought to."""
+
+    size_px: int = Field(
+        default=96, ge=32, le=1024, description="Width and height of the network's input, pixels."
+    )
+
+
+class BackboneParams(_Section):
+    """Which pretrained network is grafted onto, and where it is cut."""
+
+    name: Literal["MobileNetV2"] = Field(default="MobileNetV2", description="The architecture.")
+    alpha: Literal[0.35, 0.5, 0.75, 1.0, 1.3, 1.4] = Field(
+        default=1.0, description="Width multiplier."
+    )
+    weights: str = Field(
+        min_length=1,
+        description="stanford-dogs, imagenet, random, a path to a weights file, or an https "
+        "address of one.",
+    )
+    weights_sha256: Sha256 | None = Field(
+        default=None, description="SHA-256 of the weights file; needed for a path or an address."
+    )
+    cut: str = Field(
+        default="out_relu", min_length=1, description="The layer after which the trunk is cut."
+    )
+
+    @model_validator(mode="after")
+    def _weights_are_pinned(self) -> BackboneParams:
+        if self.weights == "stanford-dogs" and self.alpha != _STANFORD_DOGS_ALPHA:
+            raise ValueError(
+                f"weights stanford-dogs exist for alpha 1.0 only, and alpha is {self.alpha}"
+            )
+        if self.weights == "random" and self.weights_sha256 is not None:
+            raise ValueError("weights random have no weights_sha256; set it to null")
+        if self.weights.startswith("http://"):
+            raise ValueError("weights are fetched by https only; the address starts with http://")
+        if self.weights not in NAMED_WEIGHTS and self.weights_sha256 is None:
+            raise ValueError(
+                f"weights {self.weights!r} need backbone.weights_sha256 (run sha256sum on the "
+                f"file), or one of {', '.join(NAMED_WEIGHTS)}"
+            )
+        return self
+
+
+NAMED_WEIGHTS = ("stanford-dogs", "imagenet", "random")
+
+
+class HeadParams(_Section):
+    """The new classifier: pooling, dense layers, dropout, softmax."""
+
+    pooling: Literal["average", "max"] = Field(default="average", description="Global pooling.")
+    units: tuple[Annotated[int, Field(ge=1, le=65536)], ...] = Field(
+        default=(256,), description="Units of each dense layer before the softmax; may be empty."
+    )
+    dropout: float = Field(default=0.3, ge=0, lt=1, description="Dropout rate before the softmax.")
+
+
+def _strategy_from_text(value: Any) -> Any:
+    # "last_blocks: 2" as one string is what a command line can say (-S freeze.strategy=...).
+    if isinstance(value, str) and ":" in value:
+        name, _, argument = (part.strip() for part in value.partition(":"))
+        return {name: int(argument) if argument.lstrip("-").isdigit() else argument}
+    return value
+
+
+class LastBlocks(_Section):
+    """The last n blocks below the cut train."""
+
+    last_blocks: int = Field(ge=1)
+
+
+class FirstBlocks(_Section):
+    """The first n blocks train."""
+
+    first_blocks: int = Field(ge=1)
+
+
+class FromLayer(_Section):
+    """The named layer and all that follow train."""
+
+    from_layer: str = Field(min_length=1)
+
+
+class FreezeParams(_Section):
+    """Which layers of the trunk train; the head always does."""
+
+    strategy: Annotated[
+        Literal["all", "none"] | LastBlocks | FirstBlocks | FromLayer,
+        BeforeValidator(_strategy_from_text),
+    ] = Field(
+        default="all",
+        description="all: the whole trunk is frozen. none: all of it trains. last_blocks: n, "
+        "first_blocks: n, from_layer: name: these train and the rest is frozen.",
+    )
+
+
+class TrainParams(_Section):
+    """The training loop."""
+
+    epochs: int = Field(default=10, ge=1, le=10_000, description="Passes over the training split.")
+    batch_size: int = Field(default=32, ge=1, le=65_536, description="Images per step.")
+    learning_rate: float = Field(default=0.001, gt=0, le=10, description="Adam's learning rate.")
+    schedule: Literal["constant", "cosine"] = Field(
+        default="constant", description="cosine decays the rate to zero over all epochs."
+    )
+    early_stopping_patience: int | None = Field(
+        default=None,
+        ge=1,
+        description="Stop after this many epochs without a better validation loss; null: never. "
+        "The weights of the best epoch are kept in any case.",
+    )
+    class_weights: Literal["none", "balanced"] = Field(
+        default="none", description="balanced weighs each class by the inverse of its frequency."
+    )
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="Label smoothing.")
+
+
+class EvaluateParams(_Section):
+    """What is reported of the test split."""
+
+    calibration_bins: int = Field(
+        default=15, ge=2, le=100, description="Bins of the expected calibration error."
+    )
+    worst_mistakes: int = Field(
+        default=24, ge=0, le=200, description="Images in the gallery of the worst mistakes."
+    )
+
+
+class RegisterParams(_Section):
+    """Where the model goes."""
+
+    model_name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")] = (
+        Field(default="graftline", description="The registered model's name in MLflow.")
+    )
+
+
+class Params(_Section):
+    """All of ``params.yaml``."""
+
+    seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of every random choice.")
+    data: DataParams
+    preprocess: PreprocessParams = PreprocessParams()
+    backbone: BackboneParams
+    head: HeadParams = HeadParams()
+    freeze: FreezeParams = FreezeParams()
+    train: TrainParams = TrainParams()
+    evaluate: EvaluateParams = EvaluateParams()
+    register_: RegisterParams = Field(default=RegisterParams(), alias="register")
+
+    @model_validator(mode="after")
+    def _imagenet_has_this_size(self) -> Params:
+        # For another size Keras would silently serve the weights made for 224 px.
+        if (
+            self.backbone.weights == "imagenet"
+            and self.preprocess.size_px not in KERAS_IMAGENET_SIZES_PX
+        ):
+            sizes = ", ".join(str(size) for size in KERAS_IMAGENET_SIZES_PX)
+            raise ValueError(
+                f"preprocess.size_px is {self.preprocess.size_px}, but Keras has ImageNet weights "
+                f"for {sizes} only"
+            )
+        return self
+
+    def flat(self) -> dict[str, str | int | float | bool | None]:
+        """Every parameter by its dotted key, as scalars or JSON text."""
+        return _flattened(self.model_dump(mode="json", by_alias=True))
+
+
+def read_params(path: Path) -> Params:
+    """Reads and checks a parameter file.
+
+    Raises:
+        ParamsError: If the file is absent, is no YAML, or holds anything that is not allowed;
+            the message names every key at fault.
+    """
+    return params_from_record(_read_yaml(path), str(path))
+
+
+def params_from_record(record: Any, where: str) -> Params:
+    """Checks a parsed parameter file; ``where`` names it in errors."""
+    if not isinstance(record, dict):
+        raise ParamsError(
+            f"the file holds {type(record).__name__}, not keys and values",
+            where=where,
+            allowed=f"the sections {', '.join(_section_names())}",
+        )
+    try:
+        text = json.dumps(record)
+    except TypeError as error:
+        raise ParamsError(f"a value is no plain number or text: {error}", where=where) from error
+    try:
+        return Params.model_validate_json(text)
+    except ValidationError as error:
+        raise _explained(error, where) from error
+
+
+def with_overrides(record: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Applies ``key=value`` texts, with dotted keys and YAML values, to a copy of a record.
+
+    Raises:
+        ParamsError: If an override has no ``=`` or its value is no YAML.
+    """
+    changed: dict[str, Any] = json.loads(json.dumps(record))
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise ParamsError(
+                f"--set {override} is no key=value",
+                allowed="a dotted key and a value, as in train.learning_rate=0.0005",
+            )
+        *parents, last = key.split(".")
+        section = changed
+        for parent in parents:
+            below = section.get(parent)
+            if not isinstance(below, dict):
+                below = section[parent] = {}
+            section = below
+        section[last] = _parse_yaml(text, f"--set {override}")
+    return changed
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A parameter file as plain keys and values, unchecked."""
+    record = _read_yaml(path)
+    return record if isinstance(record, dict) else {}
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of ``params.yaml``, for editors."""
+    schema = Params.model_json_schema(by_alias=True)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ParamsError(
+            "there is no parameter file here",
+            where=str(path),
+            fix="run in the checkout's root, or name the file with --params",
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParamsError(
+            f"the parameter file cannot be read: {error}", where=str(path)
+        ) from error
+    return _parse_yaml(text, str(path))
+
+
+def _parse_yaml(text: str, where: str) -> Any:
+    try:
+        # YAML 1.2, as DVC reads it: 1e-3 is a number, and a key that stands twice is an error.
+        return YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        raise ParamsError(f"this is no YAML: {error}", where=where) from error
+
+
+def _section_names() -> list[str]:
+    return [field.alias or name for name, field in Params.model_fields.items()]
+
+
+def _flattened(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in record.items():
+        if isinstance(value, dict):
+            flat |= _flattened(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = json.dumps(value) if isinstance(value, list) else value
+    return flat
+
+
+def _explained(error: ValidationError, where: str) -> ParamsError:
+    lines, allowed = [], []
+    for problem in error.errors():
+        key = _key_of(problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{key}: unknown key (its value is {problem['input']!r})")
+            allowed.append(f"{key}: one of {', '.join(_siblings(problem['loc']))}")
+        elif problem["type"] == "missing":
+            lines.append(f"{key}: this key is missing")
+            allowed.append(f"{key}: see docs/parameters.md")
+        elif problem["type"] == "value_error":
+            message = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"{key}: {message}" if key else message)
+        else:
+            lines.append(f"{key}: got {problem['input']!r} ({type(problem['input']).__name__})")
+            allowed.append(f"{key}: {problem['msg'].removeprefix('Input ')}")
+    return ParamsError(
+        "\n  ".join(["the parameters are not valid:", *dict.fromkeys(lines)]),
+        where=where,
+        allowed="\n".join(dict.fromkeys(allowed)) or None,
+        fix="mend the key; docs/parameters.md and params.schema.json list what each one allows",
+    )
+
+
+_UNION_MEMBER = re.compile(r"^(literal\[.*|LastBlocks|FirstBlocks|FromLayer)$")
+
+
+def _key_of(location: tuple[int | str, ...]) -> str:
+    # pydantic names the tried member of a union too, which says nothing to a reader.
+    return ".".join(str(part) for part in location if not _UNION_MEMBER.match(str(part)))
+
+
+def _siblings(location: tuple[int | str, ...]) -> list[str]:
+    if len(location) == 1:
+        return _section_names()
+    if location[:2] == ("freeze", "strategy"):
+        return list(STRATEGIES_WITH_ARGUMENT)
+    for name, field in Params.model_fields.items():
+        section = field.annotation
+        if (field.alias or name) == location[0] and isinstance(section, type):
+            return list(getattr(section, "model_fields", {}))
+    return []

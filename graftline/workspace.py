@@ -1,0 +1,82 @@
+"""Where everything lies: the paths of one checkout, by the name of the step that writes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The paths below one checkout's root; nothing is created by asking for one.
+
+    Args:
+        root: The checkout's root, where ``params.yaml`` and ``dvc.yaml`` lie.
+    """
+
+    root: Path
+
+    @classmethod
+    def here(cls) -> Workspace:
+        """The workspace in the current directory."""
+        return cls(Path.cwd())
+
+    @property
+    def params_file(self) -> Path:
+        """``params.yaml``."""
+        return self.root / "params.yaml"
+
+    @property
+    def loaded(self) -> Path:
+        """Written by ``load``: packed images, ``manifest.parquet``, ``dataset.json``."""
+        return self.root / "data" / "loaded"
+
+    @property
+    def preprocessed(self) -> Path:
+        """Written by ``preprocess``: packed images no larger than the model's input."""
+        return self.root / "data" / "preprocessed"
+
+    @property
+    def assembled(self) -> Path:
+        """Written by ``assemble``: base weights, trunk as LiteRT, ``assembled.json``."""
+        return self.root / "models" / "assembled"
+
+    @property
+    def freeze_plan(self) -> Path:
+        """Written by ``freeze``: which layers train."""
+        return self.root / "models" / "freeze_plan.json"
+
+    @property
+    def freezing_report(self) -> Path:
+        """Written by ``freeze``: the plan as a table for people."""
+        return self.root / "reports" / "freezing"
+
+    @property
+    def features(self) -> Path:
+        """Written by ``extract``: the frozen part's outputs, memory-mapped."""
+        return self.root / "data" / "features"
+
+    @property
+    def trained(self) -> Path:
+        """Written by ``train``: the exported model, ``trained.json``."""
+        return self.root / "models" / "trained"
+
+    @property
+    def history(self) -> Path:
+        """Written by ``train``: one row per epoch."""
+        return self.root / "reports" / "history.csv"
+
+    @property
+    def metrics(self) -> Path:
+        """Written by ``evaluate``: the test metrics."""
+        return self.root / "reports" / "metrics.json"
+
+    @property
+    def evaluation(self) -> Path:
+        """Written by ``evaluate``: ``predictions.parquet`` and the plots."""
+        return self.root / "reports" / "evaluation"
+
+    @property
+    def var(self) -> Path:
+        """State that is neither versioned nor an output: databases, locks, checkpoints, logs."""
+        return self.root / "var"
