@@ -108,6 +108,8 @@ class LayerRecord(Record):
     """The number of weights, statistics included."""
     output_shape: tuple[int, ...]
     """Height, width, channels."""
+    clean: bool
+    """Whether all that follows depends on this layer's output alone (no shortcut passes it by)."""
 
 
 class Assembled(Record):
@@ -161,6 +163,7 @@ class Trained(Record):
     """``models/trained/trained.json``: what training ended with."""
 
     classes: tuple[str, ...]
+    size_px: int
     best_epoch: int
     """Counted from 1."""
     epochs_run: int

@@ -1,0 +1,169 @@
+"""The command line: ``graftline STEP`` for each step, ``predict``, ``status``, ``ui``, ``schema``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markdown import Markdown
+
+from graftline import __version__
+from graftline.environment import quiet_environment
+from graftline.errors import GraftlineError
+from graftline.stages import STAGES, run_stage
+from graftline.workspace import Workspace
+
+_STEP_HELP = {
+    "load": "read a source, check it, split it",
+    "preprocess": "shrink every image to the network's size and pack it",
+    "assemble": "base weights, trunk up to the cut, fresh head",
+    "freeze": "turn freeze.strategy into a plan of which layers train",
+    "extract": "run the frozen part once per image and keep its outputs",
+    "train": "train what is not frozen",
+    "evaluate": "measure the whole test split through the exported model",
+}
+_FAULT = (
+    "this is a fault in Graftline, or in something below it; run again with --debug for the "
+    "traceback"
+)
+
+
+def entry() -> None:
+    """The console script: runs :func:`main` and exits with its code."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs one command.
+
+    Returns:
+        The exit code: 0; 2 for what the user can mend; 1 for a fault of ours; 130 when interrupted.
+    """
+    options = _parser().parse_args(arguments)
+    workspace = Workspace(options.directory.resolve())
+    os.environ.update(quiet_environment(workspace))
+    command: Callable[[Workspace, argparse.Namespace], int] = options.command
+    return reported(lambda: command(workspace, options), debug=options.debug)
+
+
+def reported(command: Callable[[], int], *, debug: bool) -> int:
+    """Runs a command and turns what it raises into a message and an exit code."""
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    try:
+        return command()
+    except GraftlineError as error:
+        if debug:
+            traceback.print_exc()
+        console.print(f"error: {error}", style="red", markup=False)
+        return error.exit_code
+    except KeyboardInterrupt:
+        console.print("interrupted; what was finished is kept", style="yellow")
+        return 130
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        console.print(
+            f"error: {type(error).__name__}: {error}\n  {_FAULT}", style="red", markup=False
+        )
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="graftline", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"graftline {__version__}")
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    shared.add_argument(
+        "-C",
+        "--directory",
+        type=Path,
+        default=Path(),
+        help="the checkout's root (default: the current directory)",
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for stage in STAGES:
+        step = commands.add_parser(stage, parents=[shared], help=_STEP_HELP[stage])
+        step.set_defaults(command=_stage, stage=stage)
+    _add_predict(commands, shared)
+    status = commands.add_parser(
+        "status", parents=[shared], help="what is current, what would run and why"
+    )
+    status.add_argument("--json", action="store_true", help="as JSON")
+    status.set_defaults(command=_status)
+    ui = commands.add_parser("ui", parents=[shared], help="both web UIs, on this machine only")
+    ui.set_defaults(command=_ui)
+    schema = commands.add_parser(
+        "schema", parents=[shared], help="write params.schema.json, for editors"
+    )
+    schema.set_defaults(command=_schema)
+    return parser
+
+
+def _add_predict(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    shared: argparse.ArgumentParser,
+) -> None:
+    predict = commands.add_parser(
+        "predict", parents=[shared], help="name what is on images, with probabilities"
+    )
+    predict.add_argument("files", nargs="+", metavar="FILE", help="image files or folders")
+    predict.add_argument("--json", action="store_true", help="one JSON object per image")
+    predict.add_argument("--top", type=int, default=3, help="labels shown per image (default: 3)")
+    predict.add_argument("--model", type=Path, help="a model folder (default: models/trained)")
+    predict.set_defaults(command=_predict)
+
+
+def _stage(workspace: Workspace, options: argparse.Namespace) -> int:
+    record = run_stage(options.stage, workspace)
+    console = Console(soft_wrap=True, highlight=False)
+    if options.stage == "freeze":
+        table = (workspace.freezing_report / "table.md").read_text(encoding="utf-8")
+        console.print(Markdown(table) if console.is_terminal else table)
+    console.print(describe(options.stage, record), markup=False)
+    return 0
+
+
+def describe(stage: str, record: object) -> str:
+    """One line on what a step did."""
+    from graftline.summaries import sentence
+
+    return f"{stage}: {sentence(record)}"
+
+
+def _predict(workspace: Workspace, options: argparse.Namespace) -> int:
+    from graftline.predict import show_predictions
+
+    return show_predictions(
+        workspace, options.files, as_json=options.json, top=options.top, model=options.model
+    )
+
+
+def _status(workspace: Workspace, options: argparse.Namespace) -> int:
+    from graftline.status import show_status
+
+    return show_status(workspace, as_json=options.json)
+
+
+def _ui(workspace: Workspace, options: argparse.Namespace) -> int:
+    from graftline.ui import run_ui
+
+    return run_ui(workspace)
+
+
+def _schema(workspace: Workspace, options: argparse.Namespace) -> int:
+    import json
+
+    from graftline.params import json_schema
+    from graftline.storage import write_text
+
+    write_text(workspace.root / "params.schema.json", json.dumps(json_schema(), indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    entry()

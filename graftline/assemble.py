@@ -1,0 +1,87 @@
+"""Step ``assemble``: base weights, trunk up to the cut, a fresh head, and the trunk as LiteRT."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from graftline.artifacts import Assembled
+from graftline.errors import MissingOutputError
+from graftline.graft import POOLING, TRUNK, build_graft, build_preparation
+from graftline.keras_files import convert_to_litert, save_model, variables_digest
+from graftline.params import Params
+from graftline.storage import replacing_directory
+from graftline.trunk import build_base, cut_after, layer_records
+from graftline.weights import load_into, resolve_weights
+from graftline.workspace import Workspace
+
+MODEL = "model.keras"
+FROZEN = "frozen.tflite"
+RECORD = "assembled.json"
+
+
+def assemble(workspace: Workspace, params: Params) -> Assembled:
+    """Builds the grafted network and converts its trunk for inference.
+
+    Writes ``models/assembled/``: ``model.keras`` (preparation, trunk, head, untrained),
+    ``frozen.tflite`` (raw images to pooled features at the cut), ``assembled.json``.
+
+    Raises:
+        WeightsError: If the base weights are absent, changed or of another architecture.
+        ParamsError: If ``backbone.cut`` names no layer.
+        MissingOutputError: If ``load`` has not run.
+    """
+    classes = read_classes(workspace)
+    backbone, size_px = params.backbone, params.preprocess.size_px
+    weights = resolve_weights(workspace, backbone, size_px)
+    base = build_base(size_px, backbone.alpha, params.seed)
+    load_into(base, weights)
+    trunk = cut_after(base, backbone.cut)
+    graft = build_graft(trunk, params.head, len(classes), params.seed)
+    record = Assembled(
+        backbone=backbone.name,
+        alpha=backbone.alpha,
+        size_px=size_px,
+        cut=backbone.cut,
+        weights=backbone.weights,
+        weights_sha256=weights.sha256,
+        trunk_digest=variables_digest(trunk.variables),
+        layers=layer_records(trunk),
+        pooling=params.head.pooling,
+        head_units=params.head.units,
+        dropout=params.head.dropout,
+        classes=classes,
+        feature_dim=int(trunk.output.shape[-1]),
+    )
+    with replacing_directory(workspace.assembled) as folder:
+        save_model(graft, folder / MODEL)
+        frozen = frozen_part(graft.get_layer(TRUNK), size_px, graft.get_layer(POOLING))
+        (folder / FROZEN).write_bytes(convert_to_litert(frozen))
+        record.write(folder / RECORD)
+    return record
+
+
+def frozen_part(prefix: Any, size_px: int, pooling: Any = None) -> Any:
+    """The function from raw images to the outputs of the frozen prefix, pooled or not.
+
+    Images are no larger than ``size_px`` here, so that no filter is needed for shrinking.
+    """
+    preparation = build_preparation(size_px, antialias=False)
+
+    def run(images: Any) -> Any:
+        maps = prefix(preparation(images), training=False)
+        return maps if pooling is None else pooling(maps)
+
+    return run
+
+
+def read_classes(workspace: Workspace) -> tuple[str, ...]:
+    """The class names that ``load`` found, in the order of their labels."""
+    path: Path = workspace.loaded / "classes.json"
+    try:
+        return tuple(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise MissingOutputError(
+            f"{path} is not there yet", where=str(path), fix="run dvc repro, or graftline load"
+        ) from error

@@ -1,0 +1,101 @@
+"""The grafted network: preprocessing, trunk and head, all as stock Keras layers.
+
+This is the one definition of how an image becomes an input; training, evaluation, prediction and
+the exported files all go through it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from graftline.params import HeadParams
+
+HEAD = "head"
+PREPARATION = "preparation"
+POOLING = "pooling"
+TRUNK = "trunk"
+
+
+def build_graft(trunk: Any, head: HeadParams, classes: int, seed: int) -> Any:
+    """Joins preparation, trunk and a fresh head.
+
+    Args:
+        trunk: From float32 (n, size, size, 3) in [-1, 1] to feature maps (n, h, w, c).
+        head: What the new classifier is made of.
+        classes: Number of classes.
+        seed: Seed of the head's weights and of its dropout.
+
+    Returns:
+        A ``keras.Model`` from uint8 (n, height, width, 1 or 3) of any size to float32
+        (n, classes): probabilities.
+    """
+    import keras
+
+    size_px = int(trunk.input.shape[1])
+    images = keras.Input((None, None, None), dtype="uint8", name="images")
+    maps = trunk(build_preparation(size_px)(images), training=False)
+    features = build_pooling(head.pooling)(maps)
+    probabilities = build_head(head, int(maps.shape[-1]), classes, seed)(features)
+    return keras.Model(images, probabilities, name="graft")
+
+
+def build_preparation(size_px: int, *, antialias: bool = True) -> Any:
+    """Channel expansion, resizing and scaling: raw images to what MobileNetV2 takes.
+
+    Args:
+        size_px: Height and width of the result.
+        antialias: Whether larger images are shrunk with a filter. Enlarging is the same either
+            way. LiteRT has no such filter: what it gets was shrunk before.
+
+    Returns:
+        A ``keras.Model`` from uint8 (n, height, width, 1 or 3) to float32
+        (n, size_px, size_px, 3) in [-1, 1].
+    """
+    import keras
+    from keras import layers, ops
+
+    images = keras.Input((None, None, None), dtype="uint8", name="images")
+    # The first, the middle and the last channel: of one channel all three are the same.
+    channels = [images[..., :1], images[..., -2:][..., :1], images[..., -1:]]
+    expanded = ops.cast(ops.concatenate(channels, axis=-1), "float32")  # (n, h, w, 3)
+    resized = layers.Resizing(
+        size_px, size_px, interpolation="bilinear", antialias=antialias, dtype="float32"
+    )(expanded)
+    shaped = layers.Reshape((size_px, size_px, 3))(resized)
+    scaled = layers.Rescaling(1 / 127.5, offset=-1.0)(shaped)
+    return keras.Model(images, scaled, name=PREPARATION)
+
+
+def build_pooling(kind: str) -> Any:
+    """Global pooling: feature maps (n, h, w, c) to (n, c)."""
+    from keras import layers
+
+    if kind == "max":
+        return layers.GlobalMaxPooling2D(name=POOLING)
+    return layers.GlobalAveragePooling2D(name=POOLING)
+
+
+def build_head(head: HeadParams, feature_dim: int, classes: int, seed: int) -> Any:
+    """Dense layers, dropout and softmax: (n, feature_dim) to (n, classes)."""
+    import keras
+    from keras import layers
+
+    features = keras.Input((feature_dim,), name="features")
+    x = features
+    for number, units in enumerate(head.units):
+        initializer = keras.initializers.GlorotUniform(seed=seed + number)
+        x = layers.Dense(
+            units, activation="relu", kernel_initializer=initializer, name=f"dense_{number}"
+        )(x)
+    if head.dropout:
+        x = layers.Dropout(head.dropout, seed=seed, name="dropout")(x)
+    initializer = keras.initializers.GlorotUniform(seed=seed + len(head.units))
+    # Half-precision training would lose the small probabilities, so the softmax stays float32.
+    probabilities = layers.Dense(
+        classes,
+        activation="softmax",
+        kernel_initializer=initializer,
+        dtype="float32",
+        name="probabilities",
+    )(x)
+    return keras.Model(features, probabilities, name=HEAD)

