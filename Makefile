@@ -1,0 +1,73 @@
+# Everything that one does in a checkout. `make help` lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# DVC starts the stages with `python`, which must be the environment's own.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# Without bytecode every start of every stage compiles its imports again.
+unexport PYTHONDONTWRITEBYTECODE
+
+python := .venv/bin/python
+# ARGS goes to the command behind a target: make run ARGS="--set train.epochs=3"
+ARGS ?=
+
+.PHONY: help setup run test test-slow lint format mnist ui bench schema stages lock clean
+
+help: ## List what can be made
+	@echo "Graftline: labelled images in, a tracked, versioned, reproducible classifier out."
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo '  ARGS="..." goes on to the command: make run ARGS="--set train.epochs=3"'
+
+setup: ## Make .venv from requirements.lock (once; the others call it)
+	@for candidate in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
+	  if "$$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
+	    >/dev/null 2>&1; then exec "$$candidate" scripts/install.py; fi; \
+	done; \
+	echo "setup: no Python 3.11, 3.12 or 3.13 was found as python3, python3.13, python3.12 or" \
+	  "python3.11; install one, or name it: make setup PYTHON=/path/to/python3" >&2; exit 1
+
+run: setup ## Run the pipeline with params.yaml: load, train, evaluate, register
+	@$(python) -m flows.train $(ARGS)
+
+test: lint ## Lint, types, import arrows, and all the fast tests
+	@$(python) -m pytest $(ARGS)
+
+test-slow: setup ## The slow tests and those with a browser
+	@$(python) -m pytest -m "slow or browser" $(ARGS)
+
+mnist: setup ## The full job: all 70 000 MNIST images (DATA=folder if you have them)
+	@$(python) -m graftline.mnist_files $(if $(DATA),"$(DATA)")
+	@$(python) -m flows.train --params configs/mnist.yaml $(ARGS)
+
+ui: setup ## Prefect's and MLflow's web pages, on this machine alone
+	@$(python) -m graftline ui $(ARGS)
+
+bench: setup ## Measure extraction against Keras and others
+	@$(python) -m benchmarks.extraction $(ARGS)
+
+lint: setup ## ruff, mypy and the import arrows
+	@ruff check
+	@ruff format --check
+	@mypy
+	@lint-imports
+
+format: setup ## Let ruff mend and format the code
+	@ruff check --fix
+	@ruff format
+
+schema: setup ## Write params.schema.json and docs/parameters.md anew
+	@$(python) -m scripts.parameters
+
+stages: setup ## Bring the code dependencies in dvc.yaml up to date
+	@$(python) -m scripts.stage_deps
+
+lock: setup ## Resolve pyproject.toml into requirements.lock
+	@uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-header --quiet -o requirements.lock $(ARGS)
+
+clean: ## Remove outputs, caches and var/ (asks first; YES=1 does not)
+	@bash scripts/clean.sh $(if $(YES),--yes)

@@ -1,0 +1,1 @@
+"""The order of the steps: what runs when, and nothing else."""

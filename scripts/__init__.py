@@ -1,0 +1,1 @@
+"""What the Makefile calls; none of it is part of the package."""

@@ -1,0 +1,61 @@
+"""Every test runs apart from the user's own servers, settings and histories."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# A shared machine may be slow for a moment; a slow example is no wrong one.
+settings.register_profile("graftline", deadline=None, print_blob=True)
+settings.load_profile("graftline")
+
+_NOT_OURS = (
+    "DVC_ROOT",
+    "KERAS_BACKEND",
+    "KERAS_HOME",
+    "MLFLOW_EXPERIMENT_NAME",
+    "MLFLOW_REGISTRY_URI",
+    "MLFLOW_RUN_ID",
+    "MLFLOW_TRACKING_URI",
+    "PREFECT_API_KEY",
+    "PREFECT_API_URL",
+    "PREFECT_PROFILE",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Sets the environment before any test module, and so Prefect or TensorFlow, is imported."""
+    home = tempfile.mkdtemp(prefix="graftline-tests-")
+    config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
+    for name in _NOT_OURS:
+        os.environ.pop(name, None)
+    os.environ |= {
+        "DO_NOT_TRACK": "true",
+        "DVC_GLOBAL_CONFIG_DIR": f"{home}/dvc-global",
+        "DVC_NO_ANALYTICS": "true",
+        "DVC_SITE_CACHE_DIR": f"{home}/dvc-site",
+        "DVC_SYSTEM_CONFIG_DIR": f"{home}/dvc-system",
+        "GIT_AUTHOR_EMAIL": "tests@localhost",
+        "GIT_AUTHOR_NAME": "Tests",
+        "GIT_COMMITTER_EMAIL": "tests@localhost",
+        "GIT_COMMITTER_NAME": "Tests",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MPLBACKEND": "Agg",
+        "PREFECT_HOME": f"{home}/prefect",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        # The same seed gives other weights with the other setting.
+        "TF_ENABLE_ONEDNN_OPTS": "1",
+    }
+
+
+@pytest.fixture(scope="session")
+def checkout() -> Path:
+    """The checkout's root."""
+    return Path(__file__).resolve().parent.parent
