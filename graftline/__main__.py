@@ -68,16 +68,22 @@ def reported(command: Callable[[], int], *, debug: bool) -> int:
         if debug:
             traceback.print_exc()
         console.print(
-            f"error: {type(error).__name__}: {error}\n  {_FAULT}", style="red", markup=False
+            f"error: {type(error).__name__}: {error}\n  {_FAULT}",
+            style="red",
+            markup=False,
         )
         return 1
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="graftline", description=__doc__)
-    parser.add_argument("--version", action="version", version=f"graftline {__version__}")
+    parser.add_argument(
+        "--version", action="version", version=f"graftline {__version__}"
+    )
     shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    shared.add_argument(
+        "--debug", action="store_true", help="show the traceback of an error"
+    )
     shared.add_argument(
         "-C",
         "--directory",
@@ -95,7 +101,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     status.add_argument("--json", action="store_true", help="as JSON")
     status.set_defaults(command=_status)
-    ui = commands.add_parser("ui", parents=[shared], help="both web UIs, on this machine only")
+    ui = commands.add_parser(
+        "ui", parents=[shared], help="both web UIs, on this machine only"
+    )
     ui.set_defaults(command=_ui)
     schema = commands.add_parser(
         "schema", parents=[shared], help="write params.schema.json, for editors"
@@ -111,10 +119,18 @@ def _add_predict(
     predict = commands.add_parser(
         "predict", parents=[shared], help="name what is on images, with probabilities"
     )
-    predict.add_argument("files", nargs="+", metavar="FILE", help="image files or folders")
-    predict.add_argument("--json", action="store_true", help="one JSON object per image")
-    predict.add_argument("--top", type=int, default=3, help="labels shown per image (default: 3)")
-    predict.add_argument("--model", type=Path, help="a model folder (default: models/trained)")
+    predict.add_argument(
+        "files", nargs="+", metavar="FILE", help="image files or folders"
+    )
+    predict.add_argument(
+        "--json", action="store_true", help="one JSON object per image"
+    )
+    predict.add_argument(
+        "--top", type=int, default=3, help="labels shown per image (default: 3)"
+    )
+    predict.add_argument(
+        "--model", type=Path, help="a model folder (default: models/trained)"
+    )
     predict.set_defaults(command=_predict)
 
 
@@ -139,7 +155,11 @@ def _predict(workspace: Workspace, options: argparse.Namespace) -> int:
     from graftline.predict import show_predictions
 
     return show_predictions(
-        workspace, options.files, as_json=options.json, top=options.top, model=options.model
+        workspace,
+        options.files,
+        as_json=options.json,
+        top=options.top,
+        model=options.model,
     )
 
 
@@ -161,7 +181,10 @@ def _schema(workspace: Workspace, options: argparse.Namespace) -> int:
     from graftline.params import json_schema
     from graftline.storage import write_text
 
-    write_text(workspace.root / "params.schema.json", json.dumps(json_schema(), indent=2) + "\n")
+    write_text(
+        workspace.root / "params.schema.json",
+        json.dumps(json_schema(), indent=2) + "\n",
+    )
     return 0
 
 

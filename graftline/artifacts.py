@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from graftline.errors import MissingOutputError
 from graftline.storage import write_text
 
-SPLITS = ("train", "validation", "test")
 Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
 class Record(BaseModel):

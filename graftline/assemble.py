@@ -83,5 +83,7 @@ def read_classes(workspace: Workspace) -> tuple[str, ...]:
         return tuple(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise MissingOutputError(
-            f"{path} is not there yet", where=str(path), fix="run dvc repro, or graftline load"
+            f"{path} is not there yet",
+            where=str(path),
+            fix="run dvc repro, or graftline load",
         ) from error

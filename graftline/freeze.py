@@ -29,9 +29,7 @@ def freeze(workspace: Workspace, params: Params) -> FreezePlan:
     assembled = Assembled.read(workspace.assembled / "assembled.json")
     plan = plan_freezing(assembled, params)
     with replacing_directory(workspace.freezing_report) as folder:
-        (folder / "table.md").write_text(
-            freezing_table(assembled, plan), encoding="utf-8"
-        )
+        (folder / "table.md").write_text(freezing_table(assembled, plan), encoding="utf-8")
     plan.write(workspace.freeze_plan)
     return plan
 
@@ -98,26 +96,19 @@ def freezing_table(assembled: Assembled, plan: FreezePlan) -> str:
         "| --- | ---: | --- | --- | ---: | ---: |",
     ]
     frozen_total = training_total = 0
-    for block, count, shape, frozen, training in block_rows(
-        assembled.layers, plan.trainable
-    ):
+    for block, count, shape, frozen, training in block_rows(assembled.layers, plan.trainable):
         state = "trainable" if training else "frozen"
-        lines.append(
-            f"| {block} | {count} | {shape} | {state} | {frozen:,} | {training:,} |"
-        )
+        lines.append(f"| {block} | {count} | {shape} | {state} | {frozen:,} | {training:,} |")
         frozen_total, training_total = frozen_total + frozen, training_total + training
     head = head_params(assembled)
     lines.append(
         f"| head | {len(assembled.head_units) + 1} | {len(assembled.classes)} | "
         f"trainable | 0 | {head:,} |"
     )
-    lines.append(
-        f"| **total** | | | | **{frozen_total:,}** | **{training_total + head:,}** |"
-    )
-    cached = "nothing" if plan.boundary is None else f"the outputs of `{plan.boundary}`"
+    lines.append(f"| **total** | | | | **{frozen_total:,}** | **{training_total + head:,}** |")
     lines += [
         "",
-        f"The trunk is cut after `{plan.cut}`; training reads {cached} from the cache.",
+        f"The trunk is cut after `{plan.cut}`; {_cached(plan.boundary)}.",
         "BatchNormalization layers of the base never train and stay in inference mode.",
         "",
     ]
@@ -127,20 +118,22 @@ def freezing_table(assembled: Assembled, plan: FreezePlan) -> str:
 def head_params(assembled: Assembled) -> int:
     """The number of weights in the head."""
     widths = [assembled.feature_dim, *assembled.head_units, len(assembled.classes)]
-    return sum(
-        (before + 1) * after for before, after in zip(widths, widths[1:], strict=False)
-    )
+    return sum((before + 1) * after for before, after in zip(widths, widths[1:], strict=False))
 
 
-def _from_layer(
-    layers: tuple[LayerRecord, ...], strategy: FromLayer
-) -> tuple[set[str], str, str]:
+def _cached(boundary: str | None) -> str:
+    if boundary is None:
+        return "its first layers train, so each epoch runs the images through all of it"
+    if boundary == POOLED:
+        return "its pooled outputs are computed once and every epoch reads them from the cache"
+    return f"the outputs of `{boundary}` are computed once and every epoch starts from there"
+
+
+def _from_layer(layers: tuple[LayerRecord, ...], strategy: FromLayer) -> tuple[set[str], str, str]:
     names = [layer.name for layer in layers]
     check_layer(strategy.from_layer, names, "freeze.strategy.from_layer")
     chosen = set(names[names.index(strategy.from_layer) :])
-    reason = (
-        f"{strategy.from_layer} and all after it train, what comes before is frozen"
-    )
+    reason = f"{strategy.from_layer} and all after it train, what comes before is frozen"
     return chosen, f"from_layer: {strategy.from_layer}", reason
 
 
@@ -172,9 +165,7 @@ def _layers_of(layers: tuple[LayerRecord, ...], blocks: list[str]) -> set[str]:
     return {layer.name for layer in layers if layer.block in blocks}
 
 
-def _boundary(
-    layers: tuple[LayerRecord, ...], trainable: tuple[str, ...]
-) -> str | None:
+def _boundary(layers: tuple[LayerRecord, ...], trainable: tuple[str, ...]) -> str | None:
     """The last layer before the first trainable one that no shortcut passes by."""
     if not trainable:
         return POOLED

@@ -81,9 +81,11 @@ class LiteRunner:
         self._pool.shutdown()
 
     def __enter__(self) -> LiteRunner:
+        """Nothing to open: the interpreters stand since the start."""
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Ends the threads."""
         self.close()
 
     def _run_piece(self, piece: NDArray[np.uint8]) -> NDArray[np.float32]:

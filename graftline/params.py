@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -28,6 +29,9 @@ from graftline.errors import ParamsError
 STRATEGIES_WITH_ARGUMENT = ("last_blocks", "first_blocks", "from_layer")
 SOURCES_WITH_PATH = ("idx", "npz", "folder", "manifest")
 KERAS_IMAGENET_SIZES_PX = (96, 128, 160, 192, 224)
+ALPHAS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
+"""The widths for which Keras builds MobileNetV2."""
+NAMED_WEIGHTS = ("stanford-dogs", "imagenet", "random")
 _STANFORD_DOGS_ALPHA = 1.0
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -59,7 +63,8 @@ class DataParams(_Section):
         default="fail", description="What to do with images that cannot be decoded."
     )
     on_leak: Literal["warn", "fail"] = Field(
-        default="warn", description="What to do with identical images across given splits."
+        default="warn",
+        description="What to do with identical images across given splits.",
     )
     validation_fraction: Fraction = Field(
         default=0.1,
@@ -71,7 +76,9 @@ class DataParams(_Section):
         description="Share of all images, for test, if the source has no test split of its own.",
     )
     max_image_px: int = Field(
-        default=50_000_000, ge=1, description="Images of more pixels (width x height) are refused."
+        default=50_000_000,
+        ge=1,
+        description="Images of more pixels (width x height) are refused.",
     )
 
     @model_validator(mode="after")
@@ -93,16 +100,27 @@ class PreprocessParams(_Section):
     """What every image is brought to."""
 
     size_px: int = Field(
-        default=96, ge=32, le=1024, description="Width and height of the network's input, pixels."
+        default=96,
+        ge=32,
+        le=1024,
+        description="Width and height of the network's input, pixels.",
     )
+
+
+def _known_alpha(alpha: float) -> float:
+    if alpha not in ALPHAS:
+        raise ValueError(f"got {alpha}, allowed are {', '.join(map(str, ALPHAS))}")
+    return alpha
 
 
 class BackboneParams(_Section):
     """Which pretrained network is grafted onto, and where it is cut."""
 
     name: Literal["MobileNetV2"] = Field(default="MobileNetV2", description="The architecture.")
-    alpha: Literal[0.35, 0.5, 0.75, 1.0, 1.3, 1.4] = Field(
-        default=1.0, description="Width multiplier."
+    alpha: Annotated[float, AfterValidator(_known_alpha)] = Field(
+        default=1.0,
+        description="Width multiplier.",
+        json_schema_extra={"enum": list(ALPHAS)},
     )
     weights: str = Field(
         min_length=1,
@@ -110,10 +128,13 @@ class BackboneParams(_Section):
         "address of one.",
     )
     weights_sha256: Sha256 | None = Field(
-        default=None, description="SHA-256 of the weights file; needed for a path or an address."
+        default=None,
+        description="SHA-256 of the weights file; needed for a path or an address.",
     )
     cut: str = Field(
-        default="out_relu", min_length=1, description="The layer after which the trunk is cut."
+        default="out_relu",
+        min_length=1,
+        description="The layer after which the trunk is cut.",
     )
 
     @model_validator(mode="after")
@@ -134,15 +155,13 @@ class BackboneParams(_Section):
         return self
 
 
-NAMED_WEIGHTS = ("stanford-dogs", "imagenet", "random")
-
-
 class HeadParams(_Section):
     """The new classifier: pooling, dense layers, dropout, softmax."""
 
     pooling: Literal["average", "max"] = Field(default="average", description="Global pooling.")
     units: tuple[Annotated[int, Field(ge=1, le=65536)], ...] = Field(
-        default=(256,), description="Units of each dense layer before the softmax; may be empty."
+        default=(256,),
+        description="Units of each dense layer before the softmax; may be empty.",
     )
     dropout: float = Field(default=0.3, ge=0, lt=1, description="Dropout rate before the softmax.")
 
@@ -193,7 +212,8 @@ class TrainParams(_Section):
     batch_size: int = Field(default=32, ge=1, le=65_536, description="Images per step.")
     learning_rate: float = Field(default=0.001, gt=0, le=10, description="Adam's learning rate.")
     schedule: Literal["constant", "cosine"] = Field(
-        default="constant", description="cosine decays the rate to zero over all epochs."
+        default="constant",
+        description="cosine decays the rate to zero over all epochs.",
     )
     early_stopping_patience: int | None = Field(
         default=None,
@@ -202,7 +222,8 @@ class TrainParams(_Section):
         "The weights of the best epoch are kept in any case.",
     )
     class_weights: Literal["none", "balanced"] = Field(
-        default="none", description="balanced weighs each class by the inverse of its frequency."
+        default="none",
+        description="balanced weighs each class by the inverse of its frequency.",
     )
     label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="Label smoothing.")
 
@@ -214,7 +235,10 @@ class EvaluateParams(_Section):
         default=15, ge=2, le=100, description="Bins of the expected calibration error."
     )
     worst_mistakes: int = Field(
-        default=24, ge=0, le=200, description="Images in the gallery of the worst mistakes."
+        default=24,
+        ge=0,
+        le=200,
+        description="Images in the gallery of the worst mistakes.",
     )
 
 
@@ -333,9 +357,7 @@ def _read_yaml(path: Path) -> Any:
             fix="run in the checkout's root, or name the file with --params",
         ) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise ParamsError(
-            f"the parameter file cannot be read: {error}", where=str(path)
-        ) from error
+        raise ParamsError(f"the parameter file cannot be read: {error}", where=str(path)) from error
     return _parse_yaml(text, str(path))
 
 

@@ -52,7 +52,9 @@ def leave_error(error: GraftlineError) -> None:
 
 
 def _run(stage: str, workspace: Workspace, params: Params) -> Any:
-    step: Callable[..., Any] = getattr(importlib.import_module(f"graftline.{stage}"), stage)
+    step: Callable[..., Any] = getattr(
+        importlib.import_module(f"graftline.{stage}"), stage
+    )
     if stage not in TRACKED:
         return step(workspace, params)
     from graftline.tracking import stage_recorder
@@ -66,4 +68,6 @@ def _run(stage: str, workspace: Workspace, params: Params) -> Any:
 def _note_seconds(workspace: Workspace, stage: str, seconds: float) -> None:
     # Outside the outputs, which hold nothing that changes between two equal runs.
     folder = workspace.var / "timings"
-    write_text(folder / f"{stage}.json", json.dumps({"seconds": round(seconds, 3)}) + "\n")
+    write_text(
+        folder / f"{stage}.json", json.dumps({"seconds": round(seconds, 3)}) + "\n"
+    )

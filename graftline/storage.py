@@ -32,7 +32,9 @@ def replacing_file(target: Path) -> Iterator[Path]:
     """
     with full_disk_reported(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+        handle, name = tempfile.mkstemp(
+            dir=target.parent, prefix=f".{target.name}.", suffix=".tmp"
+        )
         os.close(handle)
         temporary = Path(name)
         try:
@@ -107,7 +109,11 @@ def _swap(temporary: Path, target: Path) -> None:
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
         failed = libc.renameat2(
-            _AT_FDCWD, os.fsencode(temporary), _AT_FDCWD, os.fsencode(target), _RENAME_EXCHANGE
+            _AT_FDCWD,
+            os.fsencode(temporary),
+            _AT_FDCWD,
+            os.fsencode(target),
+            _RENAME_EXCHANGE,
         )
         if not failed:
             return

