@@ -187,6 +187,12 @@ class ClassMetrics(Record):
     support: int
 
 
+class ClassReport(Record):
+    """``reports/evaluation/classes.json``: test metrics by class name."""
+
+    classes: dict[str, ClassMetrics]
+
+
 class Metrics(Record):
     """``reports/metrics.json``: the exported model on the whole test split."""
 
@@ -200,4 +206,15 @@ class Metrics(Record):
     majority_baseline: float
     """Accuracy of always naming the most frequent class of the training split."""
     test_images: int
-    classes: dict[str, ClassMetrics]
+    classes: dict[str, ClassMetrics] = {}
+    """By class name. They lie in ``evaluation/classes.json``, so that ``metrics.json`` stays a
+    short row for ``dvc metrics show``; :meth:`read` brings the two together."""
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Reads ``metrics.json`` and, where it is there, ``evaluation/classes.json`` beside it."""
+        metrics = super().read(path)
+        of_classes = path.parent / "evaluation" / "classes.json"
+        if metrics.classes or not of_classes.is_file():
+            return metrics
+        return metrics.model_copy(update={"classes": ClassReport.read(of_classes).classes})

@@ -1,4 +1,4 @@
-"""How far a classifier's confidences can be believed: reliability by bin, and one number for it."""
+"""How far a classifier's confidences and its measured accuracy can be believed."""
 
 from __future__ import annotations
 
@@ -74,6 +74,19 @@ def reliability(
             confidence=np.bincount(bin_of, weights=confidence, minlength=bins) / images,
             accuracy=np.bincount(bin_of, weights=right, minlength=bins) / images,
         )
+
+
+def accuracy_interval(right: int, images: int) -> tuple[float, float]:
+    """The 95 % interval (Wilson) of an accuracy that was measured on some of all images.
+
+    Args:
+        right: How many predictions were right.
+        images: Of how many; at least 1.
+    """
+    from scipy.stats import binomtest
+
+    interval = binomtest(right, images).proportion_ci(confidence_level=0.95, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def _edges(bins: int) -> NDArray[np.float64]:

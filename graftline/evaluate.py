@@ -1,0 +1,311 @@
+"""Evaluate: measures the exported model on the whole test split, each image exactly once."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graftline import figures, plots
+from graftline.artifacts import ClassMetrics, ClassReport, Dataset, Metrics, Trained
+from graftline.calibration import Reliability, accuracy_interval, reliability
+from graftline.errors import DataError, MissingOutputError, TrainingDivergedError
+from graftline.packed import PackedImages
+from graftline.params import Params
+from graftline.predict import Predictor
+from graftline.preprocess import shrink
+from graftline.storage import replacing_directory, replacing_file
+from graftline.workspace import Workspace
+
+History = dict[str, list[float]]
+_HISTORY_COLUMNS = ("epoch", "loss", "accuracy", "validation_loss", "validation_accuracy")
+# A softmax in float32 sums to 1 within some 1e-6; anything beyond this is no softmax.
+_SUM_TOLERANCE = 1e-3
+
+
+def evaluate(workspace: Workspace, params: Params) -> Metrics:
+    """Measures the exported model on raw test images and draws what it finds.
+
+    Writes ``reports/metrics.json`` and ``reports/evaluation/``: ``predictions.parquet``,
+    ``classes.json``, ``confusion.csv``, ``calibration.csv`` and four figures. Both are replaced
+    when everything has been computed and drawn; until then the earlier ones stay.
+
+    Args:
+        workspace: Where ``load`` and ``train`` have written their outputs.
+        params: Of which ``evaluate`` is read.
+
+    Raises:
+        MissingOutputError: If an output of an earlier step is absent, or they do not fit together.
+        DataError: If there is no test image, or a label is beyond the classes.
+        TrainingDivergedError: If the model answers with what are no probabilities.
+    """
+    dataset = Dataset.read(workspace.loaded / "dataset.json")
+    trained = Trained.read(workspace.trained / "trained.json")
+    history = _read_history(workspace.history, trained.best_epoch)
+    images = PackedImages.open(workspace.loaded)
+    test = images.indices("test")
+    _check(dataset, trained, images.labels[test], workspace)
+
+    predictions = Predictions(
+        labels=images.labels[test],
+        probabilities=_probabilities(workspace.trained, trained, images, test),
+    )
+    metrics = measure(predictions, dataset, params.evaluate.calibration_bins)
+    gallery = _gallery(predictions, images, test, trained.classes, params.evaluate.worst_mistakes)
+    with (
+        replacing_directory(workspace.evaluation) as folder,
+        replacing_file(workspace.metrics) as metrics_file,
+    ):
+        flat = metrics.model_dump_json(indent=2, exclude={"classes"})
+        metrics_file.write_text(flat + "\n", encoding="utf-8")
+        ClassReport(classes=metrics.classes).write(folder / "classes.json")
+        _write_predictions(
+            folder, predictions, images.names[test], images.hashes[test], trained.classes
+        )
+        _write_confusion(folder, predictions, trained.classes)
+        table = predictions.reliability(params.evaluate.calibration_bins)
+        _write_calibration(folder, table)
+        interval = metrics.test_accuracy_low, metrics.test_accuracy_high
+        for name, figure in (
+            ("learning_curves", plots.learning_curves(history, trained.best_epoch)),
+            (
+                "confusion_matrix",
+                plots.confusion_matrix(predictions.confusion(), trained.classes, interval),
+            ),
+            ("reliability", plots.reliability_diagram(table)),
+            ("worst_mistakes", plots.worst_mistakes(gallery, int((~predictions.right).sum()))),
+        ):
+            figures.save(figure, folder / f"{name}.png")
+    return metrics
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the model says of each test image, beside what it is."""
+
+    labels: NDArray[np.int32]
+    """Indices of the true classes, shape (images,)."""
+    probabilities: NDArray[np.float32]
+    """Shape (images, classes); each row sums to 1."""
+
+    @property
+    def predicted(self) -> NDArray[np.int64]:
+        """Indices of the most probable classes, shape (images,)."""
+        return self.probabilities.argmax(axis=1)
+
+    @property
+    def confidence(self) -> NDArray[np.float32]:
+        """The predicted classes' probabilities, shape (images,)."""
+        return self.probabilities.max(axis=1)
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """Whether each prediction is right, shape (images,)."""
+        right: NDArray[np.bool_] = self.predicted == self.labels
+        return right
+
+    def confusion(self) -> NDArray[np.int64]:
+        """Images by true class (rows) and predicted class (columns), shape (classes, classes)."""
+        from sklearn.metrics import confusion_matrix
+
+        classes = range(self.probabilities.shape[1])
+        counts: NDArray[np.int64] = confusion_matrix(self.labels, self.predicted, labels=classes)
+        return counts
+
+    def reliability(self, bins: int) -> Reliability:
+        """Confidence against accuracy, in bins of equal width."""
+        # A softmax in float32 may exceed 1 by its last bit.
+        return reliability(np.minimum(self.confidence, 1), self.right, bins)
+
+
+def measure(predictions: Predictions, dataset: Dataset, calibration_bins: int) -> Metrics:
+    """The test metrics of some predictions.
+
+    A class that is never predicted has precision 0, one without test images recall and F1 0. The
+    macro F1 is the mean over the classes that have test images.
+    """
+    from sklearn.metrics import f1_score, log_loss, precision_recall_fscore_support
+
+    labels, predicted = predictions.labels, predictions.predicted
+    indices = range(len(dataset.classes))
+    right = int(predictions.right.sum())
+    low, high = accuracy_interval(right, len(labels))
+    by_class = zip(
+        *precision_recall_fscore_support(labels, predicted, labels=indices, zero_division=0),
+        strict=True,
+    )
+    macro_f1 = f1_score(
+        labels, predicted, labels=np.unique(labels), average="macro", zero_division=0
+    )
+    return Metrics(
+        test_accuracy=right / len(labels),
+        test_accuracy_low=low,
+        test_accuracy_high=high,
+        test_loss=float(log_loss(labels, predictions.probabilities, labels=indices)),
+        test_macro_f1=float(macro_f1),
+        expected_calibration_error=predictions.reliability(calibration_bins).expected_error,
+        majority_baseline=float(np.mean(labels == _majority_class(dataset))),
+        test_images=len(labels),
+        classes={
+            name: ClassMetrics(
+                precision=float(precision), recall=float(recall), f1=float(f1), support=int(support)
+            )
+            for name, (precision, recall, f1, support) in zip(
+                dataset.classes, by_class, strict=True
+            )
+        },
+    )
+
+
+def _majority_class(dataset: Dataset) -> int:
+    counts = dataset.counts["train"]
+    return int(np.argmax([counts.get(name, 0) for name in dataset.classes]))
+
+
+def _probabilities(
+    folder: Path, trained: Trained, images: PackedImages, test: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    def shrunk() -> Iterator[NDArray[np.uint8]]:
+        for index in test:
+            yield shrink(images.image(int(index)), trained.size_px)
+
+    probabilities = np.asarray(Predictor(folder).probabilities(shrunk()), np.float32)
+    expected = (len(test), len(trained.classes))
+    if probabilities.shape != expected:
+        raise MissingOutputError(
+            f"the model answers with shape {probabilities.shape}, not {expected}",
+            where=str(folder),
+            fix="run dvc repro --force train, which exports it anew",
+        )
+    odd = ~np.isclose(probabilities.sum(axis=1), 1, rtol=0, atol=_SUM_TOLERANCE)
+    if odd.any():
+        raise TrainingDivergedError(
+            f"the exported model answers {odd.sum()} of {len(test)} test images with what are no "
+            f"probabilities, the first of them {images.names[test[odd][0]]}",
+            where=str(folder),
+            allowed="numbers from 0 to 1 whose sum over the classes is 1",
+            fix="lower train.learning_rate and run dvc repro",
+        )
+    return probabilities
+
+
+def _check(
+    dataset: Dataset, trained: Trained, labels: NDArray[np.int32], workspace: Workspace
+) -> None:
+    if dataset.classes != trained.classes:
+        raise MissingOutputError(
+            f"the model was trained on other classes ({', '.join(trained.classes)}) than the data "
+            f"have ({', '.join(dataset.classes)})",
+            where=str(workspace.trained / "trained.json"),
+            fix="run dvc repro, which trains it anew",
+        )
+    if not len(labels):
+        raise DataError(
+            "the test split has no image",
+            where=str(workspace.loaded),
+            fix="add test images to the source, or let data.test_fraction split some off",
+        )
+    if labels.min() < 0 or labels.max() >= len(dataset.classes):
+        raise DataError(
+            f"a test image has label {labels.max() if labels.min() >= 0 else labels.min()}",
+            where=str(workspace.loaded / "manifest.parquet"),
+            allowed=f"0 to {len(dataset.classes) - 1}, for the {len(dataset.classes)} classes",
+            fix="run dvc repro --force load, which reads the source anew",
+        )
+
+
+def _read_history(path: Path, best_epoch: int) -> History:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        history = {name: [float(row[name]) for row in rows] for name in _HISTORY_COLUMNS}
+        history["epoch"] = [int(epoch) for epoch in history["epoch"]]
+    except FileNotFoundError as error:
+        raise MissingOutputError(
+            f"{path} is not there yet; train writes it",
+            where=str(path),
+            fix="run the steps before it: dvc repro, or python -m flows.train",
+        ) from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise _odd_history(path, f"cannot be read ({error})") from error
+    if best_epoch not in history["epoch"]:
+        raise _odd_history(path, f"lacks epoch {best_epoch}, whose weights were kept")
+    return history
+
+
+def _odd_history(path: Path, what: str) -> MissingOutputError:
+    return MissingOutputError(
+        f"the training history {what}",
+        where=str(path),
+        allowed=f"the columns {', '.join(_HISTORY_COLUMNS)}, one row per epoch",
+        fix="run dvc repro --force train, which writes it anew",
+    )
+
+
+def _gallery(
+    predictions: Predictions,
+    images: PackedImages,
+    test: NDArray[np.int64],
+    classes: tuple[str, ...],
+    most: int,
+) -> list[plots.Mistake]:
+    wrong = np.flatnonzero(~predictions.right)
+    surest_first = wrong[np.argsort(-predictions.confidence[wrong], kind="stable")]
+    return [
+        plots.Mistake(
+            image=plots.thumbnail(images.image(int(test[row]))),
+            label=classes[predictions.labels[row]],
+            predicted=classes[predictions.predicted[row]],
+            probability=float(predictions.confidence[row]),
+        )
+        for row in surest_first[:most]
+    ]
+
+
+def _write_predictions(
+    folder: Path,
+    predictions: Predictions,
+    names: NDArray[np.object_],
+    hashes: NDArray[np.object_],
+    classes: tuple[str, ...],
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    class_names = np.array(classes, object)
+    columns = {
+        "source": names,
+        "sha256": hashes,
+        "label": class_names[predictions.labels],
+        "predicted": class_names[predictions.predicted],
+        "probability": predictions.confidence,
+    }
+    columns |= {
+        f"probability_{name}": predictions.probabilities[:, index]
+        for index, name in enumerate(classes)
+    }
+    pq.write_table(pa.table(columns), folder / "predictions.parquet", compression="zstd")
+
+
+def _write_confusion(folder: Path, predictions: Predictions, classes: tuple[str, ...]) -> None:
+    # One row per image: DVC's confusion template counts the rows itself.
+    with (folder / "confusion.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["actual", "predicted"])
+        for label, predicted in zip(predictions.labels, predictions.predicted, strict=True):
+            writer.writerow([classes[label], classes[predicted]])
+
+
+def _write_calibration(folder: Path, table: Reliability) -> None:
+    with (folder / "calibration.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["from", "to", "images", "confidence", "accuracy"])
+        bins = zip(table.images, table.confidence, table.accuracy, strict=True)
+        for index, (images, confidence, accuracy) in enumerate(bins):
+            measured = (float(confidence), float(accuracy)) if images else ("", "")
+            start, end = (round(float(edge), 6) for edge in table.edges[index : index + 2])
+            writer.writerow([start, end, int(images), *measured])
