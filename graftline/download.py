@@ -1,0 +1,137 @@
+"""Downloads: https only, checked by SHA-256, in place whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from graftline.errors import DownloadError
+from graftline.progress import progress
+from graftline.storage import replacing_file
+
+if TYPE_CHECKING:
+    import requests
+
+_CONNECT_S, _READ_S = 10.0, 60.0
+_RETRIES = 3
+_BACKOFF_S = 0.5
+_TRANSIENT = (429, 500, 502, 503, 504)
+_CHUNK_BYTES = 1 << 20
+_OFFLINE = "check the connection; to work offline, put the file in place yourself"
+
+
+def fetch(url: str, target: Path, sha256: str | None) -> str:
+    """Downloads a file and moves it into place if it is the right one.
+
+    What can fail by itself (a connection, an overloaded server) is tried up to four times. An
+    address of this machine may be http; any other, redirects included, must be https.
+
+    Args:
+        url: The address.
+        target: Where the file goes; on any error it stays as it was.
+        sha256: What the file must be, in hexadecimal; None to take what comes.
+
+    Returns:
+        The SHA-256 of what was downloaded.
+
+    Raises:
+        DownloadError: If the address is not https, cannot be reached, or sends something else.
+        StorageFullError: If the disk is full.
+    """
+    import requests
+    import urllib3
+
+    _refuse_open_address(url)
+    try:
+        with _session(url) as session, replacing_file(target) as temporary:
+            found = _received(session, url, temporary)
+            if sha256 is not None and found != sha256.lower():
+                raise DownloadError(
+                    f"the file at this address is not the right one: SHA-256 {found}",
+                    where=url,
+                    allowed=f"SHA-256 {sha256}",
+                    fix="it changed, or something on the way altered it; get it elsewhere, or "
+                    "correct the SHA-256 if you trust the new file",
+                )
+            return found
+    except requests.exceptions.InvalidSchema as error:
+        raise DownloadError(
+            f"the address leads on to one that is not https: {error}",
+            where=url,
+            allowed="https",
+        ) from error
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        raise DownloadError(
+            f"the download failed: {_reason(error)}", where=url, fix=_OFFLINE
+        ) from error
+
+
+def _received(session: requests.Session, url: str, temporary: Path) -> str:
+    digest = hashlib.sha256()
+    with session.get(url, stream=True, timeout=(_CONNECT_S, _READ_S)) as response:
+        response.raise_for_status()
+        length = response.headers.get("Content-Length", "")
+        total = int(length) if length.isdecimal() else None
+        name = temporary.name.strip(".").rpartition(".")[0].rpartition(".")[0]
+        with temporary.open("wb") as file, progress(f"download {name}", total, "bytes") as bar:
+            for piece in response.iter_content(_CHUNK_BYTES):
+                file.write(piece)
+                digest.update(piece)
+                bar.advance(len(piece))
+    return digest.hexdigest()
+
+
+def _session(url: str) -> requests.Session:
+    import requests
+    from requests.adapters import HTTPAdapter
+    from urllib3.util import Retry
+
+    retry = Retry(
+        total=_RETRIES,
+        backoff_factor=_BACKOFF_S,
+        status_forcelist=_TRANSIENT,
+        allowed_methods=["GET"],
+    )
+    session = requests.Session()
+    # Without an adapter for http a redirect to it is refused.
+    del session.adapters["http://"]
+    session.mount("https://", HTTPAdapter(max_retries=retry))
+    parts = urlsplit(url)
+    if parts.scheme == "http":
+        session.mount(f"http://{parts.netloc}/", HTTPAdapter(max_retries=retry))
+    return session
+
+
+def _refuse_open_address(url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme == "https" and parts.hostname:
+        return
+    if parts.scheme == "http" and _is_loopback(parts.hostname or ""):
+        return
+    raise DownloadError(
+        f"{url!r} is no https address", where=url, allowed="an address that starts with https://"
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _reason(error: Exception) -> str:
+    import requests
+
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return f"the server answered {error.response.status_code} {error.response.reason}"
+    if isinstance(error, requests.Timeout):
+        return "the server did not answer in time"
+    if isinstance(error, requests.ConnectionError):
+        return f"the server cannot be reached ({error})"
+    return str(error)

@@ -1,0 +1,148 @@
+"""Decoding: the bytes of an image file as uint8 pixels, the same on every machine."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from graftline.errors import DataError
+
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF")
+Pixels = NDArray[np.uint8]
+"""An image: height, width, channels (1 for grey, 3 for colour)."""
+
+_OPENING = threading.Lock()
+_thread = threading.local()
+
+
+def decode(data: bytes, max_px: int) -> Pixels:
+    """Decodes an image file: its first frame, upright, on white, grey or RGB.
+
+    Grey images keep one channel, all others get three. The orientation that EXIF tells is applied,
+    transparency is laid over white, 16-bit grey is scaled to 8 bits. 32-bit integers are taken as
+    16-bit grey; floating-point grey as 0 to 1, or as 0 to 255 if any value is above 1.
+
+    Args:
+        data: The file's bytes.
+        max_px: The largest allowed width x height, checked in the header, before any decoding.
+
+    Returns:
+        Height, width, channels (1 or 3).
+
+    Raises:
+        DataError: If the bytes are no whole image of a known format, or too large a one. Its
+            ``what`` is the reason, in words that can follow a file's name.
+    """
+    if not data:
+        raise DataError("the file is empty (0 bytes)")
+    try:
+        with _opened(data, max_px) as image:
+            return _pixels(image)
+    except DataError:
+        raise
+    # PIL's decoders answer broken bytes with almost any exception (OSError, SyntaxError,
+    # struct.error, KeyError, OverflowError, MemoryError, ...).
+    except Exception as error:
+        raise DataError(f"cannot be decoded: {error or type(error).__name__}") from error
+
+
+def content_hash(pixels: Pixels) -> str:
+    """The SHA-256 of an image's shape and pixels, in hexadecimal."""
+    height, width, channels = pixels.shape
+    digest = hashlib.sha256(f"{height}x{width}x{channels}:".encode())
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.hexdigest()
+
+
+@contextmanager
+def named(name: str) -> Iterator[None]:
+    """Names the file that this thread decodes, for :func:`collected_warnings`."""
+    _thread.name = name
+    try:
+        yield
+    finally:
+        del _thread.name
+
+
+@contextmanager
+def collected_warnings() -> Iterator[list[tuple[str, str]]]:
+    """Collects what PIL warns about while decoding, as (file, text), from all threads.
+
+    Enter it in one thread, around the pool that decodes.
+    """
+    collected: list[tuple[str, str]] = []
+
+    def collect(message: Warning | str, *_args: object, **_kwargs: object) -> None:
+        collected.append((getattr(_thread, "name", ""), str(message)))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = collect
+        yield collected
+
+
+def _opened(data: bytes, max_px: int) -> Image.Image:
+    # PIL has one limit for the whole process, and merely warns up to twice that. It is set to ours
+    # for as long as a header is read, under a lock, and put back.
+    with _OPENING, warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_px
+        try:
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+        except UnidentifiedImageError as error:
+            known = ", ".join(FORMATS)
+            raise DataError(f"is no image of a known kind ({known})") from error
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+            raise DataError(f"has more than {max_px} pixels (data.max_image_px)") from error
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+    width, height = image.size
+    if width * height > max_px:
+        raise DataError(
+            f"has {width} x {height} = {width * height} pixels, more than {max_px} "
+            "(data.max_image_px)"
+        )
+    return image
+
+
+def _pixels(image: Image.Image) -> Pixels:
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I"):
+        return _from_16_bit(np.asarray(upright))
+    if upright.mode == "F":
+        return _from_float(np.asarray(upright))
+    mode = "L" if upright.mode in ("1", "L", "LA", "La") else "RGB"
+    if upright.has_transparency_data:
+        upright = _over_white(upright)
+    pixels: Pixels = np.asarray(upright.convert(mode), np.uint8)
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image.convert("RGBA"))
+
+
+def _from_16_bit(grey: NDArray[np.generic]) -> Pixels:
+    values = grey.astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise DataError(
+            f"has grey values from {values.min()} to {values.max()}, beyond 16 bits (0 to 65535)"
+        )
+    return ((values + 128) // 257).astype(np.uint8)[..., None]
+
+
+def _from_float(grey: NDArray[np.floating]) -> Pixels:
+    low, high = float(grey.min()), float(grey.max())
+    if not (0 <= low and high <= 255):
+        raise DataError(f"has grey values from {low:g} to {high:g}, outside 0 to 1 and 0 to 255")
+    scale = 255.0 if high <= 1 else 1.0
+    return np.rint(grey.astype(np.float64) * scale).astype(np.uint8)[..., None]

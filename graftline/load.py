@@ -1,0 +1,305 @@
+"""Step ``load``: reads a source, validates it and splits it."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import logging
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, get_args
+
+from graftline import sources
+from graftline.artifacts import SPLITS, Dataset, Split
+from graftline.errors import DataError
+from graftline.images import collected_warnings
+from graftline.packed import Row, ShardWriter, write_manifest
+from graftline.params import DataParams, Params
+from graftline.progress import progress
+from graftline.sources.catalog import Broken, Catalog
+from graftline.splits import Image, assigned, natural_order, refuse_missing_classes
+from graftline.storage import replacing_directory, replacing_file
+from graftline.workspace import Workspace
+
+CLASSES = "classes.json"
+DATASET = "dataset.json"
+REPORT = "report.txt"
+SKIPPED = "skipped.csv"
+ERRORS = "load-errors.csv"
+
+_log = logging.getLogger("graftline.load")
+_LISTED = 50
+_PROGRESS_EVERY = 256
+
+
+class _Stored(NamedTuple):
+    """An image that lies in a shard, before it is known which split it goes to."""
+
+    name: str
+    label: str
+    split: Split | None
+    sha256: str
+    encoding: str
+    place: tuple[int, int, int]
+    shape: tuple[int, int, int]
+
+
+class _Placed(NamedTuple):
+    """An image with its split."""
+
+    image: _Stored
+    split: Split
+
+
+@dataclass(frozen=True)
+class _Repeats:
+    """Identical images, as the names of those concerned, one tuple for each content."""
+
+    duplicates: int
+    leaks: Sequence[Sequence[_Placed]]
+    conflicts: Sequence[Sequence[_Placed]]
+
+
+def load(workspace: Workspace, params: Params) -> Dataset:
+    """Reads ``params.data``'s source into ``data/loaded/``.
+
+    Writes packed images (see :mod:`graftline.packed`), ``manifest.parquet`` in the order of split,
+    then content hash, ``dataset.json``, ``classes.json`` (names in the order of labels),
+    ``report.txt`` (what is remarkable, for people) and ``skipped.csv`` (file, reason).
+
+    Raises:
+        DataError: If the source, its images, labels or splits cannot be used. The earlier
+            ``data/loaded/`` stays as it was.
+        DownloadError: If the source must be fetched and cannot be.
+        StorageFullError: If the disk is full.
+    """
+    with (
+        replacing_directory(workspace.loaded) as folder,
+        tempfile.TemporaryDirectory(dir=folder) as scratch,
+        collected_warnings() as warned,
+    ):
+        catalog = sources.read(params.data, workspace.root, Path(scratch))
+        stored, broken = _stored(catalog, folder)
+        _judge(broken, params.data, workspace)
+        placed = _placed(stored, catalog, params)
+        repeats = _repeats(placed, catalog)
+        classes = natural_order(catalog.labels)
+        dataset = _dataset(params.data.source, classes, placed, catalog, repeats, broken)
+        _refuse_leaks(repeats, params.data)
+        write_manifest(folder, _rows(placed, classes))
+        (folder / CLASSES).write_text(
+            json.dumps(classes, ensure_ascii=False, indent=0) + "\n", encoding="utf-8"
+        )
+        _write_table(folder / SKIPPED, broken)
+        report = _report(dataset, repeats, broken, warned)
+        (folder / REPORT).write_text(report, encoding="utf-8")
+        dataset.write(folder / DATASET)
+    _tell(dataset, repeats, warned, workspace)
+    return dataset
+
+
+def _stored(catalog: Catalog, folder: Path) -> tuple[list[_Stored], list[Broken]]:
+    stored: list[_Stored] = []
+    broken: list[Broken] = []
+    with ShardWriter(folder) as shards, progress("load", catalog.total) as bar:
+        for position, sample in enumerate(catalog.samples(), start=1):
+            if isinstance(sample, Broken):
+                broken.append(sample)
+            else:
+                stored.append(
+                    _Stored(
+                        sample.name,
+                        sample.label,
+                        sample.split,
+                        sample.sha256,
+                        sample.encoding,
+                        shards.append(sample.payload),
+                        (sample.height, sample.width, sample.channels),
+                    )
+                )
+            if not position % _PROGRESS_EVERY:
+                bar.advance(_PROGRESS_EVERY)
+    return stored, broken
+
+
+def _judge(broken: Sequence[Broken], params: DataParams, workspace: Workspace) -> None:
+    if not broken or params.on_corrupt == "skip":
+        return
+    table = workspace.var / ERRORS
+    with replacing_file(table) as temporary:
+        _write_table(temporary, broken)
+    lines = [f"{image.name}: {image.reason}" for image in broken[:_LISTED]]
+    if len(broken) > _LISTED:
+        lines.append(f"... and {len(broken) - _LISTED} more")
+    raise DataError(
+        "\n  ".join([f"{len(broken)} image(s) cannot be used:", *lines]),
+        where=f"all of them are listed in {table}",
+        allowed="whole images (PNG, JPEG, GIF, BMP, WebP, TIFF) of at most "
+        f"{params.max_image_px} pixels",
+        fix="mend or remove them, or set data.on_corrupt to skip to go on without them",
+    )
+
+
+def _placed(stored: Sequence[_Stored], catalog: Catalog, params: Params) -> list[_Placed]:
+    """The images with their splits, in the manifest's order."""
+    if stored and len(catalog.labels) > 1:
+        splits = assigned(
+            [Image(image.sha256, image.label, image.split) for image in stored],
+            seed=params.seed,
+            validation_fraction=params.data.validation_fraction,
+            test_fraction=params.data.test_fraction,
+        )
+    else:
+        splits = [image.split or "train" for image in stored]
+    placed = [_Placed(image, split) for image, split in zip(stored, splits, strict=True)]
+    refuse_missing_classes(catalog.labels, ((one.image.label, one.split) for one in placed))
+    order = {split: position for position, split in enumerate(SPLITS)}
+    return sorted(
+        placed,
+        key=lambda one: (order[one.split], one.image.sha256, one.image.label, one.image.name),
+    )
+
+
+def _repeats(placed: Sequence[_Placed], catalog: Catalog) -> _Repeats:
+    by_content: dict[str, list[_Placed]] = defaultdict(list)
+    for one in placed:
+        by_content[one.image.sha256].append(one)
+    repeated = [group for group in by_content.values() if len(group) > 1]
+    return _Repeats(
+        duplicates=len(placed) - len(by_content),
+        leaks=[group for group in repeated if len({one.image.split for one in group}) > 1],
+        conflicts=[group for group in repeated if len({one.image.label for one in group}) > 1],
+    )
+
+
+def _refuse_leaks(repeats: _Repeats, params: DataParams) -> None:
+    if not repeats.leaks or params.on_leak == "warn":
+        return
+    lines = [_group_text(group) for group in repeats.leaks[:_LISTED]]
+    if len(repeats.leaks) > _LISTED:
+        lines.append(f"... and {len(repeats.leaks) - _LISTED} more")
+    raise DataError(
+        "\n  ".join([f"{len(repeats.leaks)} image(s) stand in more than one split:", *lines]),
+        where=f"data.source: {params.source}, data.path: {params.path}",
+        allowed="with data.on_leak: fail, none",
+        fix="remove all but one of each, or set data.on_leak to warn",
+    )
+
+
+def _dataset(
+    source: str,
+    classes: Sequence[str],
+    placed: Sequence[_Placed],
+    catalog: Catalog,
+    repeats: _Repeats,
+    broken: Sequence[Broken],
+) -> Dataset:
+    counted = Counter((one.split, one.image.label) for one in placed)
+    heights, widths, channels = zip(*{one.image.shape for one in placed}, strict=True)
+    names: tuple[Split, ...] = get_args(Split)
+    return Dataset(
+        source=source,
+        digest=_digest(placed),
+        classes=tuple(classes),
+        counts={split: {label: counted[split, label] for label in classes} for split in names},
+        given_splits=tuple(split for split in names if split in catalog.given_splits),
+        channels=tuple(sorted(set(channels))),
+        min_height_px=min(heights),
+        max_height_px=max(heights),
+        min_width_px=min(widths),
+        max_width_px=max(widths),
+        corrupt=len(broken),
+        duplicates=repeats.duplicates,
+        leaks=len(repeats.leaks),
+        conflicts=len(repeats.conflicts),
+    )
+
+
+def _digest(placed: Sequence[_Placed]) -> str:
+    digest = hashlib.sha256()
+    for one in placed:
+        digest.update(json.dumps([one.image.sha256, one.image.label, one.split]).encode())
+    return digest.hexdigest()
+
+
+def _rows(placed: Sequence[_Placed], classes: Sequence[str]) -> list[Row]:
+    label_of = {name: label for label, name in enumerate(classes)}
+    return [
+        Row(
+            image.sha256,
+            label_of[image.label],
+            image.label,
+            split,
+            image.name,
+            image.encoding,
+            *image.place,
+            *image.shape,
+        )
+        for image, split in placed
+    ]
+
+
+def _write_table(path: Path, broken: Iterable[Broken]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(("file", "reason"))
+        table.writerows((image.name, image.reason) for image in broken)
+
+
+def _report(
+    dataset: Dataset,
+    repeats: _Repeats,
+    broken: Sequence[Broken],
+    warned: Sequence[tuple[str, str]],
+) -> str:
+    counts = ", ".join(f"{dataset.total(split)} {split}" for split in SPLITS)
+    paragraphs = [
+        f"{dataset.total()} images of {len(dataset.classes)} classes from {dataset.source}: "
+        f"{counts}.\nDigest {dataset.digest}.\n{dataset.duplicates} image(s) repeat an earlier "
+        "one, pixel for pixel.",
+        _section("The same image in more than one given split", map(_group_text, repeats.leaks)),
+        _section("The same image under more than one label", map(_group_text, repeats.conflicts)),
+        _section(
+            "Skipped, since they cannot be used", (f"{one.name}: {one.reason}" for one in broken)
+        ),
+        _section(
+            "Read, with a warning of the decoder",
+            sorted({f"{name}: {text}" for name, text in warned}),
+        ),
+    ]
+    return "\n\n".join(paragraphs) + "\n"
+
+
+def _section(title: str, lines: Iterable[str]) -> str:
+    listed = list(lines)
+    return "\n".join([f"{title}: {len(listed) or 'none'}", *(f"  {line}" for line in listed)])
+
+
+def _group_text(group: Sequence[_Placed]) -> str:
+    return " = ".join(f"{one.image.name} ({one.image.label}, {one.split})" for one in group)
+
+
+def _tell(
+    dataset: Dataset,
+    repeats: _Repeats,
+    warned: Sequence[tuple[str, str]],
+    workspace: Workspace,
+) -> None:
+    report = workspace.loaded / REPORT
+    _log.info("%d images of %d classes", dataset.total(), len(dataset.classes))
+    remarks = (
+        (dataset.leaks, "image(s) stand in more than one split", repeats.leaks),
+        (dataset.conflicts, "image(s) stand under more than one label", repeats.conflicts),
+    )
+    for count, text, groups in remarks:
+        if count:
+            _log.warning("%d %s; %s lists them: %s", count, text, report, _group_text(groups[0]))
+    if dataset.corrupt:
+        _log.warning("%d image(s) were skipped; %s lists them", dataset.corrupt, report)
+    if warned:
+        files = len({name for name, _ in warned})
+        _log.warning("%d image(s) were read with a decoder's warning; see %s", files, report)

@@ -1,0 +1,323 @@
+"""Packed images: flat shards of bytes beside a Parquet manifest, read by memory mapping.
+
+A folder of packed images holds ``images-00000.bin``, ``images-00001.bin``, … and
+``manifest.parquet``, one row per image:
+
+========  ====================================================================================
+column    meaning
+========  ====================================================================================
+sha256    of the decoded image as it was loaded (shape and pixels): the image's identity
+label     index of the class
+class     name of the class
+split     train, validation or test
+source    the image's name in its source
+encoding  ``raw``: uint8 pixels, row by row; ``file``: an image file's own bytes
+shard     number of the shard
+offset    of the first byte in the shard
+length    in bytes
+height    in pixels, once decoded
+width     in pixels, once decoded
+channels  1 or 3, once decoded
+========  ====================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graftline.errors import DataError, MissingOutputError
+from graftline.images import Pixels, decode
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MANIFEST = "manifest.parquet"
+RAW = "raw"
+FILE = "file"
+_SHARD_BYTES = 256 << 20
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+class Row(NamedTuple):
+    """One image's row in the manifest."""
+
+    sha256: str
+    label: int
+    class_name: str
+    split: str
+    source: str
+    encoding: str
+    shard: int
+    offset: int
+    length: int
+    height: int
+    width: int
+    channels: int
+
+
+class ShardWriter:
+    """Writes images one after the other into shards; none straddles two.
+
+    Args:
+        folder: Where the shards go; it must exist.
+        shard_bytes: How large a shard may become. A larger image gets a shard of its own.
+    """
+
+    def __init__(self, folder: Path, shard_bytes: int = _SHARD_BYTES) -> None:
+        self._folder = folder
+        self._shard_bytes = shard_bytes
+        self._shard = -1
+        self._offset = 0
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def append(self, payload: bytes | memoryview) -> tuple[int, int, int]:
+        """Writes one image's bytes and returns its shard, offset and length."""
+        length = len(payload)
+        if self._file is None or self._offset + length > self._shard_bytes:
+            self._next_shard()
+        offset = self._offset
+        self._file.write(payload)  # type: ignore[union-attr]
+        self._offset += length
+        return self._shard, offset, length
+
+    def append_all(self, images: Pixels) -> list[tuple[int, int, int]]:
+        """Writes many images of one shape (count, height, width, channels)."""
+        flat = np.ascontiguousarray(images).reshape(len(images), -1)
+        return [self.append(image.data) for image in flat]
+
+    def _next_shard(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        self._shard += 1
+        self._offset = 0
+        self._file = (self._folder / _shard_name(self._shard)).open("wb")
+
+
+def write_manifest(folder: Path, rows: Sequence[Row]) -> None:
+    """Writes ``manifest.parquet``; the same rows give the same bytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(Row._fields)
+    arrays = [
+        pa.array(column, type=field.type) for column, field in zip(columns, _schema(), strict=True)
+    ]
+    table = pa.Table.from_arrays(arrays, schema=_schema())
+    pq.write_table(table, folder / MANIFEST, compression="zstd", store_schema=False)
+
+
+def read_rows(folder: Path) -> list[Row]:
+    """The manifest's rows, in its order."""
+    import pyarrow.parquet as pq
+
+    table = pq.ParquetFile(folder / MANIFEST).read()
+    return [Row(*row) for row in zip(*(column.to_pylist() for column in table), strict=True)]
+
+
+class PackedImages:
+    """A folder of packed images, memory-mapped.
+
+    Attributes:
+        labels: Index of each image's class, int32.
+        splits: Each image's split.
+        hashes: Each image's identity: the SHA-256 of its shape and pixels when it was loaded.
+        names: Each image's name in its source.
+        uniform_shape: Height, width, channels if all images share them, else None.
+    """
+
+    def __init__(self, folder: Path, table: pa.Table) -> None:
+        self._folder = folder
+        self.labels: NDArray[np.int32] = _column(table, "label", np.int32)
+        self.splits: NDArray[np.object_] = _column(table, "split", np.object_)
+        self.hashes: NDArray[np.object_] = _column(table, "sha256", np.object_)
+        self.names: NDArray[np.object_] = _column(table, "source", np.object_)
+        self._encoded: NDArray[np.bool_] = _column(table, "encoding", np.object_) != RAW
+        self._shards: NDArray[np.int32] = _column(table, "shard", np.int32)
+        self._offsets: NDArray[np.int64] = _column(table, "offset", np.int64)
+        self._lengths: NDArray[np.int64] = _column(table, "length", np.int64)
+        self._shapes: NDArray[np.int64] = np.stack(
+            [_column(table, name, np.int64) for name in ("height", "width", "channels")], axis=1
+        )
+        self._any_encoded = bool(self._encoded.any())
+        self._maps: dict[int, NDArray[np.uint8]] = {}
+        self.uniform_shape = self._shared_shape(slice(None))
+
+    @classmethod
+    def open(cls, folder: Path) -> PackedImages:
+        """Opens what ``load`` or ``preprocess`` wrote.
+
+        Raises:
+            MissingOutputError: If it is not there, or not whole.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        manifest = folder / MANIFEST
+        fix = "run the steps before it: dvc repro, or python -m flows.train"
+        try:
+            table = pq.ParquetFile(manifest).read()
+            return cls(folder, table)
+        except FileNotFoundError as error:
+            raise MissingOutputError(
+                f"{manifest} is not there yet", where=str(manifest), fix=fix
+            ) from error
+        except (pa.ArrowInvalid, KeyError) as error:
+            raise MissingOutputError(
+                f"{manifest} is no manifest of packed images: {error}", where=str(manifest), fix=fix
+            ) from error
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def indices(self, split: str) -> NDArray[np.int64]:
+        """The positions of one split's images, in the manifest's order."""
+        return np.flatnonzero(self.splits == split).astype(np.int64)
+
+    def shape(self, index: int) -> tuple[int, int, int]:
+        """Height, width and channels of one image."""
+        height, width, channels = self._shapes[index].tolist()
+        return height, width, channels
+
+    def image(self, index: int) -> Pixels:
+        """One image: height, width, channels (1 or 3)."""
+        stored = self._stored(index)
+        shape = self.shape(index)
+        if not self._encoded[index]:
+            return stored.reshape(shape)
+        pixels = decode(stored.tobytes(), shape[0] * shape[1])
+        if pixels.shape != shape:
+            raise DataError(
+                f"the image now decodes to {pixels.shape}, not {shape}",
+                where=f"{self.names[index]} in {self._folder}",
+                fix="run dvc repro load, which reads the source anew",
+            )
+        return pixels
+
+    def batch(self, indices: NDArray[np.integer] | Sequence[int]) -> Pixels:
+        """Images of one shape: count, height, width, channels.
+
+        Raises:
+            ValueError: If the images differ in shape, or if there are none and the folder's images
+                have no one shape.
+        """
+        chosen = np.asarray(indices, np.int64)
+        shape = self._shared_shape(chosen) if len(chosen) else self.uniform_shape
+        if shape is None:
+            raise ValueError("the images differ in shape; use batches()")
+        images = np.empty((len(chosen), *shape), np.uint8)
+        if self._any_encoded and self._encoded[chosen].any():
+            for row, index in enumerate(chosen):
+                images[row] = self.image(int(index))
+            return images
+        for shard in np.unique(self._shards[chosen]):
+            rows = np.flatnonzero(self._shards[chosen] == shard)
+            images[rows] = self._raw(int(shard), self._offsets[chosen[rows]], shape)
+        return images
+
+    def batches(
+        self, indices: NDArray[np.integer] | Sequence[int], batch_size: int
+    ) -> Iterator[tuple[NDArray[np.int64], Pixels]]:
+        """Yields (positions in ``indices``, images), each batch of one shape.
+
+        Where all images share a shape, the batches are consecutive runs. Every position comes
+        exactly once; a batch has ``batch_size`` images or, at the end of a shape, fewer.
+        """
+        chosen = np.asarray(indices, np.int64)
+        if self.uniform_shape is not None:
+            for start in range(0, len(chosen), batch_size):
+                positions = np.arange(start, min(start + batch_size, len(chosen)), dtype=np.int64)
+                yield positions, self.batch(chosen[positions])
+            return
+        waiting: dict[tuple[int, int, int], list[int]] = {}
+        for position, index in enumerate(chosen):
+            shape = self.shape(int(index))
+            group = waiting.setdefault(shape, [])
+            group.append(position)
+            if len(group) == batch_size:
+                positions = np.array(waiting.pop(shape), np.int64)
+                yield positions, self.batch(chosen[positions])
+        for group in waiting.values():
+            positions = np.array(group, np.int64)
+            yield positions, self.batch(chosen[positions])
+
+    def _shared_shape(self, rows: NDArray[np.int64] | slice) -> tuple[int, int, int] | None:
+        shapes = self._shapes[rows]
+        if not len(shapes) or (shapes != shapes[0]).any():
+            return None
+        height, width, channels = shapes[0].tolist()
+        return height, width, channels
+
+    def _stored(self, index: int) -> NDArray[np.uint8]:
+        offset, length = int(self._offsets[index]), int(self._lengths[index])
+        return self._map(int(self._shards[index]))[offset : offset + length]
+
+    def _raw(self, shard: int, offsets: NDArray[np.int64], shape: tuple[int, int, int]) -> Pixels:
+        stored = self._map(shard)
+        length = shape[0] * shape[1] * shape[2]
+        if not (offsets % length).any():
+            # All begin at multiples of their length: the shard is one array of images.
+            whole = len(stored) // length
+            return stored[: whole * length].reshape(whole, *shape)[offsets // length]
+        return np.stack([stored[at : at + length].reshape(shape) for at in offsets.tolist()])
+
+    def _map(self, shard: int) -> NDArray[np.uint8]:
+        if shard not in self._maps:
+            path = self._folder / _shard_name(shard)
+            try:
+                self._maps[shard] = np.asarray(np.memmap(path, np.uint8, mode="r"))
+            except (FileNotFoundError, ValueError) as error:
+                raise MissingOutputError(
+                    f"{path} is absent or empty, yet the manifest names it",
+                    where=str(path),
+                    fix="run dvc repro, which writes it anew",
+                ) from error
+        return self._maps[shard]
+
+
+def _shard_name(shard: int) -> str:
+    return f"images-{shard:05d}.bin"
+
+
+def _column(table: pa.Table, name: str, dtype: type[Scalar]) -> NDArray[Scalar]:
+    values: NDArray[np.generic] = table.column(name).to_numpy()
+    return values.astype(dtype, copy=False)
+
+
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
+    text, whole, large = pa.string(), pa.int32(), pa.int64()
+    return pa.schema(
+        [
+            ("sha256", text),
+            ("label", whole),
+            ("class", text),
+            ("split", text),
+            ("source", text),
+            ("encoding", text),
+            ("shard", whole),
+            ("offset", large),
+            ("length", large),
+            ("height", whole),
+            ("width", whole),
+            ("channels", whole),
+        ]
+    )

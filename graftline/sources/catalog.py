@@ -1,0 +1,195 @@
+"""What every source gives: a list of images, read one after the other as they are asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graftline.artifacts import Split
+from graftline.errors import DataError
+from graftline.images import content_hash, decode, named
+from graftline.packed import FILE, RAW
+from graftline.parallel import ordered_map
+
+_BATCH_FILES = 64
+_BATCH_BYTES = 4 << 20
+# No format of ours needs more than 16 bytes for a pixel; the rest is for metadata.
+_BYTES_PER_PX = 16
+_METADATA_BYTES = 64 << 20
+
+
+class Sample(NamedTuple):
+    """One readable image."""
+
+    name: str
+    label: str
+    split: Split | None
+    encoding: str
+    payload: bytes | memoryview
+    sha256: str
+    height: int
+    width: int
+    channels: int
+
+
+class Broken(NamedTuple):
+    """One image that cannot be used, and why."""
+
+    name: str
+    label: str
+    reason: str
+
+
+class ImageFile(NamedTuple):
+    """One image file of a source."""
+
+    path: Path
+    name: str
+    label: str
+    split: Split | None
+
+
+@dataclass(frozen=True)
+class ImageArray:
+    """Images of one shape that come as pixels.
+
+    Args:
+        name: What each image's name starts with.
+        split: The split that the source puts them in, if it does.
+        labels: One per image.
+        pieces: Gives the images in order, in arrays (count, height, width, channels).
+    """
+
+    name: str
+    split: Split | None
+    labels: Sequence[str]
+    pieces: Callable[[], Iterable[NDArray[np.uint8]]]
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """A source's images.
+
+    Args:
+        total: How many there are.
+        labels: Every label that occurs.
+        given_splits: The splits that the source itself has.
+        samples: Reads the images, in the source's order.
+    """
+
+    total: int
+    labels: frozenset[str]
+    given_splits: frozenset[Split]
+    samples: Callable[[], Iterator[Sample | Broken]]
+
+
+def from_arrays(arrays: Sequence[ImageArray]) -> Catalog:
+    """The catalog of images that come as pixels."""
+    return Catalog(
+        total=sum(len(array.labels) for array in arrays),
+        labels=frozenset().union(*(array.labels for array in arrays)),
+        given_splits=frozenset(array.split for array in arrays if array.split is not None),
+        samples=lambda: (sample for array in arrays for sample in _array_samples(array)),
+    )
+
+
+def from_files(files: Sequence[ImageFile], max_px: int) -> Catalog:
+    """The catalog of image files."""
+    return Catalog(
+        total=len(files),
+        labels=frozenset(file.label for file in files),
+        given_splits=frozenset(file.split for file in files if file.split is not None),
+        samples=lambda: _file_samples(files, max_px),
+    )
+
+
+def _array_samples(array: ImageArray) -> Iterator[Sample]:
+    position = 0
+    for piece in array.pieces():
+        height, width, channels = piece.shape[1:]
+        prefix = hashlib.sha256(f"{height}x{width}x{channels}:".encode())
+        for pixels in np.ascontiguousarray(piece).reshape(len(piece), -1):
+            digest = prefix.copy()
+            digest.update(pixels.data)
+            yield Sample(
+                f"{array.name}[{position}]",
+                array.labels[position],
+                array.split,
+                RAW,
+                pixels.data,
+                digest.hexdigest(),
+                height,
+                width,
+                channels,
+            )
+            position += 1
+
+
+def _file_samples(files: Sequence[ImageFile], max_px: int) -> Iterator[Sample | Broken]:
+    def read_all(batch: list[ImageFile]) -> list[Sample | Broken]:
+        return [_file_sample(file, max_px) for file in batch]
+
+    for samples in ordered_map(read_all, _batches(files)):
+        yield from samples
+
+
+def _batches(files: Iterable[ImageFile]) -> Iterator[list[ImageFile]]:
+    # Small files go to a thread by the dozen, large ones one by one: little overhead, and few
+    # bytes under way.
+    batch: list[ImageFile] = []
+    size_bytes = 0
+    for file in files:
+        batch.append(file)
+        try:
+            size_bytes += os.stat(file.path).st_size
+        except OSError:
+            pass  # Reading it will tell.
+        if len(batch) == _BATCH_FILES or size_bytes >= _BATCH_BYTES:
+            yield batch
+            batch, size_bytes = [], 0
+    if batch:
+        yield batch
+
+
+def _file_sample(file: ImageFile, max_px: int) -> Sample | Broken:
+    try:
+        data = _read(file.path, max_px)
+        with named(file.name):
+            pixels = decode(data, max_px)
+    except DataError as error:
+        return Broken(file.name, file.label, error.what)
+    except OSError as error:
+        return Broken(file.name, file.label, f"cannot be read: {error.strerror or error}")
+    height, width, channels = pixels.shape
+    return Sample(
+        file.name,
+        file.label,
+        file.split,
+        FILE,
+        data,
+        content_hash(pixels),
+        height,
+        width,
+        channels,
+    )
+
+
+def _read(path: Path, max_px: int) -> bytes:
+    # O_NONBLOCK: opening a pipe that stands among the images must not wait for a writer.
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(handle, "rb") as file:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise DataError("is no regular file")
+        limit = max_px * _BYTES_PER_PX + _METADATA_BYTES
+        if status.st_size > limit:
+            raise DataError(f"has {status.st_size} bytes, more than any image of {max_px} pixels")
+        return file.read(limit)

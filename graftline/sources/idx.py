@@ -1,0 +1,173 @@
+"""Source ``idx``: a folder with MNIST-style IDX files, gzipped or not.
+
+The format is the one of http://yann.lecun.com/exdb/mnist/: a magic number (two zero bytes, 8 for
+unsigned bytes, the number of dimensions), the dimensions as big-endian 32-bit integers, the bytes.
+"""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graftline.artifacts import Split
+from graftline.errors import DataError
+from graftline.sources.catalog import Catalog, ImageArray, from_arrays
+
+_PREFIXES: tuple[tuple[str, Split], ...] = (("train", "train"), ("t10k", "test"))
+_IMAGES_DIMENSIONS = 3
+_LABELS_DIMENSIONS = 1
+_UNSIGNED_BYTE = 8
+_PIECE_BYTES = 8 << 20
+_MAX_IMAGES = 100_000_000
+
+
+def catalog(folder: Path, max_px: int) -> Catalog:
+    """The images of ``train-…`` files, and of ``t10k-…`` files as the test split if there are any.
+
+    Where a file stands both plain and gzipped, the plain one is read. Labels become their decimal
+    text.
+
+    Raises:
+        DataError: If a file is absent, has another magic number, is too short or too long, or if
+            images and labels differ in number.
+    """
+    has_test = _located(folder, "t10k-images") or _located(folder, "t10k-labels")
+    arrays = [
+        _array(folder, prefix, split if has_test else None, max_px)
+        for prefix, split in _PREFIXES
+        if prefix == "train" or has_test
+    ]
+    return from_arrays(arrays)
+
+
+def _array(folder: Path, prefix: str, split: Split | None, max_px: int) -> ImageArray:
+    images = _required(folder, f"{prefix}-images")
+    labels = _required(folder, f"{prefix}-labels")
+    count, height, width = _image_dimensions(images, max_px)
+    digits = _labels(labels)
+    if len(digits) != count:
+        raise DataError(
+            f"there are {count} images but {len(digits)} labels",
+            where=f"{images} and {labels}",
+            fix="get both files from the same place again",
+        )
+    return ImageArray(
+        images.name.removesuffix(".gz"),
+        split,
+        [str(digit) for digit in digits.tolist()],
+        lambda: _pieces(images, count, height, width),
+    )
+
+
+def _names(stem: str) -> list[str]:
+    dimensions = _IMAGES_DIMENSIONS if stem.endswith("images") else _LABELS_DIMENSIONS
+    return [f"{stem}{mark}idx{dimensions}-ubyte{ending}" for ending in ("", ".gz") for mark in "-."]
+
+
+def _located(folder: Path, stem: str) -> Path | None:
+    return next((folder / name for name in _names(stem) if (folder / name).is_file()), None)
+
+
+def _required(folder: Path, stem: str) -> Path:
+    found = _located(folder, stem)
+    if found is None:
+        raise DataError(
+            f"there is no file of {stem} here",
+            where=f"data.path: {folder}",
+            allowed=" or ".join(_names(stem)),
+            fix="set data.path to the folder that holds the IDX files",
+        )
+    return found
+
+
+def _image_dimensions(file: Path, max_px: int) -> tuple[int, int, int]:
+    with _opened(file) as stream:
+        count, height, width = _dimensions(stream, file, _IMAGES_DIMENSIONS)
+    if min(count, height, width) == 0:
+        raise _wrong(file, f"its header tells of {count} images of {height} x {width} pixels")
+    if height * width > max_px:
+        raise _wrong(
+            file, f"its images have {height} x {width} pixels, more than data.max_image_px {max_px}"
+        )
+    return count, height, width
+
+
+def _labels(file: Path) -> NDArray[np.uint8]:
+    with _opened(file) as stream:
+        (count,) = _dimensions(stream, file, _LABELS_DIMENSIONS)
+        data = b"".join(_exactly(stream, file, count, 1))
+    return np.frombuffer(data, np.uint8)
+
+
+def _pieces(file: Path, count: int, height: int, width: int) -> Iterator[NDArray[np.uint8]]:
+    with _opened(file) as stream:
+        _dimensions(stream, file, _IMAGES_DIMENSIONS)
+        for data in _exactly(stream, file, count, height * width):
+            yield np.frombuffer(data, np.uint8).reshape(-1, height, width, 1)
+
+
+def _dimensions(stream: IO[bytes], file: Path, expected: int) -> tuple[int, ...]:
+    size_bytes = 4 + 4 * expected
+    header = stream.read(size_bytes)
+    magic = header[:4].hex()
+    right = f"0000{_UNSIGNED_BYTE:02x}{expected:02x}"
+    if len(header) >= 4 and magic != right:
+        raise _wrong(file, f"its magic number is 0x{magic}, not 0x{right}")
+    if len(header) < size_bytes:
+        raise _wrong(file, f"it is too short: {len(header)} bytes, no whole header")
+    dimensions: tuple[int, ...] = struct.unpack(f">{expected}I", header[4:])
+    if dimensions[0] > _MAX_IMAGES:
+        raise _wrong(file, f"its header tells of {dimensions[0]} entries, more than {_MAX_IMAGES}")
+    return dimensions
+
+
+def _exactly(stream: IO[bytes], file: Path, count: int, entry_bytes: int) -> Iterator[bytes]:
+    """Reads ``count`` entries in pieces, and makes sure that nothing lacks and nothing follows."""
+    at_once = max(1, _PIECE_BYTES // entry_bytes)
+    for start in range(0, count, at_once):
+        size_bytes = min(at_once, count - start) * entry_bytes
+        data = stream.read(size_bytes)
+        if len(data) < size_bytes:
+            there = start * entry_bytes + len(data)
+            raise _wrong(
+                file,
+                f"it is too short: its header tells of {count * entry_bytes} bytes of data, and "
+                f"{there} are there",
+            )
+        yield data
+    if stream.read(1):
+        raise _wrong(
+            file,
+            f"it is too long: data follow after the {count * entry_bytes} bytes that its "
+            "header tells of",
+        )
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[IO[bytes]]:
+    try:
+        if file.suffix == ".gz":
+            with gzip.open(file) as unpacked:
+                yield cast(IO[bytes], unpacked)
+        else:
+            with file.open("rb") as plain:
+                yield plain
+    except (EOFError, zlib.error, OSError) as error:
+        raise _wrong(file, f"it cannot be read: {error}") from error
+
+
+def _wrong(file: Path, reason: str) -> DataError:
+    return DataError(
+        f"{file.name} is not the IDX file that it should be: {reason}",
+        where=str(file),
+        allowed="unsigned bytes: images with magic number 0x00000803, labels with 0x00000801",
+        fix="get the file again, or set data.path to another folder",
+    )

@@ -1,0 +1,46 @@
+"""Source ``mnist``: the 70 000 MNIST digits as Keras keeps them, with the split of their makers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from graftline.download import fetch
+from graftline.errors import DownloadError
+from graftline.sources import npz
+from graftline.sources.catalog import Catalog
+from graftline.storage import sha256_file
+
+# As keras.datasets.mnist has them.
+ADDRESS = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
+SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
+
+
+def catalog(scratch: Path, max_px: int) -> Catalog:
+    """The digits, from Keras's cache, fetched into it first if they are not there.
+
+    Raises:
+        DownloadError: If they must be fetched and cannot be.
+    """
+    file = keras_home() / "datasets" / "mnist.npz"
+    if not file.is_file() or sha256_file(file) != SHA256:
+        try:
+            fetch(ADDRESS, file, SHA256)
+        except DownloadError as error:
+            raise DownloadError(
+                error.what,
+                where=error.where,
+                allowed=error.allowed,
+                fix="to work offline, set data.source to mnist-5k (part of the installation), or "
+                "to idx and data.path to a folder with the four MNIST files, or put mnist.npz "
+                f"at {file}",
+            ) from error
+    return npz.catalog(file, scratch, max_px)
+
+
+def keras_home() -> Path:
+    """Keras's folder: KERAS_HOME, else ``~/.keras``, else, without a home, ``/tmp/.keras``."""
+    if "KERAS_HOME" in os.environ:
+        return Path(os.environ["KERAS_HOME"])
+    home = os.path.expanduser("~")
+    return Path(home if os.access(home, os.W_OK) else "/tmp") / ".keras"
