@@ -59,7 +59,7 @@ def variables_digest(variables: Iterable[Any]) -> str:
     for variable in sorted(variables, key=lambda variable: variable.path):
         if "seed_generator" in variable.path:
             continue
-        values = np.asarray(variable)
+        values = variable.numpy()
         digest.update(f"{variable.path}:{values.dtype}:{values.shape}\n".encode())
         digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()

@@ -304,7 +304,7 @@ class _Best:
     def offer(self, epoch: int, loss: float) -> None:
         if self.epoch == 0 or loss < self.loss:
             self.epoch, self.loss = epoch, loss
-            self.values = tuple(np.array(v) for v in self.network.trainable_variables)
+            self.values = tuple(v.numpy().copy() for v in self.network.trainable_variables)
 
     def restore(self) -> None:
         for variable, value in zip(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,10 +76,13 @@ def load_into(base: Any, weights: BaseWeights) -> None:
         if weights.name == "stanford-dogs":
             _load_legacy_group(base, weights.path, _DOGS_GROUP)
         else:
-            _load_any(base, weights.path)
+            with warnings.catch_warnings():
+                # Keras only warns when it leaves layers as they were made, at random.
+                warnings.simplefilter("error", UserWarning)
+                _load_any(base, weights.path)
     except WeightsError:
         raise
-    except (ValueError, KeyError, OSError, TypeError) as error:
+    except (ValueError, KeyError, OSError, TypeError, UserWarning) as error:
         raise WeightsError(
             f"these are no weights of {base.name} without its top",
             where=str(weights.path),
@@ -133,10 +138,15 @@ def _imagenet(workspace: Workspace, alpha: float, size_px: int, pinned: str | No
     record = workspace.root / RECORD
     known = json.loads(record.read_text()) if record.exists() else {}
     expected = pinned or known.get(name)
-    cached = Path(keras.config.keras_home()) / "models" / name
+    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    cached = home / "models" / name
     if not cached.is_file():
         try:
-            cached = Path(keras.utils.get_file(name, _KERAS_ADDRESS + name, cache_subdir="models"))
+            # Keras would silently turn to a folder in /tmp if this one were not there.
+            home.mkdir(parents=True, exist_ok=True)
+            keras.utils.get_file(
+                name, _KERAS_ADDRESS + name, cache_subdir="models", cache_dir=str(home)
+            )
         except Exception as error:  # Keras wraps every failure of its downloader in Exception.
             raise DownloadError(
                 f"Keras could not download its ImageNet weights: {error}",
