@@ -1,0 +1,197 @@
+"""``graftline predict``: names what is on image files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from graftline.errors import DataError, MissingOutputError
+from graftline.images import decode
+from graftline.predictor import Predictor
+from graftline.workspace import Workspace
+
+__all__ = ["Prediction", "Predictor", "predict", "show_predictions"]
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff")
+"""What is taken from a folder; a file that is named is taken whatever its name."""
+_MAX_IMAGE_PX = 50_000_000
+_CHUNK_FILES = 256
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What one file got: probabilities, or the reason why not."""
+
+    file: str
+    probabilities: dict[str, float]
+    """By class, most probable first; empty if the file could not be read."""
+    error: str | None = None
+
+    @property
+    def label(self) -> str | None:
+        """The most probable class."""
+        return next(iter(self.probabilities), None)
+
+    @property
+    def probability(self) -> float | None:
+        """The most probable class's probability."""
+        return next(iter(self.probabilities.values()), None)
+
+    def to_json(self) -> str:
+        """The prediction as one JSON object."""
+        if self.error is not None:
+            return json.dumps({"file": self.file, "error": self.error}, ensure_ascii=False)
+        record = {
+            "file": self.file,
+            "label": self.label,
+            "probability": self.probability,
+            "probabilities": self.probabilities,
+        }
+        return json.dumps(record, ensure_ascii=False)
+
+
+def predict(
+    arguments: Sequence[str | Path],
+    workspace: Workspace,
+    model: Path | None = None,
+    max_image_px: int = _MAX_IMAGE_PX,
+) -> Iterator[Prediction]:
+    """Names what is on each file; one that cannot be read does not stop the others.
+
+    Args:
+        arguments: Files, folders (all images below them) and patterns such as ``*.png``.
+        workspace: Whose ``models/trained/`` is used.
+        model: Another model folder.
+        max_image_px: Files with more pixels are not decoded.
+
+    Yields:
+        One prediction per file, in order.
+
+    Raises:
+        MissingOutputError: If there is no model.
+    """
+    with open_predictor(workspace, model) as predictor:
+        files = list(expanded(arguments))
+        for first in range(0, len(files), _CHUNK_FILES):
+            yield from _predicted(predictor, files[first : first + _CHUNK_FILES], max_image_px)
+
+
+def open_predictor(workspace: Workspace, model: Path | None = None) -> Predictor:
+    """The predictor of ``models/trained/``, or of another folder.
+
+    Raises:
+        MissingOutputError: If there is no model.
+    """
+    folder = workspace.trained if model is None else model
+    if not (folder / "trained.json").is_file():
+        raise MissingOutputError(
+            "no model has been trained yet" if model is None else "there is no model here",
+            where=str(folder),
+            allowed="a folder with model.tflite and trained.json, as models/trained is",
+            fix="make run, or dvc repro",
+        )
+    return Predictor(folder)
+
+
+def expanded(arguments: Iterable[str | Path]) -> Iterator[Path]:
+    """Files as they are named; of folders the images below them; of patterns what they match."""
+    for argument in arguments:
+        path = Path(argument)
+        if path.is_dir():
+            found = (below for below in path.rglob("*") if below.suffix.lower() in SUFFIXES)
+            yield from sorted(below for below in found if below.is_file())
+        elif not path.exists() and any(sign in str(path) for sign in "*?["):
+            root = Path(path.anchor) if path.is_absolute() else Path()
+            matches = sorted(root.glob(str(path.relative_to(root))))
+            yield from matches or [path]
+        else:
+            yield path
+
+
+def show_predictions(
+    workspace: Workspace,
+    files: Sequence[str],
+    *,
+    as_json: bool = False,
+    top: int = 3,
+    model: Path | None = None,
+) -> int:
+    """Runs ``graftline predict``.
+
+    Returns:
+        The exit code: 0, or 2 if a file could not be read or nothing was found.
+    """
+    console = Console(soft_wrap=as_json, highlight=False)
+    complaints = Console(stderr=True, soft_wrap=True, highlight=False)
+    predictions = []
+    for prediction in predict(files, workspace, model):
+        predictions.append(prediction)
+        if as_json:
+            console.print(prediction.to_json(), markup=False)
+    if not predictions:
+        complaints.print("error: there are no images here", style="red")
+        return 2
+    if not as_json:
+        console.print(_table(predictions, top))
+    broken = sum(one.error is not None for one in predictions)
+    if broken:
+        complaints.print(
+            f"error: {broken} of {len(predictions)} files could not be read", style="red"
+        )
+    return 2 if broken else 0
+
+
+def _predicted(
+    predictor: Predictor, files: Sequence[Path], max_image_px: int
+) -> Iterator[Prediction]:
+    reasons: dict[Path, str] = {}
+
+    def readable() -> Iterator[NDArray[np.uint8]]:
+        for file in files:
+            try:
+                yield decode(file.read_bytes(), max_image_px)
+            except DataError as error:
+                reasons[file] = error.what
+            except OSError as error:
+                reasons[file] = error.strerror or str(error)
+
+    rows = iter(predictor.probabilities(readable()))
+    for file in files:
+        if file in reasons:
+            yield Prediction(str(file), {}, reasons[file])
+        else:
+            row = next(rows)
+            order = np.argsort(-row, kind="stable")
+            yield Prediction(
+                str(file), {predictor.classes[index]: float(row[index]) for index in order}
+            )
+
+
+def _table(predictions: Sequence[Prediction], top: int) -> Table:
+    table = Table()
+    table.add_column("file", overflow="fold")
+    table.add_column("label")
+    table.add_column("probability", justify="right")
+    if top > 1:
+        table.add_column("runners-up")
+    for one in predictions:
+        table.add_row(*_row(one, top))
+    return table
+
+
+def _row(one: Prediction, top: int) -> list[str]:
+    from rich.markup import escape
+
+    if one.error is not None:
+        return [escape(one.file), "[red]not read[/red]", "", escape(one.error)][: 3 + (top > 1)]
+    others = list(one.probabilities.items())[1:top]
+    runners_up = ", ".join(f"{escape(name)} {value:.1%}" for name, value in others)
+    row = [escape(one.file), f"[bold]{escape(str(one.label))}[/bold]", f"{one.probability:.1%}"]
+    return [*row, runners_up] if top > 1 else row

@@ -1,0 +1,126 @@
+"""The one way from raw images to probabilities: shrink, then the exported model in LiteRT."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graftline.artifacts import Trained
+from graftline.errors import DataError
+from graftline.litert import LiteRunner
+from graftline.preprocess import shrink
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_GROUP_IMAGES = 128
+_HELD_BYTES = 64 << 20
+_CHANNELS = (1, 3)
+
+
+class Predictor:
+    """Gives the exported model's probabilities for images of any size.
+
+    Args:
+        folder: ``models/trained/`` or a copy, with ``model.tflite`` and ``trained.json``.
+
+    Raises:
+        MissingOutputError: If the model is not there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        trained = Trained.read(folder / "trained.json")
+        self.classes = trained.classes
+        self.size_px = trained.size_px
+        self.weight_digest = trained.weight_digest
+        self._runner = LiteRunner(folder / "model.tflite")
+
+    def close(self) -> None:
+        """Ends the runner's threads."""
+        self._runner.close()
+
+    def __enter__(self) -> Predictor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def probabilities(self, images: Iterable[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """The probability of each class for each image, in the images' order.
+
+        Images of one shape are run together. They are read as they are needed, and no more than
+        64 MiB of them, shrunk, are held at once.
+
+        Args:
+            images: uint8, each (height, width) or (height, width, channels) with 1 or 3 channels.
+
+        Returns:
+            float32 (n, classes).
+
+        Raises:
+            DataError: If one of them is no such image.
+        """
+        rows: list[NDArray[np.float32]] = []
+        for places, batch in self._batches(images):
+            rows.extend([np.empty(0, np.float32)] * (max(places) + 1 - len(rows)))
+            for place, row in zip(places, self._runner.run(batch), strict=True):
+                rows[place] = row
+        if not rows:
+            return np.empty((0, len(self.classes)), np.float32)
+        return np.stack(rows)
+
+    def table(self, images: Iterable[NDArray[np.uint8]]) -> pd.DataFrame:
+        """One row per image: ``label``, ``probability``, and ``p_<class>`` for each class."""
+        import pandas as pd
+
+        probabilities = self.probabilities(images)
+        best = probabilities.argmax(axis=1)
+        columns: dict[str, Any] = {
+            "label": [self.classes[index] for index in best],
+            "probability": probabilities.max(axis=1, initial=0),
+        }
+        columns |= {f"p_{name}": probabilities[:, at] for at, name in enumerate(self.classes)}
+        return pd.DataFrame(columns)
+
+    def _batches(
+        self, images: Iterable[NDArray[np.uint8]]
+    ) -> Iterator[tuple[list[int], NDArray[np.uint8]]]:
+        groups: dict[tuple[int, ...], list[tuple[int, NDArray[np.uint8]]]] = {}
+        held_bytes = 0
+        for place, given in enumerate(images):
+            image = shrink(_checked(given, place), self.size_px)
+            group = groups.setdefault(image.shape, [])
+            group.append((place, image))
+            held_bytes += image.nbytes
+            if len(group) == _GROUP_IMAGES or held_bytes > _HELD_BYTES:
+                # The fullest group frees the most.
+                shape = max(groups, key=lambda key: sum(one.nbytes for _, one in groups[key]))
+                held_bytes -= sum(one.nbytes for _, one in groups[shape])
+                yield _stacked(groups.pop(shape))
+        for group in groups.values():
+            yield _stacked(group)
+
+
+def _stacked(
+    group: list[tuple[int, NDArray[np.uint8]]],
+) -> tuple[list[int], NDArray[np.uint8]]:
+    return [place for place, _ in group], np.stack([image for _, image in group])
+
+
+def _checked(image: Any, place: int) -> NDArray[np.uint8]:
+    array = np.asarray(image)
+    if array.ndim == 2:
+        array = array[..., np.newaxis]
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] not in _CHANNELS:
+        raise DataError(
+            f"image {place} is {array.dtype} of shape {np.shape(image)}",
+            allowed="uint8, 0 to 255, of shape (height, width) or (height, width, channels) with "
+            "1 or 3 channels",
+        )
+    if 0 in array.shape:
+        raise DataError(f"image {place} is empty: its shape is {np.shape(image)}")
+    return array

@@ -1,0 +1,24 @@
+"""History: what MLflow is told about every execution of the pipeline.
+
+This package is the only one that imports MLflow, and only inside the functions that need it: a
+process that merely asks :func:`stage_recorder` to record leaves the import to a helper process.
+"""
+
+from graftline.tracking.recorder import Recorder, stage_recorder
+from graftline.tracking.registry import Version, newest_version, register_model
+from graftline.tracking.runs import LastRun, complete_run, last_run, open_run
+from graftline.tracking.store import Store, configure
+
+__all__ = [
+    "LastRun",
+    "Recorder",
+    "Store",
+    "Version",
+    "complete_run",
+    "configure",
+    "last_run",
+    "newest_version",
+    "open_run",
+    "register_model",
+    "stage_recorder",
+]

@@ -1,0 +1,236 @@
+"""What a run is told: read from the output files alone, so that a cached step is told as well."""
+
+from __future__ import annotations
+
+import csv
+import importlib.metadata
+import math
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from graftline.artifacts import Assembled, Dataset, FreezePlan, Metrics, Record, Trained
+from graftline.errors import MissingOutputError
+from graftline.params import Params
+from graftline.storage import sha256_file, sha256_record
+from graftline.workspace import Workspace
+
+_PACKAGES = ("graftline", "tensorflow", "keras", "ai-edge-litert", "mlflow", "prefect", "dvc")
+_GIT_TIMEOUT_S = 20
+_NOT_IN_A_METRIC = re.compile(r"[^\w .:/-]")
+_MAX_CLASSES_AS_METRICS = 100
+_R = TypeVar("_R", bound=Record)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The records that the steps have written so far; None where one has not."""
+
+    dataset: Dataset | None
+    assembled: Assembled | None
+    plan: FreezePlan | None
+    trained: Trained | None
+    metrics: Metrics | None
+
+
+def read_outputs(workspace: Workspace) -> Outputs:
+    """Reads what is there."""
+    return Outputs(
+        dataset=_read(Dataset, workspace.loaded / "dataset.json"),
+        assembled=_read(Assembled, workspace.assembled / "assembled.json"),
+        plan=_read(FreezePlan, workspace.freeze_plan),
+        trained=_read(Trained, workspace.trained / "trained.json"),
+        metrics=_read(Metrics, workspace.metrics),
+    )
+
+
+def run_name(params: Params) -> str:
+    """A name that tells runs apart: data, cut and what is frozen."""
+    source: str = params.data.source
+    if params.data.path is not None:
+        source = f"{source} {Path(params.data.path).name}"
+    return f"{source}, {params.backbone.cut}, {_strategy(params)}"
+
+
+def origin_tags(workspace: Workspace, params: Params, door: str) -> dict[str, str]:
+    """What is known before the first step: code, seed, versions, door."""
+    tags = {
+        "graftline.door": door,
+        "graftline.seed": str(params.seed),
+        "graftline.version.python": platform.python_version(),
+        **{f"graftline.version.{name}": _version(name) for name in _PACKAGES},
+        **_git_tags(workspace.root),
+    }
+    for variable, tag in (
+        ("DVC_EXP_NAME", "graftline.dvc_experiment"),
+        ("DVC_EXP_BASELINE_REV", "graftline.dvc_experiment_baseline"),
+    ):
+        if os.environ.get(variable):
+            tags[tag] = os.environ[variable]
+    return tags
+
+
+def outcome_tags(workspace: Workspace, outputs: Outputs) -> dict[str, str]:
+    """What ties a run to its data, its weights and its outputs."""
+    tags: dict[str, str | None] = {}
+    if outputs.dataset:
+        tags["graftline.dataset_digest"] = outputs.dataset.digest
+    if outputs.assembled:
+        tags["graftline.base_weights"] = outputs.assembled.weights
+        tags["graftline.base_weights_sha256"] = outputs.assembled.weights_sha256
+        tags["graftline.trunk_digest"] = outputs.assembled.trunk_digest
+    if outputs.trained:
+        tags["graftline.weight_digest"] = outputs.trained.weight_digest
+    tags |= lock_tag(workspace)
+    return {name: value for name, value in tags.items() if value is not None}
+
+
+def lock_tag(workspace: Workspace) -> dict[str, str | None]:
+    """The digest of ``dvc.lock``, if there is one."""
+    lock = workspace.root / "dvc.lock"
+    return {"graftline.dvc_lock_sha256": sha256_file(lock)} if lock.is_file() else {}
+
+
+def epochs(workspace: Workspace) -> list[tuple[int, dict[str, float]]]:
+    """``reports/history.csv`` as (epoch, metrics), without what is not finite."""
+    if not workspace.history.is_file():
+        return []
+    with workspace.history.open(encoding="utf-8", newline="") as file:
+        return [_epoch(row) for row in csv.DictReader(file)]
+
+
+def test_metrics(metrics: Metrics) -> dict[str, float]:
+    """The test metrics by name, the F1 of each class among them."""
+    record = metrics.model_dump(exclude={"classes"})
+    values = {name: float(value) for name, value in record.items()}
+    if len(metrics.classes) <= _MAX_CLASSES_AS_METRICS:
+        for name, one in metrics.classes.items():
+            values[f"test_f1/{_NOT_IN_A_METRIC.sub('_', name)}"] = one.f1
+    return {name: value for name, value in values.items() if math.isfinite(value)}
+
+
+def files(workspace: Workspace, *, evaluated: bool) -> list[tuple[Path, str]]:
+    """The files that a run carries, each with its folder in it."""
+    found = [(path, "") for path in (workspace.params_file, workspace.root / "dvc.lock")]
+    found += [(workspace.history, "training"), (workspace.freeze_plan, "freezing")]
+    found += [(path, "freezing") for path in _below(workspace.freezing_report)]
+    if evaluated:
+        found += [(workspace.metrics, "evaluation")]
+        found += [(path, "evaluation") for path in _below(workspace.evaluation)]
+    return [(path, folder) for path, folder in found if path.is_file()]
+
+
+def files_digest(found: list[tuple[Path, str]]) -> str:
+    """One digest over the names and bytes of all files."""
+    return sha256_record([(path.name, folder, sha256_file(path)) for path, folder in found])
+
+
+def note(params: Params, outputs: Outputs, *, evaluated: bool) -> str:
+    """The run's description, as Markdown."""
+    lines = []
+    if evaluated and outputs.metrics:
+        lines += [_verdict(outputs.metrics), ""]
+    lines += ["| | |", "| --- | --- |"]
+    lines += [f"| **{title}** | {text} |" for title, text in _facts(params, outputs)]
+    return "\n".join(lines)
+
+
+def _facts(params: Params, outputs: Outputs) -> Iterator[tuple[str, str]]:
+    if outputs.dataset:
+        data = outputs.dataset
+        splits = ", ".join(f"{data.total(split)} {split}" for split in data.counts)
+        yield "Data", f"{data.source}: {len(data.classes)} classes, {splits} images"
+    if outputs.assembled:
+        one = outputs.assembled
+        yield (
+            "Trunk",
+            f"{one.backbone} {one.alpha} at {one.size_px} px, cut after `{one.cut}`, "
+            f"weights {one.weights}",
+        )
+    if outputs.plan:
+        yield "Freezing", f"`{outputs.plan.strategy}`: {outputs.plan.reason}"
+    if outputs.trained:
+        trained = outputs.trained
+        yield (
+            "Training",
+            f"best epoch {trained.best_epoch} of {trained.epochs_run}, validation accuracy "
+            f"{trained.validation_accuracy:.4f}; {trained.trainable_params:,} weights trained, "
+            f"{trained.frozen_params:,} frozen",
+        )
+        yield "Weights", f"`{trained.weight_digest[:16]}`, seed {params.seed}"
+
+
+def _verdict(metrics: Metrics) -> str:
+    return (
+        f"**{metrics.test_accuracy:.2%} of {metrics.test_images:,} test images right** "
+        f"(95 % interval {metrics.test_accuracy_low:.2%} to {metrics.test_accuracy_high:.2%}; "
+        f"always naming the most frequent class: {metrics.majority_baseline:.2%})"
+    )
+
+
+def _strategy(params: Params) -> str:
+    strategy = params.freeze.strategy
+    if isinstance(strategy, str):
+        return f"freeze {strategy}"
+    return " ".join(f"{name} {value}" for name, value in strategy.model_dump().items())
+
+
+def _epoch(row: dict[str, str]) -> tuple[int, dict[str, float]]:
+    values = {name: float(text) for name, text in row.items() if name != "epoch" and text}
+    finite = {name: value for name, value in values.items() if math.isfinite(value)}
+    return int(row["epoch"]), finite
+
+
+def _below(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*") if path.is_file())
+
+
+def _read(kind: type[_R], path: Path) -> _R | None:
+    try:
+        return kind.read(path)
+    except MissingOutputError:
+        return None
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _git_tags(root: Path) -> dict[str, str]:
+    commit = _git(root, "rev-parse", "HEAD")
+    if not commit:
+        return {}
+    # dvc.lock tells what came out, not what went in, and has a tag of its own.
+    changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock")
+    dirty = "unknown" if changed is None else str(bool(changed)).lower()
+    return {
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.name": "graftline",
+        "mlflow.source.git.commit": commit,
+        "mlflow.source.git.branch": _git(root, "rev-parse", "--abbrev-ref", "HEAD") or "",
+        "graftline.git_commit": commit,
+        "graftline.git_dirty": dirty,
+    }
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            timeout=_GIT_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,188 @@
+"""Records a stage while it works, without making it wait for MLflow.
+
+Importing MLflow takes seconds, and a stage that is killed can close nothing. So a helper process
+(:mod:`graftline.tracking.worker`) talks to MLflow: it imports it while the stage imports
+TensorFlow, and when the stage is gone without a word, the helper closes the run as KILLED.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import graftline
+from graftline.errors import TrackingError, error_from_json
+from graftline.params import Params
+from graftline.tracking import executions
+from graftline.tracking.store import configure
+from graftline.workspace import Workspace
+
+_ANSWER_TIMEOUT_S = 300.0
+_log = logging.getLogger(__name__)
+
+
+class Recorder:
+    """What a stage tells its run through.
+
+    Args:
+        workspace: The checkout.
+        params: The stage's parameters.
+        stage: The stage's name.
+    """
+
+    def __init__(self, workspace: Workspace, params: Params, stage: str) -> None:
+        store = configure(workspace)
+        store.root.mkdir(parents=True, exist_ok=True)
+        self.log_file = store.root / "recorder.log"
+        with self.log_file.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "graftline.tracking.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                cwd=workspace.root,
+                env=_environment(),
+                text=True,
+                encoding="utf-8",
+                # A Ctrl-C or a kill of the stage's process group must not take it along.
+                start_new_session=True,
+            )
+        self._answers: dict[str, Any] = {}
+        self._opened = threading.Event()
+        self._ended = threading.Event()
+        self._reader = threading.Thread(target=self._read, name="recorder", daemon=True)
+        self._reader.start()
+        self._send(
+            {
+                "root": str(workspace.root),
+                "params": params.model_dump(mode="json", by_alias=True),
+                "stage": stage,
+                "held_run_id": os.environ.get(executions.HELD_RUN_VARIABLE) or None,
+                "owner": executions.current_owner().model_dump(),
+            }
+        )
+
+    def epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Records one epoch.
+
+        Args:
+            epoch: Counted from 1.
+            metrics: Values by name; an ``epoch`` among them is left out.
+
+        Raises:
+            TrackingError: If the store could not be used from the start.
+        """
+        self._raise_failure()
+        values = {name: float(value) for name, value in metrics.items() if name != "epoch"}
+        self._send({"epoch": epoch, "metrics": values})
+
+    def run_id(self) -> str:
+        """The run's id; waits until there is one.
+
+        Raises:
+            TrackingError: If the store cannot be used.
+        """
+        self._opened.wait(_ANSWER_TIMEOUT_S)
+        self._raise_failure()
+        if "run_id" not in self._answers:
+            raise self._silent()
+        return str(self._answers["run_id"])
+
+    def end(self, status: str) -> None:
+        """Closes the stage's part of the run, and waits until that is done.
+
+        Raises:
+            TrackingError: If the store cannot be used.
+        """
+        self._send({"end": status})
+        done = self._ended.wait(_ANSWER_TIMEOUT_S)
+        self._close()
+        self._raise_failure()
+        if not done or "ended" not in self._answers:
+            raise self._silent()
+
+    def _close(self) -> None:
+        if self._process.stdin and not self._process.stdin.closed:
+            try:
+                self._process.stdin.close()
+            except BrokenPipeError:
+                pass
+        # The helper may go on for a moment, to see how the execution around the stage ends.
+        self._reader.join(timeout=1)
+        if self._process.stdout and not self._reader.is_alive():
+            self._process.stdout.close()
+        self._process.poll()
+        # What is left of it is nobody's business: no warning about a child still running.
+        self._process.returncode = self._process.returncode or 0
+
+    def _send(self, message: dict[str, Any]) -> None:
+        if self._process.stdin is None:
+            return
+        try:
+            self._process.stdin.write(json.dumps(message) + "\n")
+            self._process.stdin.flush()
+        except (BrokenPipeError, ValueError):
+            # Losing the live picture is no reason to lose the training; see end().
+            _log.warning("the recorder has stopped; see %s", self.log_file)
+
+    def _read(self) -> None:
+        for line in self._process.stdout or ():
+            answer = json.loads(line)
+            self._answers.update(answer)
+            if "run_id" in answer or "error" in answer:
+                self._opened.set()
+            if "ended" in answer or "error" in answer:
+                self._ended.set()
+        self._opened.set()
+        self._ended.set()
+
+    def _raise_failure(self) -> None:
+        if "error" in self._answers:
+            raise error_from_json(json.dumps(self._answers["error"]))
+
+    def _silent(self) -> TrackingError:
+        return TrackingError(
+            "the process that records the run ended without an answer",
+            where=str(self.log_file),
+            fix="read the file's end, mend what it says, and run again",
+        )
+
+
+@contextmanager
+def stage_recorder(workspace: Workspace, params: Params, stage: str) -> Iterator[Recorder]:
+    """Records a stage: into the flow's run, or into that of the execution it belongs to.
+
+    A flow names its run in the environment variable GRAFTLINE_RUN_ID. Otherwise all stages below
+    the same ``dvc`` process share a run, which stands FINISHED after each stage that ended well
+    and FAILED or KILLED after one that did not. After ``evaluate`` it is complete.
+
+    Raises:
+        TrackingError: If the store cannot be used.
+    """
+    recorder = Recorder(workspace, params, stage)
+    try:
+        yield recorder
+    except BaseException as error:
+        status = "FAILED" if isinstance(error, Exception) else "KILLED"
+        try:
+            recorder.end(status)
+        except TrackingError as second:
+            # The stage's own error is the one that its user must see.
+            _log.warning("%s", second)
+        raise
+    recorder.end("FINISHED")
+
+
+def _environment() -> dict[str, str]:
+    # The helper imports the same Graftline, wherever the workspace is.
+    source = str(Path(graftline.__file__).parents[1])
+    path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH", ""))))
+    return {**os.environ, "PYTHONPATH": path}

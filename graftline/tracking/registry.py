@@ -1,0 +1,255 @@
+"""Models in MLflow: logged once per run, and put into the registry as versions."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import graftline
+from graftline.artifacts import Trained
+from graftline.storage import sha256_file
+from graftline.tracking.store import configure, open_client, reported
+from graftline.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.tracking import MlflowClient
+
+NAME = "model"
+"""Of the logged model within its run."""
+_LITERT = "model.tflite"
+_RECORD = "trained.json"
+_REQUIREMENTS = ("ai-edge-litert", "mlflow", "numpy", "pandas", "pillow", "pydantic", "ruamel.yaml")
+"""What prediction imports; their exact versions are required."""
+_DIGEST_TAG = "graftline.weight_digest"
+_FILE_TAG = "graftline.litert_sha256"
+_MODEL_TAG = "graftline.model_id"
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version in the registry."""
+
+    name: str
+    version: str
+    aliases: tuple[str, ...]
+    run_id: str
+    source: str
+    tags: Mapping[str, str]
+
+    @property
+    def weight_digest(self) -> str | None:
+        """Of the model's weights, as in ``trained.json``."""
+        return self.tags.get(_DIGEST_TAG)
+
+
+def ensure_model(client: MlflowClient, run_id: str, workspace: Workspace, trained: Trained) -> str:
+    """Logs the trained model to its run, unless that has been done, and returns its id.
+
+    The model counts as READY only once all its files are there.
+    """
+    run = client.get_run(run_id)
+    model_id = run.data.tags.get(_MODEL_TAG)
+    if model_id is not None and _is_logged(client, model_id, trained):
+        return model_id
+    from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+
+    file_digest = sha256_file(workspace.trained / _LITERT)
+    logged = client.create_logged_model(
+        run.info.experiment_id,
+        name=NAME,
+        source_run_id=run_id,
+        params=dict(run.data.params),
+        tags={_DIGEST_TAG: trained.weight_digest, _FILE_TAG: file_digest},
+        model_type="image classifier",
+    )
+    with tempfile.TemporaryDirectory(prefix="graftline-model-") as folder:
+        _save(Path(folder), workspace, trained, logged)
+        client.log_model_artifacts(logged.model_id, str(Path(folder) / NAME))
+    client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
+    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=trained.best_epoch)])
+    client.set_tag(run_id, _MODEL_TAG, logged.model_id)
+    return str(logged.model_id)
+
+
+def newest_version(workspace: Workspace, name: str) -> Version | None:
+    """The newest version of a registered model, or None.
+
+    Raises:
+        TrackingError: If the registry cannot be used.
+    """
+    store = configure(workspace)
+    client, _ = open_client(store)
+    with reported(store):
+        return _newest(client, name)
+
+
+def register_model(
+    workspace: Workspace,
+    name: str,
+    run_id: str,
+    alias: str,
+    tags: Mapping[str, str],
+    description: str,
+) -> tuple[Version, bool]:
+    """Makes the trained model a version, and points ``alias`` at it.
+
+    A version of the same weights whose files are whole is taken instead of a second one.
+
+    Args:
+        workspace: Where the trained model lies.
+        name: The registered model.
+        run_id: The run that it came from.
+        alias: What the version is called from now on.
+        tags: Of the version.
+        description: Of the version, as Markdown.
+
+    Returns:
+        The version, and whether it was there already.
+
+    Raises:
+        TrackingError: If the registry cannot be used.
+    """
+    trained = Trained.read(workspace.trained / _RECORD)
+    store = configure(workspace)
+    client, _ = open_client(store)
+    with reported(store):
+        newest = _newest(client, name)
+        if newest and newest.weight_digest == trained.weight_digest and _is_whole(client, newest):
+            if alias not in newest.aliases:
+                client.set_registered_model_alias(name, alias, newest.version)
+            return _version(client.get_model_version(name, newest.version)), True
+        model_id = ensure_model(client, run_id, workspace, trained)
+        digest = sha256_file(workspace.trained / _LITERT)
+        _ensure_registered_model(client, name)
+        created = client.create_model_version(
+            name,
+            # "models:/<id>" would be looked up in MLflow's global store, which may be another.
+            source=client.get_logged_model(model_id).artifact_location,
+            run_id=run_id,
+            tags={**tags, _DIGEST_TAG: trained.weight_digest, _FILE_TAG: digest},
+            description=description,
+            model_id=model_id,
+        )
+        client.set_registered_model_alias(name, alias, created.version)
+        return _version(client.get_model_version(name, created.version)), False
+
+
+def requirements() -> list[str]:
+    """What the model needs, at the versions that it was made with."""
+    return [f"{name}=={importlib.metadata.version(name)}" for name in _REQUIREMENTS]
+
+
+def _save(folder: Path, workspace: Workspace, trained: Trained, logged: Any) -> None:
+    import mlflow.pyfunc
+    from mlflow.models import Model
+
+    parts = folder / "trained"
+    parts.mkdir()
+    for name in (_LITERT, _RECORD):
+        shutil.copy2(workspace.trained / name, parts / name)
+    package = folder / "code" / "graftline"
+    source = Path(graftline.__file__).parent
+    shutil.copytree(source, package, ignore=shutil.ignore_patterns("__pycache__"))
+    # MLflow checks the example against the model, and says so at length.
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    mlflow.pyfunc.save_model(
+        path=folder / NAME,
+        mlflow_model=Model(
+            artifact_path=logged.artifact_location,
+            model_uuid=logged.model_id,
+            model_id=logged.model_id,
+            run_id=logged.source_run_id,
+        ),
+        python_model=str(package / "tracking" / "serving.py"),
+        artifacts={"trained": str(parts)},
+        code_paths=[str(package)],
+        signature=_signature(trained.classes),
+        input_example=_example(workspace, trained),
+        pip_requirements=requirements(),
+    )
+    for cache in (folder / NAME).rglob("__pycache__"):
+        shutil.rmtree(cache)
+
+
+def _signature(classes: Sequence[str]) -> Any:
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+
+    numbers = ["probability", *(f"p_{name}" for name in classes)]
+    outputs: list[ColSpec | TensorSpec] = [ColSpec(DataType.string, "label")]
+    outputs += [ColSpec(DataType.float, name) for name in numbers]
+    images = TensorSpec(np.dtype("uint8"), (-1, -1, -1, -1))
+    return ModelSignature(inputs=Schema([images]), outputs=Schema(outputs))
+
+
+def _example(workspace: Workspace, trained: Trained) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    return np.zeros((1, 28, 28, 1), dtype=np.uint8)
+
+
+def _is_logged(client: MlflowClient, model_id: str, trained: Trained) -> bool:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        logged = client.get_logged_model(model_id)
+    except MlflowException:
+        return False
+    return logged.status == "READY" and logged.tags.get(_DIGEST_TAG) == trained.weight_digest
+
+
+def _is_whole(client: MlflowClient, version: Version) -> bool:
+    """Whether a version's files are there with the bytes that they were registered with."""
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    uri = client.get_model_version_download_uri(version.name, version.version)
+    with tempfile.TemporaryDirectory(prefix="graftline-model-") as folder:
+        try:
+            place = Path(download_artifacts(artifact_uri=uri, dst_path=folder))
+        except (MlflowException, OSError):
+            return False
+        files = [place / "MLmodel", *place.rglob(_LITERT)]
+        if len(files) != 2 or not all(path.is_file() for path in files):
+            return False
+        return sha256_file(files[1]) == version.tags.get(_FILE_TAG)
+
+
+def _newest(client: MlflowClient, name: str) -> Version | None:
+    found = client.search_model_versions(
+        f"name='{name}'", max_results=1, order_by=["version_number DESC"]
+    )
+    # The search leaves the aliases out.
+    return _version(client.get_model_version(name, found[0].version)) if found else None
+
+
+def _version(entity: ModelVersion) -> Version:
+    return Version(
+        name=entity.name,
+        version=str(entity.version),
+        aliases=tuple(entity.aliases),
+        run_id=entity.run_id or "",
+        source=entity.source or "",
+        tags=dict(entity.tags),
+    )
+
+
+def _ensure_registered_model(client: MlflowClient, name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(
+            name,
+            description="Image classifiers grafted onto a pretrained network by Graftline. "
+            "The alias `challenger` is the newest.",
+        )
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise

@@ -1,0 +1,160 @@
+"""Where the history lies, and what is asked before it is used for the first time."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from filelock import FileLock
+
+from graftline.errors import TrackingError
+from graftline.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+DEFAULT_EXPERIMENT = "graftline"
+_PROBE_TIMEOUT_S = 5.0
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_SWITCHES = {
+    # MLflow reads "true"; "1" would leave the telemetry on.
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+
+
+@dataclass(frozen=True)
+class Store:
+    """A tracking store and the experiment in it.
+
+    Args:
+        uri: MLflow's address of the store.
+        experiment: The experiment's name.
+        root: The folder of the default store, or where locks lie for another one.
+        artifacts: Where files go; None leaves it to the store.
+    """
+
+    uri: str
+    experiment: str
+    root: Path
+    artifacts: Path | None
+
+    @property
+    def shown(self) -> str:
+        """The address without the password that it may hold."""
+        parts = urlsplit(self.uri)
+        if parts.password is None:
+            return self.uri
+        host = f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
+        return parts._replace(netloc=f"{parts.username}:***@{host}").geturl()
+
+    @property
+    def executions(self) -> Path:
+        """One small file per execution that has not been closed."""
+        return self.root / "executions"
+
+
+def configure(workspace: Workspace) -> Store:
+    """Names the store: the user's MLFLOW_TRACKING_URI, or SQLite below ``var/mlflow``.
+
+    Nothing is opened yet. MLflow's telemetry and its unpickling are switched off for this process
+    and those that it starts.
+    """
+    os.environ.update(_SWITCHES)
+    root = _checkout(workspace) / "var" / "mlflow"
+    experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if uri:
+        return Store(uri, experiment, root, None)
+    return Store(f"sqlite:///{root / 'mlflow.db'}", experiment, root, root / "artifacts")
+
+
+def open_client(store: Store) -> tuple[MlflowClient, str]:
+    """The client of a store, and its experiment's id; both are made at first use.
+
+    Raises:
+        TrackingError: If the store cannot be reached or used.
+    """
+    with reported(store):
+        _probe(store)
+        return _opened(store)
+
+
+@contextmanager
+def reported(store: Store) -> Iterator[None]:
+    """Turns whatever MLflow, its database or the network raise into a :class:`TrackingError`."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        raise TrackingError(
+            f"the tracking store cannot be used: {_first_line(error)}",
+            where=store.shown,
+            fix="start the server that MLFLOW_TRACKING_URI names, or unset it to keep the history "
+            "in var/mlflow",
+        ) from error
+
+
+@lru_cache(maxsize=8)
+def _opened(store: Store) -> tuple[MlflowClient, str]:
+    from mlflow.tracking import MlflowClient
+
+    # MLflow tells of every migration of a new database, which says nothing to a user.
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    store.root.mkdir(parents=True, exist_ok=True)
+    # Two first uses at once would both create the tables, and one of them would fail.
+    with FileLock(store.root / "store.lock"):
+        registry_uri = os.environ.get("MLFLOW_REGISTRY_URI") or store.uri
+        client = MlflowClient(store.uri, registry_uri)
+        return client, _experiment_id(client, store)
+
+
+def _experiment_id(client: MlflowClient, store: Store) -> str:
+    experiment = client.get_experiment_by_name(store.experiment)
+    if experiment is None:
+        place = None if store.artifacts is None else store.artifacts.as_uri()
+        return str(client.create_experiment(store.experiment, artifact_location=place))
+    if experiment.lifecycle_stage != "active":
+        raise TrackingError(
+            f"the experiment {store.experiment!r} was deleted",
+            where=store.shown,
+            fix=f"mlflow experiments restore --experiment-id {experiment.experiment_id}, or name "
+            "another one in MLFLOW_EXPERIMENT_NAME",
+        )
+    return str(experiment.experiment_id)
+
+
+def _probe(store: Store) -> None:
+    # MLflow tries an absent server for minutes before it says so.
+    parts = urlsplit(store.uri)
+    port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
+    if parts.scheme not in _DEFAULT_PORTS or parts.hostname is None or port is None:
+        return
+    socket.create_connection((parts.hostname, port), timeout=_PROBE_TIMEOUT_S).close()
+
+
+def _checkout(workspace: Workspace) -> Path:
+    # dvc exp run --temp and --queue work in a copy that is removed afterwards; the history stays
+    # with the checkout that it was copied from.
+    root = workspace.root.resolve()
+    origin = os.environ.get("DVC_ROOT")
+    if origin and root.is_relative_to(Path(origin).resolve() / ".dvc" / "tmp" / "exps"):
+        return Path(origin).resolve()
+    return root
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
