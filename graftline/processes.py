@@ -1,0 +1,111 @@
+"""Processes by number and start time, so that a number used again names nobody else."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from graftline.artifacts import Record
+
+_POLL_S = 0.05
+_SAME_START_S = 1.5
+
+
+class ProcessIdentity(Record):
+    """A process, told from later ones of the same number."""
+
+    pid: int
+    started: float
+    """Seconds since boot on Linux, which no change of the clock moves; elsewhere since 1970."""
+
+    @classmethod
+    def of(cls, pid: int | None = None) -> ProcessIdentity:
+        """The identity of a living process, by default of this one.
+
+        Raises:
+            psutil.NoSuchProcess: If there is no such process.
+        """
+        pid = os.getpid() if pid is None else pid
+        return cls(pid=pid, started=_start_time(pid))
+
+    def alive(self) -> bool:
+        """Whether this very process still runs; one that nobody has waited for does not."""
+        try:
+            if psutil.Process(self.pid).status() == psutil.STATUS_ZOMBIE:
+                return False
+            return abs(_start_time(self.pid) - self.started) < _SAME_START_S
+        except psutil.Error:
+            return False
+
+
+def own_command() -> str:
+    """The command line of this process, as one would type it."""
+    arguments = list(sys.orig_argv)
+    arguments[:1] = [Path(name).name for name in arguments[:1]]
+    return shlex.join(arguments)
+
+
+def is_ancestor(pid: int) -> bool:
+    """Whether this process descends from process ``pid``."""
+    try:
+        return any(parent.pid == pid for parent in psutil.Process().parents())
+    except psutil.Error:
+        return False
+
+
+def end_group(leader: ProcessIdentity, grace_s: float = 5.0) -> None:
+    """Ends a process and all of its group: asked first, killed after ``grace_s`` seconds.
+
+    A group whose leader is gone is ended too, as its number is not given away while it has
+    members; a group that a later process of the same number leads is left alone.
+    """
+    if psutil.pid_exists(leader.pid) and not _is_same(leader):
+        return
+    for number, wait_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, grace_s)):
+        try:
+            os.killpg(leader.pid, number)
+        except (ProcessLookupError, PermissionError):
+            return
+        until = time.monotonic() + wait_s
+        while time.monotonic() < until:
+            if not _group_lives(leader.pid):
+                return
+            time.sleep(_POLL_S)
+
+
+def _is_same(process: ProcessIdentity) -> bool:
+    try:
+        return abs(_start_time(process.pid) - process.started) < _SAME_START_S
+    except psutil.Error:
+        return False
+
+
+def _start_time(pid: int) -> float:
+    if sys.platform != "linux":
+        return psutil.Process(pid).create_time()
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise psutil.NoSuchProcess(pid) from error
+    # The name in parentheses may hold anything, so count the fields after it.
+    ticks = int(stat.rpartition(")")[2].split()[19])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _group_lives(group: int) -> bool:
+    for process in psutil.process_iter():
+        try:
+            if (
+                os.getpgid(process.pid) == group
+                and process.status() != psutil.STATUS_ZOMBIE
+            ):
+                return True
+        except (psutil.Error, ProcessLookupError, PermissionError):
+            continue
+    return False
