@@ -10,14 +10,15 @@ import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 from graftline import sources
 from graftline.artifacts import SPLITS, Dataset, Split
 from graftline.errors import DataError
 from graftline.images import collected_warnings
-from graftline.packed import Row, ShardWriter, write_manifest
+from graftline.packed import ShardWriter, write_manifest
 from graftline.params import DataParams, Params
 from graftline.progress import progress
 from graftline.sources.catalog import Broken, Catalog
@@ -90,7 +91,7 @@ def load(workspace: Workspace, params: Params) -> Dataset:
         classes = natural_order(catalog.labels)
         dataset = _dataset(params.data.source, classes, placed, catalog, repeats, broken)
         _refuse_leaks(repeats, params.data)
-        write_manifest(folder, _rows(placed, classes))
+        write_manifest(folder, _columns(placed, classes))
         (folder / CLASSES).write_text(
             json.dumps(classes, ensure_ascii=False, indent=0) + "\n", encoding="utf-8"
         )
@@ -221,26 +222,32 @@ def _dataset(
 
 def _digest(placed: Sequence[_Placed]) -> str:
     digest = hashlib.sha256()
+    # As JSON, so that no label can be taken for another entry's end.
+    end_of = cache(lambda label, split: json.dumps([label, split]).encode())
     for one in placed:
-        digest.update(json.dumps([one.image.sha256, one.image.label, one.split]).encode())
+        digest.update(one.image.sha256.encode() + end_of(one.image.label, one.split))
     return digest.hexdigest()
 
 
-def _rows(placed: Sequence[_Placed], classes: Sequence[str]) -> list[Row]:
+def _columns(placed: Sequence[_Placed], classes: Sequence[str]) -> dict[str, Sequence[Any]]:
     label_of = {name: label for label, name in enumerate(classes)}
-    return [
-        Row(
-            image.sha256,
-            label_of[image.label],
-            image.label,
-            split,
-            image.name,
-            image.encoding,
-            *image.place,
-            *image.shape,
-        )
-        for image, split in placed
-    ]
+    images = [one.image for one in placed]
+    shard, offset, length = zip(*(image.place for image in images), strict=True)
+    height, width, channels = zip(*(image.shape for image in images), strict=True)
+    return {
+        "sha256": [image.sha256 for image in images],
+        "label": [label_of[image.label] for image in images],
+        "class": [image.label for image in images],
+        "split": [one.split for one in placed],
+        "source": [image.name for image in images],
+        "encoding": [image.encoding for image in images],
+        "shard": shard,
+        "offset": offset,
+        "length": length,
+        "height": height,
+        "width": width,
+        "channels": channels,
+    }
 
 
 def _write_table(path: Path, broken: Iterable[Broken]) -> None:

@@ -23,10 +23,10 @@ channels  1 or 3, once decoded
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,24 +41,20 @@ MANIFEST = "manifest.parquet"
 RAW = "raw"
 FILE = "file"
 _SHARD_BYTES = 256 << 20
-Scalar = TypeVar("Scalar", bound=np.generic)
-
-
-class Row(NamedTuple):
-    """One image's row in the manifest."""
-
-    sha256: str
-    label: int
-    class_name: str
-    split: str
-    source: str
-    encoding: str
-    shard: int
-    offset: int
-    length: int
-    height: int
-    width: int
-    channels: int
+_DTYPES: dict[str, type[np.object_ | np.int32 | np.int64]] = {
+    "sha256": np.object_,
+    "label": np.int32,
+    "class": np.object_,
+    "split": np.object_,
+    "source": np.object_,
+    "encoding": np.object_,
+    "shard": np.int32,
+    "offset": np.int64,
+    "length": np.int64,
+    "height": np.int32,
+    "width": np.int32,
+    "channels": np.int32,
+}
 
 
 class ShardWriter:
@@ -98,11 +94,6 @@ class ShardWriter:
         self._offset += length
         return self._shard, offset, length
 
-    def append_all(self, images: Pixels) -> list[tuple[int, int, int]]:
-        """Writes many images of one shape (count, height, width, channels)."""
-        flat = np.ascontiguousarray(images).reshape(len(images), -1)
-        return [self.append(image.data) for image in flat]
-
     def _next_shard(self) -> None:
         if self._file is not None:
             self._file.close()
@@ -111,25 +102,43 @@ class ShardWriter:
         self._file = (self._folder / _shard_name(self._shard)).open("wb")
 
 
-def write_manifest(folder: Path, rows: Sequence[Row]) -> None:
-    """Writes ``manifest.parquet``; the same rows give the same bytes."""
+def write_manifest(folder: Path, columns: Mapping[str, Sequence[Any] | NDArray[Any]]) -> None:
+    """Writes ``manifest.parquet``; the same columns give the same bytes.
+
+    Args:
+        folder: Where the shards lie.
+        columns: By name, each with one entry per image, in the manifest's order.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = list(zip(*rows, strict=True)) if rows else [()] * len(Row._fields)
-    arrays = [
-        pa.array(column, type=field.type) for column, field in zip(columns, _schema(), strict=True)
-    ]
+    arrays = [_arrow(columns[name], dtype) for name, dtype in _DTYPES.items()]
     table = pa.Table.from_arrays(arrays, schema=_schema())
     pq.write_table(table, folder / MANIFEST, compression="zstd", store_schema=False)
 
 
-def read_rows(folder: Path) -> list[Row]:
-    """The manifest's rows, in its order."""
+def read_manifest(folder: Path) -> dict[str, NDArray[Any]]:
+    """The manifest's columns, in its order: text as objects, numbers as integers.
+
+    Raises:
+        MissingOutputError: If it is not there, or no such manifest.
+    """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pq.ParquetFile(folder / MANIFEST).read()
-    return [Row(*row) for row in zip(*(column.to_pylist() for column in table), strict=True)]
+    manifest = folder / MANIFEST
+    fix = "run the steps before it: dvc repro, or python -m flows.train"
+    try:
+        table = pq.ParquetFile(manifest).read(columns=list(_DTYPES)).cast(_schema())
+    except FileNotFoundError as error:
+        raise MissingOutputError(
+            f"{manifest} is not there yet", where=str(manifest), fix=fix
+        ) from error
+    except (pa.ArrowException, ValueError, OSError) as error:
+        raise MissingOutputError(
+            f"{manifest} is no manifest of packed images: {error}", where=str(manifest), fix=fix
+        ) from error
+    return {name: np.array(table.column(name).to_pylist(), _DTYPES[name]) for name in _DTYPES}
 
 
 class PackedImages:
@@ -140,21 +149,22 @@ class PackedImages:
         splits: Each image's split.
         hashes: Each image's identity: the SHA-256 of its shape and pixels when it was loaded.
         names: Each image's name in its source.
+        shapes: Height, width and channels of each image (count, 3).
         uniform_shape: Height, width, channels if all images share them, else None.
     """
 
-    def __init__(self, folder: Path, table: pa.Table) -> None:
+    def __init__(self, folder: Path, columns: Mapping[str, NDArray[Any]]) -> None:
         self._folder = folder
-        self.labels: NDArray[np.int32] = _column(table, "label", np.int32)
-        self.splits: NDArray[np.object_] = _column(table, "split", np.object_)
-        self.hashes: NDArray[np.object_] = _column(table, "sha256", np.object_)
-        self.names: NDArray[np.object_] = _column(table, "source", np.object_)
-        self._encoded: NDArray[np.bool_] = _column(table, "encoding", np.object_) != RAW
-        self._shards: NDArray[np.int32] = _column(table, "shard", np.int32)
-        self._offsets: NDArray[np.int64] = _column(table, "offset", np.int64)
-        self._lengths: NDArray[np.int64] = _column(table, "length", np.int64)
-        self._shapes: NDArray[np.int64] = np.stack(
-            [_column(table, name, np.int64) for name in ("height", "width", "channels")], axis=1
+        self.labels: NDArray[np.int32] = columns["label"]
+        self.splits: NDArray[np.object_] = columns["split"]
+        self.hashes: NDArray[np.object_] = columns["sha256"]
+        self.names: NDArray[np.object_] = columns["source"]
+        self._encoded: NDArray[np.bool_] = columns["encoding"] != RAW
+        self._shards: NDArray[np.int32] = columns["shard"]
+        self._offsets: NDArray[np.int64] = columns["offset"]
+        self._lengths: NDArray[np.int64] = columns["length"]
+        self.shapes: NDArray[np.int64] = np.stack(
+            [columns[name].astype(np.int64) for name in ("height", "width", "channels")], axis=1
         )
         self._any_encoded = bool(self._encoded.any())
         self._maps: dict[int, NDArray[np.uint8]] = {}
@@ -167,22 +177,7 @@ class PackedImages:
         Raises:
             MissingOutputError: If it is not there, or not whole.
         """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        manifest = folder / MANIFEST
-        fix = "run the steps before it: dvc repro, or python -m flows.train"
-        try:
-            table = pq.ParquetFile(manifest).read()
-            return cls(folder, table)
-        except FileNotFoundError as error:
-            raise MissingOutputError(
-                f"{manifest} is not there yet", where=str(manifest), fix=fix
-            ) from error
-        except (pa.ArrowInvalid, KeyError) as error:
-            raise MissingOutputError(
-                f"{manifest} is no manifest of packed images: {error}", where=str(manifest), fix=fix
-            ) from error
+        return cls(folder, read_manifest(folder))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -193,7 +188,7 @@ class PackedImages:
 
     def shape(self, index: int) -> tuple[int, int, int]:
         """Height, width and channels of one image."""
-        height, width, channels = self._shapes[index].tolist()
+        height, width, channels = self.shapes[index].tolist()
         return height, width, channels
 
     def image(self, index: int) -> Pixels:
@@ -259,7 +254,7 @@ class PackedImages:
             yield positions, self.batch(chosen[positions])
 
     def _shared_shape(self, rows: NDArray[np.int64] | slice) -> tuple[int, int, int] | None:
-        shapes = self._shapes[rows]
+        shapes = self.shapes[rows]
         if not len(shapes) or (shapes != shapes[0]).any():
             return None
         height, width, channels = shapes[0].tolist()
@@ -296,28 +291,24 @@ def _shard_name(shard: int) -> str:
     return f"images-{shard:05d}.bin"
 
 
-def _column(table: pa.Table, name: str, dtype: type[Scalar]) -> NDArray[Scalar]:
-    values: NDArray[np.generic] = table.column(name).to_numpy()
-    return values.astype(dtype, copy=False)
+# pa.array and to_numpy import pandas, which takes longer than all of this; buffers do not.
+def _arrow(values: Sequence[Any] | NDArray[Any], dtype: type[np.generic]) -> pa.Array:
+    import pyarrow as pa
+
+    count = len(values)
+    if dtype is not np.object_:
+        numbers = np.ascontiguousarray(values, dtype)
+        kind = pa.int32() if dtype is np.int32 else pa.int64()
+        return pa.Array.from_buffers(kind, count, [None, pa.py_buffer(numbers)])
+    texts = [value.encode() for value in values]
+    offsets = np.zeros(count + 1, np.int32)
+    np.cumsum([len(text) for text in texts], out=offsets[1:])
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(texts))]
+    return pa.Array.from_buffers(pa.string(), count, buffers)
 
 
 def _schema() -> pa.Schema:
     import pyarrow as pa
 
-    text, whole, large = pa.string(), pa.int32(), pa.int64()
-    return pa.schema(
-        [
-            ("sha256", text),
-            ("label", whole),
-            ("class", text),
-            ("split", text),
-            ("source", text),
-            ("encoding", text),
-            ("shard", whole),
-            ("offset", large),
-            ("length", large),
-            ("height", whole),
-            ("width", whole),
-            ("channels", whole),
-        ]
-    )
+    kinds = {np.object_: pa.string(), np.int32: pa.int32(), np.int64: pa.int64()}
+    return pa.schema([(name, kinds[dtype]) for name, dtype in _DTYPES.items()])

@@ -12,7 +12,7 @@ from PIL import Image
 from graftline.artifacts import Dataset, Preprocessed, Split
 from graftline.images import Pixels
 from graftline.load import DATASET
-from graftline.packed import RAW, PackedImages, Row, ShardWriter, read_rows, write_manifest
+from graftline.packed import RAW, PackedImages, ShardWriter, read_manifest, write_manifest
 from graftline.parallel import ordered_map
 from graftline.params import Params
 from graftline.progress import progress
@@ -34,20 +34,28 @@ def preprocess(workspace: Workspace, params: Params) -> Preprocessed:
         StorageFullError: If the disk is full.
     """
     dataset = Dataset.read(workspace.loaded / DATASET)
-    images = PackedImages.open(workspace.loaded)
+    columns = read_manifest(workspace.loaded)
+    images = PackedImages(workspace.loaded, columns)
     size_px = params.preprocess.size_px
     with replacing_directory(workspace.preprocessed) as folder:
-        rows = _packed(images, read_rows(workspace.loaded), size_px, folder)
-        write_manifest(folder, rows)
+        places, shapes = _packed(images, size_px, folder)
+        write_manifest(
+            folder,
+            {
+                **columns,
+                "encoding": [RAW] * len(images),
+                **dict(zip(("shard", "offset", "length"), np.transpose(places), strict=True)),
+                **dict(zip(("height", "width", "channels"), np.transpose(shapes), strict=True)),
+            },
+        )
         splits: tuple[Split, ...] = get_args(Split)
-        shapes = {(row.height, row.width, row.channels) for row in rows}
         record = Preprocessed(
             dataset_digest=dataset.digest,
             size_px=size_px,
             classes=dataset.classes,
             counts={split: dataset.total(split) for split in splits},
-            uniform_shape=shapes.pop() if len(shapes) == 1 else None,
-            shrunk=sum(max(images.shape(index)[:2]) > size_px for index in range(len(images))),
+            uniform_shape=shapes[0] if len(set(shapes)) == 1 else None,
+            shrunk=int((images.shapes[:, :2] > size_px).any(axis=1).sum()),
         )
         record.write(folder / PREPROCESSED)
     return record
@@ -74,41 +82,35 @@ def shrink(image: Pixels, size_px: int) -> Pixels:
     return np.asarray(small).reshape(small.height, small.width, channels)
 
 
-def _packed(images: PackedImages, rows: Sequence[Row], size_px: int, folder: Path) -> list[Row]:
+def _packed(
+    images: PackedImages, size_px: int, folder: Path
+) -> tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]:
+    """Writes the shards; the place (shard, offset, length) and the shape of each image."""
+
     def shrunk(positions: Sequence[int]) -> list[Pixels]:
         return [shrink(images.image(position), size_px) for position in positions]
 
-    packed: list[Row] = []
-    with ShardWriter(folder) as shards, progress("preprocess", len(rows)) as bar:
+    places: list[tuple[int, int, int]] = []
+    shapes: list[tuple[int, int, int]] = []
+    with ShardWriter(folder) as shards, progress("preprocess", len(images)) as bar:
         for batch in ordered_map(shrunk, _batches(images)):
             for image in batch:
-                shard, offset, length = shards.append(np.ascontiguousarray(image).data.cast("B"))
+                places.append(shards.append(np.ascontiguousarray(image).reshape(-1).data))
                 height, width, channels = image.shape
-                packed.append(
-                    rows[len(packed)]._replace(
-                        encoding=RAW,
-                        shard=shard,
-                        offset=offset,
-                        length=length,
-                        height=height,
-                        width=width,
-                        channels=channels,
-                    )
-                )
+                shapes.append((height, width, channels))
             bar.advance(len(batch))
-    return packed
+    return places, shapes
 
 
 def _batches(images: PackedImages) -> Iterator[list[int]]:
     # Bounded by what the decoded images hold, so that memory does not grow with the data.
     batch: list[int] = []
-    size_bytes = 0
-    for index in range(len(images)):
-        height, width, channels = images.shape(index)
-        if batch and size_bytes + height * width * channels > _BATCH_BYTES:
+    batch_bytes = 0
+    for index, size_bytes in enumerate(images.shapes.prod(axis=1).tolist()):
+        if batch and batch_bytes + size_bytes > _BATCH_BYTES:
             yield batch
-            batch, size_bytes = [], 0
+            batch, batch_bytes = [], 0
         batch.append(index)
-        size_bytes += height * width * channels
+        batch_bytes += size_bytes
     if batch:
         yield batch

@@ -32,7 +32,6 @@ class _Group(NamedTuple):
     """Identical images, by their positions."""
 
     sha256: str
-    label: str
     members: tuple[int, ...]
 
 
@@ -141,10 +140,13 @@ def _groups_by_class(images: Sequence[Image], seed: int) -> dict[str, list[_Grou
         label: [] for label in natural_order({image.label for image in images})
     }
     for sha256 in sorted(members, key=lambda sha256: _draw(seed, sha256)):
-        labels = Counter(images[member].label for member in members[sha256])
-        # Identical images under two labels stay together, with those of the more frequent label.
-        label = min(labels, key=lambda label: (-labels[label], label))
-        classes[label].append(_Group(sha256, label, tuple(members[sha256])))
+        group = members[sha256]
+        label = images[group[0]].label
+        if len(group) > 1:
+            # Identical images under two labels stay together, with the more frequent label's.
+            labels = Counter(images[member].label for member in group)
+            label = min(labels, key=lambda label: (-labels[label], label))
+        classes[label].append(_Group(sha256, tuple(group)))
     return classes
 
 

@@ -1,12 +1,196 @@
-"""Source ``npz``: an archive of NumPy arrays, read without ever unpickling."""
+"""Source ``npz``: an archive of NumPy arrays, read without ever unpickling.
+
+The arrays are unpacked into a scratch folder and memory-mapped there, so that memory does not grow
+with them.
+"""
 
 from __future__ import annotations
 
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from graftline.errors import DataError
-from graftline.sources.catalog import Catalog
+import numpy as np
+from numpy.typing import NDArray
+
+from graftline.artifacts import Split
+from graftline.errors import DataError, StorageFullError
+from graftline.sources.catalog import Catalog, ImageArray, from_arrays
+
+_SPLIT_KEYS: tuple[tuple[str, str, Split], ...] = (
+    ("x_train", "y_train", "train"),
+    ("x_val", "y_val", "validation"),
+    ("x_test", "y_test", "test"),
+)
+_PLAIN_KEYS = ("images", "labels")
+_ALLOWED = (
+    "x_train and y_train, if need be with x_val, y_val and x_test, y_test; or images and labels: "
+    "images uint8 (count, height, width[, 1 or 3]), labels integers or text (count)"
+)
+_PIECE_BYTES = 8 << 20
+# Blank images shrink a thousandfold and are small all the same; real ones a few times.
+_SUSPECT_RATIO = 200
+_SUSPECT_BYTES = 1 << 30
 
 
 def catalog(file: Path, scratch: Path, max_px: int) -> Catalog:
-    raise DataError("not yet")
+    """The archive's images; integer labels become their decimal text.
+
+    Raises:
+        DataError: If it is no archive, lacks an array, or one has the wrong type or shape; object
+            arrays are refused.
+        StorageFullError: If it unpacks to more than the disk has room for.
+    """
+    arrays = _unpacked(file, scratch)
+    if _PLAIN_KEYS[0] in arrays:
+        pairs: list[tuple[str, str, Split | None]] = [(*_PLAIN_KEYS, None)]
+    else:
+        pairs = [keys for keys in _SPLIT_KEYS if keys[0] in arrays]
+    given = len(pairs) > 1
+    return from_arrays(
+        [
+            _image_array(file, arrays, images, labels, split if given else None, max_px)
+            for images, labels, split in pairs
+        ]
+    )
+
+
+def _unpacked(file: Path, scratch: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = {
+                info.filename.removesuffix(".npy"): info
+                for info in archive.infolist()
+                if info.filename.endswith(".npy")
+            }
+            keys = _needed(file, members)
+            _refuse_bombs(file, [members[key] for key in keys], scratch)
+            # The names on disk are ours: those in the archive may lead anywhere.
+            return {key: _member(archive, members[key], scratch / f"{key}.npy") for key in keys}
+    except (DataError, StorageFullError):
+        raise
+    # zipfile answers broken archives with many kinds of exceptions (BadZipFile, EOFError,
+    # zlib.error, NotImplementedError, RuntimeError, struct.error, ...). The disk is not among them.
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise DataError(
+            f"{file.name} cannot be read as an npz archive: {error or type(error).__name__}",
+            where=str(file),
+            allowed=_ALLOWED,
+            fix="write it with numpy.savez or numpy.savez_compressed",
+        ) from error
+
+
+def _needed(file: Path, members: Mapping[str, zipfile.ZipInfo]) -> list[str]:
+    known = [key for images, labels, _ in _SPLIT_KEYS for key in (images, labels)]
+    present = [key for key in known if key in members]
+    plain = [key for key in _PLAIN_KEYS if key in members]
+    required = set(_PLAIN_KEYS if plain else ("x_train", "y_train"))
+    for images, labels, _ in _SPLIT_KEYS:
+        if images in members or labels in members:
+            required |= {images, labels}
+    lacking = sorted(required - set(members))
+    if lacking or (plain and present):
+        there = ", ".join(sorted(members)) or "none"
+        problem = f"lacks {', '.join(lacking)}" if lacking else "has two sets of arrays"
+        raise DataError(
+            f"{file.name} {problem}; its arrays are: {there}", where=str(file), allowed=_ALLOWED
+        )
+    return plain or present
+
+
+def _refuse_bombs(file: Path, members: list[zipfile.ZipInfo], scratch: Path) -> None:
+    packed = sum(info.compress_size for info in members)
+    unpacked = sum(info.file_size for info in members)
+    if unpacked > _SUSPECT_BYTES and unpacked > _SUSPECT_RATIO * max(1, packed):
+        raise DataError(
+            f"{file.name} unpacks from {packed} to {unpacked} bytes, as decompression bombs do",
+            where=str(file),
+            allowed=f"above {_SUSPECT_BYTES} bytes, at most {_SUSPECT_RATIO} times the packed size",
+            fix="if the images are meant, write them with numpy.savez, uncompressed",
+        )
+    free = shutil.disk_usage(scratch).free
+    if unpacked > free:
+        raise StorageFullError(
+            f"{file.name} unpacks to {unpacked} bytes, and {free} are free on the disk",
+            where=str(scratch),
+            fix="free some space and run again; the earlier output is untouched",
+        )
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) -> NDArray[Any]:
+    with archive.open(info) as packed, target.open("wb") as unpacked:
+        shutil.copyfileobj(packed, unpacked)
+    with target.open("rb") as stream:
+        version = np.lib.format.read_magic(stream)
+        if version == (1, 0):
+            _, _, dtype = np.lib.format.read_array_header_1_0(stream)
+        else:
+            _, _, dtype = np.lib.format.read_array_header_2_0(stream)
+    if dtype.hasobject:
+        raise DataError(
+            f"array {info.filename.removesuffix('.npy')} in {Path(archive.filename or '').name} "
+            "holds Python objects, which would have to be unpickled",
+            where=str(archive.filename),
+            allowed=_ALLOWED,
+            fix="write it again with a plain dtype, such as uint8 for images",
+        )
+    array: NDArray[Any] = np.lib.format.open_memmap(target, mode="r")
+    return array
+
+
+def _image_array(
+    file: Path,
+    arrays: Mapping[str, NDArray[Any]],
+    images_key: str,
+    labels_key: str,
+    split: Split | None,
+    max_px: int,
+) -> ImageArray:
+    def wrong(key: str, problem: str) -> DataError:
+        array = arrays[key]
+        return DataError(
+            f"array {key} in {file.name} {problem}: {array.dtype}, shape {array.shape}",
+            where=str(file),
+            allowed=_ALLOWED,
+        )
+
+    images = arrays[images_key]
+    if images.dtype != np.uint8:
+        raise wrong(images_key, "is not uint8")
+    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)):
+        raise wrong(images_key, "has not the shape of images")
+    if 0 in images.shape:
+        raise wrong(images_key, "is empty")
+    if images.shape[1] * images.shape[2] > max_px:
+        raise wrong(images_key, f"has images of more than {max_px} pixels (data.max_image_px)")
+    labels = _labels(arrays[labels_key], lambda problem: wrong(labels_key, problem))
+    if len(labels) != len(images):
+        raise wrong(labels_key, f"has {len(labels)} labels for {len(images)} images")
+    return ImageArray(images_key, split, labels, lambda: _pieces(images))
+
+
+def _labels(array: NDArray[Any], wrong: Callable[[str], DataError]) -> list[str]:
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1:
+        raise wrong("has not one label per image")
+    if array.dtype.kind not in "iuUS":
+        raise wrong("holds neither integers nor text")
+    if array.dtype.kind == "S":
+        array = np.char.decode(array, "utf-8")
+    labels = [str(label) for label in array.tolist()]
+    if not all(label.strip() for label in labels):
+        raise wrong("holds an empty label")
+    return labels
+
+
+def _pieces(images: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+    if images.ndim == 3:
+        images = images[..., None]
+    at_once = max(1, _PIECE_BYTES // images[0].size)
+    for start in range(0, len(images), at_once):
+        yield np.ascontiguousarray(images[start : start + at_once])
