@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from graftline import figures, plots
-from graftline.artifacts import ClassMetrics, ClassReport, Dataset, Metrics, Trained
-from graftline.calibration import Reliability, accuracy_interval, reliability
+from graftline.artifacts import ClassReport, Dataset, Metrics, Trained
+from graftline.calibration import Reliability
 from graftline.errors import DataError, MissingOutputError, TrainingDivergedError
+from graftline.images import Pixels
 from graftline.packed import PackedImages
+from graftline.parallel import ordered_map
 from graftline.params import Params
-from graftline.predict import Predictor
+from graftline.predictions import Predictions, measure
+from graftline.predictor import Predictor
 from graftline.preprocess import shrink
+from graftline.progress import Bar, progress
 from graftline.storage import replacing_directory, replacing_file
 from graftline.workspace import Workspace
 
@@ -25,6 +28,7 @@ History = dict[str, list[float]]
 _HISTORY_COLUMNS = ("epoch", "loss", "accuracy", "validation_loss", "validation_accuracy")
 # A softmax in float32 sums to 1 within some 1e-6; anything beyond this is no softmax.
 _SUM_TOLERANCE = 1e-3
+_CHUNK_IMAGES = 16
 
 
 def evaluate(workspace: Workspace, params: Params) -> Metrics:
@@ -83,97 +87,20 @@ def evaluate(workspace: Workspace, params: Params) -> Metrics:
     return metrics
 
 
-@dataclass(frozen=True)
-class Predictions:
-    """What the model says of each test image, beside what it is."""
-
-    labels: NDArray[np.int32]
-    """Indices of the true classes, shape (images,)."""
-    probabilities: NDArray[np.float32]
-    """Shape (images, classes); each row sums to 1."""
-
-    @property
-    def predicted(self) -> NDArray[np.int64]:
-        """Indices of the most probable classes, shape (images,)."""
-        return self.probabilities.argmax(axis=1)
-
-    @property
-    def confidence(self) -> NDArray[np.float32]:
-        """The predicted classes' probabilities, shape (images,)."""
-        return self.probabilities.max(axis=1)
-
-    @property
-    def right(self) -> NDArray[np.bool_]:
-        """Whether each prediction is right, shape (images,)."""
-        right: NDArray[np.bool_] = self.predicted == self.labels
-        return right
-
-    def confusion(self) -> NDArray[np.int64]:
-        """Images by true class (rows) and predicted class (columns), shape (classes, classes)."""
-        from sklearn.metrics import confusion_matrix
-
-        classes = range(self.probabilities.shape[1])
-        counts: NDArray[np.int64] = confusion_matrix(self.labels, self.predicted, labels=classes)
-        return counts
-
-    def reliability(self, bins: int) -> Reliability:
-        """Confidence against accuracy, in bins of equal width."""
-        # A softmax in float32 may exceed 1 by its last bit.
-        return reliability(np.minimum(self.confidence, 1), self.right, bins)
-
-
-def measure(predictions: Predictions, dataset: Dataset, calibration_bins: int) -> Metrics:
-    """The test metrics of some predictions.
-
-    A class that is never predicted has precision 0, one without test images recall and F1 0. The
-    macro F1 is the mean over the classes that have test images.
-    """
-    from sklearn.metrics import f1_score, log_loss, precision_recall_fscore_support
-
-    labels, predicted = predictions.labels, predictions.predicted
-    indices = range(len(dataset.classes))
-    right = int(predictions.right.sum())
-    low, high = accuracy_interval(right, len(labels))
-    by_class = zip(
-        *precision_recall_fscore_support(labels, predicted, labels=indices, zero_division=0),
-        strict=True,
-    )
-    macro_f1 = f1_score(
-        labels, predicted, labels=np.unique(labels), average="macro", zero_division=0
-    )
-    return Metrics(
-        test_accuracy=right / len(labels),
-        test_accuracy_low=low,
-        test_accuracy_high=high,
-        test_loss=float(log_loss(labels, predictions.probabilities, labels=indices)),
-        test_macro_f1=float(macro_f1),
-        expected_calibration_error=predictions.reliability(calibration_bins).expected_error,
-        majority_baseline=float(np.mean(labels == _majority_class(dataset))),
-        test_images=len(labels),
-        classes={
-            name: ClassMetrics(
-                precision=float(precision), recall=float(recall), f1=float(f1), support=int(support)
-            )
-            for name, (precision, recall, f1, support) in zip(
-                dataset.classes, by_class, strict=True
-            )
-        },
-    )
-
-
-def _majority_class(dataset: Dataset) -> int:
-    counts = dataset.counts["train"]
-    return int(np.argmax([counts.get(name, 0) for name in dataset.classes]))
-
-
 def _probabilities(
     folder: Path, trained: Trained, images: PackedImages, test: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    def shrunk() -> Iterator[NDArray[np.uint8]]:
-        for index in test:
-            yield shrink(images.image(int(index)), trained.size_px)
+    def shrunk(indices: NDArray[np.int64]) -> list[Pixels]:
+        return [shrink(images.image(int(index)), trained.size_px) for index in indices]
 
-    probabilities = np.asarray(Predictor(folder).probabilities(shrunk()), np.float32)
+    def every_image(bar: Bar) -> Iterator[Pixels]:
+        chunks = (test[at : at + _CHUNK_IMAGES] for at in range(0, len(test), _CHUNK_IMAGES))
+        for chunk in ordered_map(shrunk, chunks):
+            yield from chunk
+            bar.advance(len(chunk))
+
+    with progress("evaluate", len(test)) as bar, Predictor(folder) as predictor:
+        probabilities = predictor.probabilities(every_image(bar))
     expected = (len(test), len(trained.classes))
     if probabilities.shape != expected:
         raise MissingOutputError(

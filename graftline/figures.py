@@ -10,7 +10,7 @@ import functools
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,7 +23,7 @@ MUTED = "#666666"
 DPI = 110
 MARGIN_IN = 0.12
 HEADER_IN = 0.66
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": MUTED,
     "axes.grid": True,
@@ -69,11 +69,11 @@ def new_figure(title: str, subtitle: str, width_in: float, height_in: float) -> 
     """An empty figure whose title, at the top left, says what it shows."""
     # Not pyplot: no global state, and no window system to choose.
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure(figsize=(width_in, height_in), layout="constrained")
-    figure.get_layout_engine().set(
-        w_pad=MARGIN_IN, h_pad=MARGIN_IN, rect=(0, 0, 1, 1 - (HEADER_IN - MARGIN_IN) / height_in)
-    )
+    below_header = (0, 0, 1, 1 - (HEADER_IN - MARGIN_IN) / height_in)
+    layout = ConstrainedLayoutEngine(w_pad=MARGIN_IN, h_pad=MARGIN_IN, rect=below_header)
+    figure = Figure(figsize=(width_in, height_in), layout=layout)
     left, top = MARGIN_IN / width_in, 1 - MARGIN_IN / height_in
     figure.text(left, top, title, va="top", fontsize=13, fontweight="bold")
     figure.text(left, top - 0.27 / height_in, subtitle, va="top", color=MUTED)

@@ -228,7 +228,7 @@ def _worst_confusion(counts: NDArray[np.integer], names: Sequence[str]) -> str:
     mistakes = np.where(np.eye(len(counts), dtype=bool), 0, counts)
     if not mistakes.any():
         return interval + "No mistakes."
-    true, predicted = np.unravel_index(mistakes.argmax(), mistakes.shape)
+    true, predicted = divmod(int(mistakes.argmax()), len(counts))
     return interval + (
         f"Most often {names[true]} is taken for {names[predicted]}: "
         f"{mistakes.max()} of {counts[true].sum()} images"
