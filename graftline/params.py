@@ -5,6 +5,7 @@ Sections are named by the step that they belong to, so that DVC depends on them 
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Sequence
@@ -21,12 +22,15 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from graftline.errors import ParamsError
 
-STRATEGIES_WITH_ARGUMENT = ("last_blocks", "first_blocks", "from_layer")
+STRATEGY_FORMS = (
+    "all; none; last_blocks: n; first_blocks: n; from_layer: name (n a whole number from 1 on)"
+)
 SOURCES_WITH_PATH = ("idx", "npz", "folder", "manifest")
 KERAS_IMAGENET_SIZES_PX = (96, 128, 160, 192, 224)
 ALPHAS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
@@ -156,9 +160,14 @@ class BackboneParams(_Section):
 
 
 class HeadParams(_Section):
-    """The new classifier: pooling, dense layers, dropout, softmax."""
+    """The new classifier: pooling, standardization, dense layers, dropout, softmax."""
 
     pooling: Literal["average", "max"] = Field(default="average", description="Global pooling.")
+    standardize: bool = Field(
+        default=True,
+        description="Whether features are brought to mean 0 and variance 1 of the training split "
+        "before the dense layers.",
+    )
     units: tuple[Annotated[int, Field(ge=1, le=65536)], ...] = Field(
         default=(256,),
         description="Units of each dense layer before the softmax; may be empty.",
@@ -302,8 +311,13 @@ def params_from_record(record: Any, where: str) -> Params:
         )
     try:
         text = json.dumps(record)
-    except TypeError as error:
-        raise ParamsError(f"a value is no plain number or text: {error}", where=where) from error
+    except (TypeError, ValueError, RecursionError) as error:
+        # Dates, bytes, sets, lists that hold themselves: YAML knows more than parameters are.
+        raise ParamsError(
+            f"a value is no plain number or text: {error}",
+            where=where,
+            allowed="numbers, texts (dates in quotes), true, false, null, lists, keys and values",
+        ) from error
     try:
         return Params.model_validate_json(text)
     except ValidationError as error:
@@ -316,7 +330,7 @@ def with_overrides(record: dict[str, Any], overrides: Sequence[str]) -> dict[str
     Raises:
         ParamsError: If an override has no ``=`` or its value is no YAML.
     """
-    changed: dict[str, Any] = json.loads(json.dumps(record))
+    changed = copy.deepcopy(record)
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
@@ -367,6 +381,12 @@ def _parse_yaml(text: str, where: str) -> Any:
         return YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
         raise ParamsError(f"this is no YAML: {error}", where=where) from error
+    except Exception as error:  # What looks like a date or a number and is none fails anyhow.
+        raise ParamsError(
+            f"a value cannot be read: {type(error).__name__}: {error}",
+            where=where,
+            fix="put it in quotes if it is meant as text",
+        ) from error
 
 
 def _section_names() -> list[str]:
@@ -384,42 +404,70 @@ def _flattened(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _explained(error: ValidationError, where: str) -> ParamsError:
-    lines, allowed = [], []
-    for problem in error.errors():
-        key = _key_of(problem["loc"])
-        if problem["type"] == "extra_forbidden":
-            lines.append(f"{key}: unknown key (its value is {problem['input']!r})")
-            allowed.append(f"{key}: one of {', '.join(_siblings(problem['loc']))}")
-        elif problem["type"] == "missing":
-            lines.append(f"{key}: this key is missing")
-            allowed.append(f"{key}: see docs/parameters.md")
-        elif problem["type"] == "value_error":
-            message = problem["msg"].removeprefix("Value error, ")
-            lines.append(f"{key}: {message}" if key else message)
-        else:
-            lines.append(f"{key}: got {problem['input']!r} ({type(problem['input']).__name__})")
-            allowed.append(f"{key}: {problem['msg'].removeprefix('Input ')}")
+    # By key: pydantic tells of one wrong strategy once for each form that it might have been.
+    got: dict[str, str] = {}
+    allowed: dict[str, str] = {}
+    for problem in error.errors(include_url=False):
+        key, got_here, allowed_here = _told(problem)
+        got.setdefault(key, f"{key}: {got_here}" if key else got_here)
+        if allowed_here:
+            allowed.setdefault(key, f"{key}: {allowed_here}")
     return ParamsError(
-        "\n  ".join(["the parameters are not valid:", *dict.fromkeys(lines)]),
+        "\n  ".join(["the parameters are not valid:", *got.values()]),
         where=where,
-        allowed="\n".join(dict.fromkeys(allowed)) or None,
+        allowed="\n".join(allowed.values()) or None,
         fix="mend the key; docs/parameters.md and params.schema.json list what each one allows",
     )
 
 
-_UNION_MEMBER = re.compile(r"^(literal\[.*|LastBlocks|FirstBlocks|FromLayer)$")
+def _told(problem: ErrorDetails) -> tuple[str, str, str | None]:
+    """The key at fault, what arrived there, and what is allowed."""
+    location, value = problem["loc"], problem["input"]
+    key = ".".join(str(part) for part in location)
+    if location[:2] == ("freeze", "strategy"):
+        return "freeze.strategy", f"got {_shown(value)}", STRATEGY_FORMS
+    if problem["type"] == "extra_forbidden":
+        return (
+            key,
+            f"unknown key, with the value {_shown(value)}",
+            f"one of {', '.join(_siblings(location))}",
+        )
+    if problem["type"] == "missing":
+        return key, "this key is missing", "see docs/parameters.md"
+    if problem["type"] == "value_error":
+        return key, problem["msg"].removeprefix("Value error, "), None
+    return key, f"got {_shown(value)}", _ALLOWED.get(problem["type"]) or _requirement(problem)
 
 
-def _key_of(location: tuple[int | str, ...]) -> str:
-    # pydantic names the tried member of a union too, which says nothing to a reader.
-    return ".".join(str(part) for part in location if not _UNION_MEMBER.match(str(part)))
+_ALLOWED = {
+    "model_type": "a section: keys and values, indented below it",
+    "tuple_type": "a list, as in [256] or []",
+    "string_type": "text",
+    "int_type": "a whole number",
+    "float_type": "a number",
+}
+_KINDS = {int: "a whole number", float: "a number", str: "text"}
+_SHOWN_CHARACTERS = 80
+
+
+def _requirement(problem: ErrorDetails) -> str:
+    message = re.sub("^Input should (be )?", "", problem["msg"])
+    return re.sub("^String should match", "text that matches the", message)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "null"
+    text = json.dumps(value, ensure_ascii=False)
+    if len(text) > _SHOWN_CHARACTERS:
+        text = f"{text[:_SHOWN_CHARACTERS]}…"
+    kind = _KINDS.get(type(value))
+    return f"{text} ({kind})" if kind else text
 
 
 def _siblings(location: tuple[int | str, ...]) -> list[str]:
     if len(location) == 1:
         return _section_names()
-    if location[:2] == ("freeze", "strategy"):
-        return list(STRATEGIES_WITH_ARGUMENT)
     for name, field in Params.model_fields.items():
         section = field.annotation
         if (field.alias or name) == location[0] and isinstance(section, type):

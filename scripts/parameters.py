@@ -1,0 +1,120 @@
+"""Writes ``params.schema.json`` and ``docs/parameters.md``: ``python -m scripts.parameters``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from graftline.params import json_schema
+from graftline.storage import write_text
+
+_NUMBERS = {
+    "minimum": "from {}",
+    "exclusiveMinimum": "above {}",
+    "maximum": "up to {}",
+    "exclusiveMaximum": "below {}",
+}
+_TYPES = {
+    "integer": "whole number",
+    "number": "number",
+    "string": "text",
+    "boolean": "true or false",
+    "null": "null",
+}
+_INTRODUCTION = """\
+# Parameters
+
+<!-- Written by `make schema` from graftline/params.py; a test keeps it current. -->
+
+`params.yaml` holds every parameter, in one section per step. A key that is not listed here, a value
+of another kind and a combination that cannot work are refused before anything runs. A key that is
+left out takes its default. `params.schema.json` tells the same to editors.
+
+Any key can be changed for one run, by its dotted name:
+
+    python -m flows.train --set train.learning_rate=0.0005 --set "freeze.strategy=last_blocks: 2"
+    dvc exp run -S train.learning_rate=0.0005 -S "freeze.strategy=last_blocks: 2"
+"""
+
+
+def main() -> int:
+    """Writes both files into the current directory, the checkout's root."""
+    for name, text in files().items():
+        write_text(Path.cwd() / name, text)
+        print(f"{name}: written")
+    return 0
+
+
+def files() -> dict[str, str]:
+    """What the generated files hold, by their path in the checkout."""
+    schema = json_schema()
+    return {
+        "params.schema.json": json.dumps(schema, indent=2) + "\n",
+        "docs/parameters.md": parameters_page(schema),
+    }
+
+
+def parameters_page(schema: dict[str, Any]) -> str:
+    """The reference of all parameters, as Markdown, from their JSON schema."""
+    definitions = schema["$defs"]
+    parts = [_INTRODUCTION]
+    single = {}
+    for name, section in schema["properties"].items():
+        if "$ref" not in section:
+            single[name] = section
+            continue
+        definition = _resolved(section, definitions)
+        parts.append(
+            f"## {name}\n\n{definition['description'].replace('``', '`')}\n\n"
+            + _table(name + ".", definition["properties"], definition, definitions)
+        )
+    parts.insert(1, "## At the top\n\n" + _table("", single, schema, definitions))
+    return "\n".join(parts)
+
+
+def _table(
+    prefix: str,
+    properties: dict[str, Any],
+    owner: dict[str, Any],
+    definitions: dict[str, Any],
+) -> str:
+    rows = ["| key | allowed | default | meaning |", "| --- | --- | --- | --- |"]
+    for key, value in properties.items():
+        needed = key in owner.get("required", ())
+        default = "must be given" if needed else f"`{json.dumps(value['default'])}`"
+        cells = (f"`{prefix}{key}`", _allowed(value, definitions), default, value["description"])
+        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(rows) + "\n"
+
+
+def _allowed(value: dict[str, Any], definitions: dict[str, Any]) -> str:
+    value = _resolved(value, definitions)
+    if "anyOf" in value:
+        return " or ".join(_allowed(option, definitions) for option in value["anyOf"])
+    if "const" in value:
+        return f"`{value['const']}`"
+    if "enum" in value:
+        return ", ".join(f"`{option}`" for option in value["enum"])
+    if value["type"] == "object":
+        ((key, inner),) = value["properties"].items()
+        return f"`{key}:` {_allowed(inner, definitions)}"
+    if value["type"] == "array":
+        return f"list, each a {_allowed(value['items'], definitions)}"
+    limits = [text.format(value[word]) for word, text in _NUMBERS.items() if word in value]
+    if "pattern" in value:
+        limits.append(f"that matches `{value['pattern']}`")
+    return " ".join([_TYPES[value["type"]], *limits])
+
+
+def _resolved(value: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    reference = value.get("$ref")
+    if reference is None:
+        return value
+    resolved: dict[str, Any] = definitions[reference.rpartition("/")[2]]
+    return resolved
+
+
+if __name__ == "__main__":
+    sys.exit(main())
