@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import traceback
@@ -77,13 +78,9 @@ def reported(command: Callable[[], int], *, debug: bool) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="graftline", description=__doc__)
-    parser.add_argument(
-        "--version", action="version", version=f"graftline {__version__}"
-    )
+    parser.add_argument("--version", action="version", version=f"graftline {__version__}")
     shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument(
-        "--debug", action="store_true", help="show the traceback of an error"
-    )
+    shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
     shared.add_argument(
         "-C",
         "--directory",
@@ -101,9 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     status.add_argument("--json", action="store_true", help="as JSON")
     status.set_defaults(command=_status)
-    ui = commands.add_parser(
-        "ui", parents=[shared], help="both web UIs, on this machine only"
-    )
+    ui = commands.add_parser("ui", parents=[shared], help="both web UIs, on this machine only")
     ui.set_defaults(command=_ui)
     schema = commands.add_parser(
         "schema", parents=[shared], help="write params.schema.json, for editors"
@@ -119,22 +114,16 @@ def _add_predict(
     predict = commands.add_parser(
         "predict", parents=[shared], help="name what is on images, with probabilities"
     )
-    predict.add_argument(
-        "files", nargs="+", metavar="FILE", help="image files or folders"
-    )
-    predict.add_argument(
-        "--json", action="store_true", help="one JSON object per image"
-    )
-    predict.add_argument(
-        "--top", type=int, default=3, help="labels shown per image (default: 3)"
-    )
-    predict.add_argument(
-        "--model", type=Path, help="a model folder (default: models/trained)"
-    )
+    predict.add_argument("files", nargs="+", metavar="FILE", help="image files or folders")
+    predict.add_argument("--json", action="store_true", help="one JSON object per image")
+    predict.add_argument("--top", type=int, default=3, help="labels shown per image (default: 3)")
+    predict.add_argument("--model", type=Path, help="a model folder (default: models/trained)")
     predict.set_defaults(command=_predict)
 
 
 def _stage(workspace: Workspace, options: argparse.Namespace) -> int:
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("graftline").setLevel(logging.INFO)
     record = run_stage(options.stage, workspace)
     console = Console(soft_wrap=True, highlight=False)
     if options.stage == "freeze":

@@ -13,6 +13,7 @@ from graftline.params import HeadParams
 HEAD = "head"
 PREPARATION = "preparation"
 POOLING = "pooling"
+STANDARDIZATION = "standardization"
 TRUNK = "trunk"
 
 
@@ -76,12 +77,18 @@ def build_pooling(kind: str) -> Any:
 
 
 def build_head(head: HeadParams, feature_dim: int, classes: int, seed: int) -> Any:
-    """Dense layers, dropout and softmax: (n, feature_dim) to (n, classes)."""
+    """Standardization, dense layers, dropout and softmax: (n, feature_dim) to (n, classes)."""
     import keras
     from keras import layers
 
     features = keras.Input((feature_dim,), name="features")
     x = features
+    if head.standardize:
+        # As stored statistics of a layer that never trains; train sets them once, from the
+        # training split.
+        x = layers.BatchNormalization(
+            center=False, scale=False, epsilon=1e-7, trainable=False, name=STANDARDIZATION
+        )(x)
     for number, units in enumerate(head.units):
         initializer = keras.initializers.GlorotUniform(seed=seed + number)
         x = layers.Dense(

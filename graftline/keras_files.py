@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -78,6 +79,9 @@ def convert_to_litert(function: Any) -> bytes:
 
     images = tf.TensorSpec((None, None, None, None), tf.uint8, name="images")
     concrete = tf.function(function, input_signature=[images]).get_concrete_function()
+    # The converter asks for the owner of variables, of which none are left.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    logging.getLogger("absl").setLevel(logging.ERROR)
     converter = tf.lite.TFLiteConverter.from_concrete_functions(
         [convert_variables_to_constants_v2(concrete)]
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from graftline.artifacts import FreezePlan
@@ -22,19 +23,29 @@ def thaw(graft: Any, plan: FreezePlan) -> list[Any]:
     return [variable for variable in trunk.variables if variable.path not in trainable]
 
 
-def trained_part(graft: Any, plan: FreezePlan) -> Any:
-    """The network from the plan's boundary to the probabilities; it shares the graft's weights.
+@dataclass(frozen=True)
+class TrainedPart:
+    """What training runs; it shares the graft's weights.
+
+    Args:
+        network: From pooled features, feature maps, or images, to probabilities (n, classes).
+        pooled: From the same input to pooled features (n, c); none if that is the input.
+    """
+
+    network: Any
+    pooled: Any | None
+
+
+def trained_part(graft: Any, plan: FreezePlan) -> TrainedPart:
+    """The network from the plan's boundary to the probabilities.
 
     The trunk always runs in inference mode: its BatchNormalization statistics never move.
-
-    Returns:
-        A ``keras.Model`` from pooled features, feature maps, or images, to (n, classes).
     """
     import keras
 
     head = graft.get_layer(HEAD)
     if plan.boundary == POOLED:
-        return head
+        return TrainedPart(head, None)
     trunk = graft.get_layer(TRUNK)
     if plan.boundary is None:
         start = keras.Input(graft.input.shape[1:], dtype="uint8", name="images")
@@ -43,4 +54,5 @@ def trained_part(graft: Any, plan: FreezePlan) -> Any:
         boundary = trunk.get_layer(plan.boundary).output
         start = keras.Input(boundary.shape[1:], name="maps")
         maps = keras.Model(boundary, trunk.output)(start, training=False)
-    return keras.Model(start, head(graft.get_layer(POOLING)(maps)))
+    features = graft.get_layer(POOLING)(maps)
+    return TrainedPart(keras.Model(start, head(features)), keras.Model(start, features))

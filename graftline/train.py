@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,12 @@ from graftline.export import export_model
 from graftline.keras_files import load_model, variables_digest
 from graftline.params import Params, TrainParams
 from graftline.progress import progress
+from graftline.standardize import set_standardization
 from graftline.storage import replacing_directory, replacing_file
 from graftline.thaw import thaw, trained_part
 from graftline.workspace import Workspace
 
+_LOG = logging.getLogger(__name__)
 EpochCallback = Callable[[int, dict[str, float]], None]
 HISTORY_COLUMNS = (
     "epoch",
@@ -33,9 +36,7 @@ HISTORY_COLUMNS = (
 )
 
 
-def train(
-    workspace: Workspace, params: Params, on_epoch: EpochCallback | None = None
-) -> Trained:
+def train(workspace: Workspace, params: Params, on_epoch: EpochCallback | None = None) -> Trained:
     """Trains what the plan leaves unfrozen and exports the whole network.
 
     Writes ``models/trained/`` (``model.keras``, ``model.tflite``, ``model.weights.h5``,
@@ -59,8 +60,10 @@ def train(
     graft = load_model(workspace.assembled / MODEL)
     frozen = thaw(graft, plan)
     digest_before = variables_digest(frozen)
-    network = trained_part(graft, plan)
-    history, best = _run_epochs(workspace, params, network, on_epoch)
+    part = trained_part(graft, plan)
+    train_set = read_examples(workspace, "train")
+    set_standardization(graft, part, train_set)
+    history, best = _run_epochs(workspace, params, part.network, train_set, on_epoch)
     record = Trained(
         classes=assembled.classes,
         size_px=assembled.size_px,
@@ -91,9 +94,16 @@ def write_history(history: list[dict[str, float]], path: Path) -> None:
         writer.writerows(history)
 
 
-def class_weights(
-    labels: NDArray[np.int32], classes: int, kind: str
-) -> NDArray[np.float32]:
+def epoch_line(row: dict[str, float], epochs: int) -> str:
+    """One epoch's metrics as a line for logs."""
+    return (
+        f"epoch {row['epoch']}/{epochs}: loss {row['loss']:.4f}, accuracy {row['accuracy']:.4f}, "
+        f"validation loss {row['validation_loss']:.4f}, "
+        f"validation accuracy {row['validation_accuracy']:.4f}"
+    )
+
+
+def class_weights(labels: NDArray[np.int32], classes: int, kind: str) -> NDArray[np.float32]:
     """The weight of each class in the loss.
 
     Args:
@@ -109,10 +119,13 @@ def class_weights(
 
 
 def _run_epochs(
-    workspace: Workspace, params: Params, network: Any, on_epoch: EpochCallback | None
+    workspace: Workspace,
+    params: Params,
+    network: Any,
+    train_set: Examples,
+    on_epoch: EpochCallback | None,
 ) -> tuple[list[dict[str, float]], int]:
     """Trains, and leaves the network with the weights of its best epoch."""
-    train_set = read_examples(workspace, "train")
     validation_set = read_examples(workspace, "validation")
     loop = Loop(network, params.train, train_set, params.seed)
     history: list[dict[str, float]] = []
@@ -128,9 +141,7 @@ def _run_epochs(
             }
             history.append(row)
             best.offer(epoch, validation_loss)
-            bar.describe(
-                f"val_loss {validation_loss:.4f} val_acc {validation_accuracy:.4f}"
-            )
+            _LOG.info(epoch_line(row, params.train.epochs))
             if on_epoch is not None:
                 on_epoch(epoch, row)
             patience = params.train.early_stopping_patience
@@ -144,9 +155,7 @@ def _one_epoch(
     workspace: Workspace, loop: Loop, examples: Examples, epoch: int, bar: Any
 ) -> dict[str, float]:
     loss_sum, correct, seen = 0.0, 0, 0
-    for images, labels in examples.chunks(
-        loop.batch_size, order=loop.order(len(examples), epoch)
-    ):
+    for images, labels in examples.chunks(loop.batch_size, order=loop.order(len(examples), epoch)):
         chunk_loss, chunk_correct, finite = loop.train_on(images, labels)
         if not finite:
             _stop_diverged(workspace, loop, epoch)
@@ -155,10 +164,8 @@ def _one_epoch(
             correct + chunk_correct,
             seen + labels.size,
         )
-        bar.advance(labels.size)
-        bar.describe(
-            f"epoch {epoch} loss {loss_sum / seen:.4f} acc {correct / seen:.4f}"
-        )
+        status = f"epoch {epoch}, loss {loss_sum / seen:.4f}, accuracy {correct / seen:.4f}"
+        bar.advance(labels.size, status)
     return {"loss": loss_sum / seen, "accuracy": correct / seen}
 
 
@@ -183,9 +190,7 @@ class Loop:
         seed: Seed of the order of the examples.
     """
 
-    def __init__(
-        self, network: Any, params: TrainParams, examples: Examples, seed: int
-    ) -> None:
+    def __init__(self, network: Any, params: TrainParams, examples: Examples, seed: int) -> None:
         import keras
         import tensorflow as tf
 
@@ -213,9 +218,7 @@ class Loop:
         """The rate that the next step would use."""
         return float(self._optimizer.learning_rate)
 
-    def train_on(
-        self, images: NDArray[Any], labels: NDArray[np.int32]
-    ) -> tuple[float, int, bool]:
+    def train_on(self, images: NDArray[Any], labels: NDArray[np.int32]) -> tuple[float, int, bool]:
         """Trains on a chunk of batches.
 
         Args:
@@ -228,9 +231,7 @@ class Loop:
         """
         import tensorflow as tf
 
-        loss, correct, finite = self._train_chunk(
-            tf.constant(images), tf.constant(labels)
-        )
+        loss, correct, finite = self._train_chunk(tf.constant(images), tf.constant(labels))
         return float(loss), int(correct), bool(finite)
 
     def measure(self, examples: Examples) -> tuple[float, float]:
@@ -240,9 +241,7 @@ class Loop:
         loss_sum, correct = 0.0, 0
         for images, labels in examples.chunks(max(self.batch_size, 256), order=None):
             for batch, batch_labels in zip(images, labels, strict=True):
-                loss, right = self._measure_batch(
-                    tf.constant(batch), tf.constant(batch_labels)
-                )
+                loss, right = self._measure_batch(tf.constant(batch), tf.constant(batch_labels))
                 loss_sum, correct = loss_sum + float(loss), correct + int(right)
         return loss_sum / len(examples), correct / len(examples)
 
@@ -272,9 +271,7 @@ class Loop:
             )  # (batch,)
             loss = tf.reduce_mean(losses * tf.gather(self._class_weights, labels))
         gradients = tape.gradient(loss, variables)
-        finite = tf.math.is_finite(loss) & tf.math.is_finite(
-            tf.linalg.global_norm(gradients)
-        )
+        finite = tf.math.is_finite(loss) & tf.math.is_finite(tf.linalg.global_norm(gradients))
         if finite:
             self._optimizer.apply(gradients, self.network.trainable_variables)
         return (
@@ -307,9 +304,7 @@ class _Best:
             self.values = tuple(v.numpy().copy() for v in self.network.trainable_variables)
 
     def restore(self) -> None:
-        for variable, value in zip(
-            self.network.trainable_variables, self.values, strict=True
-        ):
+        for variable, value in zip(self.network.trainable_variables, self.values, strict=True):
             variable.assign(value)
 
 

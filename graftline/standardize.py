@@ -1,0 +1,55 @@
+"""Setting the head's standardization from the training split."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graftline.examples import Examples
+from graftline.graft import HEAD, STANDARDIZATION
+from graftline.thaw import TrainedPart
+
+_BATCH = 256
+_FLOOR = 1e-3
+"""Of the mean variance: a feature that hardly ever moves must not be blown up."""
+
+
+def set_standardization(graft: Any, part: TrainedPart, examples: Examples) -> None:
+    """Stores mean and variance of the training split's pooled features in the head.
+
+    Args:
+        graft: The whole network; nothing happens if its head has no standardization.
+        part: The part that is trained; its ``pooled`` gives the features where they are not cached.
+        examples: The training split.
+    """
+    names = [layer.name for layer in graft.get_layer(HEAD).layers]
+    if STANDARDIZATION not in names:
+        return
+    mean, variance = feature_moments(part, examples)
+    layer = graft.get_layer(HEAD).get_layer(STANDARDIZATION)
+    layer.moving_mean.assign(mean)
+    layer.moving_variance.assign(np.maximum(variance, _FLOOR * variance.mean()))
+
+
+def feature_moments(
+    part: TrainedPart, examples: Examples
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and variance of the pooled features, each (c,), in one pass of bounded memory."""
+    count, mean, squares = 0, np.zeros(1), np.zeros(1)
+    for chunk, _ in examples.chunks(_BATCH, order=None):
+        for batch in chunk:
+            features = batch if part.pooled is None else part.pooled(batch, training=False).numpy()
+            features = features.astype(np.float64)  # (batch, c)
+            # Chan et al. (1979): joins the moments of two parts without losing digits.
+            both = count + len(features)
+            shift = features.mean(axis=0) - mean
+            squares = (
+                squares
+                + ((features - features.mean(axis=0)) ** 2).sum(axis=0)
+                + shift**2 * count * len(features) / both
+            )
+            mean = mean + shift * len(features) / both
+            count = both
+    return mean, squares / count
