@@ -288,7 +288,7 @@ class Params(_Section):
 
     def flat(self) -> dict[str, str | int | float | bool | None]:
         """Every parameter by its dotted key, as scalars or JSON text."""
-        return _flattened(self.model_dump(mode="json", by_alias=True))
+        return flattened(self.model_dump(mode="json", by_alias=True))
 
 
 def read_params(path: Path) -> Params:
@@ -393,11 +393,12 @@ def _section_names() -> list[str]:
     return [field.alias or name for name, field in Params.model_fields.items()]
 
 
-def _flattened(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flattened(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys and values by dotted key; lists become JSON text."""
     flat: dict[str, Any] = {}
     for key, value in record.items():
         if isinstance(value, dict):
-            flat |= _flattened(value, f"{prefix}{key}.")
+            flat |= flattened(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = json.dumps(value) if isinstance(value, list) else value
     return flat

@@ -4,9 +4,10 @@ This package is the only one that imports MLflow, and only inside the functions 
 process that merely asks :func:`stage_recorder` to record leaves the import to a helper process.
 """
 
+from graftline.tracking.receipts import LastRun, last_run
 from graftline.tracking.recorder import Recorder, stage_recorder
 from graftline.tracking.registry import Version, newest_version, register_model
-from graftline.tracking.runs import LastRun, complete_run, last_run, open_run
+from graftline.tracking.runs import complete_run, open_run
 from graftline.tracking.store import Store, configure
 
 __all__ = [

@@ -9,14 +9,16 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from graftline.artifacts import Assembled, Dataset, FreezePlan, Metrics, Record, Trained
 from graftline.errors import MissingOutputError
+from graftline.lockfile import LOCK_FILE
 from graftline.params import Params
+from graftline.stages import STAGES
 from graftline.storage import sha256_file, sha256_record
 from graftline.workspace import Workspace
 
@@ -90,10 +92,26 @@ def outcome_tags(workspace: Workspace, outputs: Outputs) -> dict[str, str]:
     return {name: value for name, value in tags.items() if value is not None}
 
 
-def lock_tag(workspace: Workspace) -> dict[str, str | None]:
+def lock_tag(workspace: Workspace) -> dict[str, str]:
     """The digest of ``dvc.lock``, if there is one."""
-    lock = workspace.root / "dvc.lock"
+    lock = workspace.root / LOCK_FILE
     return {"graftline.dvc_lock_sha256": sha256_file(lock)} if lock.is_file() else {}
+
+
+def cached_stages(workspace: Workspace, since_s: float, ran: Sequence[str]) -> list[str]:
+    """The stages that were skipped.
+
+    Args:
+        workspace: Where each stage notes how long it took.
+        since_s: When the execution began, in seconds since 1970.
+        ran: Stages known to have run; the last of them has not noted its seconds yet.
+    """
+    timings = workspace.var / "timings"
+    return [
+        stage
+        for stage in STAGES
+        if stage not in ran and not _changed_since(timings / f"{stage}.json", since_s)
+    ]
 
 
 def epochs(workspace: Workspace) -> list[tuple[int, dict[str, float]]]:
@@ -116,7 +134,7 @@ def test_metrics(metrics: Metrics) -> dict[str, float]:
 
 def files(workspace: Workspace, *, evaluated: bool) -> list[tuple[Path, str]]:
     """The files that a run carries, each with its folder in it."""
-    found = [(path, "") for path in (workspace.params_file, workspace.root / "dvc.lock")]
+    found = [(path, "") for path in (workspace.params_file, workspace.root / LOCK_FILE)]
     found += [(workspace.history, "training"), (workspace.freeze_plan, "freezing")]
     found += [(path, "freezing") for path in _below(workspace.freezing_report)]
     if evaluated:
@@ -184,6 +202,10 @@ def _epoch(row: dict[str, str]) -> tuple[int, dict[str, float]]:
     values = {name: float(text) for name, text in row.items() if name != "epoch" and text}
     finite = {name: value for name, value in values.items() if math.isfinite(value)}
     return int(row["epoch"]), finite
+
+
+def _changed_since(path: Path, since_s: float) -> bool:
+    return path.is_file() and path.stat().st_mtime >= since_s
 
 
 def _below(folder: Path) -> list[Path]:

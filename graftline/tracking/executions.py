@@ -9,20 +9,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import psutil
 
 from graftline.artifacts import Record
 from graftline.errors import MissingOutputError
+from graftline.processes import ProcessIdentity
 from graftline.tracking.store import Store
 
 Door = Literal["dvc repro", "dvc exp run", "command line", "flow"]
 
-HELD_RUN_VARIABLE = "GRAFTLINE_RUN_ID"
 _SHELLS = {"sh", "bash", "dash", "zsh", "fish", "ksh", "cmd.exe", "powershell.exe"}
 _DVC_ARGUMENTS = 4
-_SAME_START_S = 0.05
 
 
 class Execution(Record):
@@ -33,37 +32,38 @@ class Execution(Record):
     """The store's address without a password."""
     experiment: str
     door: Door
-    pid: int
-    started_s: float
-    """When the process started, in seconds since 1970."""
+    process: ProcessIdentity
+    """The process that holds it."""
     stages: tuple[str, ...] = ()
     """The recorded stages that ran in it, in order."""
-
-    @property
-    def alive(self) -> bool:
-        """Whether its process is still there (and is no other with the same number)."""
-        try:
-            process = psutil.Process(self.pid)
-            started_s = process.create_time()
-            return abs(started_s - self.started_s) < _SAME_START_S and (
-                process.status() != psutil.STATUS_ZOMBIE
-            )
-        except psutil.Error:
-            return False
 
 
 class Owner(Record):
     """The process that an execution belongs to, and the door that it is."""
 
     door: Door
-    pid: int
-    started_s: float
+    process: ProcessIdentity
+
+
+class Order(Record):
+    """What a recorder tells its helper process first."""
+
+    root: str
+    params: dict[str, Any]
+    stage: str
+    held_run_id: str | None
+    """The run that a flow holds, if one does."""
+    owner: Owner
+
+    @property
+    def lingers(self) -> bool:
+        """Whether the helper waits for the ``dvc`` around the stage to end."""
+        return self.held_run_id is None and self.owner.door != "command line"
 
 
 def this_process(door: Door) -> Owner:
     """This process as the holder of an execution."""
-    process = psutil.Process()
-    return Owner(door=door, pid=process.pid, started_s=process.create_time())
+    return Owner(door=door, process=ProcessIdentity.of())
 
 
 def current_owner() -> Owner:
@@ -72,19 +72,13 @@ def current_owner() -> Owner:
     if dvc is None:
         return this_process("command line")
     door: Door = "dvc exp run" if "DVC_EXP_NAME" in os.environ else "dvc repro"
-    return Owner(door=door, pid=dvc.pid, started_s=dvc.create_time())
+    return Owner(door=door, process=ProcessIdentity.of(dvc.pid))
 
 
 def find(store: Store, owner: Owner) -> Execution | None:
     """The open execution of a process in this store, if there is one."""
-    for path, execution in _all(store):
-        if (
-            execution.pid == owner.pid
-            and abs(execution.started_s - owner.started_s) < _SAME_START_S
-            and execution.uri == store.shown
-            and execution.experiment == store.experiment
-            and path.exists()
-        ):
+    for execution in _all(store):
+        if execution.process == owner.process and execution.experiment == store.experiment:
             return execution
     return None
 
@@ -101,20 +95,18 @@ def forget(store: Store, run_id: str) -> None:
 
 def abandoned(store: Store) -> list[Execution]:
     """The executions in this store whose process is gone."""
-    return [
-        execution
-        for _, execution in _all(store)
-        if execution.uri == store.shown and not execution.alive
-    ]
+    return [execution for execution in _all(store) if not execution.process.alive()]
 
 
-def _all(store: Store) -> Iterator[tuple[Path, Execution]]:
+def _all(store: Store) -> Iterator[Execution]:
     for path in sorted(store.executions.glob("*.json")):
         try:
-            yield path, Execution.read(path)
+            execution = Execution.read(path)
         except MissingOutputError:
             # Closed by another process a moment ago, or written by another version.
             continue
+        if execution.uri == store.shown:
+            yield execution
 
 
 def _path(store: Store, run_id: str) -> Path:

@@ -7,6 +7,7 @@ TensorFlow, and when the stage is gone without a word, the helper closes the run
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -19,13 +20,15 @@ from pathlib import Path
 from typing import Any
 
 import graftline
+from graftline.environment import RUN_ID_VARIABLE
 from graftline.errors import TrackingError, error_from_json
 from graftline.params import Params
-from graftline.tracking import executions
+from graftline.tracking.executions import Order, current_owner
 from graftline.tracking.store import configure
 from graftline.workspace import Workspace
 
 _ANSWER_TIMEOUT_S = 300.0
+_CLOSE_TIMEOUT_S = 10.0
 _log = logging.getLogger(__name__)
 
 
@@ -60,15 +63,15 @@ class Recorder:
         self._ended = threading.Event()
         self._reader = threading.Thread(target=self._read, name="recorder", daemon=True)
         self._reader.start()
-        self._send(
-            {
-                "root": str(workspace.root),
-                "params": params.model_dump(mode="json", by_alias=True),
-                "stage": stage,
-                "held_run_id": os.environ.get(executions.HELD_RUN_VARIABLE) or None,
-                "owner": executions.current_owner().model_dump(),
-            }
+        order = Order(
+            root=str(workspace.root),
+            params=params.model_dump(mode="json", by_alias=True),
+            stage=stage,
+            held_run_id=os.environ.get(RUN_ID_VARIABLE) or None,
+            owner=current_owner(),
         )
+        self._lingers = order.lingers
+        self._send(order.model_dump(mode="json"))
 
     def epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Records one epoch.
@@ -110,18 +113,17 @@ class Recorder:
             raise self._silent()
 
     def _close(self) -> None:
-        if self._process.stdin and not self._process.stdin.closed:
-            try:
+        with contextlib.suppress(BrokenPipeError):
+            if self._process.stdin:
                 self._process.stdin.close()
-            except BrokenPipeError:
-                pass
-        # The helper may go on for a moment, to see how the execution around the stage ends.
-        self._reader.join(timeout=1)
+        self._reader.join(timeout=_CLOSE_TIMEOUT_S)
         if self._process.stdout and not self._reader.is_alive():
             self._process.stdout.close()
-        self._process.poll()
-        # What is left of it is nobody's business: no warning about a child still running.
-        self._process.returncode = self._process.returncode or 0
+        if self._lingers:
+            # It goes on until dvc has ended, which waits for this process: nothing to wait for.
+            self._process.returncode = 0
+        else:
+            self._process.wait(_CLOSE_TIMEOUT_S)
 
     def _send(self, message: dict[str, Any]) -> None:
         if self._process.stdin is None:

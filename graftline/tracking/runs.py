@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from graftline.params import Params
-from graftline.tracking import contents, executions
+from graftline.tracking import contents, executions, receipts
 from graftline.tracking.store import Store, configure, open_client, reported
 from graftline.workspace import Workspace
 
@@ -24,18 +23,6 @@ _FILES_TAG = "graftline.files_digest"
 _MAX_PARAM_CHARACTERS = 6000
 _DIGEST_CHARACTERS = 36
 _BATCH = 500
-
-
-@dataclass(frozen=True)
-class LastRun:
-    """The newest run of the experiment."""
-
-    run_id: str
-    name: str
-    status: str
-    started_s: float
-    metrics: Mapping[str, float]
-    tags: Mapping[str, str]
 
 
 def open_run(workspace: Workspace, params: Params, door: executions.Door = "flow") -> str:
@@ -69,10 +56,21 @@ def start(workspace: Workspace, params: Params, owner: executions.Owner) -> exec
         uri=store.shown,
         experiment=store.experiment,
         door=owner.door,
-        pid=owner.pid,
-        started_s=owner.started_s,
+        process=owner.process,
     )
     executions.keep(store, execution)
+    receipts.keep_last_run(
+        store,
+        receipts.LastRun(
+            run_id=execution.run_id,
+            name=run.info.run_name or "",
+            door=owner.door,
+            status="RUNNING",
+            uri=store.shown,
+            experiment=store.experiment,
+            process=owner.process,
+        ),
+    )
     return execution
 
 
@@ -101,10 +99,27 @@ def complete_run(
     with reported(store):
         if status == "FINISHED":
             fill(client, run_id, workspace, params, evaluated=True)
-            client.set_tag(run_id, "graftline.cached_stages", ", ".join(cached) or "none")
-        if client.get_run(run_id).info.status != status:
-            client.set_terminated(run_id, status)
+            note_cached(client, run_id, cached)
+        close(store, client, run_id, status)
     executions.forget(store, run_id)
+
+
+def note_cached(client: MlflowClient, run_id: str, cached: Sequence[str]) -> None:
+    """Tags the run with the stages that were skipped since nothing had changed."""
+    client.set_tag(run_id, "graftline.cached_stages", ", ".join(cached) or "none")
+
+
+def close(store: Store, client: MlflowClient, run_id: str, status: Status) -> None:
+    """Sets how the run ended; one that stands so already keeps its time of ending."""
+    if client.get_run(run_id).info.status != status:
+        client.set_terminated(run_id, status)
+    receipts.note_status(store, run_id, status)
+
+
+def reopen(store: Store, client: MlflowClient, run_id: str) -> None:
+    """Sets the run back to RUNNING, for the next stage of its execution."""
+    client.update_run(run_id, status="RUNNING")
+    receipts.note_status(store, run_id, "RUNNING")
 
 
 def fill(
@@ -143,38 +158,13 @@ def close_abandoned(store: Store, client: MlflowClient) -> list[str]:
     for execution in executions.abandoned(store):
         try:
             if client.get_run(execution.run_id).info.status == "RUNNING":
-                client.set_terminated(execution.run_id, "KILLED")
+                close(store, client, execution.run_id, "KILLED")
                 closed.append(execution.run_id)
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
         executions.forget(store, execution.run_id)
     return closed
-
-
-def last_run(workspace: Workspace) -> LastRun | None:
-    """The newest run of the experiment, or None.
-
-    Raises:
-        TrackingError: If the store cannot be used.
-    """
-    store = configure(workspace)
-    client, experiment_id = open_client(store)
-    with reported(store):
-        runs = client.search_runs(
-            [experiment_id], order_by=["attributes.start_time DESC"], max_results=1
-        )
-    if not runs:
-        return None
-    info, data = runs[0].info, runs[0].data
-    return LastRun(
-        run_id=info.run_id,
-        name=info.run_name or "",
-        status=info.status,
-        started_s=info.start_time / 1000,
-        metrics=dict(data.metrics),
-        tags=dict(data.tags),
-    )
 
 
 def log_epoch(client: MlflowClient, run_id: str, epoch: int, values: Mapping[str, float]) -> None:

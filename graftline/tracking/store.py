@@ -62,6 +62,11 @@ class Store:
         """One small file per execution that has not been closed."""
         return self.root / "executions"
 
+    @property
+    def last_run(self) -> Path:
+        """The receipt of the last run that this checkout opened."""
+        return self.root / "last_run.json"
+
 
 def configure(workspace: Workspace) -> Store:
     """Names the store: the user's MLFLOW_TRACKING_URI, or SQLite below ``var/mlflow``.

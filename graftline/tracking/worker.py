@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import IO, Any
 
+import psutil
+
 from graftline.errors import GraftlineError, TrackingError
+from graftline.lockfile import read_lock, reads_what_others_wrote
 from graftline.params import Params, params_from_record
 from graftline.tracking import contents, executions, runs
 from graftline.tracking.store import Store, configure, open_client, reported
 from graftline.workspace import Workspace
 
 _OWNER_TIMEOUT_S = 24 * 3600.0
-_OWNER_POLL_S = 0.2
-_STATUS_TIMEOUT_S = 120.0
+_OWNER_POLL_S = 0.1
 _LAST_STAGE = "evaluate"
 
 
@@ -33,16 +34,18 @@ class Worker:
         order: The recorder's first message.
     """
 
-    def __init__(self, order: dict[str, Any]) -> None:
-        self.workspace = Workspace(Path(order["root"]))
-        self.params: Params = params_from_record(order["params"], "params.yaml")
-        self.stage: str = order["stage"]
-        self.held: bool = order["held_run_id"] is not None
-        self.owner = executions.Owner.model_validate(order["owner"])
+    def __init__(self, order: executions.Order) -> None:
+        self.stage = order.stage
+        self.owner = order.owner
+        self.held = order.held_run_id is not None
+        self.lingers = order.lingers
+        self.workspace = Workspace(Path(order.root))
+        self.params: Params = params_from_record(order.params, "params.yaml")
         self.store: Store = configure(self.workspace)
         self.client, _ = open_client(self.store)
+        self.since_s = psutil.Process(order.owner.process.pid).create_time()
         self.ended = False
-        self.run_id: str = order["held_run_id"] or self._join()
+        self.run_id = order.held_run_id or self._join()
 
     def epoch(self, message: dict[str, Any]) -> None:
         """Logs one epoch. A store that is away for a moment costs the live picture, no more."""
@@ -57,39 +60,33 @@ class Worker:
         self.ended = True
         if self.held:
             return
-        if status == "FINISHED" and self.stage == _LAST_STAGE:
-            self._complete()
-        elif status == "FINISHED":
-            with reported(self.store):
-                runs.fill(self.client, self.run_id, self.workspace, self.params, evaluated=False)
         with reported(self.store):
-            self.client.set_terminated(self.run_id, status)
+            if status == "FINISHED":
+                self._fill(evaluated=self.stage == _LAST_STAGE)
+            runs.close(self.store, self.client, self.run_id, status)
 
     def abandon(self) -> None:
         """The stage is gone: closes what it cannot close any more."""
         with reported(self.store):
             if not self.held:
-                self.client.set_terminated(self.run_id, "KILLED")
+                runs.close(self.store, self.client, self.run_id, "KILLED")
             runs.close_abandoned(self.store, self.client)
 
     def await_owner(self) -> None:
         """Waits for the ``dvc`` around the stage, and tells the run how things stand then."""
-        if self.held or self.owner.door == "command line":
+        if not self.lingers:
             return
-        give_up_s = time.monotonic() + _OWNER_TIMEOUT_S
-        execution = executions.find(self.store, self.owner)
-        while execution is not None and execution.alive and time.monotonic() < give_up_s:
-            time.sleep(_OWNER_POLL_S)
-            execution = executions.find(self.store, self.owner)
-        if execution is None or execution.stages[-1:] != (self.stage,):
+        stages = self._stages_when_over()
+        if stages[-1:] != (self.stage,):
+            # The stage after this one has taken over.
             return
         executions.forget(self.store, self.run_id)
+        locked = read_lock(self.workspace.root)
         with reported(self.store):
-            if self.stage != _LAST_STAGE and self._evaluation_is_current():
-                # Training gave the same bytes again, so DVC had no reason to evaluate them.
-                self._complete()
-            lock = contents.lock_tag(self.workspace)
-            for name, value in lock.items():
+            # Training may give the same bytes again; then DVC has no reason to evaluate them.
+            if self.stage != _LAST_STAGE and reads_what_others_wrote(locked, _LAST_STAGE):
+                self._fill(evaluated=True)
+            for name, value in contents.lock_tag(self.workspace).items():
                 self.client.set_tag(self.run_id, name, value)
 
     def _join(self) -> str:
@@ -98,33 +95,38 @@ class Worker:
             execution = runs.start(self.workspace, self.params, self.owner)
         else:
             with reported(self.store):
-                self.client.update_run(execution.run_id, status="RUNNING")
+                runs.reopen(self.store, self.client, execution.run_id)
         stages = (*execution.stages, self.stage)
         executions.keep(self.store, execution.model_copy(update={"stages": stages}))
         return execution.run_id
 
-    def _complete(self) -> None:
-        execution = executions.find(self.store, self.owner)
-        ran = execution.stages if execution else (self.stage,)
-        cached = [stage for stage in ("train",) if stage not in ran]
-        runs.complete_run(self.run_id, self.workspace, self.params, cached)
+    def _fill(self, *, evaluated: bool) -> None:
+        runs.fill(self.client, self.run_id, self.workspace, self.params, evaluated=evaluated)
+        ran = (self.stage,) if evaluated else (self.stage, _LAST_STAGE)
+        cached = contents.cached_stages(self.workspace, self.since_s, ran)
+        runs.note_cached(self.client, self.run_id, cached)
 
-    def _evaluation_is_current(self) -> bool:
-        done = subprocess.run(
-            [sys.executable, "-m", "dvc", "status", "--json", _LAST_STAGE],
-            cwd=self.workspace.root,
-            capture_output=True,
-            text=True,
-            timeout=_STATUS_TIMEOUT_S,
-            check=False,
-        )
-        return done.returncode == 0 and json.loads(done.stdout or "null") == {}
+    def _stages_when_over(self) -> tuple[str, ...]:
+        stages: tuple[str, ...] = ()
+        give_up_s = time.monotonic() + _OWNER_TIMEOUT_S
+        while time.monotonic() < give_up_s:
+            execution = executions.find(self.store, self.owner)
+            # Another execution may tidy the record away a moment after dvc has ended.
+            stages = stages if execution is None else execution.stages
+            if stages[-1:] != (self.stage,) or not self.owner.process.alive():
+                break
+            time.sleep(_OWNER_POLL_S)
+        return stages
 
 
 def serve(requests: IO[str], answers: IO[str]) -> None:
     """Serves the stage that writes to ``requests`` until it ends or is gone."""
+    first = requests.readline()
+    if not first:
+        # The stage was gone before it could say what it is.
+        return
     try:
-        worker = Worker(json.loads(requests.readline()))
+        worker = Worker(executions.Order.model_validate_json(first))
         _answer(answers, {"run_id": worker.run_id})
         for line in requests:
             message = json.loads(line)

@@ -1,0 +1,57 @@
+"""What ``dvc.lock`` says: with which parameters each stage ran, and what it read and wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+LOCK_FILE = "dvc.lock"
+_PARAMS_FILE = "params.yaml"
+
+
+@dataclass(frozen=True)
+class LockedStage:
+    """One stage, as it ran last."""
+
+    params: Mapping[str, Any]
+    """Values by dotted key; a whole section stands under its own key."""
+    deps: Mapping[str, str]
+    """Hashes by path."""
+    outs: Mapping[str, str]
+    """Hashes by path."""
+
+
+def read_lock(root: Path) -> dict[str, LockedStage]:
+    """The stages of ``dvc.lock``; none where it is absent or no such file."""
+    try:
+        record = YAML(typ="safe", pure=True).load((root / LOCK_FILE).read_text(encoding="utf-8"))
+        stages = record["stages"].items()
+    except (OSError, UnicodeDecodeError, YAMLError, KeyError, TypeError, AttributeError):
+        return {}
+    return {name: _stage(entry) for name, entry in stages if isinstance(entry, dict)}
+
+
+def reads_what_others_wrote(stages: Mapping[str, LockedStage], name: str) -> bool:
+    """Whether a stage's last results are those of the other stages' last outputs."""
+    if name not in stages:
+        return False
+    written = {path: digest for stage in stages.values() for path, digest in stage.outs.items()}
+    read = stages[name].deps
+    return all(written[path] == digest for path, digest in read.items() if path in written)
+
+
+def _stage(entry: Mapping[str, Any]) -> LockedStage:
+    return LockedStage(
+        params=dict((entry.get("params") or {}).get(_PARAMS_FILE) or {}),
+        deps=_hashes(entry.get("deps")),
+        outs=_hashes(entry.get("outs")),
+    )
+
+
+def _hashes(entries: Any) -> dict[str, str]:
+    return {str(one["path"]): str(one.get("md5", "")) for one in entries or ()}
