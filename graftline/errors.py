@@ -46,9 +46,7 @@ class GraftlineError(Exception):
             ("do", self.fix),
         ):
             if text:
-                lines.append(
-                    f"  {title + ':':<9}" + text.replace("\n", "\n" + " " * 11)
-                )
+                lines.append(f"  {title + ':':<9}" + text.replace("\n", "\n" + " " * 11))
         return "\n".join(lines)
 
     def to_json(self) -> str:
@@ -104,6 +102,10 @@ class TrainingDivergedError(UserError):
 
 class TrackingError(UserError):
     """The tracking store or the model registry cannot be used."""
+
+
+class ServerError(UserError):
+    """A server of one's own that did not start, or a chosen one that does not answer."""
 
 
 class StageFailedError(GraftlineError):

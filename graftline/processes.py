@@ -59,24 +59,30 @@ def is_ancestor(pid: int) -> bool:
         return False
 
 
-def end_group(leader: ProcessIdentity, grace_s: float = 5.0) -> None:
+def end_group(leader: ProcessIdentity, grace_s: float = 5.0) -> bool:
     """Ends a process and all of its group: asked first, killed after ``grace_s`` seconds.
 
     A group whose leader is gone is ended too, as its number is not given away while it has
     members; a group that a later process of the same number leads is left alone.
+
+    Returns:
+        Whether there was anything to end.
     """
     if psutil.pid_exists(leader.pid) and not _is_same(leader):
-        return
-    for number, wait_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, grace_s)):
+        return False
+    found = False
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if not _group_lives(leader.pid):
+            return found
+        found = True
         try:
             os.killpg(leader.pid, number)
         except (ProcessLookupError, PermissionError):
-            return
-        until = time.monotonic() + wait_s
-        while time.monotonic() < until:
-            if not _group_lives(leader.pid):
-                return
+            return found
+        until = time.monotonic() + grace_s
+        while time.monotonic() < until and _group_lives(leader.pid):
             time.sleep(_POLL_S)
+    return found
 
 
 def _is_same(process: ProcessIdentity) -> bool:
@@ -101,10 +107,7 @@ def _start_time(pid: int) -> float:
 def _group_lives(group: int) -> bool:
     for process in psutil.process_iter():
         try:
-            if (
-                os.getpgid(process.pid) == group
-                and process.status() != psutil.STATUS_ZOMBIE
-            ):
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
                 return True
         except (psutil.Error, ProcessLookupError, PermissionError):
             continue

@@ -1,0 +1,270 @@
+"""Servers of one's own: started once, shared by whoever needs them, stopped by the last user.
+
+A record in the server's folder tells its process, its port and its users. The server of a killed
+flow, whose users are all gone, is so found by the next start, which takes it over.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from filelock import FileLock
+from pydantic import ValidationError
+
+from graftline.artifacts import Record
+from graftline.environment import prefect_home, quiet_environment
+from graftline.errors import ServerError
+from graftline.processes import ProcessIdentity, end_group
+from graftline.storage import write_text
+from graftline.workspace import Workspace
+
+HOST = "127.0.0.1"
+START_LIMIT_S = 90.0
+_ANSWER_LIMIT_S = 5.0
+_POLL_S = 0.1
+_ATTEMPTS = 2
+
+
+class ServerRecord(Record):
+    """A running server, as the file ``server.json`` in its folder tells of it."""
+
+    process: ProcessIdentity
+    port: int
+    users: tuple[ProcessIdentity, ...]
+
+    @property
+    def address(self) -> str:
+        """Where it answers."""
+        return f"http://{HOST}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A kind of server.
+
+    Args:
+        title: Its name in messages.
+        folder: Where its record, its lock and its log lie.
+        arguments: Its command after ``python -m``, with ``{port}`` where the port belongs.
+        health_path: What answers 200 once it serves.
+        preferred_port: Taken if it is free.
+        environment: What is set for it besides this process's environment.
+        unset: What it must not inherit.
+    """
+
+    title: str
+    folder: Path
+    arguments: tuple[str, ...]
+    health_path: str
+    preferred_port: int
+    environment: Mapping[str, str] = field(default_factory=dict)
+    unset: tuple[str, ...] = ()
+
+    @property
+    def log_file(self) -> Path:
+        """What the server says of itself."""
+        return self.folder / "server.log"
+
+
+def prefect_server(workspace: Workspace) -> Server:
+    """The Prefect server whose database lies under ``var/prefect``."""
+    return Server(
+        title="Prefect",
+        folder=prefect_home(workspace),
+        arguments=("prefect", "server", "start", "--host", HOST, "--port", "{port}"),
+        health_path="/api/health",
+        preferred_port=4200,
+        environment=quiet_environment(workspace),
+        unset=("PREFECT_API_URL", "PREFECT_PROFILE"),
+    )
+
+
+def mlflow_server(workspace: Workspace) -> Server:
+    """The MLflow server for the history under ``var/mlflow``."""
+    from graftline.tracking import configure
+
+    store = configure(workspace)
+    arguments = ["mlflow", "server", "--host", HOST, "--port", "{port}", "--workers", "1"]
+    arguments += ["--backend-store-uri", store.uri]
+    if store.artifacts is not None:
+        arguments += ["--default-artifact-root", store.artifacts.as_uri()]
+    return Server(
+        title="MLflow",
+        folder=store.root,
+        arguments=tuple(arguments),
+        health_path="/health",
+        preferred_port=5000,
+        # Its job runner is for evaluations by language models, and a dozen processes.
+        environment={
+            **quiet_environment(workspace),
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        },
+    )
+
+
+@contextmanager
+def serving(server: Server) -> Iterator[str]:
+    """Has the server running, and gives its address; see :func:`join`."""
+    address = join(server)
+    try:
+        yield address
+    finally:
+        leave(server)
+
+
+def join(server: Server, limit_s: float = START_LIMIT_S) -> str:
+    """Becomes a user of the server, which is started if it does not run.
+
+    Only one process at a time is in here, so that a new database is set up once.
+
+    Returns:
+        The server's address, as in ``http://127.0.0.1:4200``.
+
+    Raises:
+        ServerError: If it does not answer within ``limit_s`` seconds.
+    """
+    me = ProcessIdentity.of()
+    with _locked(server):
+        record = _living(server, limit_s) or _started(server, limit_s)
+        users = tuple(user for user in record.users if user.alive() and user != me)
+        _write(server, record.model_copy(update={"users": (*users, me)}))
+    return record.address
+
+
+def leave(server: Server) -> None:
+    """Stops being a user; the last one stops the server."""
+    me = ProcessIdentity.of()
+    with _locked(server):
+        record = _read(server)
+        if record is None:
+            return
+        users = tuple(user for user in record.users if user.alive() and user != me)
+        if users:
+            _write(server, record.model_copy(update={"users": users}))
+        else:
+            end_group(record.process)
+            _record_path(server).unlink(missing_ok=True)
+
+
+def alive(server: Server) -> bool:
+    """Whether the server's process runs, however busy it is."""
+    record = _read(server)
+    return record is not None and record.process.alive()
+
+
+def answers(host: str, port: int, path: str, limit_s: float = _ANSWER_LIMIT_S) -> bool:
+    """Whether a GET is answered with 200; proxies are not asked."""
+    connection = http.client.HTTPConnection(host, port, timeout=limit_s)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+@contextmanager
+def _locked(server: Server) -> Iterator[None]:
+    server.folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(server.folder / "server.lock"):
+        yield
+
+
+def _living(server: Server, limit_s: float) -> ServerRecord | None:
+    record = _read(server)
+    if record is None:
+        return None
+    # It may be starting still, if the one who started it was killed.
+    if _ready(server, record, limit_s):
+        return record
+    end_group(record.process)
+    return None
+
+
+def _started(server: Server, limit_s: float) -> ServerRecord:
+    for attempt in range(1, _ATTEMPTS + 1):
+        # Somebody else may take the port between the choice and the start.
+        record = _start(server, _free_port(server.preferred_port if attempt == 1 else 0))
+        if _ready(server, record, limit_s):
+            return record
+        end_group(record.process)
+        _record_path(server).unlink(missing_ok=True)
+    raise ServerError(
+        f"the {server.title} server did not start within {limit_s:g} s",
+        where=str(server.log_file),
+        fix="read the end of that file; it says what the server missed",
+    )
+
+
+def _start(server: Server, port: int) -> ServerRecord:
+    arguments = [argument.format(port=port) for argument in server.arguments]
+    environment = {**os.environ, **server.environment}
+    for name in server.unset:
+        environment.pop(name, None)
+    with server.log_file.open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            # Ctrl-C in the terminal is for its users; it outlives all but the last of them.
+            start_new_session=True,
+        )
+    identity = ProcessIdentity.of(process.pid)
+    # Whoever waits for it may not be its parent, so nobody does: see ProcessIdentity.alive.
+    process.returncode = 0
+    record = ServerRecord(process=identity, port=port, users=())
+    _write(server, record)
+    return record
+
+
+def _ready(server: Server, record: ServerRecord, limit_s: float) -> bool:
+    until = time.monotonic() + limit_s
+    while time.monotonic() < until and record.process.alive():
+        if _answers(server, record):
+            return True
+        time.sleep(_POLL_S)
+    return False
+
+
+def _answers(server: Server, record: ServerRecord) -> bool:
+    return answers(HOST, record.port, server.health_path)
+
+
+def _free_port(preferred: int) -> int:
+    for port in (preferred, 0):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise ServerError(f"there is no free port on {HOST}")
+
+
+def _record_path(server: Server) -> Path:
+    return server.folder / "server.json"
+
+
+def _write(server: Server, record: ServerRecord) -> None:
+    write_text(_record_path(server), record.model_dump_json(indent=2) + "\n")
+
+
+def _read(server: Server) -> ServerRecord | None:
+    try:
+        text = _record_path(server).read_text(encoding="utf-8")
+        return ServerRecord.model_validate_json(text)
+    except (OSError, ValidationError):
+        return None

@@ -1,0 +1,285 @@
+"""Asks DVC what is stale and has it run one stage; its command line is the stable interface."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from pydantic import ValidationError
+
+from graftline.artifacts import Record
+from graftline.environment import ERROR_FILE_VARIABLE
+from graftline.errors import (
+    GraftlineError,
+    PipelineBusyError,
+    StageFailedError,
+    error_from_json,
+)
+from graftline.processes import ProcessIdentity, end_group
+from graftline.storage import write_text
+from graftline.workspace import Workspace
+
+Doing = Literal["executed", "restored", "unchanged"]
+"""What DVC did: ran the command, took the outputs from its cache, or found nothing to do."""
+
+_STATUS_LIMIT_S = 300.0
+_ENDING_S = 10.0
+_ERROR_LINES = 12
+_BUSY = re.compile(r"is busy, it is being blocked by:\s*(?P<holders>.*?)(?:\n\s*\n|$)", re.DOTALL)
+_LOCKED = re.compile(r"Unable to acquire lock")
+
+
+class _Group(Record):
+    """``var/stage.json``: the process group in which a stage is at work."""
+
+    stage: str
+    leader: ProcessIdentity
+
+
+@dataclass(frozen=True)
+class StageCommand:
+    """How a stage is to be run.
+
+    Args:
+        stage: Its name in ``dvc.yaml``.
+        limit_s: Seconds after which it is killed.
+        log_file: Where everything that it prints is kept.
+        environment: What it finds in its environment besides this process's.
+        force: Whether it runs even if nothing has changed.
+    """
+
+    stage: str
+    limit_s: float
+    log_file: Path
+    environment: Mapping[str, str]
+    force: bool = False
+
+    @property
+    def error_file(self) -> Path:
+        """Where the stage's process leaves its error."""
+        return self.log_file.with_suffix(".error.json")
+
+
+def stale_stages(workspace: Workspace) -> frozenset[str]:
+    """The stages that DVC would run, as far as that can be told before any of them has run.
+
+    Raises:
+        PipelineBusyError: If another DVC process is at work.
+        StageFailedError: If DVC cannot tell.
+    """
+    finished = subprocess.run(
+        _dvc("status", "--json", "--quiet"),
+        cwd=workspace.root,
+        env=_environment({}),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        timeout=_STATUS_LIMIT_S,
+        check=False,
+    )
+    if finished.returncode:
+        said = finished.stdout + finished.stderr
+        raise _busy(said) or StageFailedError(
+            "DVC cannot tell what is current:\n" + _last_errors(said.splitlines()),
+            where=str(workspace.root / "dvc.yaml"),
+            fix="run dvc status, which says the same at length",
+        )
+    report: dict[str, Any] = json.loads(finished.stdout or "{}")
+    return frozenset(name.rpartition(":")[2] for name in report)
+
+
+def reproduce(workspace: Workspace, command: StageCommand, on_line: Callable[[str], None]) -> Doing:
+    """Has DVC run one stage if it is stale, in a process group of its own.
+
+    The group is killed when the stage takes too long, and when this process is interrupted.
+
+    Args:
+        workspace: The checkout.
+        command: The stage, and how it is run.
+        on_line: Told each line that the stage prints, while it runs.
+
+    Raises:
+        GraftlineError: What the stage itself raised.
+        PipelineBusyError: If another DVC process is at work.
+        StageFailedError: If the stage took too long, or died without a word.
+    """
+    command.error_file.unlink(missing_ok=True)
+    arguments = ["repro", "--single-item", *(["--force"] if command.force else [])]
+    command.log_file.parent.mkdir(parents=True, exist_ok=True)
+    lines: list[str] = []
+    with command.log_file.open("w", encoding="utf-8") as log:
+        with _group(workspace, command, [*arguments, command.stage]) as (process, late):
+            for line in _lines(process):
+                print(line, file=log, flush=True)
+                lines.append(line)
+                if not _is_noise(line):
+                    on_line(line)
+            code = process.wait()
+    if late.is_set():
+        raise StageFailedError(
+            f"stage {command.stage} was stopped after {command.limit_s:g} s, its time limit",
+            where=str(command.log_file),
+            fix=f"give it more time in tasks/{command.stage}.py, or less to do",
+        )
+    if code:
+        raise _failure(command, code, lines)
+    return _doing(command.stage, lines)
+
+
+def end_orphans(workspace: Workspace) -> str | None:
+    """Ends the stage that a killed flow has left at work; call it while holding the pipeline.
+
+    Returns:
+        The stage's name if there was one.
+    """
+    path = _group_file(workspace)
+    try:
+        group = _Group.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValidationError):
+        return None
+    was_alive = end_group(group.leader, _ENDING_S)
+    path.unlink(missing_ok=True)
+    return group.stage if was_alive else None
+
+
+@contextmanager
+def _group(
+    workspace: Workspace, command: StageCommand, arguments: list[str]
+) -> Iterator[tuple[subprocess.Popen[str], threading.Event]]:
+    environment = _environment(
+        {**command.environment, ERROR_FILE_VARIABLE: str(command.error_file)}
+    )
+    process = subprocess.Popen(
+        _dvc(*arguments),
+        cwd=workspace.root,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=True,
+    )
+    late = threading.Event()
+    try:
+        leader = ProcessIdentity.of(process.pid)
+        record = _Group(stage=command.stage, leader=leader)
+        write_text(_group_file(workspace), record.model_dump_json() + "\n")
+        timer = threading.Timer(command.limit_s, _kill_late, (process, late))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield process, late
+        finally:
+            timer.cancel()
+    finally:
+        # On an interrupt the stage is at work still, and its group with it.
+        if process.poll() is None:
+            end_group(leader, _ENDING_S)
+            process.wait()
+        if process.stdout:
+            process.stdout.close()
+        _group_file(workspace).unlink(missing_ok=True)
+
+
+def _kill_late(process: subprocess.Popen[str], late: threading.Event) -> None:
+    late.set()
+    end_group(ProcessIdentity.of(process.pid), _ENDING_S)
+
+
+def _lines(process: subprocess.Popen[str]) -> Iterator[str]:
+    stream: IO[str] | None = process.stdout
+    for line in stream or ():
+        if text := line.rstrip():
+            yield text
+
+
+def _doing(stage: str, lines: list[str]) -> Doing:
+    said = "\n".join(lines)
+    if f"Running stage '{stage}'" in said:
+        return "executed"
+    if f"Stage '{stage}' is cached - skipping run" in said:
+        return "restored"
+    if f"Stage '{stage}' didn't change, skipping" in said:
+        return "unchanged"
+    # Committed outputs that only had to be fetched or checked out leave other words.
+    return "restored"
+
+
+def _failure(command: StageCommand, code: int, lines: list[str]) -> GraftlineError:
+    try:
+        return error_from_json(command.error_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError):
+        pass
+    said = "\n".join(lines)
+    if busy := _busy(said):
+        return busy
+    killed = re.search(r"exited with -(\d+)", said)
+    if killed:
+        how = f"was killed ({_signal_name(int(killed[1]))})"
+        if int(killed[1]) == signal.SIGKILL:
+            how += ", as the system does when memory runs out"
+    else:
+        how = f"failed (exit code {code})"
+    return StageFailedError(
+        f"stage {command.stage} {how}:\n{_last_errors(lines)}", where=str(command.log_file)
+    )
+
+
+def _busy(said: str) -> PipelineBusyError | None:
+    if found := _BUSY.search(said):
+        who = " ".join(found["holders"].split())
+    elif _LOCKED.search(said):
+        who = "a process that it does not name"
+    else:
+        return None
+    return PipelineBusyError(
+        f"DVC is at work in this checkout: {who}",
+        fix="wait until it has ended, and run again",
+    )
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _last_errors(lines: list[str]) -> str:
+    errors = [line for line in lines if line.startswith("ERROR:")] or lines[-_ERROR_LINES:]
+    return "\n".join(f"  {line.removeprefix('ERROR: ')}" for line in errors)
+
+
+def _is_noise(line: str) -> bool:
+    return line.startswith(
+        ("Running stage '", "> ", "Updating lock file", "Use `dvc push`", "To track the changes")
+    )
+
+
+def _dvc(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "dvc", *arguments]
+
+
+def _environment(more: Mapping[str, str]) -> dict[str, str]:
+    # The stages' commands say `python`, which must be the one that runs this.
+    folder = str(Path(sys.executable).parent)
+    path = os.pathsep.join((folder, os.environ.get("PATH", "")))
+    return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", **more}
+
+
+def _group_file(workspace: Workspace) -> Path:
+    return workspace.var / "stage.json"
