@@ -1,0 +1,220 @@
+"""Photographs the newest flow run in Prefect's pages and the newest run in MLflow's.
+
+Usage, while ``graftline ui`` runs:
+
+    python -m benchmarks.screenshots --prefect http://127.0.0.1:4200 \
+        --mlflow http://127.0.0.1:5000 --out docs/images
+
+Needs a Chromium or Chrome; ``--browser`` names it if it is not on the path.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+VIEWPORT = {"width": 1440, "height": 900}
+MAX_BYTES = 300_000
+PICTURE = "evaluation/confusion_matrix.png"
+"""The artifact of an MLflow run that is photographed as MLflow shows it."""
+_ANSWER_LIMIT_S = 20
+_PAGE_LIMIT_MS = 60_000
+_SETTLE_MS = 1500
+_COLOURS = 256
+# No sandbox, as it is common in containers; and nothing that would call home.
+_ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One page to photograph.
+
+    Args:
+        name: Of the picture, without its suffix.
+        address: Of the page.
+        ready: Waits until what the picture is about can be seen.
+    """
+
+    name: str
+    address: str
+    ready: Callable[[Page], None]
+
+
+def main(arguments: list[str]) -> int:
+    """Takes the pictures and says where they are."""
+    options = _parser().parse_args(arguments)
+    shots: list[Shot] = []
+    if options.prefect:
+        shots += prefect_shots(options.prefect.rstrip("/"))
+    if options.mlflow:
+        shots += mlflow_shots(options.mlflow.rstrip("/"))
+    if not shots:
+        print("name a server: --prefect, --mlflow or both", file=sys.stderr)
+        return 2
+    options.out.mkdir(parents=True, exist_ok=True)
+    with opened_page(options.browser) as page:
+        if options.mlflow:
+            settle_mlflow(page, options.mlflow)
+        for shot in shots:
+            path = options.out / f"{shot.name}.png"
+            take(page, shot, path)
+            print(f"{path}: {path.stat().st_size / 1000:.0f} kB, {shot.address}")
+    return 0
+
+
+def prefect_shots(base: str) -> list[Shot]:
+    """The newest flow run: its page with the graph of its tasks."""
+    found = _asked(f"{base}/api/flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1})
+    if not found:
+        raise SystemExit(f"there is no flow run at {base}")
+    run = found[0]
+
+    def ready(page: Page) -> None:
+        page.get_by_text(run["name"]).first.wait_for()
+        # The graph draws itself on a canvas; the rows below it tell that the tasks have come.
+        page.locator("canvas").first.wait_for()
+        page.get_by_text("Completed").first.wait_for()
+
+    return [Shot("prefect-flow-run", f"{base}/runs/flow-run/{run['id']}", ready)]
+
+
+def mlflow_shots(base: str) -> list[Shot]:
+    """The newest run: its overview and its metrics."""
+    experiments = _asked(f"{base}/api/2.0/mlflow/experiments/search", {"max_results": 1000})
+    found = _asked(
+        f"{base}/api/2.0/mlflow/runs/search",
+        {
+            "experiment_ids": [one["experiment_id"] for one in experiments["experiments"]],
+            "order_by": ["attributes.start_time DESC"],
+            "max_results": 1,
+        },
+    )
+    if not found.get("runs"):
+        raise SystemExit(f"there is no run at {base}")
+    info = found["runs"][0]["info"]
+    address = f"{base}/#/experiments/{info['experiment_id']}/runs/{info['run_id']}"
+
+    def overview(page: Page) -> None:
+        page.get_by_text(info["run_name"]).first.wait_for()
+        page.get_by_text("Parameters (").first.wait_for()
+
+    def metrics(page: Page) -> None:
+        page.locator(".js-plotly-plot .main-svg").first.wait_for()
+
+    def picture(page: Page) -> None:
+        page.locator("img[src^='blob:']").first.wait_for()
+
+    shots = [
+        Shot("mlflow-run", address, overview),
+        Shot("mlflow-metrics", f"{address}/model-metrics", metrics),
+    ]
+    if any(one["path"] == PICTURE for one in _artifacts(base, info["run_id"])):
+        shots.append(Shot("mlflow-picture", f"{address}/artifacts/{PICTURE}", picture))
+    return shots
+
+
+def settle_mlflow(page: Page, base: str) -> None:
+    """Chooses the pages for training over those for chat models, which a new browser shows."""
+    page.goto(base)
+    page.get_by_text("Model training", exact=True).first.click()
+    page.wait_for_timeout(_SETTLE_MS)
+    for close in page.get_by_role("button", name="Close", exact=True).all():
+        close.click()  # the assistant, which takes a quarter of the page
+    page.wait_for_timeout(_SETTLE_MS)
+
+
+def take(page: Page, shot: Shot, path: Path) -> None:
+    """Photographs one page once its content can be seen."""
+    # A page of its own state: a change of the part after # alone would not load anything.
+    page.goto("about:blank")
+    page.goto(shot.address)
+    shot.ready(page)
+    page.wait_for_timeout(_SETTLE_MS)  # the pages move things into place
+    page.screenshot(path=path, animations="disabled")
+    shrink(path)
+
+
+def shrink(path: Path) -> None:
+    """Saves a picture with a palette, as pages with few colours take well."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        small = image.convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE)
+    small.save(path, optimize=True)
+    if path.stat().st_size > MAX_BYTES:
+        raise SystemExit(f"{path} has {path.stat().st_size:,} bytes, more than {MAX_BYTES:,}")
+
+
+@contextmanager
+def opened_page(browser: str | None = None) -> Iterator[Page]:
+    """A page of 1440 x 900 in a headless browser of this machine."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(
+            executable_path=browser or installed_browser(), args=list(_ARGUMENTS)
+        )
+        try:
+            page = running.new_page(viewport=VIEWPORT, color_scheme="light")
+            page.set_default_timeout(_PAGE_LIMIT_MS)
+            yield page
+        finally:
+            running.close()
+
+
+def installed_browser() -> str:
+    """The path of this machine's Chromium or Chrome."""
+    for name in BROWSERS:
+        if found := shutil.which(name):
+            return found
+    raise SystemExit(f"none of {', '.join(BROWSERS)} is installed; name one with --browser")
+
+
+def _artifacts(base: str, run_id: str) -> list[dict[str, Any]]:
+    address = f"{base}/api/2.0/mlflow/artifacts/list?run_id={run_id}&path={Path(PICTURE).parent}"
+    with urllib.request.urlopen(address, timeout=_ANSWER_LIMIT_S) as answer:
+        listed: list[dict[str, Any]] = json.load(answer).get("files", [])
+    return listed
+
+
+def _asked(address: str, question: dict[str, Any]) -> Any:
+    request = urllib.request.Request(
+        address,
+        data=json.dumps(question).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=_ANSWER_LIMIT_S) as answer:
+        return json.load(answer)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--prefect", metavar="URL", help="Prefect's address, without /api")
+    parser.add_argument("--mlflow", metavar="URL", help="MLflow's address")
+    parser.add_argument("--out", type=Path, default=Path("docs/images"), help="the folder")
+    parser.add_argument("--browser", metavar="FILE", help="a Chromium or Chrome")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
