@@ -53,7 +53,7 @@ lint: setup ## ruff, mypy and the import arrows
 	@ruff check
 	@ruff format --check
 	@mypy
-	@lint-imports
+	@lint-imports --no-logo
 
 format: setup ## Let ruff mend and format the code
 	@ruff check --fix
