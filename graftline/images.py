@@ -26,8 +26,9 @@ _thread = threading.local()
 def decode(data: bytes, max_px: int) -> Pixels:
     """Decodes an image file: its first frame, upright, on white, grey or RGB.
 
-    Grey images keep one channel, all others get three. The orientation that EXIF tells is applied,
-    transparency is laid over white, 16-bit grey is scaled to 8 bits. 32-bit integers are taken as
+    Grey images, also those with a palette of greys, have one channel, all others three. The
+    orientation that EXIF tells is applied, transparency is laid over white, 16-bit grey is scaled
+    to 8 bits. 32-bit integers are taken as
     16-bit grey; floating-point grey as 0 to 1, or as 0 to 255 if any value is above 1.
 
     Args:
@@ -114,16 +115,24 @@ def _opened(data: bytes, max_px: int) -> Image.Image:
 
 
 def _pixels(image: Image.Image) -> Pixels:
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode.startswith("I"):
-        return _from_16_bit(np.asarray(upright))
-    if upright.mode == "F":
-        return _from_float(np.asarray(upright))
-    mode = "L" if upright.mode in ("1", "L", "LA", "La") else "RGB"
-    if upright.has_transparency_data:
-        upright = _over_white(upright)
-    pixels: Pixels = np.asarray(upright.convert(mode), np.uint8)
-    return pixels[..., None] if pixels.ndim == 2 else pixels
+    ImageOps.exif_transpose(image, in_place=True)
+    if image.mode.startswith("I"):
+        return _from_16_bit(np.asarray(image))
+    if image.mode == "F":
+        return _from_float(np.asarray(image))
+    is_palette = image.mode in ("P", "PA")
+    mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
+    if image.has_transparency_data:
+        image = _over_white(image)
+    if image.mode != mode:
+        image = image.convert(mode)
+    pixels: Pixels = np.asarray(image, np.uint8)
+    if pixels.ndim == 2:
+        return pixels[..., None]
+    # A palette of greys alone is how GIF, and small PNG files, keep a grey image.
+    if is_palette and (pixels == pixels[..., :1]).all():
+        return np.ascontiguousarray(pixels[..., :1])
+    return pixels
 
 
 def _over_white(image: Image.Image) -> Image.Image:

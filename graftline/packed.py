@@ -277,14 +277,20 @@ class PackedImages:
         if shard not in self._maps:
             path = self._folder / _shard_name(shard)
             try:
-                self._maps[shard] = np.asarray(np.memmap(path, np.uint8, mode="r"))
+                stored = np.asarray(np.memmap(path, np.uint8, mode="r"))
             except (FileNotFoundError, ValueError) as error:
-                raise MissingOutputError(
-                    f"{path} is absent or empty, yet the manifest names it",
-                    where=str(path),
-                    fix="run dvc repro, which writes it anew",
-                ) from error
+                raise _wrong_shard(path, "absent or empty, yet the manifest names it") from error
+            here = self._shards == shard
+            if len(stored) < (self._offsets[here] + self._lengths[here]).max():
+                raise _wrong_shard(path, "shorter than the manifest tells")
+            self._maps[shard] = stored
         return self._maps[shard]
+
+
+def _wrong_shard(path: Path, problem: str) -> MissingOutputError:
+    return MissingOutputError(
+        f"{path} is {problem}", where=str(path), fix="run dvc repro, which writes it anew"
+    )
 
 
 def _shard_name(shard: int) -> str:
