@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,35 +28,51 @@ from graftline.workspace import Workspace
 _WIDTH = 1000
 
 
-def apply_overrides(
+@dataclass(frozen=True)
+class Change:
+    """What ``params.yaml`` is to hold, checked; nothing is written yet.
+
+    Args:
+        params: The parameters.
+        text: The file's new text; None leaves it as it is.
+    """
+
+    params: Params
+    text: str | None
+
+    def write(self, workspace: Workspace) -> Path | None:
+        """Writes it; returns where the former ``params.yaml`` lies if it was replaced."""
+        if self.text is None or self.text == _present(workspace):
+            return None
+        kept = _keep(workspace)
+        write_text(workspace.params_file, self.text)
+        return kept
+
+
+def plan_overrides(
     workspace: Workspace, params_file: Path | None, overrides: Sequence[str]
-) -> tuple[Params, Path | None]:
-    """Checks the parameters with all overrides, and only then writes them to ``params.yaml``.
+) -> Change:
+    """Checks the parameters with all overrides.
 
     Args:
         workspace: The checkout.
         params_file: Takes the place of ``params.yaml``, word for word.
         overrides: ``key=value`` texts, set in it; its comments stay.
 
-    Returns:
-        The parameters, and where the former ``params.yaml`` lies now if it was replaced.
-
     Raises:
-        ParamsError: If anything is not allowed; ``params.yaml`` is as it was.
+        ParamsError: If anything is not allowed.
     """
     source = params_file or workspace.params_file
     if not overrides and params_file is None:
-        return read_params(source), None
+        return Change(read_params(source), None)
     text = _text(source)
     record = with_overrides(read_record(source), overrides)
     params = params_from_record(record, _origin(source, overrides))
-    if overrides:
-        text = _with_values(text, record, overrides)
-    if workspace.params_file.exists() and _text(workspace.params_file) == text:
-        return params, None
-    kept = _keep(workspace)
-    write_text(workspace.params_file, text)
-    return params, kept
+    return Change(params, _with_values(text, record, overrides) if overrides else text)
+
+
+def _present(workspace: Workspace) -> str | None:
+    return _text(workspace.params_file) if workspace.params_file.exists() else None
 
 
 def _origin(source: Path, overrides: Sequence[str]) -> str:

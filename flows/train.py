@@ -1,0 +1,48 @@
+"""The main flow, from labelled images to a registered classifier: one call per step.
+
+python -m flows.train --set train.epochs=3
+"""
+
+# ruff: noqa: E402
+from __future__ import annotations
+
+import sys
+
+from tasks.launch import launch
+
+if __name__ == "__main__":
+    # Before Prefect is imported, which takes seconds in which its server can already start.
+    sys.exit(launch("flows.train", "train", sys.argv[1:]))
+
+from prefect import flow
+
+from graftline.params import Params
+from graftline.register import Registered
+from tasks import naming
+from tasks.assemble import assemble
+from tasks.evaluate import evaluate
+from tasks.extract import extract
+from tasks.freeze import freeze
+from tasks.load import load
+from tasks.pipeline import opened
+from tasks.preprocess import preprocess
+from tasks.register import register
+from tasks.train import train as train_head
+
+
+@flow(name="train", flow_run_name=naming.flow_run_name, validate_parameters=False)
+def train(params: Params | None = None) -> Registered:
+    """Runs what is stale of the pipeline, and registers the model.
+
+    Args:
+        params: Shown in Prefect; by default what ``params.yaml`` holds, which the stages read.
+    """
+    with opened(params):
+        dataset = load()
+        images = preprocess(dataset)
+        network = assemble(dataset)
+        plan = freeze(network)
+        features = extract(images, network, plan)
+        trained = train_head(features, network, plan)
+        metrics = evaluate(dataset, trained)
+        return register(trained, metrics)

@@ -1,0 +1,42 @@
+"""Task ``assemble``: has base weights, trunk and fresh head put together."""
+
+from __future__ import annotations
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from graftline.artifacts import Assembled, Dataset
+from graftline.workspace import Workspace
+from tasks import publish
+from tasks.coat import HOUR_S, run_stage
+
+
+@task(name="assemble", task_run_name="assemble", cache_policy=NO_CACHE)
+def assemble(dataset: Dataset) -> Assembled:
+    """Assembles the network for the classes of ``dataset``; leaves its outline as an artifact."""
+    return run_stage(
+        "assemble",
+        Assembled,
+        lambda workspace: workspace.assembled / "assembled.json",
+        limit_s=2 * HOUR_S,
+        publish=_publish,
+    )
+
+
+def _publish(workspace: Workspace, network: Assembled) -> None:
+    head = " → ".join(f"{units} units" for units in network.head_units)
+    facts = [
+        ("trunk", f"{network.backbone}, alpha {network.alpha:g}, {network.size_px} px"),
+        ("base weights", network.weights),
+        ("SHA-256 of their file", f"`{network.weights_sha256}`"),
+        ("cut after", f"`{network.cut}`, {network.feature_dim} channels"),
+        ("weights up to the cut", f"{sum(layer.params for layer in network.layers):,}"),
+        (
+            "head",
+            f"{network.pooling} pooling → {head + ' → ' if head else ''}"
+            f"dropout {network.dropout:g} → {len(network.classes)} classes",
+        ),
+    ]
+    publish.markdown(
+        "network", publish.table(["part", "is"], facts), "The trunk, its weights and the head"
+    )

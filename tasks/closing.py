@@ -1,0 +1,108 @@
+"""The closing summary: what came out, how good it is, where it lies, what to do next."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from graftline.artifacts import Metrics
+from graftline.register import Registered
+from graftline.workspace import Workspace
+
+_UNSURE_WIDTH = 0.05
+_MISCALIBRATED = 0.05
+_LABEL_WIDTH = 10
+
+
+def show_closing(
+    console: Console, workspace: Workspace, registered: Registered, seconds: float
+) -> None:
+    """Prints the summary of a finished run.
+
+    Args:
+        console: Where to.
+        workspace: Where the outputs lie.
+        registered: What ``register`` returned.
+        seconds: How long the whole run took.
+    """
+    metrics = Metrics.read(workspace.metrics)
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(width=1)
+    grid.add_column(width=_LABEL_WIDTH, style="bold")
+    grid.add_column(overflow="fold")
+    for label, text in _rows(workspace, registered, metrics):
+        grid.add_row("", label, text)
+    console.print()
+    console.print(f"Done in {seconds:.1f} s.", highlight=False)
+    console.print(grid)
+
+
+def _rows(workspace: Workspace, registered: Registered, metrics: Metrics) -> list[tuple[str, str]]:
+    rows = [
+        (
+            "accuracy",
+            f"{metrics.test_accuracy:.2%} of {metrics.test_images:,} test images (95 % interval "
+            f"{metrics.test_accuracy_low:.2%} to {metrics.test_accuracy_high:.2%}); always naming "
+            f"the most frequent class: {metrics.majority_baseline:.2%}",
+        ),
+        (
+            "confidence",
+            f"off by {metrics.expected_calibration_error:.2%} on average "
+            "(expected calibration error)",
+        ),
+    ]
+    if weak := _weak_point(workspace.evaluation / "confusion.csv", metrics):
+        rows.append(("weakest", weak))
+    rows += [
+        ("model", f"{registered.model_name} version {registered.version} ({registered.alias})"),
+        (
+            "files",
+            f"{_relative(workspace, workspace.trained)}, "
+            f"{_relative(workspace, workspace.metrics)}, "
+            f"{_relative(workspace, workspace.evaluation)}",
+        ),
+        ("look", "make ui shows the run in Prefect and MLflow"),
+        ("use", "graftline predict IMAGE …"),
+    ]
+    return rows
+
+
+def _weak_point(confusion: Path, metrics: Metrics) -> str | None:
+    sentences = []
+    if pair := _most_confused(confusion):
+        true, predicted, count, total = pair
+        sentences.append(f"{count} of {total} {true!r} taken for {predicted!r}")
+    if metrics.classes:
+        name, one = min(metrics.classes.items(), key=lambda item: item[1].f1)
+        sentences.append(f"lowest F1: {name!r}, {one.f1:.3f}")
+    if metrics.test_accuracy_high - metrics.test_accuracy_low > _UNSURE_WIDTH:
+        sentences.append("the test split is small: the accuracy is known roughly only")
+    if metrics.expected_calibration_error > _MISCALIBRATED:
+        sentences.append("its probabilities should not be taken at their word")
+    return "; ".join(sentences) or None
+
+
+def _most_confused(confusion: Path) -> tuple[str, str, int, int] | None:
+    try:
+        with confusion.open(encoding="utf-8", newline="") as file:
+            header, *rows = list(csv.reader(file))
+    except (OSError, ValueError):
+        return None
+    predicted = header[1:]
+    pairs = [
+        (int(cell), row[0], name, sum(int(one) for one in row[1:]))
+        for row in rows
+        for name, cell in zip(predicted, row[1:], strict=True)
+        if name != row[0]
+    ]
+    if not pairs:
+        return None
+    count, true, taken_for, total = max(pairs)
+    return (true, taken_for, count, total) if count else None
+
+
+def _relative(workspace: Workspace, path: Path) -> str:
+    return path.relative_to(workspace.root).as_posix() + ("" if path.suffix else "/")

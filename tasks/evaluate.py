@@ -1,0 +1,54 @@
+"""Task ``evaluate``: has the exported model measured on the whole test split."""
+
+from __future__ import annotations
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from graftline.artifacts import Dataset, Metrics, Trained
+from graftline.workspace import Workspace
+from tasks import publish
+from tasks.coat import HOUR_S, run_stage
+
+
+@task(name="evaluate", task_run_name="evaluate", cache_policy=NO_CACHE)
+def evaluate(dataset: Dataset, trained: Trained) -> Metrics:
+    """Measures ``trained`` on the test split of ``dataset``; leaves metrics and pictures."""
+    return run_stage(
+        "evaluate",
+        Metrics,
+        lambda workspace: workspace.metrics,
+        limit_s=12 * HOUR_S,
+        publish=_publish,
+    )
+
+
+def _publish(workspace: Workspace, metrics: Metrics) -> None:
+    whole = [
+        (
+            "accuracy",
+            f"{metrics.test_accuracy:.4f} "
+            f"({metrics.test_accuracy_low:.4f} to {metrics.test_accuracy_high:.4f}, 95 %)",
+        ),
+        ("always the most frequent class", f"{metrics.majority_baseline:.4f}"),
+        ("loss", f"{metrics.test_loss:.4f}"),
+        ("macro F1", f"{metrics.test_macro_f1:.4f}"),
+        ("expected calibration error", f"{metrics.expected_calibration_error:.4f}"),
+        ("test images", metrics.test_images),
+    ]
+    classes = [
+        (name, f"{one.precision:.3f}", f"{one.recall:.3f}", f"{one.f1:.3f}", one.support)
+        for name, one in metrics.classes.items()
+    ]
+    publish.markdown(
+        "metrics",
+        f"{publish.table(['on the test split', 'value'], whole)}\n\n"
+        + publish.table(["class", "precision", "recall", "F1", "images"], classes),
+        "The exported model on the whole test split",
+    )
+    if pictures := sorted(workspace.evaluation.glob("*.png")):
+        publish.markdown(
+            "evaluation-pictures",
+            "\n\n".join(publish.picture(path) for path in pictures),
+            "Learning curves, confusion, reliability and the worst mistakes",
+        )

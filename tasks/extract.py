@@ -1,0 +1,32 @@
+"""Task ``extract``: has the frozen part run once over every image."""
+
+from __future__ import annotations
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from graftline.artifacts import Assembled, Features, FreezePlan, Preprocessed
+from graftline.summaries import sentence
+from graftline.workspace import Workspace
+from tasks import publish
+from tasks.coat import HOUR_S, run_stage
+
+
+@task(name="extract", task_run_name="extract", cache_policy=NO_CACHE)
+def extract(images: Preprocessed, network: Assembled, plan: FreezePlan) -> Features:
+    """Caches what the frozen part of ``network`` makes of ``images``."""
+    return run_stage(
+        "extract",
+        Features,
+        lambda workspace: workspace.features / "features.json",
+        limit_s=24 * HOUR_S,
+        publish=_publish,
+    )
+
+
+def _publish(workspace: Workspace, features: Features) -> None:
+    publish.markdown(
+        "features",
+        f"{sentence(features)}.\n\n{publish.table(['split', 'images'], features.counts.items())}",
+        "What the frozen part makes of each image, computed once",
+    )

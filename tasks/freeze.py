@@ -1,0 +1,32 @@
+"""Task ``freeze``: has the strategy turned into a plan of which layers train."""
+
+from __future__ import annotations
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from graftline.artifacts import Assembled, FreezePlan
+from graftline.workspace import Workspace
+from tasks import publish
+from tasks.coat import HOUR_S, run_stage
+
+
+@task(name="freeze", task_run_name="freeze", cache_policy=NO_CACHE)
+def freeze(network: Assembled) -> FreezePlan:
+    """Plans for the layers of ``network``; leaves the table of blocks as an artifact."""
+    return run_stage(
+        "freeze",
+        FreezePlan,
+        lambda workspace: workspace.freeze_plan,
+        limit_s=HOUR_S,
+        publish=_publish,
+    )
+
+
+def _publish(workspace: Workspace, plan: FreezePlan) -> None:
+    table = (workspace.freezing_report / "table.md").read_text(encoding="utf-8")
+    publish.markdown(
+        "freezing-plan",
+        f"**{plan.strategy}**: {plan.reason}.\n\n{table}",
+        "Which blocks are frozen and which train",
+    )

@@ -1,0 +1,245 @@
+"""Starts a flow from the command line: checks, holds the checkout, then brings up Prefect.
+
+Nothing here imports Prefect at the top: its settings are read from the environment when it is
+imported, and its server needs seconds to start, in which the import can take place.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import signal
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from graftline.environment import prefect_address, quiet_environment
+from graftline.errors import GraftlineError, ServerError
+from graftline.servers import join, leave, prefect_server
+from graftline.workspace import Workspace
+from tasks.overrides import Change, plan_overrides
+from tasks.screen import Screen
+
+_INTERRUPTED = 130
+_CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What was asked for on the command line.
+
+    Args:
+        module: The flow's module.
+        flow: Its name in it.
+        params_file: Takes the place of ``params.yaml``.
+        overrides: ``key=value`` texts.
+        wait_s: How long to wait for another holder of the pipeline.
+        force: Whether every stage runs.
+        debug: Whether tracebacks and Prefect's own lines are shown.
+    """
+
+    module: str
+    flow: str
+    params_file: Path | None
+    overrides: Sequence[str]
+    wait_s: float
+    force: bool
+    debug: bool
+
+
+def launch(module: str, flow: str, arguments: Sequence[str]) -> int:
+    """Runs a flow.
+
+    Args:
+        module: The flow's module, as in ``flows.train``.
+        flow: Its name in it.
+        arguments: The command line's.
+
+    Returns:
+        The exit code: 0; 2 for what the user can mend; 1 for a fault of ours; 130 when
+        interrupted.
+    """
+    wanted = _parsed(module, flow, arguments)
+    screen = Screen()
+    errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    try:
+        with _terminating():
+            _run(wanted, Workspace.here(), screen)
+        return 0
+    except GraftlineError as error:
+        if wanted.debug:
+            traceback.print_exc()
+        errors.print(f"error: {error}", style="red", markup=False)
+        return error.exit_code
+    except KeyboardInterrupt:
+        errors.print("interrupted; what was finished is kept", style="yellow")
+        return _INTERRUPTED
+    except Exception as error:
+        if wanted.debug:
+            traceback.print_exc()
+        errors.print(
+            f"error: {type(error).__name__}: {error}\n  this is a fault in Graftline, or in "
+            "something below it; run again with --debug for the traceback",
+            style="red",
+            markup=False,
+        )
+        return 1
+
+
+def _run(wanted: Launch, workspace: Workspace, screen: Screen) -> None:
+    from tasks.pipeline import prepared
+
+    started_s = time.monotonic()
+    os.environ.update(quiet_environment(workspace))
+    # Prefect tells of everything on its pages; here a line per step is enough.
+    os.environ.setdefault(_CONSOLE_LEVEL, "INFO" if wanted.debug else "CRITICAL")
+    change = plan_overrides(workspace, wanted.params_file, wanted.overrides)
+    with (
+        prepared(
+            workspace,
+            change.params,
+            screen,
+            wait_s=wanted.wait_s,
+            force=wanted.force,
+            first=lambda: _write(change, workspace, screen),
+        ) as execution,
+        _prefect(workspace, wanted) as flow,
+    ):
+        execution.track()
+        try:
+            registered = flow(change.params)
+        finally:
+            _settle(execution.flow_run_id, execution.task_run_ids, screen)
+    from tasks.closing import show_closing
+
+    show_closing(screen.console, workspace, registered, time.monotonic() - started_s)
+
+
+def _write(change: Change, workspace: Workspace, screen: Screen) -> None:
+    kept = change.write(workspace)
+    if kept is not None:
+        screen.say(
+            f"params.yaml was changed; the former one is {kept.relative_to(workspace.root)} "
+            "(or: git checkout params.yaml)"
+        )
+
+
+@contextmanager
+def _prefect(workspace: Workspace, wanted: Launch) -> Iterator[Any]:
+    """The flow, with a Prefect API to tell: the user's own, or the server under ``var/``."""
+    address = prefect_address(os.environ, workspace.root)
+    if address is not None:
+        flow = _imported(wanted)
+        _check_answers(address)
+        yield flow
+        return
+    server = prefect_server(workspace)
+    os.environ.pop("PREFECT_PROFILE", None)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            start = pool.submit(join, server)
+            flow = _imported(wanted)
+            own = f"{start.result()}/api"
+        from prefect.settings import PREFECT_API_URL, temporary_settings
+
+        with temporary_settings({PREFECT_API_URL: own}):
+            yield flow
+    finally:
+        leave(server)
+
+
+def _imported(wanted: Launch) -> Any:
+    return getattr(importlib.import_module(wanted.module), wanted.flow)
+
+
+def _check_answers(address: str) -> None:
+    # Prefect itself would try for long, and then speak of an ephemeral server.
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        problem = client.api_healthcheck()
+    if problem is not None:
+        raise ServerError(
+            f"the Prefect API that was chosen does not answer: {problem}",
+            where=address,
+            fix="start that server, or unset PREFECT_API_URL (in the environment and in the "
+            "profile) to have one started here",
+        )
+
+
+def _settle(flow_run_id: str | None, task_run_ids: Sequence[str], screen: Screen) -> None:
+    from tasks.records import flush_logs, settle
+
+    if not settle(flow_run_id, task_run_ids):
+        screen.say("Prefect's server has not confirmed the end of every task; its page may lag")
+    flush_logs()
+
+
+@contextmanager
+def _terminating() -> Iterator[None]:
+    """Lets SIGTERM end the flow as Ctrl-C does: with its stage ended and its records kept."""
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _parsed(module: str, flow: str, arguments: Sequence[str]) -> Launch:
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=_first_line(flow))
+    parser.add_argument(
+        "--params", type=Path, metavar="FILE", help="put this file's text into params.yaml first"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="put this value into params.yaml first (train.epochs=3); may be repeated",
+    )
+    waiting = parser.add_mutually_exclusive_group()
+    waiting.add_argument(
+        "--wait",
+        type=_seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="wait this long if another process holds the pipeline",
+    )
+    waiting.add_argument(
+        "--no-wait",
+        dest="wait",
+        action="store_const",
+        const=0.0,
+        help="refuse at once if another process holds the pipeline (the default)",
+    )
+    parser.add_argument("--force", action="store_true", help="run every stage, stale or not")
+    parser.add_argument(
+        "--debug", action="store_true", help="show tracebacks, and Prefect's own lines"
+    )
+    options = parser.parse_args(arguments)
+    return Launch(
+        module, flow, options.params, options.set, options.wait, options.force, options.debug
+    )
+
+
+def _first_line(flow: str) -> str:
+    return f"Runs the flow {flow} on the checkout in the current directory."
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds from 0 on")
+    return seconds

@@ -1,0 +1,46 @@
+"""Task ``load``: has the source read, checked and split."""
+
+from __future__ import annotations
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from graftline.artifacts import SPLITS, Dataset
+from graftline.workspace import Workspace
+from tasks import publish
+from tasks.coat import HOUR_S, run_stage
+
+
+@task(name="load", task_run_name="load", cache_policy=NO_CACHE)
+def load() -> Dataset:
+    """Reads a source; leaves its counts as an artifact."""
+    return run_stage(
+        "load",
+        Dataset,
+        lambda workspace: workspace.loaded / "dataset.json",
+        limit_s=4 * HOUR_S,
+        publish=_publish,
+    )
+
+
+def _publish(workspace: Workspace, dataset: Dataset) -> None:
+    splits = [split for split in SPLITS if split in dataset.counts]
+    rows: list[list[object]] = [
+        [name, *(dataset.counts[split].get(name, 0) for split in splits)]
+        for name in dataset.classes
+    ]
+    rows.append(["**all**", *(dataset.total(split) for split in splits)])
+    findings = [
+        ("broken and left out", dataset.corrupt),
+        ("exact duplicates", dataset.duplicates),
+        ("in more than one given split", dataset.leaks),
+        ("under more than one label", dataset.conflicts),
+    ]
+    publish.markdown(
+        "dataset",
+        f"# {dataset.source}: {dataset.total():,} images, {len(dataset.classes)} classes\n\n"
+        f"{publish.table(['class', *splits], rows)}\n\n"
+        f"{publish.table(['what was found', 'images'], findings)}\n\n"
+        f"Digest `{dataset.digest}`.",
+        "Images by class and split, and what was found wrong with them",
+    )

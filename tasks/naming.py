@@ -1,0 +1,22 @@
+"""Names of flow runs that say what was run."""
+
+from __future__ import annotations
+
+from prefect.runtime import flow_run
+
+from graftline.params import Params, read_params
+from graftline.workspace import Workspace
+
+
+def flow_run_name() -> str:
+    """As in ``train mnist-5k, stanford-dogs 1 at 96 px, frozen: all``."""
+    params = flow_run.parameters.get("params")
+    if not isinstance(params, Params):
+        params = read_params(Workspace.here().params_file)
+    strategy = params.freeze.model_dump(mode="json")["strategy"]
+    if isinstance(strategy, dict):
+        strategy = ", ".join(f"{name} {value}" for name, value in strategy.items())
+    return (
+        f"train {params.data.source}, {params.backbone.weights} at {params.preprocess.size_px} px, "
+        f"freeze {strategy}"
+    )

@@ -1,0 +1,258 @@
+"""One execution of the pipeline: who holds the checkout, what is stale, and which run it tells."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from graftline.environment import HELD_BY_VARIABLE, RUN_ID_VARIABLE
+from graftline.errors import GraftlineError, ParamsError
+from graftline.lock import pipeline_lock
+from graftline.params import Params, read_params
+from graftline.stages import TRACKED
+from graftline.workspace import Workspace
+from tasks import dvc
+from tasks.screen import Screen, State
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+_STATES: dict[dvc.Doing, State] = {
+    "executed": "executed",
+    "restored": "restored",
+    "unchanged": "cached",
+}
+
+
+@dataclass
+class Pipeline:
+    """An execution that holds the checkout.
+
+    Args:
+        workspace: The checkout.
+        params: What its ``params.yaml`` holds.
+        screen: The terminal.
+        force: Whether every stage runs, stale or not.
+    """
+
+    workspace: Workspace
+    params: Params
+    screen: Screen = field(default_factory=Screen)
+    force: bool = False
+    task_run_ids: list[str] = field(default_factory=list)
+    flow_run_id: str | None = None
+    _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4))
+    _stale: Future[frozenset[str]] | None = None
+    _run: Future[str] | None = None
+    _changed: bool = False
+
+    def look(self) -> None:
+        """Starts asking DVC what is stale."""
+        if self._stale is None:
+            self._stale = self._pool.submit(dvc.stale_stages, self.workspace)
+
+    def track(self) -> None:
+        """Starts opening the tracked run."""
+        if self._run is None:
+            self._run = self._pool.submit(_open_run, self.workspace, self.params)
+
+    @property
+    def run_id(self) -> str:
+        """The tracked run's id; waits until it is open.
+
+        Raises:
+            TrackingError: If the store cannot be used.
+        """
+        self.track()
+        return self._result(self._run)
+
+    @property
+    def log_folder(self) -> Path:
+        """Where what the stages print is kept."""
+        return self.workspace.var / "logs" / self._name
+
+    @property
+    def cached(self) -> tuple[str, ...]:
+        """The stages that had nothing to do."""
+        return tuple(end.step for end in self.screen.ends if end.state == "cached")
+
+    def run_stage(self, stage: str, limit_s: float, on_line: Callable[[str], None]) -> State:
+        """Has DVC run a stage, unless nothing that it depends on has changed.
+
+        Args:
+            stage: Its name.
+            limit_s: Seconds after which it is stopped.
+            on_line: Told what it prints.
+
+        Raises:
+            GraftlineError: If it fails; see :func:`tasks.dvc.reproduce`.
+        """
+        self._raise_early()
+        if not (self.force or self._changed or stage in self._stale_stages()):
+            return "cached"
+        environment = {HELD_BY_VARIABLE: str(os.getpid())}
+        if stage in TRACKED:
+            environment[RUN_ID_VARIABLE] = self.run_id
+        command = dvc.StageCommand(
+            stage, limit_s, self.log_folder / f"{stage}.log", environment, self.force
+        )
+        doing = dvc.reproduce(self.workspace, command, on_line)
+        # Only a stage after a changed one can be stale without DVC's having said so before.
+        self._changed = self._changed or doing != "unchanged"
+        return _STATES[doing]
+
+    def complete(self, error: BaseException | None) -> None:
+        """Closes the tracked run with what it still lacks.
+
+        Raises:
+            TrackingError: If the store cannot be used, and nothing else went wrong before.
+        """
+        if self._run is None:
+            return
+        from graftline.tracking import complete_run
+
+        status = _status_of(error)
+        try:
+            complete_run(
+                self.run_id, self.workspace, self.params, cached=self.cached, status=status
+            )
+        except GraftlineError as second:
+            if error is None:
+                raise
+            _log.warning("the tracked run could not be closed: %s", second)
+
+    def close(self) -> None:
+        """Waits for what goes on beside the flow."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def __post_init__(self) -> None:
+        now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+        self._name = f"{now}-{os.getpid()}"
+
+    def _stale_stages(self) -> frozenset[str]:
+        self.look()
+        return self._result(self._stale)
+
+    def _raise_early(self) -> None:
+        # A history that cannot be written is better known before an hour of training.
+        if self._run is not None and self._run.done():
+            self._run.result()
+
+    @staticmethod
+    def _result(future: Future[T] | None) -> T:
+        if future is None:
+            raise RuntimeError("nothing was begun")
+        return future.result()
+
+
+_current: Pipeline | None = None
+
+
+def current() -> Pipeline:
+    """The execution that this process is in.
+
+    Raises:
+        RuntimeError: If a task is called outside a flow.
+    """
+    if _current is None:
+        raise RuntimeError("a step's task runs inside a flow, which opens the pipeline")
+    return _current
+
+
+@contextmanager
+def prepared(
+    workspace: Workspace,
+    params: Params,
+    screen: Screen,
+    *,
+    wait_s: float = 0.0,
+    force: bool = False,
+    first: Callable[[], None] = lambda: None,
+) -> Iterator[Pipeline]:
+    """Holds the checkout, and begins what a flow needs while Prefect is being imported.
+
+    Args:
+        workspace: The checkout.
+        params: What its ``params.yaml`` holds, once ``first`` has been called.
+        screen: The terminal.
+        wait_s: How long to wait for another holder, in seconds.
+        force: Whether every stage is to run, stale or not.
+        first: Called as soon as the checkout is held.
+
+    Raises:
+        PipelineBusyError: If another process holds the pipeline.
+    """
+    global _current
+    with pipeline_lock(workspace, wait_s, on_wait=screen.say):
+        if orphan := dvc.end_orphans(workspace):
+            screen.say(f"stage {orphan} was still at work for a flow that is gone; it was ended")
+        first()
+        pipeline = Pipeline(workspace, params, screen, force)
+        pipeline.look()
+        _current = pipeline
+        try:
+            yield pipeline
+        finally:
+            _current = None
+            pipeline.close()
+
+
+@contextmanager
+def opened(params: Params | None = None) -> Iterator[Pipeline]:
+    """The execution of a flow: what :func:`prepared` began, or a new one, with a tracked run.
+
+    Args:
+        params: What ``params.yaml`` must hold; None takes what it holds.
+
+    Raises:
+        ParamsError: If ``params.yaml`` is not valid, or holds something else.
+        PipelineBusyError: If another process holds the pipeline.
+        TrackingError: If the tracking store cannot be used.
+    """
+    if _current is not None:
+        with _tracked(_current):
+            yield _current
+        return
+    workspace = Workspace.here()
+    held = read_params(workspace.params_file)
+    if params is not None and params != held:
+        raise ParamsError(
+            "the flow was given other parameters than params.yaml holds, which DVC reads",
+            where=str(workspace.params_file),
+            fix="start it by python -m flows.train --set key=value, which writes them there",
+        )
+    with prepared(workspace, held, Screen()) as pipeline, _tracked(pipeline):
+        yield pipeline
+
+
+@contextmanager
+def _tracked(pipeline: Pipeline) -> Iterator[None]:
+    from prefect.runtime import flow_run
+
+    pipeline.flow_run_id = str(flow_run.id) if flow_run.id else None
+    pipeline.track()
+    try:
+        yield
+    except BaseException as error:
+        pipeline.complete(error)
+        raise
+    pipeline.complete(None)
+
+
+def _status_of(error: BaseException | None) -> Literal["FINISHED", "FAILED", "KILLED"]:
+    if error is None:
+        return "FINISHED"
+    return "FAILED" if isinstance(error, Exception) else "KILLED"
+
+
+def _open_run(workspace: Workspace, params: Params) -> str:
+    from graftline.tracking import open_run
+
+    return open_run(workspace, params, door="flow")

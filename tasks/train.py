@@ -1,0 +1,47 @@
+"""Task ``train``: has what is not frozen trained."""
+
+from __future__ import annotations
+
+import csv
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from graftline.artifacts import Assembled, Features, FreezePlan, Trained
+from graftline.summaries import sentence
+from graftline.workspace import Workspace
+from tasks import publish
+from tasks.coat import HOUR_S, run_stage
+
+_DIGITS = 4
+
+
+@task(name="train", task_run_name="train", cache_policy=NO_CACHE)
+def train(features: Features, network: Assembled, plan: FreezePlan) -> Trained:
+    """Trains on ``features``, or on images; leaves the epochs as an artifact."""
+    return run_stage(
+        "train",
+        Trained,
+        lambda workspace: workspace.trained / "trained.json",
+        limit_s=72 * HOUR_S,
+        publish=_publish,
+    )
+
+
+def _publish(workspace: Workspace, trained: Trained) -> None:
+    with workspace.history.open(encoding="utf-8", newline="") as file:
+        columns, *rows = list(csv.reader(file))
+    shown = [[_shortened(cell) for cell in row] for row in rows]
+    publish.markdown(
+        "training",
+        f"{sentence(trained)}; {trained.trainable_params:,} weights trained, "
+        f"{trained.frozen_params:,} stayed frozen.\n\n{publish.table(columns, shown)}",
+        "Loss and accuracy by epoch, and which epoch's weights were kept",
+    )
+
+
+def _shortened(cell: str) -> str:
+    try:
+        return cell if cell.isdigit() else f"{float(cell):.{_DIGITS}g}"
+    except ValueError:
+        return cell
