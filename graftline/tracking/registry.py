@@ -6,22 +6,24 @@ import importlib.metadata
 import logging
 import shutil
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 import graftline
 from graftline.artifacts import Trained
+from graftline.errors import MissingOutputError
 from graftline.storage import sha256_file
 from graftline.tracking.store import configure, open_client, reported
 from graftline.workspace import Workspace
 
 if TYPE_CHECKING:
+    import numpy as np
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.tracking import MlflowClient
+    from numpy.typing import NDArray
 
 NAME = "model"
 """Of the logged model within its run."""
@@ -29,6 +31,7 @@ _LITERT = "model.tflite"
 _RECORD = "trained.json"
 _REQUIREMENTS = ("ai-edge-litert", "mlflow", "numpy", "pandas", "pillow", "pydantic", "ruamel.yaml")
 """What prediction imports; their exact versions are required."""
+_EXAMPLE_PX = 32
 _DIGEST_TAG = "graftline.weight_digest"
 _FILE_TAG = "graftline.litert_sha256"
 _MODEL_TAG = "graftline.model_id"
@@ -149,9 +152,6 @@ def requirements() -> list[str]:
 
 
 def _save(folder: Path, workspace: Workspace, trained: Trained, logged: Any) -> None:
-    import mlflow.pyfunc
-    from mlflow.models import Model
-
     parts = folder / "trained"
     parts.mkdir()
     for name in (_LITERT, _RECORD):
@@ -159,28 +159,34 @@ def _save(folder: Path, workspace: Workspace, trained: Trained, logged: Any) -> 
     package = folder / "code" / "graftline"
     source = Path(graftline.__file__).parent
     shutil.copytree(source, package, ignore=shutil.ignore_patterns("__pycache__"))
-    # MLflow checks the example against the model, and says so at length.
+    # MLflow warns of its own type hints when it is imported, and then tells what it checks.
     logging.getLogger("mlflow").setLevel(logging.WARNING)
-    mlflow.pyfunc.save_model(
-        path=folder / NAME,
-        mlflow_model=Model(
-            artifact_path=logged.artifact_location,
-            model_uuid=logged.model_id,
-            model_id=logged.model_id,
-            run_id=logged.source_run_id,
-        ),
-        python_model=str(package / "tracking" / "serving.py"),
-        artifacts={"trained": str(parts)},
-        code_paths=[str(package)],
-        signature=_signature(trained.classes),
-        input_example=_example(workspace, trained),
-        pip_requirements=requirements(),
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import mlflow.pyfunc
+        from mlflow.models import Model
+
+        mlflow.pyfunc.save_model(
+            path=folder / NAME,
+            mlflow_model=Model(
+                artifact_path=logged.artifact_location,
+                model_uuid=logged.model_id,
+                model_id=logged.model_id,
+                run_id=logged.source_run_id,
+            ),
+            python_model=str(package / "tracking" / "serving.py"),
+            artifacts={"trained": str(parts)},
+            code_paths=[str(package)],
+            signature=_signature(trained.classes),
+            input_example=_example(workspace),
+            pip_requirements=requirements(),
+        )
     for cache in (folder / NAME).rglob("__pycache__"):
         shutil.rmtree(cache)
 
 
 def _signature(classes: Sequence[str]) -> Any:
+    import numpy as np
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
@@ -191,8 +197,20 @@ def _signature(classes: Sequence[str]) -> Any:
     return ModelSignature(inputs=Schema([images]), outputs=Schema(outputs))
 
 
-def _example(workspace: Workspace, trained: Trained) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    return np.zeros((1, 28, 28, 1), dtype=np.uint8)
+def _example(workspace: Workspace) -> NDArray[np.uint8]:
+    """The first test image, small, since MLflow keeps the example as text."""
+    import numpy as np
+
+    from graftline.packed import PackedImages
+    from graftline.preprocess import shrink
+
+    try:
+        images = PackedImages.open(workspace.loaded)
+        first = images.image(int(images.indices("test")[0]))
+    except MissingOutputError:
+        # The model may come from another checkout, without its images.
+        return np.zeros((1, _EXAMPLE_PX, _EXAMPLE_PX, 1), dtype=np.uint8)
+    return shrink(first, _EXAMPLE_PX)[np.newaxis]
 
 
 def _is_logged(client: MlflowClient, model_id: str, trained: Trained) -> bool:

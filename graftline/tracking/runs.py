@@ -157,7 +157,8 @@ def close_abandoned(store: Store, client: MlflowClient) -> list[str]:
     closed = []
     for execution in executions.abandoned(store):
         try:
-            if client.get_run(execution.run_id).info.status == "RUNNING":
+            info = client.get_run(execution.run_id).info
+            if info.status == "RUNNING" and info.lifecycle_stage == "active":
                 close(store, client, execution.run_id, "KILLED")
                 closed.append(execution.run_id)
         except MlflowException as error:

@@ -1,0 +1,38 @@
+"""MLflow stores for tests, without the seconds that the first use of each one costs."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from graftline import tracking
+from graftline.workspace import Workspace
+
+
+def make_template(folder: Path) -> Path:
+    """A SQLite store with its tables and nothing in it."""
+    database = folder / "mlflow.db"
+    MlflowClient(f"sqlite:///{database}").search_experiments()
+    return database
+
+
+def use_template(template: Path, workspace: Workspace) -> None:
+    """Gives a workspace a store of its own."""
+    place = workspace.var / "mlflow" / "mlflow.db"
+    place.parent.mkdir(parents=True)
+    shutil.copy(template, place)
+
+
+def client_of(workspace: Workspace) -> MlflowClient:
+    """A client of a workspace's store that shares nothing with the code under test."""
+    return MlflowClient(tracking.configure(workspace).uri)
+
+
+def runs_of(workspace: Workspace) -> list[Run]:
+    """All runs of a workspace's store, the oldest first."""
+    client = client_of(workspace)
+    experiments = [one.experiment_id for one in client.search_experiments()]
+    return list(client.search_runs(experiments, order_by=["attributes.start_time ASC"]))
