@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+
+from graftline.errors import DataError
+from graftline.sources import folder
+from graftline.sources.catalog import Broken, Sample
+from tests.unit.loading import encoded, pixels, write_folder
+
+MAX_PX = 1_000_000
+
+
+def read(root):
+    return folder.catalog(root.resolve(), MAX_PX)
+
+
+def refused(root):
+    with pytest.raises(DataError) as caught:
+        read(root)
+    return str(caught.value)
+
+
+def test_a_folder_per_class(tmp_path):
+    write_folder(tmp_path, {"cat": 2, "dog": 1})
+    catalog = read(tmp_path)
+    samples = list(catalog.samples())
+    assert catalog.total == 3
+    assert catalog.labels == {"cat", "dog"}
+    assert catalog.given_splits == frozenset()
+    assert [(one.name, one.label, one.split) for one in samples] == [
+        ("cat/0.png", "cat", None),
+        ("cat/1.png", "cat", None),
+        ("dog/0.png", "dog", None),
+    ]
+    assert samples[1].payload == encoded(pixels(1))
+
+
+@pytest.mark.parametrize("validation", ["val", "validation"])
+def test_splits_on_top(tmp_path, validation):
+    for number, name in enumerate(("train", validation, "test")):
+        write_folder(tmp_path / name, {"cat": 1, "dog": 1}, number * 10)
+    (tmp_path / "README.txt").write_text("about")
+    catalog = read(tmp_path)
+    assert catalog.given_splits == {"train", "validation", "test"}
+    assert {(one.name, one.split) for one in catalog.samples()} >= {
+        (f"{validation}/cat/0.png", "validation"),
+        ("test/dog/0.png", "test"),
+    }
+
+
+def test_a_class_may_be_called_like_a_split(tmp_path):
+    write_folder(tmp_path, {"train": 1, "bus": 1})
+    assert read(tmp_path).labels == {"train", "bus"}
+
+
+def test_images_at_any_depth(tmp_path):
+    write_folder(tmp_path / "cat", {"2023": 1, "2024": 2})
+    write_folder(tmp_path, {"dog": 1}, 10)
+    catalog = read(tmp_path)
+    assert catalog.labels == {"cat", "dog"}
+    assert [one.name for one in catalog.samples()][1] == "cat/2024/0.png"
+
+
+def test_hidden_files_and_litter_are_left_out(tmp_path):
+    write_folder(tmp_path, {"cat": 1, "dog": 1, ".cache": 1})
+    (tmp_path / "cat" / ".DS_Store").write_bytes(b"x")
+    (tmp_path / "cat" / "Thumbs.db").write_bytes(b"x")
+    (tmp_path / "cat" / ".hidden").mkdir()
+    (tmp_path / "cat" / ".hidden" / "1.png").write_bytes(b"x")
+    assert read(tmp_path).total == 2
+
+
+def test_any_other_file_counts_as_an_image(tmp_path):
+    write_folder(tmp_path, {"cat": 1, "dog": 1})
+    (tmp_path / "cat" / "notes.txt").write_text("hello")
+    broken = [one for one in read(tmp_path).samples() if isinstance(one, Broken)]
+    assert [one.name for one in broken] == ["cat/notes.txt"]
+    assert "no image of a known kind" in broken[0].reason
+
+
+def test_the_content_decides_and_not_the_name(tmp_path):
+    write_folder(tmp_path, {"cat": 1, "dog": 1})
+    (tmp_path / "cat" / "0.png").rename(tmp_path / "cat" / "0.jpeg")
+    assert all(isinstance(one, Sample) for one in read(tmp_path).samples())
+
+
+def test_an_empty_class_is_named(tmp_path):
+    write_folder(tmp_path / "train", {"cat": 1, "dog": 1, "eel": 0})
+    write_folder(tmp_path / "test", {"cat": 1, "dog": 0}, 10)
+    text = refused(tmp_path)
+    assert "2 class folder(s) hold no image: test/dog, train/eel" in text
+
+
+def test_no_folders(tmp_path):
+    (tmp_path / "a.png").write_bytes(encoded(pixels(1)))
+    assert "there is no class folder here" in refused(tmp_path)
+
+
+def test_a_split_without_class_folders(tmp_path):
+    write_folder(tmp_path / "train", {"cat": 1, "dog": 1})
+    (tmp_path / "test").mkdir()
+    text = refused(tmp_path)
+    assert "there is no class folder here" in text
+    assert str(tmp_path / "test") in text
+
+
+@pytest.mark.parametrize(
+    "names", [("train", "test", "more"), ("test", "val"), ("test",), ("train", "val", "validation")]
+)
+def test_an_unclear_layout(tmp_path, names):
+    for name in names:
+        write_folder(tmp_path / name, {"cat": 1, "dog": 1})
+    text = refused(tmp_path)
+    assert "the folders do not tell which splits there are" in text
+    assert all(name in text for name in names)
+
+
+def test_a_link_to_a_file_outside_is_refused(tmp_path):
+    write_folder(tmp_path / "set", {"cat": 1, "dog": 1})
+    (tmp_path / "secret.png").write_bytes(encoded(pixels(1)))
+    (tmp_path / "set" / "cat" / "link.png").symlink_to(tmp_path / "secret.png")
+    text = refused(tmp_path / "set")
+    assert "link.png leads out of the source" in text
+    assert "secret.png" in text
+
+
+@pytest.mark.parametrize("name", ["eel", "cat/more"])
+def test_a_link_to_a_folder_outside_is_refused(tmp_path, name):
+    write_folder(tmp_path / "set", {"cat": 1, "dog": 1})
+    write_folder(tmp_path, {"elsewhere": 1}, 10)
+    (tmp_path / "set" / name).symlink_to(tmp_path / "elsewhere")
+    assert "leads out of the source" in refused(tmp_path / "set")
+
+
+def test_a_link_to_a_split_outside_is_refused(tmp_path):
+    write_folder(tmp_path / "set" / "train", {"cat": 1, "dog": 1})
+    write_folder(tmp_path / "elsewhere", {"cat": 1, "dog": 1})
+    (tmp_path / "set" / "test").symlink_to(tmp_path / "elsewhere")
+    assert "leads out of the source" in refused(tmp_path / "set")
+
+
+def test_a_link_inside_is_followed(tmp_path):
+    write_folder(tmp_path, {"cat": 1, "dog": 1})
+    (tmp_path / "cat" / "link.png").symlink_to(tmp_path / "dog" / "0.png")
+    assert [one.name for one in read(tmp_path).samples()][1] == "cat/link.png"
+
+
+def test_a_link_to_the_folder_above_is_refused(tmp_path):
+    write_folder(tmp_path, {"cat": 1, "dog": 1})
+    (tmp_path / "cat" / "again").symlink_to(tmp_path / "cat")
+    assert "is a link to a folder above itself" in refused(tmp_path)
+
+
+def test_a_link_to_nowhere_is_a_broken_image(tmp_path):
+    write_folder(tmp_path, {"cat": 1, "dog": 1})
+    (tmp_path / "cat" / "link.png").symlink_to(tmp_path / "cat" / "absent.png")
+    broken = [one for one in read(tmp_path).samples() if isinstance(one, Broken)]
+    assert broken == [Broken("cat/link.png", "cat", "cannot be read: No such file or directory")]
+
+
+def test_a_pipe_does_not_hang(tmp_path):
+    write_folder(tmp_path, {"cat": 1, "dog": 1})
+    os.mkfifo(tmp_path / "cat" / "pipe.png")
+    broken = [one for one in read(tmp_path).samples() if isinstance(one, Broken)]
+    assert [one.reason for one in broken] == ["is no regular file"]
+
+
+def test_a_file_larger_than_any_image_is_not_read(tmp_path):
+    write_folder(tmp_path, {"cat": 1, "dog": 1})
+    with (tmp_path / "cat" / "0.png").open("wb") as file:
+        file.truncate(1 << 40)
+    broken = [one for one in read(tmp_path).samples() if isinstance(one, Broken)]
+    assert "has 1099511627776 bytes, more than any image of 1000000 pixels" in broken[0].reason
+
+
+def test_names_are_composed(tmp_path):
+    write_folder(tmp_path, {"cafe\u0301": 1, "tea": 1})
+    assert read(tmp_path).labels == {"caf\u00e9", "tea"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_names_that_are_no_text_are_escaped(tmp_path):
+    write_folder(tmp_path, {"cat": 1, "dog": 1})
+    odd = os.fsdecode(os.fsencode(tmp_path / "cat") + b"/\xff.png")
+    (tmp_path / "cat" / "0.png").rename(odd)
+    assert [one.name for one in read(tmp_path).samples()][0] == "cat/\\udcff.png"
