@@ -91,18 +91,15 @@ def collected_warnings() -> Iterator[list[tuple[str, str]]]:
 
 
 def _opened(data: bytes, max_px: int) -> Image.Image:
-    # PIL has one limit for the whole process, and merely warns up to twice that. It is set to ours
-    # for as long as a header is read, under a lock, and put back.
-    with _OPENING, warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_px
+    # PIL's own limit holds for the whole process and merely warns up to twice its value. It is off
+    # for as long as a header is read, under a lock; ours is checked before anything is decoded.
+    with _OPENING:
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
         except UnidentifiedImageError as error:
             known = ", ".join(FORMATS)
             raise DataError(f"is no image of a known kind ({known})") from error
-        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-            raise DataError(f"has more than {max_px} pixels (data.max_image_px)") from error
         finally:
             Image.MAX_IMAGE_PIXELS = before
     width, height = image.size

@@ -192,19 +192,28 @@ class PackedImages:
         return height, width, channels
 
     def image(self, index: int) -> Pixels:
-        """One image: height, width, channels (1 or 3)."""
+        """One image: height, width, channels (1 or 3).
+
+        Raises:
+            DataError: If a stored file does not decode to what it was.
+        """
         stored = self._stored(index)
         shape = self.shape(index)
         if not self._encoded[index]:
             return stored.reshape(shape)
-        pixels = decode(stored.tobytes(), shape[0] * shape[1])
-        if pixels.shape != shape:
-            raise DataError(
-                f"the image now decodes to {pixels.shape}, not {shape}",
-                where=f"{self.names[index]} in {self._folder}",
-                fix="run dvc repro load, which reads the source anew",
-            )
-        return pixels
+        try:
+            pixels = decode(stored.tobytes(), shape[0] * shape[1])
+            problem = f"decodes to {pixels.shape}, not to {shape}"
+        except DataError as error:
+            problem = error.what
+        else:
+            if pixels.shape == shape:
+                return pixels
+        raise DataError(
+            f"{self.names[index]} {problem}, though it was whole when it was loaded",
+            where=str(self._folder / _shard_name(int(self._shards[index]))),
+            fix="run dvc repro --force load, which reads the source anew",
+        )
 
     def batch(self, indices: NDArray[np.integer] | Sequence[int]) -> Pixels:
         """Images of one shape: count, height, width, channels.

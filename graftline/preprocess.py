@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from graftline.artifacts import Dataset, Preprocessed, Split
-from graftline.images import Pixels
+from graftline.images import Pixels, collected_warnings
 from graftline.load import DATASET
 from graftline.packed import RAW, PackedImages, ShardWriter, read_manifest, write_manifest
 from graftline.parallel import ordered_map
@@ -37,7 +37,8 @@ def preprocess(workspace: Workspace, params: Params) -> Preprocessed:
     columns = read_manifest(workspace.loaded)
     images = PackedImages(workspace.loaded, columns)
     size_px = params.preprocess.size_px
-    with replacing_directory(workspace.preprocessed) as folder:
+    # The decoder's warnings were reported when the images were loaded.
+    with replacing_directory(workspace.preprocessed) as folder, collected_warnings():
         places, shapes = _packed(images, size_px, folder)
         write_manifest(
             folder,

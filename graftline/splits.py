@@ -69,7 +69,7 @@ def assigned(
     classes = _groups_by_class(images, seed)
     # An image that a given split also holds must not get into a generated one.
     taken = {image.sha256 for image in images if image.split not in (None, "train")}
-    _refuse_small_classes(classes, taken, wanted)
+    _refuse_small_classes(images, classes, taken, wanted)
     fractions = {"test": test_fraction, "validation": validation_fraction}
     for position, split in enumerate(wanted):
         kept = Counter(
@@ -155,14 +155,20 @@ def _draw(seed: int, sha256: str) -> bytes:
 
 
 def _refuse_small_classes(
-    classes: Mapping[str, Sequence[_Group]], taken: Collection[str], wanted: Sequence[Split]
+    images: Sequence[Image],
+    classes: Mapping[str, Sequence[_Group]],
+    taken: Collection[str],
+    wanted: Sequence[Split],
 ) -> None:
+    counts = Counter(image.label for image in images if image.split in (None, "train"))
     problems = []
     for label, groups in classes.items():
         free = sum(group.sha256 not in taken for group in groups)
         if free < len(wanted) or len(groups) <= len(wanted):
-            count = sum(len(group.members) for group in groups)
-            problems.append(f"class {label!r} has {count} image(s), {free} of them different")
+            problems.append(
+                f"class {label!r} has {counts[label]} image(s), among them {free} different one(s) "
+                "that no other class and no other split has"
+            )
     if problems:
         parts = ", ".join(["train", *reversed(wanted)])
         raise DataError(
