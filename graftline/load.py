@@ -26,12 +26,7 @@ from graftline.splits import Image, assigned, natural_order, refuse_missing_clas
 from graftline.storage import replacing_directory, replacing_file
 from graftline.workspace import Workspace
 
-CLASSES = "classes.json"
-DATASET = "dataset.json"
-REPORT = "report.txt"
-SKIPPED = "skipped.csv"
-ERRORS = "load-errors.csv"
-
+_REPORT = "report.txt"
 _log = logging.getLogger("graftline.load")
 _LISTED = 50
 _PROGRESS_EVERY = 256
@@ -92,13 +87,13 @@ def load(workspace: Workspace, params: Params) -> Dataset:
         dataset = _dataset(params.data.source, classes, placed, catalog, repeats, broken)
         _refuse_leaks(repeats, params.data)
         write_manifest(folder, _columns(placed, classes))
-        (folder / CLASSES).write_text(
+        (folder / "classes.json").write_text(
             json.dumps(classes, ensure_ascii=False, indent=0) + "\n", encoding="utf-8"
         )
-        _write_table(folder / SKIPPED, broken)
+        _write_table(folder / "skipped.csv", broken)
         report = _report(dataset, repeats, broken, warned)
-        (folder / REPORT).write_text(report, encoding="utf-8")
-        dataset.write(folder / DATASET)
+        (folder / _REPORT).write_text(report, encoding="utf-8")
+        dataset.write(folder / "dataset.json")
     _tell(dataset, repeats, warned, workspace)
     return dataset
 
@@ -130,7 +125,7 @@ def _stored(catalog: Catalog, folder: Path) -> tuple[list[_Stored], list[Broken]
 def _judge(broken: Sequence[Broken], params: DataParams, workspace: Workspace) -> None:
     if not broken or params.on_corrupt == "skip":
         return
-    table = workspace.var / ERRORS
+    table = workspace.var / "load-errors.csv"
     with replacing_file(table) as temporary:
         _write_table(temporary, broken)
     lines = [f"{image.name}: {image.reason}" for image in broken[:_LISTED]]
@@ -296,7 +291,7 @@ def _tell(
     warned: Sequence[tuple[str, str]],
     workspace: Workspace,
 ) -> None:
-    report = workspace.loaded / REPORT
+    report = workspace.loaded / _REPORT
     _log.info("%d images of %d classes", dataset.total(), len(dataset.classes))
     remarks = (
         (dataset.leaks, "image(s) stand in more than one split", repeats.leaks),

@@ -11,7 +11,6 @@ from PIL import Image
 
 from graftline.artifacts import Dataset, Preprocessed, Split
 from graftline.images import Pixels, collected_warnings
-from graftline.load import DATASET
 from graftline.packed import RAW, PackedImages, ShardWriter, read_manifest, write_manifest
 from graftline.parallel import ordered_map
 from graftline.params import Params
@@ -19,7 +18,6 @@ from graftline.progress import progress
 from graftline.storage import replacing_directory
 from graftline.workspace import Workspace
 
-PREPROCESSED = "preprocessed.json"
 _BATCH_BYTES = 8 << 20
 
 
@@ -33,7 +31,7 @@ def preprocess(workspace: Workspace, params: Params) -> Preprocessed:
         DataError: If a stored image cannot be decoded any more.
         StorageFullError: If the disk is full.
     """
-    dataset = Dataset.read(workspace.loaded / DATASET)
+    dataset = Dataset.read(workspace.loaded / "dataset.json")
     columns = read_manifest(workspace.loaded)
     images = PackedImages(workspace.loaded, columns)
     size_px = params.preprocess.size_px
@@ -58,7 +56,7 @@ def preprocess(workspace: Workspace, params: Params) -> Preprocessed:
             uniform_shape=shapes[0] if len(set(shapes)) == 1 else None,
             shrunk=int((images.shapes[:, :2] > size_px).any(axis=1).sum()),
         )
-        record.write(folder / PREPROCESSED)
+        record.write(folder / "preprocessed.json")
     return record
 
 
