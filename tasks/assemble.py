@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from graftline.artifacts import Assembled, Dataset
 from graftline.workspace import Workspace
 from tasks import publish
-from tasks.coat import HOUR_S, run_stage
+from tasks.coat import HOUR_S, run_stage, step
 
 
-@task(name="assemble", task_run_name="assemble", cache_policy=NO_CACHE)
+@step("assemble")
 def assemble(dataset: Dataset) -> Assembled:
     """Assembles the network for the classes of ``dataset``; leaves its outline as an artifact."""
     return run_stage(

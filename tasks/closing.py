@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from pathlib import Path
 
 from rich.console import Console
@@ -74,10 +75,10 @@ def _weak_point(confusion: Path, metrics: Metrics) -> str | None:
     sentences = []
     if pair := _most_confused(confusion):
         true, predicted, count, total = pair
-        sentences.append(f"{count} of {total} {true!r} taken for {predicted!r}")
+        sentences.append(f"{count} of {total} images of {true} are taken for {predicted}")
     if metrics.classes:
         name, one = min(metrics.classes.items(), key=lambda item: item[1].f1)
-        sentences.append(f"lowest F1: {name!r}, {one.f1:.3f}")
+        sentences.append(f"the lowest F1 is that of {name}, {one.f1:.3f}")
     if metrics.test_accuracy_high - metrics.test_accuracy_low > _UNSURE_WIDTH:
         sentences.append("the test split is small: the accuracy is known roughly only")
     if metrics.expected_calibration_error > _MISCALIBRATED:
@@ -88,20 +89,14 @@ def _weak_point(confusion: Path, metrics: Metrics) -> str | None:
 def _most_confused(confusion: Path) -> tuple[str, str, int, int] | None:
     try:
         with confusion.open(encoding="utf-8", newline="") as file:
-            header, *rows = list(csv.reader(file))
-    except (OSError, ValueError):
+            images = [(row["actual"], row["predicted"]) for row in csv.DictReader(file)]
+    except (OSError, KeyError):
         return None
-    predicted = header[1:]
-    pairs = [
-        (int(cell), row[0], name, sum(int(one) for one in row[1:]))
-        for row in rows
-        for name, cell in zip(predicted, row[1:], strict=True)
-        if name != row[0]
-    ]
-    if not pairs:
+    wrong = Counter((true, predicted) for true, predicted in images if true != predicted)
+    if not wrong:
         return None
-    count, true, taken_for, total = max(pairs)
-    return (true, taken_for, count, total) if count else None
+    (true, predicted), count = wrong.most_common(1)[0]
+    return true, predicted, count, sum(1 for actual, _ in images if actual == true)
 
 
 def _relative(workspace: Workspace, path: Path) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
+from prefect import State as PrefectState
+from prefect import Task
+from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 from prefect.runtime import task_run
 from prefect.states import Completed
@@ -17,6 +21,7 @@ from graftline.workspace import Workspace
 from tasks import pipeline
 from tasks.screen import State, StepEnd
 
+P = ParamSpec("P")
 R = TypeVar("R", bound=Record)
 
 MINUTE_S = 60.0
@@ -26,6 +31,30 @@ _MESSAGES = {
     "cached": "nothing that it depends on has changed",
     "restored": "its outputs came from DVC's cache",
 }
+
+
+def step(name: str, **options: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Makes a function the Prefect task of a step; Prefect's own result cache is off.
+
+    Args:
+        name: The step's name, which its task runs bear too.
+        options: Further ones of Prefect's ``task``.
+    """
+
+    def coated(function: Callable[P, R]) -> Callable[P, R]:
+        prefect_task = Task(
+            function, name=name, task_run_name=name, cache_policy=NO_CACHE, **options
+        )
+
+        @functools.wraps(function)
+        def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            returned: Any = prefect_task(*args, **kwargs)
+            # Of a task that ends in a state of its own, Prefect returns just that.
+            return cast(R, returned.result() if isinstance(returned, PrefectState) else returned)
+
+        return run
+
+    return coated
 
 
 def run_stage(
@@ -46,7 +75,7 @@ def run_stage(
         publish: Leaves the task's artifacts.
 
     Returns:
-        What the task has to return: Prefect turns a state into its record for the next task.
+        What the task has to return; see :func:`concluded`.
 
     Raises:
         GraftlineError: If the stage fails.
@@ -71,10 +100,7 @@ def run_stage(
 
 
 def concluded(record: R, state: State) -> R:
-    """A record in the Prefect state that says how it came about.
-
-    A task that returns a state hands on the state's data, so callers get the record.
-    """
+    """What a task returns to end in the state that says how its record came about."""
     if state == "executed":
         return record
     name = state.capitalize()

@@ -78,7 +78,7 @@ def stale_stages(workspace: Workspace) -> frozenset[str]:
         StageFailedError: If DVC cannot tell.
     """
     finished = subprocess.run(
-        _dvc("status", "--json", "--quiet"),
+        _dvc("status", "--json"),
         cwd=workspace.root,
         env=_environment({}),
         stdin=subprocess.DEVNULL,

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from graftline.artifacts import Dataset, Metrics, Trained
 from graftline.workspace import Workspace
 from tasks import publish
-from tasks.coat import HOUR_S, run_stage
+from tasks.coat import HOUR_S, run_stage, step
 
 
-@task(name="evaluate", task_run_name="evaluate", cache_policy=NO_CACHE)
+@step("evaluate")
 def evaluate(dataset: Dataset, trained: Trained) -> Metrics:
     """Measures ``trained`` on the test split of ``dataset``; leaves metrics and pictures."""
     return run_stage(

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from graftline.artifacts import Assembled, Features, FreezePlan, Preprocessed
 from graftline.summaries import sentence
 from graftline.workspace import Workspace
 from tasks import publish
-from tasks.coat import HOUR_S, run_stage
+from tasks.coat import HOUR_S, run_stage, step
 
 
-@task(name="extract", task_run_name="extract", cache_policy=NO_CACHE)
+@step("extract")
 def extract(images: Preprocessed, network: Assembled, plan: FreezePlan) -> Features:
     """Caches what the frozen part of ``network`` makes of ``images``."""
     return run_stage(

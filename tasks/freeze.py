@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from graftline.artifacts import Assembled, FreezePlan
 from graftline.workspace import Workspace
 from tasks import publish
-from tasks.coat import HOUR_S, run_stage
+from tasks.coat import HOUR_S, run_stage, step
 
 
-@task(name="freeze", task_run_name="freeze", cache_policy=NO_CACHE)
+@step("freeze")
 def freeze(network: Assembled) -> FreezePlan:
     """Plans for the layers of ``network``; leaves the table of blocks as an artifact."""
     return run_stage(

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from graftline.artifacts import SPLITS, Dataset
 from graftline.workspace import Workspace
 from tasks import publish
-from tasks.coat import HOUR_S, run_stage
+from tasks.coat import HOUR_S, run_stage, step
 
 
-@task(name="load", task_run_name="load", cache_policy=NO_CACHE)
+@step("load")
 def load() -> Dataset:
     """Reads a source; leaves its counts as an artifact."""
     return run_stage(

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from graftline.artifacts import Dataset, Preprocessed
 from graftline.summaries import sentence
 from graftline.workspace import Workspace
 from tasks import publish
-from tasks.coat import HOUR_S, run_stage
+from tasks.coat import HOUR_S, run_stage, step
 
 
-@task(name="preprocess", task_run_name="preprocess", cache_policy=NO_CACHE)
+@step("preprocess")
 def preprocess(dataset: Dataset) -> Preprocessed:
     """Packs the images of ``dataset``; leaves their size and counts as an artifact."""
     return run_stage(

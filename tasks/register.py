@@ -5,15 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 from prefect.runtime import task_run
 
 from graftline.artifacts import Metrics, Trained
 from graftline.errors import TrackingError
 from tasks import pipeline, publish
-from tasks.coat import concluded
+from tasks.coat import concluded, step
 from tasks.screen import State, StepEnd
 
 if TYPE_CHECKING:
@@ -27,10 +25,8 @@ def _can_pass(_task: Any, _run: Any, state: Any) -> bool:
     return isinstance(state.result(raise_on_failure=False), TrackingError)
 
 
-@task(
-    name="register",
-    task_run_name="register",
-    cache_policy=NO_CACHE,
+@step(
+    "register",
     retries=len(_RETRY_DELAYS_S),
     retry_delay_seconds=_RETRY_DELAYS_S,
     retry_condition_fn=_can_pass,

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import csv
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from graftline.artifacts import Assembled, Features, FreezePlan, Trained
 from graftline.summaries import sentence
 from graftline.workspace import Workspace
 from tasks import publish
-from tasks.coat import HOUR_S, run_stage
+from tasks.coat import HOUR_S, run_stage, step
 
 _DIGITS = 4
 
 
-@task(name="train", task_run_name="train", cache_policy=NO_CACHE)
+@step("train")
 def train(features: Features, network: Assembled, plan: FreezePlan) -> Trained:
     """Trains on ``features``, or on images; leaves the epochs as an artifact."""
     return run_stage(
