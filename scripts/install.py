@@ -116,6 +116,7 @@ def entries(lock_text: str, names: Sequence[str]) -> str:
 
 
 def _install() -> None:
+    unfinished = _python().exists() and not STAMP.exists()
     STAMP.unlink(missing_ok=True)
     _make_venv()
     _install_first()
@@ -125,6 +126,10 @@ def _install() -> None:
         _install_with_pip()
     if _run([*_uv(), "--quiet", "--offline", "--editable", str(ROOT)]):
         raise InstallError("graftline itself could not be installed; the lines above say why")
+    if unfinished:
+        # uv compiles what it has just installed, so not what a killed set-up had installed before.
+        _say("compiling what an interrupted set-up has left")
+        _run([str(_python()), "-m", "compileall", "-qq", "-j", "0", str(VENV / "lib")])
     STAMP.write_text(stamp(ROOT, LOCK, PROJECT), encoding="utf-8")
 
 
