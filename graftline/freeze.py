@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator
 from itertools import groupby
+from pathlib import Path
 
 from graftline.artifacts import Assembled, FreezePlan, LayerRecord
 from graftline.errors import ParamsError
@@ -20,7 +22,8 @@ _NEVER_TRAINS = "BatchNormalization"
 def freeze(workspace: Workspace, params: Params) -> FreezePlan:
     """Turns ``freeze.strategy`` into a plan, and writes the plan and its table.
 
-    Writes ``models/freeze_plan.json`` and ``reports/freezing/table.md``.
+    Writes ``models/freeze_plan.json``, ``reports/freezing/table.md`` (by block) and
+    ``reports/freezing/layers.csv`` (by layer).
 
     Raises:
         ParamsError: If the strategy names a layer or a number of blocks that the trunk has not.
@@ -30,6 +33,7 @@ def freeze(workspace: Workspace, params: Params) -> FreezePlan:
     plan = plan_freezing(assembled, params)
     with replacing_directory(workspace.freezing_report) as folder:
         (folder / "table.md").write_text(freezing_table(assembled, plan), encoding="utf-8")
+        _write_layers(assembled, plan, folder / "layers.csv")
     plan.write(workspace.freeze_plan)
     return plan
 
@@ -119,6 +123,16 @@ def head_params(assembled: Assembled) -> int:
     """The number of weights in the head."""
     widths = [assembled.feature_dim, *assembled.head_units, len(assembled.classes)]
     return sum((before + 1) * after for before, after in zip(widths, widths[1:], strict=False))
+
+
+def _write_layers(assembled: Assembled, plan: FreezePlan, path: Path) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("layer", "kind", "block", "output", "params", "state"))
+        for layer in assembled.layers:
+            state = "trainable" if layer.name in plan.trainable else "frozen"
+            shape = "x".join(str(size) for size in layer.output_shape)
+            writer.writerow((layer.name, layer.kind, layer.block, shape, layer.params, state))
 
 
 def _cached(boundary: str | None) -> str:

@@ -61,7 +61,7 @@ def check_layer(name: str, names: list[str], key: str) -> None:
         f"{key}: there is no layer named {name!r}",
         where="params.yaml",
         allowed=f"one of {len(names)} layers; the nearest names are {', '.join(near)}",
-        fix="the tables in reports/freezing/ and docs/layers.md name them all",
+        fix="take one of these; after a run reports/freezing/layers.csv names all up to the cut",
     )
 
 

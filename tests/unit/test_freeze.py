@@ -117,3 +117,14 @@ def test_a_refused_strategy_leaves_the_earlier_plan(tmp_path: Path) -> None:
     with pytest.raises(ParamsError):
         freeze(workspace, params({"from_layer": "nothing"}))
     assert (workspace.freeze_plan.read_bytes(), list(workspace.freezing_report.iterdir())) == before
+
+
+def test_every_layer_stands_in_the_report(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    workspace.assembled.mkdir(parents=True)
+    assembled().write(workspace.assembled / "assembled.json")
+    freeze(workspace, params({"last_blocks": 1}))
+    rows = (workspace.freezing_report / "layers.csv").read_text().splitlines()
+    assert len(rows) == 1 + len(LAYERS)
+    assert "block_2_expand,Conv2D,block_2,4x4x8,60,trainable" in rows
+    assert "bn_Conv1,BatchNormalization,stem,4x4x8,8,frozen" in rows
