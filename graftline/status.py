@@ -89,7 +89,7 @@ def show_status(workspace: Workspace, *, as_json: bool = False) -> int:
         return 0
     console.print(_table(found.stages))
     for line in _lines(found):
-        console.print(line, markup=False)
+        console.print(line, markup=False, soft_wrap=True)
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.metadata
+import json
 import math
 import os
 import platform
@@ -88,14 +89,10 @@ def outcome_tags(workspace: Workspace, outputs: Outputs) -> dict[str, str]:
         tags["graftline.trunk_digest"] = outputs.assembled.trunk_digest
     if outputs.trained:
         tags["graftline.weight_digest"] = outputs.trained.weight_digest
-    tags |= lock_tag(workspace)
-    return {name: value for name, value in tags.items() if value is not None}
-
-
-def lock_tag(workspace: Workspace) -> dict[str, str]:
-    """The digest of ``dvc.lock``, if there is one."""
     lock = workspace.root / LOCK_FILE
-    return {"graftline.dvc_lock_sha256": sha256_file(lock)} if lock.is_file() else {}
+    if lock.is_file():
+        tags["graftline.dvc_lock_sha256"] = sha256_file(lock)
+    return {name: value for name, value in tags.items() if value is not None}
 
 
 def cached_stages(workspace: Workspace, since_s: float, ran: Sequence[str]) -> list[str]:
@@ -112,6 +109,16 @@ def cached_stages(workspace: Workspace, since_s: float, ran: Sequence[str]) -> l
         for stage in STAGES
         if stage not in ran and not _changed_since(timings / f"{stage}.json", since_s)
     ]
+
+
+def seconds(workspace: Workspace, cached: Sequence[str]) -> dict[str, float]:
+    """How long each stage took that was not skipped, as far as it has been noted."""
+    values = {}
+    for stage in STAGES:
+        timing = workspace.var / "timings" / f"{stage}.json"
+        if stage not in cached and timing.is_file():
+            values[f"seconds/{stage}"] = float(json.loads(timing.read_text())["seconds"])
+    return values
 
 
 def epochs(workspace: Workspace) -> list[tuple[int, dict[str, float]]]:

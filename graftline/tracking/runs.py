@@ -99,14 +99,26 @@ def complete_run(
     with reported(store):
         if status == "FINISHED":
             fill(client, run_id, workspace, params, evaluated=True)
-            note_cached(client, run_id, cached)
+            note_cached(client, run_id, workspace, cached)
         close(store, client, run_id, status)
     executions.forget(store, run_id)
 
 
-def note_cached(client: MlflowClient, run_id: str, cached: Sequence[str]) -> None:
-    """Tags the run with the stages that were skipped since nothing had changed."""
-    client.set_tag(run_id, "graftline.cached_stages", ", ".join(cached) or "none")
+def note_cached(
+    client: MlflowClient, run_id: str, workspace: Workspace, cached: Sequence[str]
+) -> None:
+    """Tells the run which stages were skipped, and how long the others took."""
+    from mlflow.entities import Metric, RunTag
+
+    known = client.get_run(run_id).data.metrics
+    now_ms = int(time.time() * 1000)
+    taken = [
+        Metric(name, value, now_ms, 0)
+        for name, value in contents.seconds(workspace, cached).items()
+        if known.get(name) != value
+    ]
+    tag = RunTag("graftline.cached_stages", ", ".join(cached) or "none")
+    client.log_batch(run_id, metrics=taken, tags=[tag])
 
 
 def close(store: Store, client: MlflowClient, run_id: str, status: Status) -> None:

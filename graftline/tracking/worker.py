@@ -44,7 +44,8 @@ class Worker:
         self.store: Store = configure(self.workspace)
         self.client, _ = open_client(self.store)
         self.since_s = psutil.Process(order.owner.process.pid).create_time()
-        self.ended = False
+        self.ended: runs.Status | None = None
+        self.ran: tuple[str, ...] = ()
         self.run_id = order.held_run_id or self._join()
 
     def epoch(self, message: dict[str, Any]) -> None:
@@ -57,7 +58,7 @@ class Worker:
 
     def end(self, status: runs.Status) -> None:
         """Closes the stage's part of the run."""
-        self.ended = True
+        self.ended = status
         if self.held:
             return
         with reported(self.store):
@@ -74,20 +75,21 @@ class Worker:
 
     def await_owner(self) -> None:
         """Waits for the ``dvc`` around the stage, and tells the run how things stand then."""
-        if not self.lingers:
+        if not self.lingers or not self.store.root.is_relative_to(self.workspace.root.resolve()):
+            # A copy that dvc works in is removed when it has ended.
             return
         stages = self._stages_when_over()
         if stages[-1:] != (self.stage,):
             # The stage after this one has taken over.
             return
         executions.forget(self.store, self.run_id)
+        if self.ended != "FINISHED":
+            return
+        # Training may give the same bytes again; then DVC has no reason to evaluate them.
         locked = read_lock(self.workspace.root)
+        evaluated = self.stage == _LAST_STAGE or reads_what_others_wrote(locked, _LAST_STAGE)
         with reported(self.store):
-            # Training may give the same bytes again; then DVC has no reason to evaluate them.
-            if self.stage != _LAST_STAGE and reads_what_others_wrote(locked, _LAST_STAGE):
-                self._fill(evaluated=True)
-            for name, value in contents.lock_tag(self.workspace).items():
-                self.client.set_tag(self.run_id, name, value)
+            self._fill(evaluated=evaluated)
 
     def _join(self) -> str:
         execution = executions.find(self.store, self.owner)
@@ -96,15 +98,15 @@ class Worker:
         else:
             with reported(self.store):
                 runs.reopen(self.store, self.client, execution.run_id)
-        stages = (*execution.stages, self.stage)
-        executions.keep(self.store, execution.model_copy(update={"stages": stages}))
+        self.ran = (*execution.stages, self.stage)
+        executions.keep(self.store, execution.model_copy(update={"stages": self.ran}))
         return execution.run_id
 
     def _fill(self, *, evaluated: bool) -> None:
         runs.fill(self.client, self.run_id, self.workspace, self.params, evaluated=evaluated)
-        ran = (self.stage,) if evaluated else (self.stage, _LAST_STAGE)
+        ran = self.ran if evaluated else (*self.ran, _LAST_STAGE)
         cached = contents.cached_stages(self.workspace, self.since_s, ran)
-        runs.note_cached(self.client, self.run_id, cached)
+        runs.note_cached(self.client, self.run_id, self.workspace, cached)
 
     def _stages_when_over(self) -> tuple[str, ...]:
         stages: tuple[str, ...] = ()
@@ -139,7 +141,7 @@ def serve(requests: IO[str], answers: IO[str]) -> None:
         _answer(answers, {"error": json.loads(error.to_json())})
         raise
     answers.close()
-    if worker.ended:
+    if worker.ended is not None:
         worker.await_owner()
     else:
         worker.abandon()

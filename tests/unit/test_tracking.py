@@ -24,7 +24,14 @@ from graftline.workspace import Workspace
 from tests import finished, histories
 
 PARAMS = finished.some_params()
-FREE_PORT_TIMEOUT_S = 60
+# As DVC writes it where evaluate has seen what train wrote last.
+LOCK = """
+stages:
+  train:
+    outs: [{path: models/trained, md5: abc.dir}]
+  evaluate:
+    deps: [{path: models/trained, md5: abc.dir}]
+"""
 
 
 def one_run(workspace: Workspace) -> Run:
@@ -175,6 +182,17 @@ def test_a_failed_run_takes_no_results_that_are_not_its_own(tracked: Workspace) 
     assert run.data.params["train.learning_rate"] == "0.001"
 
 
+def test_the_seconds_of_the_stages_that_ran_are_told(tracked: Workspace) -> None:
+    for stage, taken_s in (("load", 1.5), ("train", 20.25)):
+        write_text(tracked.var / "timings" / f"{stage}.json", json.dumps({"seconds": taken_s}))
+    run_id = tracking.open_run(tracked, PARAMS)
+    tracking.complete_run(run_id, tracked, PARAMS, ["load"])
+
+    metrics = one_run(tracked).data.metrics
+    assert metrics["seconds/train"] == 20.25
+    assert "seconds/load" not in metrics
+
+
 def test_values_that_are_not_finite_are_left_out(tracked: Workspace) -> None:
     write_text(tracked.history, "epoch,loss,accuracy\n1,nan,0.5\n2,inf,\n")
 
@@ -318,6 +336,30 @@ def test_another_execution_gets_another_run(tracked: Workspace) -> None:
     assert len(histories.runs_of(tracked)) == 2
 
 
+@pytest.mark.parametrize(("lock", "accuracy"), [(LOCK, 0.975), ("stages: {}", None)])
+def test_training_that_gave_the_same_weights_has_the_metrics_of_before(
+    tracked: Workspace, lock: str, accuracy: float | None
+) -> None:
+    write_text(tracked.root / "dvc.lock", lock)
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1)"]) as dvc:
+        owner = executions.Owner(door="dvc repro", process=ProcessIdentity.of(dvc.pid))
+        serve(tracked, {"end": "FINISHED"}, owner=owner)
+
+    run = one_run(tracked)
+    assert run.data.metrics.get("test_accuracy") == accuracy
+    assert ("evaluate" in run.data.tags["graftline.cached_stages"]) is (accuracy is not None)
+    assert list((tracked.var / "mlflow" / "executions").iterdir()) == []
+
+
+def test_a_failed_stage_is_not_completed_after_dvc(tracked: Workspace) -> None:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1)"]) as dvc:
+        owner = executions.Owner(door="dvc repro", process=ProcessIdentity.of(dvc.pid))
+        serve(tracked, {"end": "FAILED"}, owner=owner)
+
+    assert one_run(tracked).info.status == "FAILED"
+    assert one_run(tracked).data.metrics == {}
+
+
 def test_the_next_stage_sets_a_failed_run_right(tracked: Workspace) -> None:
     serve(tracked, {"end": "FAILED"})
     failed = one_run(tracked).info.status
@@ -413,8 +455,10 @@ with tracking.stage_recorder(workspace, finished.some_params(), stage) as record
 """
 DVC = """
 import subprocess, sys
+from pathlib import Path
 for stage in ("train", "evaluate"):
-    subprocess.run([sys.executable, "-c", {stage!r}, stage, "succeed", sys.argv[1]], check=True)
+    subprocess.run([sys.executable, "-c", {code!r}, stage, "succeed", sys.argv[1]], check=True)
+Path(sys.argv[1], "dvc.lock").write_text({lock!r})
 """
 
 
@@ -435,11 +479,11 @@ def eventually(seen: object, wanted: object, timeout_s: float = 60) -> None:
     assert seen() == wanted
 
 
-def test_a_dvc_above_the_stages_makes_them_one_run_with_the_final_lock(
+def test_a_dvc_above_the_stages_makes_them_one_complete_run(
     tracked: Workspace, checkout: Path
 ) -> None:
     script = tracked.root / "bin" / "dvc"
-    write_text(script, DVC.format(stage=STAGE))
+    write_text(script, DVC.format(code=STAGE, lock=LOCK))
     with subprocess.Popen(
         [sys.executable, str(script), str(tracked.root)],
         cwd=checkout,
@@ -448,16 +492,18 @@ def test_a_dvc_above_the_stages_makes_them_one_run_with_the_final_lock(
         text=True,
     ) as dvc:
         told, _ = dvc.communicate(timeout=120)
-
     assert dvc.returncode == 0, told
+
+    # The helper waits for dvc to end, and then tells the run of the lock file that it left.
+    def lock_digest() -> str:
+        return one_run(tracked).data.tags["graftline.dvc_lock_sha256"]
+
+    eventually(lock_digest, sha256_file(tracked.root / "dvc.lock"))
     run = one_run(tracked)
     assert run.info.status == "FINISHED"
     assert run.data.tags["graftline.door"] == "dvc repro"
+    assert run.data.tags["graftline.cached_stages"] == "load, preprocess, assemble, freeze, extract"
     assert run.data.metrics["test_accuracy"] == 0.975
-    cached = "load, preprocess, assemble, freeze, extract, train"
-    assert run.data.tags["graftline.cached_stages"] == cached
-    # The helper waits for dvc to end, and then tidies up.
-    eventually(lambda: list((tracked.var / "mlflow" / "executions").iterdir()), [])
 
 
 def test_a_killed_stage_leaves_a_killed_run(tracked: Workspace, checkout: Path) -> None:
