@@ -29,6 +29,8 @@ _QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     "TF_CPP_MIN_LOG_LEVEL": "2",
+    # The same seed gives other weights without it.
+    "TF_ENABLE_ONEDNN_OPTS": "1",
 }
 
 

@@ -69,9 +69,7 @@ def read_examples(workspace: Workspace, split: Split) -> Examples:
     indices = images.indices(split)
     labels = images.labels[indices].astype(np.int32)
     if features.boundary is not None:
-        cached = np.load(
-            workspace.features / f"{split}.npy", mmap_mode="r", allow_pickle=False
-        )
+        cached = np.load(workspace.features / f"{split}.npy", mmap_mode="r", allow_pickle=False)
         return Examples(labels, lambda positions: cached[positions], cached[0].nbytes)
     if images.uniform_shape is not None:
         return Examples(
@@ -80,9 +78,7 @@ def read_examples(workspace: Workspace, split: Split) -> Examples:
             int(np.prod(images.uniform_shape)),
         )
     size_px = Preprocessed.read(workspace.preprocessed / "preprocessed.json").size_px
-    return Examples(
-        labels, _mixed_reader(images, indices, size_px), size_px * size_px * 3
-    )
+    return Examples(labels, _mixed_reader(images, indices, size_px), size_px * size_px * 3)
 
 
 def _mixed_reader(

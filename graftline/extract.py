@@ -44,9 +44,7 @@ def extract(workspace: Workspace, params: Params) -> Features:
     plan = FreezePlan.read(workspace.freeze_plan)
     Preprocessed.read(workspace.preprocessed / "preprocessed.json")
     images = PackedImages.open(workspace.preprocessed)
-    counts: dict[Split, int] = {
-        split: len(images.indices(split)) for split in CACHED_SPLITS
-    }
+    counts: dict[Split, int] = {split: len(images.indices(split)) for split in CACHED_SPLITS}
     with replacing_directory(workspace.features) as folder:
         shape: tuple[int, ...] = ()
         if plan.boundary is not None:

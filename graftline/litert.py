@@ -7,8 +7,10 @@ several threads (``make bench`` shows both), and small batches stay in the cache
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -103,7 +105,8 @@ class _Interpreter:
         from ai_edge_litert.interpreter import Interpreter
 
         try:
-            self._interpreter: Any = Interpreter(str(path), num_threads=1)
+            with _quiet_standard_error():
+                self._interpreter: Any = Interpreter(str(path), num_threads=1)
         except (ValueError, RuntimeError, OSError) as error:
             raise MissingOutputError(
                 f"{path} is absent or no LiteRT model",
@@ -131,6 +134,24 @@ class _Interpreter:
         output = self._interpreter.get_output_details()[0]["index"]
         result: NDArray[np.float32] = self._interpreter.get_tensor(output)
         return result[:count]
+
+
+@contextmanager
+def _quiet_standard_error() -> Iterator[None]:
+    """LiteRT's own code greets its first interpreter there, past all of Python's logging."""
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0") == "0":
+        yield
+        return
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _first(batches: Iterator[NDArray[np.uint8]], count: int) -> Iterator[NDArray[np.uint8]]:

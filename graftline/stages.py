@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from graftline.environment import ERROR_FILE_VARIABLE
 from graftline.errors import GraftlineError
 from graftline.lock import pipeline_lock, stage_lock
 from graftline.params import Params, read_params
@@ -19,8 +20,6 @@ from graftline.workspace import Workspace
 STAGES = ("load", "preprocess", "assemble", "freeze", "extract", "train", "evaluate")
 TRACKED = ("train", "evaluate")
 """The stages that write to the tracked run while they work."""
-ERROR_FILE = "GRAFTLINE_ERROR_FILE"
-"""Names the file into which a failing stage writes its error for the process that started it."""
 
 
 def run_stage(stage: str, workspace: Workspace) -> Any:
@@ -47,14 +46,12 @@ def run_stage(stage: str, workspace: Workspace) -> Any:
 
 def leave_error(error: GraftlineError) -> None:
     """Writes an error where the process that started this stage looks for it."""
-    if target := os.environ.get(ERROR_FILE):
+    if target := os.environ.get(ERROR_FILE_VARIABLE):
         write_text(Path(target), error.to_json())
 
 
 def _run(stage: str, workspace: Workspace, params: Params) -> Any:
-    step: Callable[..., Any] = getattr(
-        importlib.import_module(f"graftline.{stage}"), stage
-    )
+    step: Callable[..., Any] = getattr(importlib.import_module(f"graftline.{stage}"), stage)
     if stage not in TRACKED:
         return step(workspace, params)
     from graftline.tracking import stage_recorder
@@ -68,6 +65,4 @@ def _run(stage: str, workspace: Workspace, params: Params) -> Any:
 def _note_seconds(workspace: Workspace, stage: str, seconds: float) -> None:
     # Outside the outputs, which hold nothing that changes between two equal runs.
     folder = workspace.var / "timings"
-    write_text(
-        folder / f"{stage}.json", json.dumps({"seconds": round(seconds, 3)}) + "\n"
-    )
+    write_text(folder / f"{stage}.json", json.dumps({"seconds": round(seconds, 3)}) + "\n")

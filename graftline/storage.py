@@ -32,9 +32,7 @@ def replacing_file(target: Path) -> Iterator[Path]:
     """
     with full_disk_reported(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            dir=target.parent, prefix=f".{target.name}.", suffix=".tmp"
-        )
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
         os.close(handle)
         temporary = Path(name)
         try:

@@ -65,9 +65,7 @@ def _(record: FreezePlan) -> str:
 @sentence.register
 def _(record: Features) -> str:
     if record.boundary is None:
-        return (
-            "nothing is frozen before the first trainable layer, so nothing is cached"
-        )
+        return "nothing is frozen before the first trainable layer, so nothing is cached"
     shape = "x".join(str(size) for size in record.shape)
     return f"{sum(record.counts.values()):,} images through to {record.boundary}, {shape} each"
 
