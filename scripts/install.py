@@ -171,6 +171,8 @@ def _install_first() -> None:
 def _install_with_pip() -> None:
     # setuptools is there already, and builds what comes as source only.
     options = ["--no-deps", "--no-build-isolation", "--use-pep517", "--require-hashes"]
+    # ai-edge-litert asks for backports.strenum, which says that it is for older Pythons only.
+    options += ["--ignore-requires-python"]
     if _run([*_pip(), *options, "-r", str(LOCK)]):
         raise InstallError(
             f"the packages of {LOCK.name} could not be installed; the lines above say why. "
