@@ -7,7 +7,6 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -51,7 +50,7 @@ class Broken(NamedTuple):
 class ImageFile(NamedTuple):
     """One image file of a source."""
 
-    path: Path
+    path: str
     name: str
     label: str
     split: Split | None
@@ -182,14 +181,20 @@ def _file_sample(file: ImageFile, max_px: int) -> Sample | Broken:
     )
 
 
-def _read(path: Path, max_px: int) -> bytes:
+def _read(path: str, max_px: int) -> bytes:
     # O_NONBLOCK: opening a pipe that stands among the images must not wait for a writer.
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(handle, "rb") as file:
+    try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             raise DataError("is no regular file")
         limit = max_px * _BYTES_PER_PX + _METADATA_BYTES
         if status.st_size > limit:
             raise DataError(f"has {status.st_size} bytes, more than any image of {max_px} pixels")
-        return file.read(limit)
+        data = os.read(handle, status.st_size)
+        # A single call reads a small file whole; of a large one it may give less.
+        while len(data) < status.st_size and (more := os.read(handle, status.st_size - len(data))):
+            data += more
+        return data
+    finally:
+        os.close(handle)

@@ -31,17 +31,16 @@ def catalog(root: Path, max_px: int) -> Catalog:
         DataError: If there are no classes, one is empty, the layout is unclear, or a link leads
             out of the folder.
     """
+    start = len(os.path.join(root, ""))
     files: list[ImageFile] = []
     empty: list[str] = []
     for split, folder in _split_folders(root):
         for class_folder in _class_folders(folder, root):
             label = printable(class_folder.name)
-            found = [
-                ImageFile(path, printable(path.relative_to(root).as_posix()), label, split)
-                for path in _files_below(class_folder, root, ())
-            ]
-            files += found
-            if not found:
+            before = len(files)
+            for path in _files_below(class_folder, root, ()):
+                files.append(ImageFile(path, printable(path[start:]), label, split))
+            if len(files) == before:
                 empty.append(str(class_folder.relative_to(root)))
     if empty:
         raise DataError(
@@ -54,6 +53,8 @@ def catalog(root: Path, max_px: int) -> Catalog:
 
 def printable(name: str) -> str:
     """A file's name as text that can be written: composed (NFC), odd bytes as escapes."""
+    if name.isascii():
+        return name
     text = name.encode("utf-8", "backslashreplace").decode("utf-8")
     return unicodedata.normalize("NFC", text)
 
@@ -79,7 +80,7 @@ def inside(path: Path, root: Path) -> Path:
 
 
 def _split_folders(root: Path) -> list[tuple[Split | None, Path]]:
-    folders = [path for path in _visible(root) if path.is_dir()]
+    folders = [Path(entry) for entry in _visible(root) if entry.is_dir()]
     named = [path for path in folders if path.name in SPLIT_NAMES]
     splits = [SPLIT_NAMES[path.name] for path in named]
     if len(set(splits)) < 2 and len(named) < len(folders):
@@ -105,7 +106,7 @@ def _split_folders(root: Path) -> list[tuple[Split | None, Path]]:
 
 
 def _class_folders(folder: Path, root: Path) -> list[Path]:
-    classes = [path for path in _visible(folder) if path.is_dir()]
+    classes = [Path(entry) for entry in _visible(folder) if entry.is_dir()]
     if not classes:
         raise DataError(
             "there is no class folder here",
@@ -117,22 +118,25 @@ def _class_folders(folder: Path, root: Path) -> list[Path]:
     return classes
 
 
-def _files_below(folder: Path, root: Path, above: tuple[Path, ...]) -> Iterator[Path]:
+def _files_below(folder: Path, root: Path, above: tuple[Path, ...]) -> Iterator[str]:
     resolved = inside(folder, root)
     if resolved in above:
         raise DataError(f"{folder} is a link to a folder above itself", where=str(folder))
-    for path in _visible(folder):
-        if path.is_symlink():
-            inside(path, root)
-        if path.is_dir():
-            yield from _files_below(path, root, (*above, resolved))
+    for entry in _visible(folder):
+        if entry.is_symlink():
+            inside(Path(entry), root)
+        if entry.is_dir():
+            yield from _files_below(Path(entry), root, (*above, resolved))
         else:
-            yield path
+            yield entry.path
 
 
-def _visible(folder: Path) -> list[Path]:
+def _visible(folder: Path) -> list[os.DirEntry[str]]:
     try:
-        names = sorted(os.listdir(folder))
+        with os.scandir(folder) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
         raise DataError(f"the folder cannot be listed: {error}", where=str(folder)) from error
-    return [folder / name for name in names if not name.startswith(".") and name not in _LITTER]
+    return [
+        entry for entry in found if not entry.name.startswith(".") and entry.name not in _LITTER
+    ]

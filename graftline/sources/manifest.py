@@ -79,7 +79,7 @@ def _image_file(root: Path, row: _Row) -> ImageFile:
         raise DataError(f"{path!r} cannot be reached: {error.strerror}") from error
     if not there:
         raise DataError(f"{path!r} is not there")
-    return ImageFile(resolved, printable(Path(path).as_posix()), label, split)
+    return ImageFile(str(resolved), printable(Path(path).as_posix()), label, split)
 
 
 def _csv_rows(table: Path) -> Iterator[_Row]:
