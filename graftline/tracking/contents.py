@@ -111,12 +111,12 @@ def cached_stages(workspace: Workspace, since_s: float, ran: Sequence[str]) -> l
     ]
 
 
-def seconds(workspace: Workspace, cached: Sequence[str]) -> dict[str, float]:
-    """How long each stage took that was not skipped, as far as it has been noted."""
+def seconds(workspace: Workspace, cached: Sequence[str], since_s: float) -> dict[str, float]:
+    """How long each stage took that was not skipped, as far as it was noted after ``since_s``."""
     values = {}
     for stage in STAGES:
         timing = workspace.var / "timings" / f"{stage}.json"
-        if stage not in cached and timing.is_file():
+        if stage not in cached and _changed_since(timing, since_s):
             values[f"seconds/{stage}"] = float(json.loads(timing.read_text())["seconds"])
     return values
 
@@ -244,7 +244,7 @@ def _git_tags(root: Path) -> dict[str, str]:
         "mlflow.source.type": "LOCAL",
         "mlflow.source.name": "graftline",
         "mlflow.source.git.commit": commit,
-        "mlflow.source.git.branch": _git(root, "rev-parse", "--abbrev-ref", "HEAD") or "",
+        "mlflow.source.git.branch": _git(root, "branch", "--show-current") or "",
         "graftline.git_commit": commit,
         "graftline.git_dirty": dirty,
     }

@@ -105,16 +105,28 @@ def complete_run(
 
 
 def note_cached(
-    client: MlflowClient, run_id: str, workspace: Workspace, cached: Sequence[str]
+    client: MlflowClient,
+    run_id: str,
+    workspace: Workspace,
+    cached: Sequence[str],
+    since_s: float = 0.0,
 ) -> None:
-    """Tells the run which stages were skipped, and how long the others took."""
+    """Tells the run which stages were skipped, and how long the others took.
+
+    Args:
+        client: Of the run's store.
+        run_id: The run.
+        workspace: Where each stage notes how long it took.
+        cached: The stages that were skipped.
+        since_s: When the execution began, in seconds since 1970; earlier notes are not its own.
+    """
     from mlflow.entities import Metric, RunTag
 
     known = client.get_run(run_id).data.metrics
     now_ms = int(time.time() * 1000)
     taken = [
         Metric(name, value, now_ms, 0)
-        for name, value in contents.seconds(workspace, cached).items()
+        for name, value in contents.seconds(workspace, cached, since_s).items()
         if known.get(name) != value
     ]
     tag = RunTag("graftline.cached_stages", ", ".join(cached) or "none")

@@ -106,7 +106,7 @@ class Worker:
         runs.fill(self.client, self.run_id, self.workspace, self.params, evaluated=evaluated)
         ran = self.ran if evaluated else (*self.ran, _LAST_STAGE)
         cached = contents.cached_stages(self.workspace, self.since_s, ran)
-        runs.note_cached(self.client, self.run_id, self.workspace, cached)
+        runs.note_cached(self.client, self.run_id, self.workspace, cached, self.since_s)
 
     def _stages_when_over(self) -> tuple[str, ...]:
         stages: tuple[str, ...] = ()

@@ -193,6 +193,15 @@ def test_the_seconds_of_the_stages_that_ran_are_told(tracked: Workspace) -> None
     assert "seconds/load" not in metrics
 
 
+def test_seconds_of_an_earlier_execution_are_not_told(tracked: Workspace) -> None:
+    timing = tracked.var / "timings" / "load.json"
+    write_text(timing, json.dumps({"seconds": 1.5}))
+    os.utime(timing, (0, 0))
+    serve(tracked, {"end": "FINISHED"}, stage="evaluate")
+
+    assert "seconds/load" not in one_run(tracked).data.metrics
+
+
 def test_values_that_are_not_finite_are_left_out(tracked: Workspace) -> None:
     write_text(tracked.history, "epoch,loss,accuracy\n1,nan,0.5\n2,inf,\n")
 
