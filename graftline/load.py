@@ -94,6 +94,7 @@ def load(workspace: Workspace, params: Params) -> Dataset:
         report = _report(dataset, repeats, broken, warned)
         (folder / _REPORT).write_text(report, encoding="utf-8")
         dataset.write(folder / "dataset.json")
+    _errors_file(workspace).unlink(missing_ok=True)
     _tell(dataset, repeats, warned, workspace)
     return dataset
 
@@ -125,7 +126,7 @@ def _stored(catalog: Catalog, folder: Path) -> tuple[list[_Stored], list[Broken]
 def _judge(broken: Sequence[Broken], params: DataParams, workspace: Workspace) -> None:
     if not broken or params.on_corrupt == "skip":
         return
-    table = workspace.var / "load-errors.csv"
+    table = _errors_file(workspace)
     with replacing_file(table) as temporary:
         _write_table(temporary, broken)
     lines = [f"{image.name}: {image.reason}" for image in broken[:_LISTED]]
@@ -138,6 +139,10 @@ def _judge(broken: Sequence[Broken], params: DataParams, workspace: Workspace) -
         f"{params.max_image_px} pixels",
         fix="mend or remove them, or set data.on_corrupt to skip to go on without them",
     )
+
+
+def _errors_file(workspace: Workspace) -> Path:
+    return workspace.var / "load-errors.csv"
 
 
 def _placed(stored: Sequence[_Stored], catalog: Catalog, params: Params) -> list[_Placed]:

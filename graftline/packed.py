@@ -23,6 +23,7 @@ channels  1 or 3, once decoded
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -41,6 +42,7 @@ MANIFEST = "manifest.parquet"
 RAW = "raw"
 FILE = "file"
 _SHARD_BYTES = 256 << 20
+_KEPT_BYTES = 128 << 20
 _DTYPES: dict[str, type[np.object_ | np.int32 | np.int64]] = {
     "sha256": np.object_,
     "label": np.int32,
@@ -167,7 +169,8 @@ class PackedImages:
             [columns[name].astype(np.int64) for name in ("height", "width", "channels")], axis=1
         )
         self._any_encoded = bool(self._encoded.any())
-        self._maps: dict[int, NDArray[np.uint8]] = {}
+        self._maps: dict[int, mmap.mmap] = {}
+        self._read_bytes = 0
         self.uniform_shape = self._shared_shape(slice(None))
 
     @classmethod
@@ -271,29 +274,41 @@ class PackedImages:
 
     def _stored(self, index: int) -> NDArray[np.uint8]:
         offset, length = int(self._offsets[index]), int(self._lengths[index])
-        return self._map(int(self._shards[index]))[offset : offset + length]
+        self._count(length)
+        return self._bytes(int(self._shards[index]))[offset : offset + length]
 
     def _raw(self, shard: int, offsets: NDArray[np.int64], shape: tuple[int, int, int]) -> Pixels:
-        stored = self._map(shard)
+        stored = self._bytes(shard)
         length = shape[0] * shape[1] * shape[2]
+        self._count(length * len(offsets))
         if not (offsets % length).any():
             # All begin at multiples of their length: the shard is one array of images.
             whole = len(stored) // length
             return stored[: whole * length].reshape(whole, *shape)[offsets // length]
         return np.stack([stored[at : at + length].reshape(shape) for at in offsets.tolist()])
 
-    def _map(self, shard: int) -> NDArray[np.uint8]:
+    def _count(self, size_bytes: int) -> None:
+        # Pages that were read count as this process's memory until they are given back. They stay
+        # in the system's cache, and whoever still looks at them gets them again from there.
+        self._read_bytes += size_bytes
+        if self._read_bytes > _KEPT_BYTES:
+            self._read_bytes = 0
+            for mapped in list(self._maps.values()):
+                mapped.madvise(mmap.MADV_DONTNEED)
+
+    def _bytes(self, shard: int) -> NDArray[np.uint8]:
         if shard not in self._maps:
             path = self._folder / _shard_name(shard)
             try:
-                stored = np.asarray(np.memmap(path, np.uint8, mode="r"))
+                with path.open("rb") as file:
+                    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             except (FileNotFoundError, ValueError) as error:
                 raise _wrong_shard(path, "absent or empty, yet the manifest names it") from error
             here = self._shards == shard
-            if len(stored) < (self._offsets[here] + self._lengths[here]).max():
+            if len(mapped) < (self._offsets[here] + self._lengths[here]).max():
                 raise _wrong_shard(path, "shorter than the manifest tells")
-            self._maps[shard] = stored
-        return self._maps[shard]
+            self._maps[shard] = mapped
+        return np.frombuffer(self._maps[shard], np.uint8)
 
 
 def _wrong_shard(path: Path, problem: str) -> MissingOutputError:

@@ -6,6 +6,7 @@ with them.
 
 from __future__ import annotations
 
+import errno
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -72,9 +73,9 @@ def _unpacked(file: Path, scratch: Path) -> dict[str, NDArray[Any]]:
     except (DataError, StorageFullError):
         raise
     # zipfile answers broken archives with many kinds of exceptions (BadZipFile, EOFError,
-    # zlib.error, NotImplementedError, RuntimeError, struct.error, ...). The disk is not among them.
+    # zlib.error, NotImplementedError, RuntimeError, struct.error, ...). A full disk is not one.
     except Exception as error:
-        if isinstance(error, OSError) and error.errno is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise DataError(
             f"{file.name} cannot be read as an npz archive: {error or type(error).__name__}",

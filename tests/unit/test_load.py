@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import errno
 import json
 import logging
 import shutil
@@ -11,9 +12,10 @@ import pytest
 
 from graftline import sources
 from graftline.artifacts import SPLITS, Dataset
+from graftline.errors import StorageFullError
 from graftline.images import content_hash
 from graftline.load import load
-from graftline.packed import PackedImages
+from graftline.packed import PackedImages, ShardWriter
 from graftline.workspace import Workspace
 from tests.unit.loading import (
     contents,
@@ -211,6 +213,31 @@ def test_a_long_list_is_cut_in_the_message_and_whole_in_the_table(workspace, sou
     assert text.count("the file is empty") == 50
     assert "... and 10 more" in text
     assert (workspace.var / "load-errors.csv").read_text().count("the file is empty") == 60
+
+
+def test_the_list_of_broken_images_goes_once_all_is_well(workspace, source):
+    write_folder(source, {"a": 5, "b": 5})
+    (source / "a" / "0.png").write_bytes(b"")
+    refused(workspace, params("folder", source))
+    assert (workspace.var / "load-errors.csv").exists()
+    (source / "a" / "0.png").unlink()
+    load(workspace, params("folder", source))
+    assert not (workspace.var / "load-errors.csv").exists()
+
+
+def test_a_full_disk(workspace, source, monkeypatch):
+    write_folder(source, {"a": 5, "b": 5})
+    load(workspace, params("folder", source))
+    before = contents(workspace.root / "data")
+
+    def full(*_args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(ShardWriter, "append", full)
+    with pytest.raises(StorageFullError) as caught:
+        load(workspace, params("folder", source))
+    assert caught.value.exit_code == 2
+    assert contents(workspace.root / "data") == before
 
 
 def test_broken_images_can_be_skipped(workspace, source, caplog):

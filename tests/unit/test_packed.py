@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -140,6 +141,20 @@ def test_the_same_images_give_the_same_bytes(tmp_path):
     for name in ("one", "other"):
         pack(tmp_path / name, stack(20), shard_bytes=100)
     assert contents(tmp_path / "one") == contents(tmp_path / "other")
+
+
+def test_pages_that_were_read_are_given_back(tmp_path, monkeypatch):
+    monkeypatch.setattr("graftline.packed._KEPT_BYTES", 8 << 20)
+    images = [np.full((512, 1024, 3), number, np.uint8) for number in range(64)]
+    packed = pack(tmp_path / "p", images, shard_bytes=1 << 30)
+    del images
+    process = psutil.Process()
+    packed.batch([0])
+    before, most = process.memory_info().rss, 0
+    for positions, batch in packed.batches(np.arange(64), 1):
+        assert (batch == positions[0]).all()
+        most = max(most, process.memory_info().rss)
+    assert most - before < 50e6
 
 
 def test_images_are_read_only(tmp_path):
