@@ -105,8 +105,7 @@ class _Interpreter:
         from ai_edge_litert.interpreter import Interpreter
 
         try:
-            with _quiet_standard_error():
-                self._interpreter: Any = Interpreter(str(path), num_threads=1)
+            self._interpreter: Any = Interpreter(str(path), num_threads=1)
         except (ValueError, RuntimeError, OSError) as error:
             raise MissingOutputError(
                 f"{path} is absent or no LiteRT model",
@@ -121,7 +120,8 @@ class _Interpreter:
         shape = (_MICRO_BATCH, *images.shape[1:])
         if self._shape != shape:
             self._interpreter.resize_tensor_input(self._input, shape)
-            self._interpreter.allocate_tensors()
+            with _quiet_standard_error():
+                self._interpreter.allocate_tensors()
             self._shape = shape
         if count < _MICRO_BATCH:
             # A new input size would cost a new allocation; blank images are cheaper.
@@ -138,7 +138,7 @@ class _Interpreter:
 
 @contextmanager
 def _quiet_standard_error() -> Iterator[None]:
-    """LiteRT's own code greets its first interpreter there, past all of Python's logging."""
+    """LiteRT's own code tells there of its first allocation, past all of Python's logging."""
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0") == "0":
         yield
         return
