@@ -70,4 +70,5 @@ lock: setup ## Resolve pyproject.toml into requirements.lock
 	  --generate-hashes --no-emit-index-url --no-header --quiet -o requirements.lock $(ARGS)
 
 clean: ## Remove outputs, caches and var/ (asks first; YES=1 does not)
-	@bash scripts/clean.sh $(if $(YES),--yes)
+	@if [ ! -x $(python) ]; then echo "clean: there is no .venv, so nothing has run here"; else \
+	  $(python) -m scripts.clean $(if $(YES),--yes); fi
