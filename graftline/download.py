@@ -133,5 +133,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, requests.Timeout):
         return "the server did not answer in time"
     if isinstance(error, requests.ConnectionError):
-        return f"the server cannot be reached ({error})"
+        # Below lies what happened; around it, how often it was tried and on which connection.
+        cause = str(getattr(error.args[0], "reason", error)) if error.args else str(error)
+        return f"the server cannot be reached ({cause.rpartition(': ')[2]})"
     return str(error)
