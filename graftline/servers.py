@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 from filelock import FileLock
 from pydantic import ValidationError
 
@@ -28,6 +29,8 @@ from graftline.storage import write_text
 from graftline.workspace import Workspace
 
 HOST = "127.0.0.1"
+PREFECT_PORT = 4200
+MLFLOW_PORT = 5000
 START_LIMIT_S = 90.0
 _ANSWER_LIMIT_S = 5.0
 _POLL_S = 0.1
@@ -75,14 +78,14 @@ class Server:
         return self.folder / "server.log"
 
 
-def prefect_server(workspace: Workspace) -> Server:
-    """The Prefect server whose database lies under ``var/prefect``."""
+def prefect_server(workspace: Workspace, preferred_port: int = PREFECT_PORT) -> Server:
+    """The Prefect server whose database lies under ``var/prefect``; port 0 takes any."""
     return Server(
         title="Prefect",
         folder=prefect_home(workspace),
         arguments=("prefect", "server", "start", "--host", HOST, "--port", "{port}"),
         health_path="/api/health",
-        preferred_port=4200,
+        preferred_port=preferred_port,
         environment=quiet_environment(workspace),
         unset=("PREFECT_API_URL", "PREFECT_PROFILE"),
     )
@@ -102,7 +105,7 @@ def mlflow_server(workspace: Workspace) -> Server:
         folder=store.root,
         arguments=tuple(arguments),
         health_path="/health",
-        preferred_port=5000,
+        preferred_port=MLFLOW_PORT,
         # Its job runner is for evaluations by language models, and a dozen processes.
         environment={
             **quiet_environment(workspace),
@@ -232,14 +235,23 @@ def _start(server: Server, port: int) -> ServerRecord:
 def _ready(server: Server, record: ServerRecord, limit_s: float) -> bool:
     until = time.monotonic() + limit_s
     while time.monotonic() < until and record.process.alive():
-        if _answers(server, record):
+        # Whoever answers on that port may be somebody else, who was faster to take it.
+        if answers(HOST, record.port, server.health_path) and _listens(record):
             return True
         time.sleep(_POLL_S)
     return False
 
 
-def _answers(server: Server, record: ServerRecord) -> bool:
-    return answers(HOST, record.port, server.health_path)
+def _listens(record: ServerRecord) -> bool:
+    try:
+        leader = psutil.Process(record.process.pid)
+        return any(
+            connection.status == psutil.CONN_LISTEN and connection.laddr.port == record.port
+            for process in (leader, *leader.children(recursive=True))
+            for connection in process.net_connections("inet")
+        )
+    except psutil.Error:
+        return False
 
 
 def _free_port(preferred: int) -> int:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
+import psutil
 from pydantic import ValidationError
 
 from graftline.artifacts import Record
@@ -35,6 +36,15 @@ Doing = Literal["executed", "restored", "unchanged"]
 _STATUS_LIMIT_S = 300.0
 _ENDING_S = 10.0
 _ERROR_LINES = 12
+_NOISE = (
+    "Running stage '",
+    "> ",
+    "Updating lock file",
+    "Use `dvc push`",
+    "To track the changes",
+    # What failed, and why, is told by the error that the task raises.
+    "ERROR: failed to reproduce",
+)
 _BUSY = re.compile(r"is busy, it is being blocked by:\s*(?P<holders>.*?)(?:\n\s*\n|$)", re.DOTALL)
 _LOCKED = re.compile(r"Unable to acquire lock")
 
@@ -150,8 +160,38 @@ def end_orphans(workspace: Workspace) -> str | None:
     except (OSError, ValidationError):
         return None
     was_alive = end_group(group.leader, _ENDING_S)
+    _free(workspace)
     path.unlink(missing_ok=True)
     return group.stage if was_alive else None
+
+
+def _free(workspace: Workspace) -> None:
+    """Takes away DVC's record of who is at work, if all whom it names have ended.
+
+    DVC does so too, but to it a process is alive until its parent has waited for it, and who
+    adopts a killed flow's children, as in a container, may never do so.
+    """
+    path = workspace.root / ".dvc" / "tmp" / "rwlock"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        pids = {holder["pid"] for holder in _holders(record)}
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if not any(_at_work(pid) for pid in pids):
+        path.unlink(missing_ok=True)
+
+
+def _holders(record: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    yield from record.get("write", {}).values()
+    for readers in record.get("read", {}).values():
+        yield from readers
+
+
+def _at_work(pid: int) -> bool:
+    try:
+        return ProcessIdentity.of(pid).alive()
+    except psutil.NoSuchProcess:
+        return False
 
 
 @contextmanager
@@ -265,9 +305,7 @@ def _last_errors(lines: list[str]) -> str:
 
 
 def _is_noise(line: str) -> bool:
-    return line.startswith(
-        ("Running stage '", "> ", "Updating lock file", "Use `dvc push`", "To track the changes")
-    )
+    return line.startswith(_NOISE)
 
 
 def _dvc(*arguments: str) -> list[str]:

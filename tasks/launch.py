@@ -141,7 +141,8 @@ def _prefect(workspace: Workspace, wanted: Launch) -> Iterator[Any]:
         _check_answers(address)
         yield flow
         return
-    server = prefect_server(workspace)
+    # Port 4200 is left to those who stay: graftline ui, and whatever the user runs.
+    server = prefect_server(workspace, preferred_port=0)
     os.environ.pop("PREFECT_PROFILE", None)
     try:
         with ThreadPoolExecutor(1) as pool:

@@ -1,0 +1,67 @@
+"""A real Prefect server for the session, and a toy checkout whose pipeline has run once."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from graftline.servers import join, leave, prefect_server
+from graftline.workspace import Workspace
+from tests import histories
+from tests.flows import toy
+
+
+@pytest.fixture(scope="session")
+def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a Prefect server of this session's own."""
+    server = prefect_server(Workspace(tmp_path_factory.mktemp("prefect")), preferred_port=0)
+    address = f"{join(server)}/api"
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with temporary_settings({PREFECT_API_URL: address}):
+        yield address
+    leave(server)
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A toy checkout whose flow has run."""
+
+    workspace: Workspace
+    code: int
+
+
+@pytest.fixture(scope="session")
+def first_run(prefect_api: str, tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """The first run of the flow in a fresh toy checkout."""
+    folder = tmp_path_factory.mktemp("first")
+    workspace = toy.make(folder / "checkout", histories.make_template(folder))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_API_URL", prefect_api)
+        patch.setenv("PYTHONPATH", str(toy.CHECKOUT))
+        patch.chdir(workspace.root)
+        from tasks.launch import launch
+
+        return Ran(workspace, launch("flows.train", "train", []))
+
+
+@pytest.fixture
+def checkout_after(
+    first_run: Ran, prefect_api: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Workspace:
+    """A copy of the checkout after its first run, in which this process now is."""
+    root = tmp_path / "checkout"
+    shutil.copytree(first_run.workspace.root, root, symlinks=True)
+    workspace = Workspace(root)
+    # The copied history knows the first checkout's folder; this one starts afresh.
+    shutil.rmtree(workspace.var / "mlflow")
+    toy.use_history(first_run.workspace.root.parent / "mlflow.db", workspace)
+    (root / "ran.txt").unlink()
+    monkeypatch.setenv("PREFECT_API_URL", prefect_api)
+    monkeypatch.setenv("PYTHONPATH", str(toy.CHECKOUT))
+    monkeypatch.chdir(root)
+    return workspace

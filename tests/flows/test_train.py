@@ -1,0 +1,290 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.sorting import FlowRunSort
+
+from graftline.lock import pipeline_lock
+from graftline.stages import STAGES
+from graftline.workspace import Workspace
+from tasks.launch import launch
+from tests import histories
+from tests.flows import toy
+from tests.flows.conftest import Ran
+
+STEPS = [*STAGES, "register"]
+
+
+def run(*arguments: str) -> int:
+    return launch("flows.train", "train", list(arguments))
+
+
+def newest_flow_run() -> FlowRun:
+    with get_client(sync_client=True) as client:
+        return client.read_flow_runs(limit=1, sort=FlowRunSort.START_TIME_DESC)[0]
+
+
+def count_of_flow_runs() -> int:
+    with get_client(sync_client=True) as client:
+        return len(client.read_flow_runs())
+
+
+def task_states(flow_run: FlowRun) -> dict[str, str]:
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+    with get_client(sync_client=True) as client:
+        runs = client.read_task_runs(
+            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run.id]))
+        )
+    return {one.name: one.state.name for one in runs if one.state}
+
+
+def states() -> dict[str, str]:
+    return task_states(newest_flow_run())
+
+
+def dvc_status(workspace: Workspace) -> object:
+    said = subprocess.run(
+        [sys.executable, "-m", "dvc", "status", "--json"],
+        cwd=workspace.root,
+        check=True,
+        capture_output=True,
+    ).stdout
+    return json.loads(said)
+
+
+def wait_for(path: Path, limit_s: float = 60) -> str:
+    until = time.monotonic() + limit_s
+    while time.monotonic() < until:
+        if path.exists() and (text := path.read_text(encoding="utf-8")):
+            return text
+        time.sleep(0.05)
+    raise TimeoutError(f"{path} did not appear")
+
+
+def test_after_a_first_run_every_task_stands_completed_and_dvc_is_clean(first_run: Ran) -> None:
+    assert first_run.code == 0
+    with get_client(sync_client=True) as client:
+        flow_run = client.read_flow_runs(limit=1, sort=FlowRunSort.START_TIME_ASC)[0]
+        artifacts = client.read_artifacts(
+            artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run.id]))
+        )
+    assert flow_run.state_name == "Completed"
+    assert flow_run.name == "train mnist-5k, random at 32 px, freeze last_blocks 2"
+    assert task_states(flow_run) == dict.fromkeys(STEPS, "Completed")
+    assert {one.key for one in artifacts} == {
+        "dataset",
+        "preprocessed-images",
+        "network",
+        "freezing-plan",
+        "features",
+        "training",
+        "metrics",
+        "evaluation-pictures",
+        "registered-model",
+    }
+    assert toy.ran(first_run.workspace) == list(STAGES)
+    assert dvc_status(first_run.workspace) == {}
+    [tracked] = histories.runs_of(first_run.workspace)
+    assert tracked.info.status == "FINISHED"
+
+
+def test_a_second_run_finds_everything_cached(
+    checkout_after: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run() == 0
+    first = states()
+    assert {name: state for name, state in first.items() if name != "register"} == (
+        dict.fromkeys(STAGES, "Cached")
+    )
+    assert toy.ran(checkout_after) == []
+    said = capsys.readouterr().out
+    assert "97.50% of 1,000 test images" in said
+    assert "1 of 2 images of bright are taken for dark" in said
+    # The registry now has these weights.
+    assert run() == 0
+    assert states() == dict.fromkeys(STEPS, "Cached")
+
+
+def test_a_change_runs_just_what_follows_and_going_back_restores(
+    checkout_after: Workspace,
+) -> None:
+    assert run("--set", "train.learning_rate=0.025") == 0
+    assert toy.ran(checkout_after) == ["train", "evaluate"]
+    assert {name for name, state in states().items() if state == "Completed"} == {
+        "train",
+        "evaluate",
+        "register",
+    }
+    assert checkout_after.params_file.read_text() == toy.PARAMS.replace("0.001", "0.025")
+    [kept] = (checkout_after.var / "params").iterdir()
+    assert kept.read_text() == toy.PARAMS
+    assert dvc_status(checkout_after) == {}
+
+    assert run("--params", str(kept)) == 0
+    assert toy.ran(checkout_after) == ["train", "evaluate"]
+    assert states()["train"] == "Restored"
+    assert checkout_after.params_file.read_text() == toy.PARAMS
+
+
+def test_an_output_that_stays_the_same_stops_the_chain(checkout_after: Workspace) -> None:
+    assert run("--set", "freeze.strategy=last_blocks: 3") == 0
+    assert toy.ran(checkout_after) == ["freeze"]
+    assert states()["freeze"] == "Completed"
+    assert states()["train"] == "Cached"
+
+
+def test_a_failing_stage_ends_the_flow_with_its_own_error(
+    checkout_after: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("TOY_FAILS", "train")
+    assert run("--set", "train.learning_rate=0.03") == 2
+    said = capfd.readouterr().err
+    assert said.count("train found a broken image") == 1
+    assert "mend one.jpg" in said
+    assert "Traceback" not in said
+    assert "failed to reproduce" not in said
+    flow_run = newest_flow_run()
+    assert flow_run.state is not None
+    assert flow_run.state.type.value == "FAILED"
+    assert task_states(flow_run)["train"] == "Failed"
+    assert "evaluate" not in task_states(flow_run)
+    [tracked] = histories.runs_of(checkout_after)
+    assert tracked.info.status == "FAILED"
+    # What was there before still is.
+    assert (checkout_after.trained / "trained.json").exists()
+
+
+def test_a_stage_that_dies_without_a_word_is_said_to_have(
+    checkout_after: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("TOY_DIES", "evaluate")
+    assert run("--set", "evaluate.calibration_bins=9") == 1
+    said = capfd.readouterr().err
+    assert "stage evaluate was killed (SIGKILL), as the system does when memory runs out" in said
+
+
+def test_parameters_are_refused_before_anything_runs(
+    checkout_after: Workspace, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = count_of_flow_runs()
+    assert run("--set", "train.epochs=3", "--set", "train.learning_rat=1") == 2
+    assert "train.learning_rat" in capfd.readouterr().err
+    assert checkout_after.params_file.read_text() == toy.PARAMS
+    assert count_of_flow_runs() == before
+
+
+def test_a_second_run_says_who_holds_the_pipeline(
+    checkout_after: Workspace, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code = (
+        "import sys, pathlib; from graftline.lock import *; from graftline.workspace import *\n"
+        "with pipeline_lock(Workspace(pathlib.Path.cwd())): print('held', flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=toy.environment({}),
+        text=True,
+    ) as other:
+        assert other.stdout and other.stdout.readline() == "held\n"
+        assert run("--set", "train.epochs=3") == 2
+        said = capfd.readouterr().err
+        assert f"process {other.pid} " in said
+        assert checkout_after.params_file.read_text() == toy.PARAMS
+        other.kill()
+    # A dead holder is no obstacle.
+    with pipeline_lock(checkout_after):
+        pass
+
+
+def test_an_api_that_does_not_answer_is_named(
+    checkout_after: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    absent = "http://127.0.0.1:9/api"
+    monkeypatch.setenv("PREFECT_API_URL", absent)
+    with temporary_settings({PREFECT_API_URL: absent}):
+        assert run() == 2
+    assert absent in capfd.readouterr().err
+
+
+def test_termination_ends_the_stage_and_keeps_the_records(checkout_after: Workspace) -> None:
+    with subprocess.Popen(
+        toy.command("--set", "train.learning_rate=0.04"),
+        cwd=checkout_after.root,
+        env=toy.environment({"TOY_HANGS": "train"}),
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as flow:
+        stage = int(wait_for(checkout_after.var / "hanging.pid"))
+        flow.send_signal(signal.SIGTERM)
+        _, said = flow.communicate(timeout=60)
+    assert flow.returncode == 130
+    assert "interrupted" in said
+    assert not psutil.pid_exists(stage)
+    flow_run = newest_flow_run()
+    assert flow_run.state_name == "Crashed"
+    assert task_states(flow_run)["train"] == "Crashed"
+    [tracked] = histories.runs_of(checkout_after)
+    assert tracked.info.status == "KILLED"
+
+
+def test_the_next_run_goes_on_after_a_kill(
+    checkout_after: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with subprocess.Popen(
+        toy.command("--set", "train.learning_rate=0.05"),
+        cwd=checkout_after.root,
+        env=toy.environment({"TOY_HANGS": "train"}),
+    ) as flow:
+        stage = int(wait_for(checkout_after.var / "hanging.pid"))
+        flow.kill()
+    assert psutil.pid_exists(stage)
+    assert run() == 0
+    assert not psutil.pid_exists(stage)
+    assert "stage train was still at work" in capsys.readouterr().out
+    assert states() == {
+        name: "Completed" if name in ("train", "evaluate", "register") else "Cached"
+        for name in STEPS
+    }
+
+
+def test_a_server_of_ones_own_keeps_every_record_and_goes(
+    checkout_after: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PREFECT_API_URL")
+    subprocess.run(
+        toy.command(), cwd=checkout_after.root, env=toy.environment({}), check=True, timeout=120
+    )
+    assert not (checkout_after.var / "prefect" / "server.json").exists()
+    import sqlite3
+
+    # Prefect keeps its database below PREFECT_HOME, which the tests share.
+    database = Path(os.environ["PREFECT_HOME"]) / "prefect.db"
+    with sqlite3.connect(database) as connection:
+        rows = connection.execute(
+            "select name, state_type from task_run where flow_run_id = "
+            "(select id from flow_run order by start_time desc limit 1)"
+        ).fetchall()
+    connection.close()
+    assert sorted(rows) == sorted((name, "COMPLETED") for name in STEPS)

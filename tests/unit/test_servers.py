@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from graftline import servers
+from graftline.errors import ServerError
+from graftline.processes import ProcessIdentity, end_group
+from graftline.servers import Server, ServerRecord, alive, answers, join, leave, serving
+
+# A real process on a real port: the folder's listing is its health.
+SERVES = ("http.server", "--bind", "127.0.0.1", "{port}")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    one = Server("Toy", tmp_path / "toy", SERVES, "/", preferred_port=0)
+    yield one
+    if record := servers._read(one):
+        end_group(record.process)
+
+
+def record_of(server: Server) -> ServerRecord:
+    record = servers._read(server)
+    assert record is not None
+    return record
+
+
+def port_of(address: str) -> int:
+    return int(address.rpartition(":")[2])
+
+
+def test_it_runs_while_it_is_used(server: Server) -> None:
+    with serving(server) as address:
+        assert address.startswith("http://127.0.0.1:")
+        assert answers("127.0.0.1", port_of(address), "/")
+        assert alive(server)
+    assert not alive(server)
+    assert not answers("127.0.0.1", port_of(address), "/")
+
+
+def test_a_second_user_shares_it_and_the_last_one_stops_it(server: Server) -> None:
+    address = join(server)
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom graftline.servers import *\n"
+        f"server = Server('Toy', Path(sys.argv[1]), {SERVES!r}, '/', 0)\n"
+        "print(join(server), flush=True)\nsys.stdin.readline()\nleave(server)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(server.folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout and other.stdout.readline() == f"{address}\n"
+        leave(server)
+        assert alive(server)
+        other.communicate("done\n", timeout=30)
+    assert not alive(server)
+
+
+@pytest.mark.kill
+def test_the_server_of_killed_users_is_taken_over(server: Server) -> None:
+    address = join(server)
+    gone = ProcessIdentity.of().model_copy(update={"started": 0.5})
+    servers._write(server, record_of(server).model_copy(update={"users": (gone,)}))
+    assert join(server) == address
+    assert [user.pid for user in record_of(server).users] == [os.getpid()]
+    leave(server)
+    assert not alive(server)
+
+
+@pytest.mark.kill
+def test_a_dead_server_is_started_anew(server: Server) -> None:
+    join(server)
+    first = record_of(server).process
+    end_group(first)
+    join(server)
+    assert record_of(server).process != first
+    leave(server)
+
+
+def test_somebody_elses_answer_on_the_port_is_not_taken_for_its_own(tmp_path: Path) -> None:
+    silent = Server(
+        "Silent",
+        tmp_path / "silent",
+        ("timeit", "-n", "1", "-r", "1", "import time; time.sleep(60)"),
+        "/",
+        preferred_port=0,
+    )
+    silent.folder.mkdir()
+    with serving(Server("Toy", tmp_path / "toy", SERVES, "/", preferred_port=0)) as address:
+        record = servers._start(silent, port_of(address))
+        try:
+            assert not servers._ready(silent, record, limit_s=0.5)
+        finally:
+            end_group(record.process)
+
+
+def test_one_that_does_not_start_is_reported_with_its_log(tmp_path: Path) -> None:
+    broken = Server("Broken", tmp_path, ("no_such_module_at_all",), "/", preferred_port=0)
+    with pytest.raises(ServerError, match="the Broken server did not start") as caught:
+        join(broken, limit_s=20)
+    assert caught.value.where == str(broken.log_file)
+    assert "no_such_module_at_all" in broken.log_file.read_text()
+
+
+def test_a_taken_port_is_not_insisted_on(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert servers._free_port(port) != port
