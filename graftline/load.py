@@ -7,12 +7,11 @@ import hashlib
 import json
 import logging
 import tempfile
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 from graftline import sources
 from graftline.artifacts import SPLITS, Dataset, Split
@@ -21,6 +20,7 @@ from graftline.images import collected_warnings
 from graftline.packed import ShardWriter, write_manifest
 from graftline.params import DataParams, Params
 from graftline.progress import progress
+from graftline.repeats import Placed, Repeats, Stored, described, found
 from graftline.sources.catalog import Broken, Catalog
 from graftline.splits import Image, assigned, natural_order, refuse_missing_classes
 from graftline.storage import replacing_directory, replacing_file
@@ -30,34 +30,6 @@ _REPORT = "report.txt"
 _log = logging.getLogger("graftline.load")
 _LISTED = 50
 _PROGRESS_EVERY = 256
-
-
-class _Stored(NamedTuple):
-    """An image that lies in a shard, before it is known which split it goes to."""
-
-    name: str
-    label: str
-    split: Split | None
-    sha256: str
-    encoding: str
-    place: tuple[int, int, int]
-    shape: tuple[int, int, int]
-
-
-class _Placed(NamedTuple):
-    """An image with its split."""
-
-    image: _Stored
-    split: Split
-
-
-@dataclass(frozen=True)
-class _Repeats:
-    """Identical images, as the names of those concerned, one tuple for each content."""
-
-    duplicates: int
-    leaks: Sequence[Sequence[_Placed]]
-    conflicts: Sequence[Sequence[_Placed]]
 
 
 def load(workspace: Workspace, params: Params) -> Dataset:
@@ -82,7 +54,7 @@ def load(workspace: Workspace, params: Params) -> Dataset:
         stored, broken = _stored(catalog, folder)
         _judge(broken, params.data, workspace)
         placed = _placed(stored, catalog, params)
-        repeats = _repeats(placed, catalog)
+        repeats = found(placed)
         classes = natural_order(catalog.labels)
         dataset = _dataset(params.data.source, classes, placed, catalog, repeats, broken)
         _refuse_leaks(repeats, params.data)
@@ -99,8 +71,8 @@ def load(workspace: Workspace, params: Params) -> Dataset:
     return dataset
 
 
-def _stored(catalog: Catalog, folder: Path) -> tuple[list[_Stored], list[Broken]]:
-    stored: list[_Stored] = []
+def _stored(catalog: Catalog, folder: Path) -> tuple[list[Stored], list[Broken]]:
+    stored: list[Stored] = []
     broken: list[Broken] = []
     with ShardWriter(folder) as shards, progress("load", catalog.total) as bar:
         for position, sample in enumerate(catalog.samples(), start=1):
@@ -108,7 +80,7 @@ def _stored(catalog: Catalog, folder: Path) -> tuple[list[_Stored], list[Broken]
                 broken.append(sample)
             else:
                 stored.append(
-                    _Stored(
+                    Stored(
                         sample.name,
                         sample.label,
                         sample.split,
@@ -145,7 +117,7 @@ def _errors_file(workspace: Workspace) -> Path:
     return workspace.var / "load-errors.csv"
 
 
-def _placed(stored: Sequence[_Stored], catalog: Catalog, params: Params) -> list[_Placed]:
+def _placed(stored: Sequence[Stored], catalog: Catalog, params: Params) -> list[Placed]:
     """The images with their splits, in the manifest's order."""
     if stored and len(catalog.labels) > 1:
         splits = assigned(
@@ -156,7 +128,7 @@ def _placed(stored: Sequence[_Stored], catalog: Catalog, params: Params) -> list
         )
     else:
         splits = [image.split or "train" for image in stored]
-    placed = [_Placed(image, split) for image, split in zip(stored, splits, strict=True)]
+    placed = [Placed(image, split) for image, split in zip(stored, splits, strict=True)]
     refuse_missing_classes(catalog.labels, ((one.image.label, one.split) for one in placed))
     order = {split: position for position, split in enumerate(SPLITS)}
     return sorted(
@@ -165,22 +137,10 @@ def _placed(stored: Sequence[_Stored], catalog: Catalog, params: Params) -> list
     )
 
 
-def _repeats(placed: Sequence[_Placed], catalog: Catalog) -> _Repeats:
-    by_content: dict[str, list[_Placed]] = defaultdict(list)
-    for one in placed:
-        by_content[one.image.sha256].append(one)
-    repeated = [group for group in by_content.values() if len(group) > 1]
-    return _Repeats(
-        duplicates=len(placed) - len(by_content),
-        leaks=[group for group in repeated if len({one.image.split for one in group}) > 1],
-        conflicts=[group for group in repeated if len({one.image.label for one in group}) > 1],
-    )
-
-
-def _refuse_leaks(repeats: _Repeats, params: DataParams) -> None:
+def _refuse_leaks(repeats: Repeats, params: DataParams) -> None:
     if not repeats.leaks or params.on_leak == "warn":
         return
-    lines = [_group_text(group) for group in repeats.leaks[:_LISTED]]
+    lines = [described(group) for group in repeats.leaks[:_LISTED]]
     if len(repeats.leaks) > _LISTED:
         lines.append(f"... and {len(repeats.leaks) - _LISTED} more")
     raise DataError(
@@ -194,9 +154,9 @@ def _refuse_leaks(repeats: _Repeats, params: DataParams) -> None:
 def _dataset(
     source: str,
     classes: Sequence[str],
-    placed: Sequence[_Placed],
+    placed: Sequence[Placed],
     catalog: Catalog,
-    repeats: _Repeats,
+    repeats: Repeats,
     broken: Sequence[Broken],
 ) -> Dataset:
     counted = Counter((one.split, one.image.label) for one in placed)
@@ -220,7 +180,7 @@ def _dataset(
     )
 
 
-def _digest(placed: Sequence[_Placed]) -> str:
+def _digest(placed: Sequence[Placed]) -> str:
     digest = hashlib.sha256()
     # As JSON, so that no label can be taken for another entry's end.
     end_of = cache(lambda label, split: json.dumps([label, split]).encode())
@@ -229,7 +189,7 @@ def _digest(placed: Sequence[_Placed]) -> str:
     return digest.hexdigest()
 
 
-def _columns(placed: Sequence[_Placed], classes: Sequence[str]) -> dict[str, Sequence[Any]]:
+def _columns(placed: Sequence[Placed], classes: Sequence[str]) -> dict[str, Sequence[Any]]:
     label_of = {name: label for label, name in enumerate(classes)}
     images = [one.image for one in placed]
     shard, offset, length = zip(*(image.place for image in images), strict=True)
@@ -259,7 +219,7 @@ def _write_table(path: Path, broken: Iterable[Broken]) -> None:
 
 def _report(
     dataset: Dataset,
-    repeats: _Repeats,
+    repeats: Repeats,
     broken: Sequence[Broken],
     warned: Sequence[tuple[str, str]],
 ) -> str:
@@ -268,8 +228,8 @@ def _report(
         f"{dataset.total()} images of {len(dataset.classes)} classes from {dataset.source}: "
         f"{counts}.\nDigest {dataset.digest}.\n{dataset.duplicates} image(s) repeat an earlier "
         "one, pixel for pixel.",
-        _section("The same image in more than one given split", map(_group_text, repeats.leaks)),
-        _section("The same image under more than one label", map(_group_text, repeats.conflicts)),
+        _section("The same image in more than one given split", map(described, repeats.leaks)),
+        _section("The same image under more than one label", map(described, repeats.conflicts)),
         _section(
             "Skipped, since they cannot be used", (f"{one.name}: {one.reason}" for one in broken)
         ),
@@ -286,13 +246,9 @@ def _section(title: str, lines: Iterable[str]) -> str:
     return "\n".join([f"{title}: {len(listed) or 'none'}", *(f"  {line}" for line in listed)])
 
 
-def _group_text(group: Sequence[_Placed]) -> str:
-    return " = ".join(f"{one.image.name} ({one.image.label}, {one.split})" for one in group)
-
-
 def _tell(
     dataset: Dataset,
-    repeats: _Repeats,
+    repeats: Repeats,
     warned: Sequence[tuple[str, str]],
     workspace: Workspace,
 ) -> None:
@@ -304,7 +260,7 @@ def _tell(
     )
     for count, text, groups in remarks:
         if count:
-            _log.warning("%d %s; %s lists them: %s", count, text, report, _group_text(groups[0]))
+            _log.warning("%d %s; %s lists them: %s", count, text, report, described(groups[0]))
     if dataset.corrupt:
         _log.warning("%d image(s) were skipped; %s lists them", dataset.corrupt, report)
     if warned:

@@ -12,6 +12,7 @@ import hashlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from graftline.artifacts import SPLITS, Split
@@ -72,20 +73,16 @@ def assigned(
     _refuse_small_classes(images, classes, taken, wanted)
     fractions = {"test": test_fraction, "validation": validation_fraction}
     for position, split in enumerate(wanted):
-        kept = Counter(
-            image.label
-            for image, now in zip(images, splits, strict=True)
-            if split == "test" or now != "test"
-        )
-        quotas = _quotas(kept, fractions[split])
+        quotas = _quotas(_share_of(images, splits, split), fractions[split])
         later = len(wanted) - position - 1
         for label, groups in classes.items():
             free = [group for group in groups if group.sha256 not in taken]
+            # What is left must do for the later splits, and for training if nothing else does.
             spare = len(free) - later - (len(free) == len(groups))
-            for group in _chosen(free, quotas[label], spare):
-                taken.add(group.sha256)
-                for member in group.members:
-                    splits[member] = split
+            chosen = _chosen(free, quotas[label], spare)
+            taken |= {group.sha256 for group in chosen}
+            for member in chain.from_iterable(group.members for group in chosen):
+                splits[member] = split
             classes[label] = [group for group in groups if splits[group.members[0]] == "train"]
     return splits
 
@@ -176,6 +173,15 @@ def _refuse_small_classes(
             allowed=f"at least {len(wanted) + 1} different images of each class",
             fix="add images of these classes, remove the classes, or give the splits yourself",
         )
+
+
+def _share_of(images: Sequence[Image], splits: Sequence[Split], split: Split) -> Mapping[str, int]:
+    """By label, the images that a generated split is a share of: for test all, else the rest."""
+    return Counter(
+        image.label
+        for image, now in zip(images, splits, strict=True)
+        if split == "test" or now != "test"
+    )
 
 
 def _quotas(counts: Mapping[str, int], fraction: float) -> dict[str, int]:
