@@ -32,11 +32,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    images = np.random.default_rng(0).integers(
-        0, 256, (options.images, 28, 28, 1), dtype=np.uint8
-    )
+    images = np.random.default_rng(0).integers(0, 256, (options.images, 28, 28, 1), dtype=np.uint8)
     with tempfile.TemporaryDirectory() as folder:
-        model, litert_file = _build(options, Path(folder))
+        model, litert_file = build_trunk(options.size_px, options.alpha, options.cut, Path(folder))
         contenders = _contenders(model, litert_file)
         differences = np.abs(
             contenders["Graftline"](images[:64]) - contenders["Keras"](images[:64])
@@ -45,7 +43,8 @@ def main() -> None:
     _show(options, rounds, float(differences.max()))
 
 
-def _build(options: argparse.Namespace, folder: Path) -> tuple[Any, Path]:
+def build_trunk(size_px: int, alpha: float, cut: str, folder: Path) -> tuple[Any, Path]:
+    """The frozen part, pooled, as a Keras model and as a LiteRT file with the same weights."""
     import keras
 
     from graftline.assemble import frozen_part
@@ -56,17 +55,17 @@ def _build(options: argparse.Namespace, folder: Path) -> tuple[Any, Path]:
     from graftline.weights import load_into, resolve_weights
     from graftline.workspace import Workspace
 
-    base = build_base(options.size_px, options.alpha, seed=0)
-    if options.alpha == 1.0:
+    base = build_base(size_px, alpha, seed=0)
+    if alpha == 1.0:
         backbone = BackboneParams(weights="stanford-dogs")
-        load_into(base, resolve_weights(Workspace.here(), backbone, options.size_px))
-    trunk = cut_after(base, options.cut)
+        load_into(base, resolve_weights(Workspace.here(), backbone, size_px))
+    trunk = cut_after(base, cut)
     pooling = build_pooling("average")
     start = keras.Input((None, None, None), dtype="uint8")
-    maps = trunk(build_preparation(options.size_px)(start), training=False)
+    maps = trunk(build_preparation(size_px)(start), training=False)
     model = keras.Model(start, pooling(maps))
     path = folder / "frozen.tflite"
-    path.write_bytes(convert_to_litert(frozen_part(trunk, options.size_px, pooling)))
+    path.write_bytes(convert_to_litert(frozen_part(trunk, size_px, pooling)))
     return model, path
 
 
@@ -85,9 +84,7 @@ def _contenders(model: Any, litert_file: Path) -> dict[str, Callable[[Any], Any]
     return {"Graftline": graftline, "Keras": keras_predict}
 
 
-def _round(
-    contenders: dict[str, Callable[[Any], Any]], images: Any
-) -> dict[str, float]:
+def _round(contenders: dict[str, Callable[[Any], Any]], images: Any) -> dict[str, float]:
     rates = {}
     for name, run in contenders.items():
         started_s = time.perf_counter()
@@ -96,9 +93,7 @@ def _round(
     return rates
 
 
-def _show(
-    options: argparse.Namespace, rounds: list[dict[str, float]], difference: float
-) -> None:
+def _show(options: argparse.Namespace, rounds: list[dict[str, float]], difference: float) -> None:
     ratios = [rates["Graftline"] / rates["Keras"] for rates in rounds]
     table = Table(
         title=f"Frozen trunk to {options.cut}, {options.size_px} px, alpha {options.alpha}"
@@ -107,9 +102,7 @@ def _show(
         table.add_column(column, justify="left" if column == "runner" else "right")
     for name in ("Graftline", "Keras"):
         rates = sorted(rates[name] for rates in rounds)
-        label = (
-            name if name == "Graftline" else f"keras.Model.predict, batch {KERAS_BATCH}"
-        )
+        label = name if name == "Graftline" else f"keras.Model.predict, batch {KERAS_BATCH}"
         table.add_row(
             label,
             f"{statistics.median(rates):.0f}",
