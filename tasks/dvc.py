@@ -39,6 +39,7 @@ _ERROR_LINES = 12
 _NOISE = (
     "Running stage '",
     "> ",
+    "Generating lock file",
     "Updating lock file",
     "Use `dvc push`",
     "To track the changes",
@@ -262,7 +263,7 @@ def _doing(stage: str, lines: list[str]) -> Doing:
 def _failure(command: StageCommand, code: int, lines: list[str]) -> GraftlineError:
     try:
         return error_from_json(command.error_file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         pass
     said = "\n".join(lines)
     if busy := _busy(said):

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from graftline.register import Registered
+from graftline.storage import write_text
+from graftline.workspace import Workspace
+from tasks.closing import show_closing
+from tasks.screen import Screen, StepEnd
+from tests import finished
+
+REGISTERED = Registered(
+    model_name="digits",
+    version="7",
+    alias="challenger",
+    run_id="abc",
+    model_uri="models:/digits/7",
+    already_registered=False,
+)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    made = Workspace(tmp_path)
+    finished.finish(made)
+    return made
+
+
+def closing(workspace: Workspace) -> str:
+    stream = io.StringIO()
+    show_closing(Console(file=stream, width=80), workspace, REGISTERED, 12.34)
+    return stream.getvalue()
+
+
+def test_it_says_how_good_it_is_where_it_lies_and_what_to_do(workspace: Workspace) -> None:
+    said = " ".join(closing(workspace).split())
+    assert "Done in 12.3 s." in said
+    assert "97.50% of 1,000 test images (95 % interval 96.50% to 98.30%)" in said
+    assert "always naming the most frequent class: 50.00%" in said
+    assert "1.20%" in said
+    assert "digits version 7 (challenger)" in said
+    assert "models/trained/" in said
+    assert "graftline predict" in said
+
+
+def test_it_fits_a_terminal_of_80_columns(workspace: Workspace) -> None:
+    assert max(len(line) for line in closing(workspace).splitlines()) <= 80
+
+
+def test_it_names_the_most_confused_pair(workspace: Workspace) -> None:
+    rows = ["dark,bright", "dark,dark", "bright,dark", "bright,dark", "bright,bright"]
+    text = "\n".join(["actual,predicted", *rows]) + "\n"
+    write_text(workspace.evaluation / "confusion.csv", text)
+    assert "2 of 3 images of bright are taken for dark" in " ".join(closing(workspace).split())
+
+
+def test_a_perfect_model_has_no_confused_pair(workspace: Workspace) -> None:
+    write_text(workspace.evaluation / "confusion.csv", "actual,predicted\ndark,dark\n")
+    assert "taken for" not in closing(workspace)
+
+
+def test_a_step_is_one_line_without_colours_outside_a_terminal() -> None:
+    stream = io.StringIO()
+    screen = Screen(Console(file=stream, width=80))
+    with screen.step("load") as show:
+        show("a line that only a terminal shows")
+    screen.end(StepEnd("load", "cached", 1.26, "3 [images]"))
+    assert stream.getvalue().rstrip() == "  load       cached     1.3 s 3 [images]"
+
+
+def test_a_step_that_raises_is_shown_as_failed() -> None:
+    stream = io.StringIO()
+    screen = Screen(Console(file=stream, width=80))
+    with pytest.raises(ValueError, match="no"), screen.step("train"):
+        raise ValueError("no")
+    assert stream.getvalue().split()[:2] == ["train", "failed"]

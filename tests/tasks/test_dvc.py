@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from graftline.errors import (
+    DataError,
+    GraftlineError,
+    PipelineBusyError,
+    StageFailedError,
+)
+from graftline.processes import ProcessIdentity
+from graftline.workspace import Workspace
+from tasks import dvc
+from tasks.dvc import StageCommand, end_orphans, reproduce, stale_stages
+
+STAGE = """\
+stages:
+  toy:
+    cmd: {cmd}
+    deps: [in.txt]
+    outs: [out.txt]
+"""
+
+
+def project(root: Path, cmd: str) -> Workspace:
+    (root / "dvc.yaml").write_text(STAGE.format(cmd=cmd), encoding="utf-8")
+    (root / "in.txt").write_text("one", encoding="utf-8")
+    subprocess.run(
+        [sys.executable, "-m", "dvc", "init", "--no-scm", "--quiet"], cwd=root, check=True
+    )
+    return Workspace(root)
+
+
+def command(workspace: Workspace, limit_s: float = 60) -> StageCommand:
+    return StageCommand("toy", limit_s, workspace.var / "logs" / "toy.log", {"WORD": "from above"})
+
+
+def test_a_stage_runs_with_its_lines_told_and_kept(tmp_path: Path) -> None:
+    workspace = project(tmp_path, "echo $WORD && cp in.txt out.txt")
+    assert stale_stages(workspace) == {"toy"}
+    told: list[str] = []
+    assert reproduce(workspace, command(workspace), told.append) == "executed"
+    assert told == ["from above"]
+    assert "from above" in (workspace.var / "logs" / "toy.log").read_text()
+    assert reproduce(workspace, command(workspace), told.append) == "unchanged"
+    assert stale_stages(workspace) == frozenset()
+    (workspace.root / "out.txt").unlink()
+    assert stale_stages(workspace) == {"toy"}
+    assert reproduce(workspace, command(workspace), told.append) == "restored"
+    assert not (workspace.var / "stage.json").exists()
+
+
+@pytest.mark.kill
+def test_a_stage_over_its_time_is_stopped_with_all_that_it_started(tmp_path: Path) -> None:
+    workspace = project(tmp_path, "sleep 60 & echo $! > child.txt; wait")
+    started_s = time.monotonic()
+    with pytest.raises(StageFailedError, match=r"stage toy was stopped after 4 s"):
+        reproduce(workspace, command(workspace, limit_s=4), lambda _: None)
+    assert time.monotonic() - started_s < 40
+    child = int((tmp_path / "child.txt").read_text())
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
+
+
+def test_a_broken_dvc_yaml_is_reported_with_what_dvc_says(tmp_path: Path) -> None:
+    workspace = project(tmp_path, "true")
+    (tmp_path / "dvc.yaml").write_text("stages: {toy: {outs: 3}}", encoding="utf-8")
+    with pytest.raises(StageFailedError) as caught:
+        stale_stages(workspace)
+    assert "dvc.yaml" in str(caught.value)
+
+
+def failure(tmp_path: Path, said: str, left: str | None = None) -> GraftlineError:
+    one = command(Workspace(tmp_path))
+    one.log_file.parent.mkdir(parents=True)
+    if left is not None:
+        one.error_file.write_text(left, encoding="utf-8")
+    return dvc._failure(one, 255, said.splitlines())
+
+
+def test_the_stages_own_error_comes_first(tmp_path: Path) -> None:
+    own = DataError("one class only", where="data", allowed="two", fix="add one")
+    error = failure(tmp_path, "ERROR: failed to reproduce 'toy'", own.to_json())
+    assert type(error) is DataError
+    assert str(error) == str(own)
+
+
+@pytest.mark.parametrize("left", ["", "{", "{}", "[1]"])
+def test_half_an_error_file_is_no_error_of_the_stages(tmp_path: Path, left: str) -> None:
+    error = failure(tmp_path, "some line\nERROR: failed to run: x, exited with 3", left)
+    assert type(error) is StageFailedError
+    assert "exited with 3" in error.what
+    assert error.where == str(tmp_path / "var" / "logs" / "toy.log")
+
+
+def test_a_killed_stage_is_said_to_be(tmp_path: Path) -> None:
+    assert "SIGKILL" in failure(tmp_path, "ERROR: failed to run: x, exited with -9").what
+
+
+def test_a_busy_dvc_is_named(tmp_path: Path) -> None:
+    said = (
+        "ERROR: '/x/out.txt' is busy, it is being blocked by:\n"
+        "  (PID 4711): dvc repro\n\nIf there are no processes with such PIDs, you can remove it."
+    )
+    error = failure(tmp_path, said)
+    assert type(error) is PipelineBusyError
+    assert "(PID 4711): dvc repro" in error.what
+
+
+@pytest.mark.kill
+def test_an_orphan_is_ended_and_a_stranger_is_not(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    assert end_orphans(workspace) is None
+    sleeps = [sys.executable, "-c", "import time; time.sleep(60)"]
+    with subprocess.Popen(sleeps, start_new_session=True) as orphan:
+        identity = ProcessIdentity.of(orphan.pid)
+        record = dvc._Group(stage="train", leader=identity)
+        workspace.var.mkdir()
+        group_file = workspace.var / "stage.json"
+
+        stranger = identity.model_copy(update={"started": identity.started - 100})
+        group_file.write_text(record.model_copy(update={"leader": stranger}).model_dump_json())
+        assert end_orphans(workspace) is None
+        assert identity.alive()
+
+        lock = tmp_path / ".dvc" / "tmp" / "rwlock"
+        lock.parent.mkdir(parents=True)
+        lock.write_text(json.dumps({"write": {"/x": {"pid": orphan.pid, "cmd": "dvc repro"}}}))
+        group_file.write_text(record.model_dump_json())
+        assert end_orphans(workspace) == "train"
+        assert not identity.alive()
+        assert not lock.exists()
+    assert not group_file.exists()
+
+
+def test_dvcs_record_of_a_living_process_stays(tmp_path: Path) -> None:
+    lock = tmp_path / ".dvc" / "tmp" / "rwlock"
+    lock.parent.mkdir(parents=True)
+    lock.write_text(json.dumps({"read": {"/x": [{"pid": os.getpid(), "cmd": "dvc repro"}]}}))
+    dvc._free(Workspace(tmp_path))
+    assert lock.exists()
