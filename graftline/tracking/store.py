@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from filelock import FileLock
 
@@ -29,6 +30,7 @@ _SWITCHES = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 
 
@@ -146,6 +148,8 @@ def _probe(store: Store) -> None:
     parts = urlsplit(store.uri)
     port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
     if parts.scheme not in _DEFAULT_PORTS or parts.hostname is None or port is None:
+        return
+    if parts.scheme in getproxies() and not proxy_bypass(parts.hostname):
         return
     socket.create_connection((parts.hostname, port), timeout=_PROBE_TIMEOUT_S).close()
 

@@ -7,6 +7,7 @@ is closed as KILLED; and once the ``dvc`` around it is done, the run gets the fi
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import time
@@ -165,8 +166,11 @@ def main() -> None:
     """Runs as ``python -m graftline.tracking.worker``."""
     # It ends with its stage, which closes the pipe; a signal meant for the stage is none for it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # What MLflow prints goes to the log: the answers have the pipe to themselves.
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     try:
-        serve(sys.stdin, sys.stdout)
+        serve(sys.stdin, answers)
     except GraftlineError as error:
         _complain(str(error))
         sys.exit(error.exit_code)

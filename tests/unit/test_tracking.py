@@ -471,6 +471,24 @@ Path(sys.argv[1], "dvc.lock").write_text({lock!r})
 """
 
 
+def test_what_mlflow_prints_does_not_disturb_the_answers(checkout: Path) -> None:
+    code = (
+        "from graftline.tracking import worker\n"
+        "worker.serve = lambda requests, answers: (print('view it at'), answers.write('{}'))\n"
+        "worker.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        check=True,
+    )
+
+    assert (done.stdout, done.stderr) == ("{}", "view it at\n")
+
+
 def stage_process(workspace: Workspace, checkout: Path, what: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", STAGE, "train", what, str(workspace.root)],
