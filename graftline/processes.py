@@ -44,6 +44,14 @@ class ProcessIdentity(Record):
             return False
 
 
+def runs(pid: int) -> bool:
+    """Whether a process of this number is at work, and not just waiting to be waited for."""
+    try:
+        return ProcessIdentity.of(pid).alive()
+    except psutil.NoSuchProcess:
+        return False
+
+
 def own_command() -> str:
     """The command line of this process, as one would type it."""
     arguments = list(sys.orig_argv)

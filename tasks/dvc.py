@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
-import psutil
 from pydantic import ValidationError
 
 from graftline.artifacts import Record
@@ -26,7 +25,7 @@ from graftline.errors import (
     StageFailedError,
     error_from_json,
 )
-from graftline.processes import ProcessIdentity, end_group
+from graftline.processes import ProcessIdentity, end_group, runs
 from graftline.storage import write_text
 from graftline.workspace import Workspace
 
@@ -178,7 +177,7 @@ def _free(workspace: Workspace) -> None:
         pids = {holder["pid"] for holder in _holders(record)}
     except (OSError, ValueError, KeyError, TypeError):
         return
-    if not any(_at_work(pid) for pid in pids):
+    if not any(runs(pid) for pid in pids):
         path.unlink(missing_ok=True)
 
 
@@ -186,13 +185,6 @@ def _holders(record: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
     yield from record.get("write", {}).values()
     for readers in record.get("read", {}).values():
         yield from readers
-
-
-def _at_work(pid: int) -> bool:
-    try:
-        return ProcessIdentity.of(pid).alive()
-    except psutil.NoSuchProcess:
-        return False
 
 
 @contextmanager

@@ -1,0 +1,159 @@
+"""The real pipeline on a tiny network, through its doors: what stays, what runs, what is the same.
+
+One checkout goes through the tests in their order, as a user's would.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from graftline.artifacts import Metrics, Trained
+from graftline.stages import STAGES
+from graftline.workspace import Workspace
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+COMMIT = ("git", "-c", "user.name=Tests", "-c", "user.email=tests@localhost", "commit", "-qm")
+
+
+def sh(root: Path, *command: str) -> str:
+    """Runs a command in a checkout and returns what it printed."""
+    folder = str(Path(sys.executable).parent)
+    environment = {**os.environ, "PATH": os.pathsep.join((folder, os.environ["PATH"]))}
+    ended = subprocess.run(
+        command, cwd=root, env=environment, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout + ended.stderr
+
+
+def executed(said: str) -> list[str]:
+    return [stage for stage in STAGES if f"Running stage '{stage}'" in said]
+
+
+def write_images(path: Path) -> None:
+    """Three classes that differ by where the light is, 40 images each."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 60, (120, 20, 20), dtype=np.uint8)
+    labels = np.arange(120) % 3
+    for image, label in zip(images, labels, strict=True):
+        image[:, label * 7 : label * 7 + 6] += 150
+    np.savez(path, images=images, labels=labels)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+    """A committed copy of this checkout with small parameters, whose pipeline has run by DVC."""
+    folder = tmp_path_factory.mktemp("whole")
+    root = folder / "checkout"
+    tracked = sh(CHECKOUT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    for name in filter(None, tracked.split("\0")):
+        if (CHECKOUT / name).is_file():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(CHECKOUT / name, root / name)
+    write_images(folder / "images.npz")
+    record = {
+        "seed": 3,
+        "data": {"source": "npz", "path": str(folder / "images.npz")},
+        "preprocess": {"size_px": 32},
+        "backbone": {"alpha": 0.35, "weights": "random", "cut": "block_6_expand_relu"},
+        "head": {"units": [8], "dropout": 0.1},
+        "freeze": {"strategy": "all"},
+        "train": {"epochs": 2, "learning_rate": 0.01},
+        "evaluate": {"worst_mistakes": 4},
+        "register": {"model_name": "tiny"},
+    }
+    # JSON is YAML, and dvc exp run -S rewrites it all the same.
+    (root / "params.yaml").write_text(json.dumps(record, indent=2))
+    for command in (("git", "init", "-q"), ("git", "add", "-A"), (*COMMIT, "start")):
+        sh(root, *command)
+    assert executed(sh(root, "dvc", "repro")) == list(STAGES)
+    yield Workspace(root)
+
+
+def test_a_second_repro_does_nothing(whole: Workspace) -> None:
+    assert executed(sh(whole.root, "dvc", "repro")) == []
+    assert json.loads(sh(whole.root, "dvc", "status", "--json")) == {}
+
+
+def test_a_run_leaves_git_clean_but_for_the_lock(whole: Workspace) -> None:
+    assert sh(whole.root, "git", "status", "--porcelain").split() == ["??", "dvc.lock"]
+
+
+def test_the_frozen_part_did_not_move(whole: Workspace) -> None:
+    trained = Trained.read(whole.trained / "trained.json")
+    assert trained.frozen_digest_before == trained.frozen_digest_after
+
+
+def test_a_flow_after_repro_skips_every_stage(whole: Workspace) -> None:
+    said = sh(whole.root, sys.executable, "-m", "flows.train")
+    assert [said.count(f"{stage:<10} cached") for stage in STAGES] == [1] * len(STAGES), said
+    assert json.loads(sh(whole.root, "dvc", "status", "--json")) == {}
+
+
+def test_both_doors_left_a_complete_run(whole: Workspace) -> None:
+    code = (
+        "import json, mlflow\n"
+        "from graftline.tracking.store import configure, open_client\n"
+        "from graftline.workspace import Workspace\n"
+        "client, experiment = open_client(configure(Workspace.here()))\n"
+        "runs = client.search_runs([experiment])\n"
+        "print(json.dumps([[r.info.status, r.data.metrics, r.data.tags] for r in runs]))\n"
+    )
+    runs = json.loads(sh(whole.root, sys.executable, "-c", code).splitlines()[-1])
+    metrics = Metrics.read(whole.metrics)
+    digest = Trained.read(whole.trained / "trained.json").weight_digest
+    assert len(runs) == 2
+    for status, logged, tags in runs:
+        assert status == "FINISHED"
+        assert logged["test_accuracy"] == pytest.approx(metrics.test_accuracy)
+        assert digest in tags.values()
+
+
+def test_a_learning_rate_reruns_training_and_what_follows(whole: Workspace) -> None:
+    before = Trained.read(whole.trained / "trained.json").weight_digest
+    said = sh(whole.root, "dvc", "exp", "run", "-S", "train.learning_rate=0.02")
+    assert executed(said) == ["train", "evaluate"]
+    assert Trained.read(whole.trained / "trained.json").weight_digest != before
+
+
+def test_the_same_seed_gives_the_same_weights_and_metrics_by_either_door(whole: Workspace) -> None:
+    digest = Trained.read(whole.trained / "trained.json").weight_digest
+    metrics = whole.metrics.read_bytes()
+    sh(whole.root, sys.executable, "-m", "flows.train", "--force")
+    assert Trained.read(whole.trained / "trained.json").weight_digest == digest
+    assert whole.metrics.read_bytes() == metrics
+    assert json.loads(sh(whole.root, "dvc", "status", "--json")) == {}
+
+
+def test_a_changed_source_file_makes_load_stale(whole: Workspace) -> None:
+    source = Path(json.loads((whole.params_file).read_text())["data"]["path"])
+    content = source.read_bytes()
+    source.write_bytes(content + b"one byte more")
+    assert list(json.loads(sh(whole.root, "dvc", "status", "--json"))) == ["load"]
+    source.write_bytes(content)
+    assert json.loads(sh(whole.root, "dvc", "status", "--json")) == {}
+
+
+def test_a_second_clone_pulls_and_has_nothing_to_do(whole: Workspace, tmp_path: Path) -> None:
+    remote = str(tmp_path / "remote")
+    sh(whole.root, "dvc", "remote", "add", "--default", "local", remote)
+    for command in (
+        ("dvc", "push", "-q"),
+        ("git", "add", "-A"),
+        (*COMMIT, "run"),
+        ("git", "clone", "-q", ".", str(tmp_path / "clone")),
+    ):
+        sh(whole.root, *command)
+    clone = Workspace(tmp_path / "clone")
+    sh(clone.root, "dvc", "pull", "-q")
+    assert executed(sh(clone.root, "dvc", "repro")) == []
+    assert clone.metrics.read_bytes() == whole.metrics.read_bytes()
