@@ -29,6 +29,8 @@ VIEWPORT = {"width": 1440, "height": 900}
 MAX_BYTES = 300_000
 PICTURE = "evaluation/confusion_matrix.png"
 """The artifact of an MLflow run that is photographed as MLflow shows it."""
+CURVES = "^(validation_)?(loss|accuracy)$"
+"""The metrics whose charts are photographed, as MLflow's search takes it."""
 _ANSWER_LIMIT_S = 20
 _PAGE_LIMIT_MS = 60_000
 _SETTLE_MS = 1500
@@ -119,6 +121,8 @@ def mlflow_shots(base: str) -> list[Shot]:
         page.get_by_text("Parameters (").first.wait_for()
 
     def metrics(page: Page) -> None:
+        page.get_by_placeholder("Search metric charts").fill(CURVES)
+        page.wait_for_timeout(_SETTLE_MS)
         page.locator(".js-plotly-plot .main-svg").first.wait_for()
 
     def picture(page: Page) -> None:

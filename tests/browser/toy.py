@@ -1,0 +1,42 @@
+"""A flow of three tasks and a run of MLflow, for the pages to show."""
+
+from __future__ import annotations
+
+import os
+
+import mlflow
+from prefect import flow, task
+
+
+@task
+def load() -> int:
+    """The first task."""
+    return 5
+
+
+@task
+def train(images: int) -> int:
+    """Logs a run as training does: parameters, a curve, a picture."""
+    mlflow.set_experiment("graftline")
+    with mlflow.start_run(run_name="toy run"):
+        mlflow.log_param("train.learning_rate", 0.001)
+        for epoch in range(1, 6):
+            mlflow.log_metric("loss", 1 / epoch, step=epoch)
+        mlflow.log_artifact(os.environ["TOY_PICTURE"], "evaluation")
+    return images
+
+
+@task
+def evaluate(images: int) -> int:
+    """The last task."""
+    return images
+
+
+@flow(name="toy")
+def toy() -> None:
+    """The three in a row."""
+    evaluate(train(load()))
+
+
+if __name__ == "__main__":
+    toy()
