@@ -1,4 +1,4 @@
-"""The command line: ``graftline STEP`` for each step, ``predict``, ``status``, ``ui``, ``schema``."""
+"""The command line: one command per step, and ``predict``, ``status``, ``ui``, ``schema``."""
 
 from __future__ import annotations
 
