@@ -60,7 +60,7 @@ class Server:
         arguments: Its command after ``python -m``, with ``{port}`` where the port belongs.
         health_path: What answers 200 once it serves.
         preferred_port: Taken if it is free.
-        environment: What is set for it besides this process's environment.
+        environment: What is set for it besides this process's environment, with ``{port}`` too.
         unset: What it must not inherit.
     """
 
@@ -86,8 +86,13 @@ def prefect_server(workspace: Workspace, preferred_port: int = PREFECT_PORT) -> 
         arguments=("prefect", "server", "start", "--host", HOST, "--port", "{port}"),
         health_path="/api/health",
         preferred_port=preferred_port,
-        environment=quiet_environment(workspace),
-        unset=("PREFECT_API_URL", "PREFECT_PROFILE"),
+        # The page asks the API at the address of the settings, whatever the command line says.
+        environment={
+            **quiet_environment(workspace),
+            "PREFECT_SERVER_API_PORT": "{port}",
+            "PREFECT_SERVER_UI_API_URL": f"http://{HOST}:{{port}}/api",
+        },
+        unset=("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_UI_API_URL"),
     )
 
 
@@ -210,8 +215,9 @@ def _started(server: Server, limit_s: float) -> ServerRecord:
 
 
 def _start(server: Server, port: int) -> ServerRecord:
-    arguments = [argument.format(port=port) for argument in server.arguments]
-    environment = {**os.environ, **server.environment}
+    arguments = [argument.replace("{port}", str(port)) for argument in server.arguments]
+    more = {name: text.replace("{port}", str(port)) for name, text in server.environment.items()}
+    environment = {**os.environ, **more}
     for name in server.unset:
         environment.pop(name, None)
     with server.log_file.open("wb") as log:

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from graftline import ui
+from graftline.processes import end_group
+from graftline.servers import Server, _read, alive, answers, mlflow_server, prefect_server
+from graftline.workspace import Workspace
+
+# The real page servers take many seconds to start; how they are kept is the same for any.
+SERVES = """
+import sys
+from pathlib import Path
+from graftline import ui
+from graftline.servers import Server
+from graftline.workspace import Workspace
+
+root = Path(sys.argv[1])
+command = ("http.server", "--bind", "127.0.0.1", "{port}")
+own = [Server(name, root / name, command, "/", 0) for name in ("Prefect", "MLflow")]
+ui._wanted = lambda workspace: (own, [])
+sys.exit(ui.run_ui(Workspace(root)))
+"""
+
+
+def toy(root: Path, name: str) -> Server:
+    return Server(name, root / name, (), "/", 0)
+
+
+@contextmanager
+def serving(root: Path) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVES, str(root)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout
+        lines = [process.stdout.readline() for _ in range(3)]
+        yield process, lines
+        process.kill()
+    for name in ("Prefect", "MLflow"):
+        if record := _read(toy(root, name)):
+            end_group(record.process)
+
+
+@pytest.mark.kill
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_both_serve_until_they_are_stopped(tmp_path: Path, number: signal.Signals) -> None:
+    with serving(tmp_path) as (process, lines):
+        assert [line.split()[0] for line in lines] == ["Prefect", "MLflow", "Ctrl-C"]
+        for line in lines[:2]:
+            assert answers("127.0.0.1", int(line.strip().rpartition(":")[2]), "/")
+        process.send_signal(number)
+        assert process.wait(timeout=30) == 0
+    assert not alive(toy(tmp_path, "Prefect"))
+    assert not alive(toy(tmp_path, "MLflow"))
+
+
+@pytest.mark.kill
+def test_one_that_dies_is_named_and_the_other_is_stopped(tmp_path: Path) -> None:
+    with serving(tmp_path) as (process, _):
+        record = _read(toy(tmp_path, "MLflow"))
+        assert record is not None
+        end_group(record.process)
+        said, _ = process.communicate(timeout=30)
+        assert process.returncode == 1
+    assert "the MLflow server has stopped by itself" in said
+    assert not alive(toy(tmp_path, "Prefect"))
+
+
+def test_servers_that_the_user_has_chosen_are_named_and_not_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://prefect.example/api")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.example")
+    assert ui.run_ui(Workspace(tmp_path)) == 0
+    said = capsys.readouterr().out
+    assert said.split() == ["Prefect", "http://prefect.example", "MLflow", "http://mlflow.example"]
+    assert not (tmp_path / "var").exists()
+
+
+def test_both_listen_on_this_machine_alone(tmp_path: Path) -> None:
+    for server in (prefect_server(Workspace(tmp_path)), mlflow_server(Workspace(tmp_path))):
+        arguments = server.arguments
+        assert arguments[arguments.index("--host") + 1] == "127.0.0.1"
+
+
+def test_prefects_page_asks_its_own_server(tmp_path: Path) -> None:
+    environment = prefect_server(Workspace(tmp_path)).environment
+    assert environment["PREFECT_SERVER_UI_API_URL"] == "http://127.0.0.1:{port}/api"
