@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from graftline.errors import WeightsError
 from graftline.examples import Examples
 from graftline.graft import HEAD, STANDARDIZATION
 from graftline.thaw import TrainedPart
@@ -23,11 +24,21 @@ def set_standardization(graft: Any, part: TrainedPart, examples: Examples) -> No
         graft: The whole network; nothing happens if its head has no standardization.
         part: The part that is trained; its ``pooled`` gives the features where they are not cached.
         examples: The training split.
+
+    Raises:
+        WeightsError: If a feature is NaN or infinite.
     """
     names = [layer.name for layer in graft.get_layer(HEAD).layers]
     if STANDARDIZATION not in names:
         return
-    mean, variance = feature_moments(part, examples)
+    with np.errstate(all="ignore"):
+        mean, variance = feature_moments(part, examples)
+    if not (np.isfinite(mean).all() and np.isfinite(variance).all()):
+        raise WeightsError(
+            "the trunk gives features that are NaN or infinite",
+            where="backbone.weights",
+            fix="use other base weights, or another backbone.cut; no rate of training mends these",
+        )
     layer = graft.get_layer(HEAD).get_layer(STANDARDIZATION)
     layer.moving_mean.assign(mean)
     layer.moving_variance.assign(np.maximum(variance, _FLOOR * variance.mean()))

@@ -54,6 +54,8 @@ def train(workspace: Workspace, params: Params, on_epoch: EpochCallback | None =
     """
     import keras
 
+    # Keras numbers nameless layers through a process's life, and the names stand in the files.
+    keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(params.seed)
     assembled = Assembled.read(workspace.assembled / RECORD)
     plan = FreezePlan.read(workspace.freeze_plan)

@@ -30,6 +30,8 @@ def build_base(size_px: int, alpha: float, seed: int) -> Any:
     """
     import keras
 
+    # Keras numbers nameless layers through a process's life, and the names stand in the files.
+    keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(seed)
     return keras.applications.MobileNetV2(
         input_shape=(size_px, size_px, 3), include_top=False, weights=None, alpha=alpha
