@@ -163,6 +163,36 @@ def leave(server: Server) -> None:
             _record_path(server).unlink(missing_ok=True)
 
 
+def set_up_databases(workspace: Workspace) -> None:
+    """Makes the tables of Prefect's and MLflow's own databases where there are none.
+
+    The first run would do it by itself, which takes it some twenty seconds.
+
+    Raises:
+        ServerError: If Prefect cannot make its own.
+        TrackingError: If MLflow cannot.
+    """
+    from graftline.tracking.store import configure, open_client
+
+    server = prefect_server(workspace)
+    with _locked(server):
+        migration = subprocess.Popen(
+            [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=_environment(server, 0),
+            text=True,
+        )
+        # At the same time, on the other core.
+        open_client(configure(workspace))
+        said, _ = migration.communicate()
+    if migration.returncode:
+        raise ServerError(
+            f"Prefect's database cannot be made:\n{said[-2000:]}", where=str(server.folder)
+        )
+
+
 def alive(server: Server) -> bool:
     """Whether the server's process runs, however busy it is."""
     record = _read(server)
@@ -216,17 +246,13 @@ def _started(server: Server, limit_s: float) -> ServerRecord:
 
 def _start(server: Server, port: int) -> ServerRecord:
     arguments = [argument.replace("{port}", str(port)) for argument in server.arguments]
-    more = {name: text.replace("{port}", str(port)) for name, text in server.environment.items()}
-    environment = {**os.environ, **more}
-    for name in server.unset:
-        environment.pop(name, None)
     with server.log_file.open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=environment,
+            env=_environment(server, port),
             # Ctrl-C in the terminal is for its users; it outlives all but the last of them.
             start_new_session=True,
         )
@@ -236,6 +262,11 @@ def _start(server: Server, port: int) -> ServerRecord:
     record = ServerRecord(process=identity, port=port, users=())
     _write(server, record)
     return record
+
+
+def _environment(server: Server, port: int) -> dict[str, str]:
+    more = {name: text.replace("{port}", str(port)) for name, text in server.environment.items()}
+    return {name: text for name, text in {**os.environ, **more}.items() if name not in server.unset}
 
 
 def _ready(server: Server, record: ServerRecord, limit_s: float) -> bool:

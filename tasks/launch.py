@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -27,6 +27,9 @@ from graftline.servers import join, leave, prefect_server
 from graftline.workspace import Workspace
 from tasks.overrides import Change, plan_overrides
 from tasks.screen import Screen
+
+if TYPE_CHECKING:
+    from tasks.pipeline import Pipeline
 
 _INTERRUPTED = 130
 _CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
@@ -111,9 +114,8 @@ def _run(wanted: Launch, workspace: Workspace, screen: Screen) -> None:
             force=wanted.force,
             first=lambda: _write(change, workspace, screen),
         ) as execution,
-        _prefect(workspace, wanted) as flow,
+        _prefect(workspace, wanted, execution) as flow,
     ):
-        execution.track()
         try:
             registered = flow(change.params)
         finally:
@@ -133,11 +135,12 @@ def _write(change: Change, workspace: Workspace, screen: Screen) -> None:
 
 
 @contextmanager
-def _prefect(workspace: Workspace, wanted: Launch) -> Iterator[Any]:
+def _prefect(workspace: Workspace, wanted: Launch, execution: Pipeline) -> Iterator[Any]:
     """The flow, with a Prefect API to tell: the user's own, or the server under ``var/``."""
     address = prefect_address(os.environ, workspace.root)
     if address is not None:
         flow = _imported(wanted)
+        execution.track()
         _check_answers(address)
         yield flow
         return
@@ -148,6 +151,8 @@ def _prefect(workspace: Workspace, wanted: Launch) -> Iterator[Any]:
         with ThreadPoolExecutor(1) as pool:
             start = pool.submit(join, server)
             flow = _imported(wanted)
+            # Importing MLflow takes the seconds that the server still needs.
+            execution.track()
             own = f"{start.result()}/api"
         from prefect.settings import PREFECT_API_URL, temporary_settings
 

@@ -109,7 +109,7 @@ class Pipeline:
         return _STATES[doing]
 
     def complete(self, error: BaseException | None) -> None:
-        """Closes the tracked run with what it still lacks.
+        """Closes the tracked run with what it still lacks, unless that is done.
 
         Raises:
             TrackingError: If the store cannot be used, and nothing else went wrong before.
@@ -118,15 +118,17 @@ class Pipeline:
             return
         from graftline.tracking import complete_run
 
+        opened, self._run = self._run, None
         status = _status_of(error)
         try:
             complete_run(
-                self.run_id, self.workspace, self.params, cached=self.cached, status=status
+                opened.result(), self.workspace, self.params, cached=self.cached, status=status
             )
         except GraftlineError as second:
             if error is None:
                 raise
-            _log.warning("the tracked run could not be closed: %s", second)
+            if second is not error:
+                _log.warning("the tracked run could not be closed: %s", second)
 
     def close(self) -> None:
         """Waits for what goes on beside the flow."""
@@ -199,6 +201,10 @@ def prepared(
         _current = pipeline
         try:
             yield pipeline
+        except BaseException as error:
+            # The run may be open although the flow never began, for want of a server.
+            pipeline.complete(error)
+            raise
         finally:
             _current = None
             pipeline.close()

@@ -219,6 +219,7 @@ def test_an_api_that_does_not_answer_is_named(
     with temporary_settings({PREFECT_API_URL: absent}):
         assert run() == 2
     assert absent in capfd.readouterr().err
+    assert {tracked.info.status for tracked in histories.runs_of(checkout_after)} == {"FAILED"}
 
 
 def test_termination_ends_the_stage_and_keeps_the_records(checkout_after: Workspace) -> None:
