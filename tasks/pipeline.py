@@ -18,7 +18,7 @@ from graftline.lock import pipeline_lock
 from graftline.params import Params, read_params
 from graftline.stages import TRACKED
 from graftline.workspace import Workspace
-from tasks import dvc
+from tasks import abandoned, dvc
 from tasks.screen import Screen, State
 
 T = TypeVar("T")
@@ -242,14 +242,19 @@ def opened(params: Params | None = None) -> Iterator[Pipeline]:
 def _tracked(pipeline: Pipeline) -> Iterator[None]:
     from prefect.runtime import flow_run
 
-    pipeline.flow_run_id = str(flow_run.id) if flow_run.id else None
+    pipeline.flow_run_id = str(flow_run.id)
     pipeline.track()
+    abandoned.close_abandoned(pipeline.workspace)
+    abandoned.note_beginning(pipeline.workspace, pipeline.flow_run_id)
     try:
         yield
     except BaseException as error:
         pipeline.complete(error)
         raise
-    pipeline.complete(None)
+    else:
+        pipeline.complete(None)
+    finally:
+        abandoned.note_end(pipeline.workspace)
 
 
 def _status_of(error: BaseException | None) -> Literal["FINISHED", "FAILED", "KILLED"]:

@@ -254,8 +254,13 @@ def test_the_next_run_goes_on_after_a_kill(
         stage = int(wait_for(checkout_after.var / "hanging.pid"))
         flow.kill()
     assert runs(stage)
+    killed = newest_flow_run()
+    assert killed.state_name == "Running"
     assert run() == 0
     assert not runs(stage)
+    with get_client(sync_client=True) as client:
+        assert client.read_flow_run(killed.id).state_name == "Crashed"
+    assert task_states(killed)["train"] == "Crashed"
     assert "stage train was still at work" in capsys.readouterr().out
     assert states() == {
         name: "Completed" if name in ("train", "evaluate", "register") else "Cached"
