@@ -124,6 +124,8 @@ def _add_predict(
 def _stage(workspace: Workspace, options: argparse.Namespace) -> int:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("graftline").setLevel(logging.INFO)
+    # What cannot be fetched in the end is an error of ours, which says more.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
     record = run_stage(options.stage, workspace)
     console = Console(soft_wrap=True, highlight=False)
     if options.stage == "freeze":
