@@ -6,6 +6,7 @@ Outputs, caches and state go. Parameters, sources, ``.venv`` and every DVC remot
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -110,6 +111,8 @@ def _refuse_remotes(workspace: Workspace, there: list[Path]) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "dvc", "remote", "list"],
         cwd=workspace.root,
+        # DVC folds what is wider than the terminal, and a folded address is none.
+        env={**os.environ, "COLUMNS": "100000"},
         check=True,
         capture_output=True,
         text=True,
