@@ -1,7 +1,7 @@
 """Inference with LiteRT on all cores: one single-threaded interpreter per core.
 
-Several interpreters of one thread each give more images per second than one interpreter of
-several threads (``make bench`` shows both), and small batches stay in the cache.
+Interpreters of one thread each, side by side, give at least the images per second of one with
+several threads, and small batches stay in the cache (``python -m benchmarks.interpreters``).
 """
 
 from __future__ import annotations

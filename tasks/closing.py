@@ -66,7 +66,7 @@ def _rows(workspace: Workspace, registered: Registered, metrics: Metrics) -> lis
             f"{_relative(workspace, workspace.evaluation)}",
         ),
         ("look", "make ui shows the run in Prefect and MLflow"),
-        ("use", "graftline predict IMAGE …"),
+        ("use", ".venv/bin/graftline predict IMAGE …"),
     ]
     return rows
 

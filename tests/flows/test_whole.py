@@ -6,78 +6,29 @@ One checkout goes through the tests in their order, as a user's would.
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from graftline.artifacts import Metrics, Trained
 from graftline.params import read_params
 from graftline.stages import STAGES
 from graftline.workspace import Workspace
-
-CHECKOUT = Path(__file__).resolve().parents[2]
-COMMIT = ("git", "-c", "user.name=Tests", "-c", "user.email=tests@localhost", "commit", "-qm")
-
-
-def sh(root: Path, *command: str) -> str:
-    """Runs a command in a checkout and returns what it printed."""
-    folder = str(Path(sys.executable).parent)
-    environment = {**os.environ, "PATH": os.pathsep.join((folder, os.environ["PATH"]))}
-    ended = subprocess.run(
-        command, cwd=root, env=environment, capture_output=True, text=True, check=False
-    )
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    return ended.stdout + ended.stderr
+from tests.flows.tiny import COMMIT, make, sh
 
 
 def executed(said: str) -> list[str]:
     return [stage for stage in STAGES if f"Running stage '{stage}'" in said]
 
 
-def write_images(path: Path) -> None:
-    """Three classes that differ by where the light is, 40 images each."""
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 60, (120, 20, 20), dtype=np.uint8)
-    labels = np.arange(120) % 3
-    for image, label in zip(images, labels, strict=True):
-        image[:, label * 7 : label * 7 + 6] += 150
-    np.savez(path, images=images, labels=labels)
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
-    """A committed copy of this checkout with small parameters, whose pipeline has run by DVC."""
-    folder = tmp_path_factory.mktemp("whole")
-    root = folder / "checkout"
-    tracked = sh(CHECKOUT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
-    for name in filter(None, tracked.split("\0")):
-        if name != "dvc.lock" and (CHECKOUT / name).is_file():
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(CHECKOUT / name, root / name)
-    write_images(folder / "images.npz")
-    record = {
-        "seed": 3,
-        "data": {"source": "npz", "path": str(folder / "images.npz")},
-        "preprocess": {"size_px": 32},
-        "backbone": {"alpha": 0.35, "weights": "random", "cut": "block_6_expand_relu"},
-        "head": {"units": [8], "dropout": 0.1},
-        "freeze": {"strategy": "all"},
-        "train": {"epochs": 2, "learning_rate": 0.01},
-        "evaluate": {"worst_mistakes": 4},
-        "register": {"model_name": "tiny"},
-    }
-    # JSON is YAML too.
-    (root / "params.yaml").write_text(json.dumps(record, indent=2))
-    for command in (("git", "init", "-q"), ("git", "add", "-A"), (*COMMIT, "start")):
-        sh(root, *command)
-    assert executed(sh(root, "dvc", "repro")) == list(STAGES)
-    yield Workspace(root)
+    """A tiny checkout whose pipeline has run by DVC."""
+    workspace = make(tmp_path_factory.mktemp("whole"))
+    assert executed(sh(workspace.root, "dvc", "repro")) == list(STAGES)
+    yield workspace
 
 
 def test_a_second_repro_does_nothing(whole: Workspace) -> None:

@@ -1,0 +1,65 @@
+"""A committed copy of this checkout with a tiny network and a hundred images."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from graftline.workspace import Workspace
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+COMMIT = ("git", "-c", "user.name=Tests", "-c", "user.email=tests@localhost", "commit", "-qm")
+
+
+def sh(root: Path, *command: str) -> str:
+    """Runs a command in a checkout and returns what it printed."""
+    folder = str(Path(sys.executable).parent)
+    environment = {**os.environ, "PATH": os.pathsep.join((folder, os.environ["PATH"]))}
+    ended = subprocess.run(
+        command, cwd=root, env=environment, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout + ended.stderr
+
+
+def write_images(path: Path) -> None:
+    """Three classes that differ by where the light is, 40 images each."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 60, (120, 20, 20), dtype=np.uint8)
+    labels = np.arange(120) % 3
+    for image, label in zip(images, labels, strict=True):
+        image[:, label * 7 : label * 7 + 6] += 150
+    np.savez(path, images=images, labels=labels)
+
+
+def make(folder: Path) -> Workspace:
+    """Copies what is tracked, writes small parameters and images, and commits."""
+    root = folder / "checkout"
+    tracked = sh(CHECKOUT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    for name in filter(None, tracked.split("\0")):
+        if name != "dvc.lock" and (CHECKOUT / name).is_file():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(CHECKOUT / name, root / name)
+    write_images(folder / "images.npz")
+    record = {
+        "seed": 3,
+        "data": {"source": "npz", "path": str(folder / "images.npz")},
+        "preprocess": {"size_px": 32},
+        "backbone": {"alpha": 0.35, "weights": "random", "cut": "block_6_expand_relu"},
+        "head": {"units": [8], "dropout": 0.1},
+        "freeze": {"strategy": "all"},
+        "train": {"epochs": 2, "learning_rate": 0.01},
+        "evaluate": {"worst_mistakes": 4},
+        "register": {"model_name": "tiny"},
+    }
+    # JSON is YAML too.
+    (root / "params.yaml").write_text(json.dumps(record, indent=2))
+    for command in (("git", "init", "-q"), ("git", "add", "-A"), (*COMMIT, "start")):
+        sh(root, *command)
+    return Workspace(root)
