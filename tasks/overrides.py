@@ -15,6 +15,7 @@ from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import RoundTripRepresenter
 
 from graftline.errors import ParamsError
+from graftline.location import located
 from graftline.params import (
     Params,
     params_from_record,
@@ -61,14 +62,21 @@ def plan_overrides(
 
     Raises:
         ParamsError: If anything is not allowed.
+        DataError: If ``data.path`` leads nowhere; DVC would say so in words of its own.
     """
     source = params_file or workspace.params_file
     if not overrides and params_file is None:
-        return Change(read_params(source), None)
+        return Change(_located(read_params(source), workspace), None)
     text = _text(source)
     record = with_overrides(read_record(source), overrides)
-    params = params_from_record(record, _origin(source, overrides))
+    params = _located(params_from_record(record, _origin(source, overrides)), workspace)
     return Change(params, _with_values(text, record, overrides) if overrides else text)
+
+
+def _located(params: Params, workspace: Workspace) -> Params:
+    if params.data.path is not None:
+        located(params.data, workspace.root)
+    return params
 
 
 def _present(workspace: Workspace) -> str | None:

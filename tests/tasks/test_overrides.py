@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graftline.errors import ParamsError
+from graftline.errors import DataError, ParamsError
 from graftline.params import read_params
 from graftline.workspace import Workspace
 from tasks.overrides import Change, plan_overrides
@@ -52,6 +52,7 @@ def test_one_wrong_value_writes_none(workspace: Workspace) -> None:
 
 def test_a_file_takes_the_place_word_for_word(workspace: Workspace, checkout: Path) -> None:
     other = checkout / "configs" / "mnist.yaml"
+    (workspace.root / "var" / "mnist").mkdir(parents=True)
     plan_overrides(workspace, other, []).write(workspace)
     assert workspace.params_file.read_bytes() == other.read_bytes()
 
@@ -94,3 +95,14 @@ def test_what_is_written_is_what_was_checked(
     change.write(workspace)
     assert read_params(workspace.params_file) == change.params
     assert change.params.train.learning_rate == rate
+
+
+def test_a_source_that_is_not_there_is_refused_before_anything_is_written(
+    workspace: Workspace,
+) -> None:
+    before = workspace.params_file.read_bytes()
+    overrides = ["data.source=folder", "data.path=/nowhere/at/all"]
+    with pytest.raises(DataError, match="/nowhere/at/all") as caught:
+        plan_overrides(workspace, None, overrides)
+    assert caught.value.exit_code == 2
+    assert workspace.params_file.read_bytes() == before
