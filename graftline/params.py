@@ -355,6 +355,24 @@ def read_record(path: Path) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
+def read_text(path: Path) -> str:
+    """A parameter file's text.
+
+    Raises:
+        ParamsError: If it is absent or cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ParamsError(
+            "there is no parameter file here",
+            where=str(path),
+            fix="run in the checkout's root, or name an existing file with --params",
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParamsError(f"the parameter file cannot be read: {error}", where=str(path)) from error
+
+
 def json_schema() -> dict[str, Any]:
     """The JSON schema of ``params.yaml``, for editors."""
     schema = Params.model_json_schema(by_alias=True)
@@ -362,17 +380,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _read_yaml(path: Path) -> Any:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise ParamsError(
-            "there is no parameter file here",
-            where=str(path),
-            fix="run in the checkout's root, or name the file with --params",
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ParamsError(f"the parameter file cannot be read: {error}", where=str(path)) from error
-    return _parse_yaml(text, str(path))
+    return _parse_yaml(read_text(path), str(path))
 
 
 def _parse_yaml(text: str, where: str) -> Any:

@@ -7,6 +7,8 @@ import shlex
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -120,3 +122,17 @@ def _group_lives(group: int) -> bool:
         except (psutil.Error, ProcessLookupError, PermissionError):
             continue
     return False
+
+
+@contextmanager
+def termination_as_interrupt() -> Iterator[None]:
+    """Lets SIGTERM end the block as Ctrl-C does: by :class:`KeyboardInterrupt`."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from typing import Any
+from contextlib import ExitStack
 
 from rich.console import Console
 
 from graftline.environment import prefect_address
 from graftline.errors import ServerError
+from graftline.processes import termination_as_interrupt
 from graftline.servers import Server, alive, join, leave, mlflow_server, prefect_server
 from graftline.workspace import Workspace
 
@@ -34,7 +32,7 @@ def run_ui(workspace: Workspace) -> int:
     """
     console = Console(highlight=False, soft_wrap=True)
     own, lines = _wanted(workspace)
-    with ExitStack() as stack, _stopping():
+    with ExitStack() as stack, termination_as_interrupt():
         if own:
             with console.status("starting the servers (a new database takes some seconds) …"):
                 lines += _joined(own, stack)
@@ -85,15 +83,3 @@ def _watch(servers: list[Server]) -> None:
                 where=str(server.log_file),
                 fix="read the end of that file, and start again",
             )
-
-
-@contextmanager
-def _stopping() -> Iterator[None]:
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

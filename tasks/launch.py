@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
-import signal
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ from rich.console import Console
 
 from graftline.environment import prefect_address, quiet_environment
 from graftline.errors import GraftlineError, ServerError
+from graftline.processes import termination_as_interrupt
 from graftline.servers import join, leave, prefect_server
 from graftline.workspace import Workspace
 from tasks.overrides import Change, plan_overrides
@@ -74,7 +74,7 @@ def launch(module: str, flow: str, arguments: Sequence[str]) -> int:
     screen = Screen()
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
-        with _terminating():
+        with termination_as_interrupt():
             _run(wanted, Workspace.here(), screen)
         return 0
     except GraftlineError as error:
@@ -187,20 +187,6 @@ def _settle(flow_run_id: str | None, task_run_ids: Sequence[str], screen: Screen
     if not settle(flow_run_id, task_run_ids):
         screen.say("Prefect's server has not confirmed the end of every task; its page may lag")
     flush_logs()
-
-
-@contextmanager
-def _terminating() -> Iterator[None]:
-    """Lets SIGTERM end the flow as Ctrl-C does: with its stage ended and its records kept."""
-
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _parsed(module: str, flow: str, arguments: Sequence[str]) -> Launch:

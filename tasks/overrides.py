@@ -14,13 +14,13 @@ from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import RoundTripRepresenter
 
-from graftline.errors import ParamsError
 from graftline.location import located
 from graftline.params import (
     Params,
     params_from_record,
     read_params,
     read_record,
+    read_text,
     with_overrides,
 )
 from graftline.storage import write_text
@@ -67,7 +67,7 @@ def plan_overrides(
     source = params_file or workspace.params_file
     if not overrides and params_file is None:
         return Change(_located(read_params(source), workspace), None)
-    text = _text(source)
+    text = read_text(source)
     record = with_overrides(read_record(source), overrides)
     params = _located(params_from_record(record, _origin(source, overrides)), workspace)
     return Change(params, _with_values(text, record, overrides) if overrides else text)
@@ -80,24 +80,11 @@ def _located(params: Params, workspace: Workspace) -> Params:
 
 
 def _present(workspace: Workspace) -> str | None:
-    return _text(workspace.params_file) if workspace.params_file.exists() else None
+    return read_text(workspace.params_file) if workspace.params_file.exists() else None
 
 
 def _origin(source: Path, overrides: Sequence[str]) -> str:
     return " ".join([str(source), *(f"--set {override}" for override in overrides)])
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise ParamsError(
-            "there is no parameter file here",
-            where=str(path),
-            fix="run in the checkout's root, or name an existing file with --params",
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ParamsError(f"the parameter file cannot be read: {error}", where=str(path)) from error
 
 
 def _with_values(text: str, record: dict[str, Any], overrides: Sequence[str]) -> str:
@@ -146,5 +133,5 @@ def _keep(workspace: Workspace) -> Path | None:
         return None
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
     kept = workspace.var / "params" / f"params-{now}.yaml"
-    write_text(kept, _text(workspace.params_file))
+    write_text(kept, read_text(workspace.params_file))
     return kept
