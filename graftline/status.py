@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from graftline.artifacts import Metrics, Record
+from graftline.dvc_status import status_command
 from graftline.errors import GraftlineError, MissingOutputError, PipelineBusyError
 from graftline.lock import holder
 from graftline.lockfile import LockedStage, read_lock
@@ -110,7 +110,7 @@ def _stages(workspace: Workspace) -> list[StageStatus]:
 
 def _dvc_status(root: Path) -> dict[str, list[Any]]:
     done = subprocess.run(
-        [sys.executable, "-m", "dvc", "status", "--json"],
+        status_command(),
         cwd=root,
         capture_output=True,
         text=True,

@@ -18,6 +18,7 @@ from typing import IO, Any, Literal
 from pydantic import ValidationError
 
 from graftline.artifacts import Record
+from graftline.dvc_status import status_command
 from graftline.environment import ERROR_FILE_VARIABLE
 from graftline.errors import (
     GraftlineError,
@@ -88,7 +89,7 @@ def stale_stages(workspace: Workspace) -> frozenset[str]:
         StageFailedError: If DVC cannot tell.
     """
     finished = subprocess.run(
-        _dvc("status", "--json"),
+        status_command(),
         cwd=workspace.root,
         env=_environment({}),
         stdin=subprocess.DEVNULL,
