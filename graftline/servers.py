@@ -163,36 +163,6 @@ def leave(server: Server) -> None:
             _record_path(server).unlink(missing_ok=True)
 
 
-def set_up_databases(workspace: Workspace) -> None:
-    """Makes the tables of Prefect's and MLflow's own databases where there are none.
-
-    The first run would do it by itself, which takes it some twenty seconds.
-
-    Raises:
-        ServerError: If Prefect cannot make its own.
-        TrackingError: If MLflow cannot.
-    """
-    from graftline.tracking.store import configure, open_client
-
-    server = prefect_server(workspace)
-    with _locked(server):
-        migration = subprocess.Popen(
-            [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=_environment(server, 0),
-            text=True,
-        )
-        # At the same time, on the other core.
-        open_client(configure(workspace))
-        said, _ = migration.communicate()
-    if migration.returncode:
-        raise ServerError(
-            f"Prefect's database cannot be made:\n{said[-2000:]}", where=str(server.folder)
-        )
-
-
 def alive(server: Server) -> bool:
     """Whether the server's process runs, however busy it is."""
     record = _read(server)

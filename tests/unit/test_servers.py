@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +13,6 @@ from graftline import servers
 from graftline.errors import ServerError
 from graftline.processes import ProcessIdentity, end_group
 from graftline.servers import Server, ServerRecord, alive, answers, join, leave, serving
-from graftline.workspace import Workspace
 
 # A real process on a real port: the folder's listing is its health.
 SERVES = ("http.server", "--bind", "127.0.0.1", "{port}")
@@ -117,18 +115,3 @@ def test_a_taken_port_is_not_insisted_on(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert servers._free_port(port) != port
-
-
-@pytest.mark.slow
-def test_databases_can_be_made_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("PREFECT_HOME")
-    monkeypatch.setenv("PREFECT_PROFILES_PATH", str(tmp_path / "profiles.toml"))
-    workspace = Workspace(tmp_path)
-    servers.set_up_databases(workspace)
-    for database, table in (
-        (workspace.var / "prefect" / "prefect.db", "flow_run"),
-        (workspace.var / "mlflow" / "mlflow.db", "runs"),
-    ):
-        connection = sqlite3.connect(database)
-        assert connection.execute(f"select count(*) from {table}").fetchone() == (0,)
-        connection.close()
