@@ -36,6 +36,7 @@ Doing = Literal["executed", "restored", "unchanged"]
 _STATUS_LIMIT_S = 300.0
 _ENDING_S = 10.0
 _ERROR_LINES = 12
+_SHELL_ADDS = 128
 _NOISE = (
     "Running stage '",
     "> ",
@@ -261,10 +262,9 @@ def _failure(command: StageCommand, code: int, lines: list[str]) -> GraftlineErr
     said = "\n".join(lines)
     if busy := _busy(said):
         return busy
-    killed = re.search(r"exited with -(\d+)", said)
-    if killed:
-        how = f"was killed ({_signal_name(int(killed[1]))})"
-        if int(killed[1]) == signal.SIGKILL:
+    if number := _killed_by(said):
+        how = f"was killed ({_signal_name(number)})"
+        if number == signal.SIGKILL:
             how += ", as the system does when memory runs out"
     else:
         how = f"failed (exit code {code})"
@@ -284,6 +284,17 @@ def _busy(said: str) -> PipelineBusyError | None:
         f"DVC is at work in this checkout: {who}",
         fix="wait until it has ended, and run again",
     )
+
+
+def _killed_by(said: str) -> int | None:
+    """The signal that ended the stage's process, from what DVC says of its exit."""
+    found = re.search(r"exited with (-?\d+)", said)
+    if found is None:
+        return None
+    code = int(found[1])
+    # bash takes the command's place; dash stays its parent and adds 128 to the signal.
+    number = -code if code < 0 else code - _SHELL_ADDS
+    return number if number > 0 else None
 
 
 def _signal_name(number: int) -> str:

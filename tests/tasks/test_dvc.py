@@ -98,8 +98,9 @@ def test_half_an_error_file_is_no_error_of_the_stages(tmp_path: Path, left: str)
     assert error.where == str(tmp_path / "var" / "logs" / "toy.log")
 
 
-def test_a_killed_stage_is_said_to_be(tmp_path: Path) -> None:
-    assert "SIGKILL" in failure(tmp_path, "ERROR: failed to run: x, exited with -9").what
+@pytest.mark.parametrize("code", [-9, 137])
+def test_a_killed_stage_is_said_to_be(tmp_path: Path, code: int) -> None:
+    assert "SIGKILL" in failure(tmp_path, f"ERROR: failed to run: x, exited with {code}").what
 
 
 def test_a_busy_dvc_is_named(tmp_path: Path) -> None:
