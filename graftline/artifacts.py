@@ -106,6 +106,8 @@ class LayerRecord(Record):
     """The block that it belongs to: ``stem``, ``block_0`` to ``block_16``, ``top``."""
     params: int
     """The number of weights, statistics included."""
+    multiply_adds: int
+    """Multiplications with an addition that one image costs."""
     output_shape: tuple[int, ...]
     """Height, width, channels."""
     clean: bool
@@ -113,7 +115,7 @@ class LayerRecord(Record):
 
 
 class Assembled(Record):
-    """``models/assembled/assembled.json``: the trunk up to the cut, and the head to come."""
+    """``models/assembled/assembled.json``: the trunk, where it is cut, and the head to come."""
 
     backbone: str
     alpha: float
@@ -124,27 +126,39 @@ class Assembled(Record):
     weights_sha256: str | None
     """Of the file that they came from; null for random weights."""
     trunk_digest: str
-    """SHA-256 over every variable of the trunk."""
+    """SHA-256 over every variable of the trunk up to the cut."""
     layers: tuple[LayerRecord, ...]
-    """Up to and with the cut."""
+    """Of the whole trunk, those after the cut too."""
     pooling: Literal["average", "max"]
     head_units: tuple[int, ...]
     dropout: float
     classes: tuple[str, ...]
-    feature_dim: int
-    """Channels at the cut, which is what pooling gives."""
+
+    def up_to(self, cut: str) -> tuple[LayerRecord, ...]:
+        """The layers up to and with one of them."""
+        names = [layer.name for layer in self.layers]
+        return self.layers[: names.index(cut) + 1]
+
+    def feature_dim(self, cut: str) -> int:
+        """Channels at a layer, which is what pooling gives there."""
+        return self.up_to(cut)[-1].output_shape[-1]
 
 
 class FreezePlan(Record):
     """``models/freeze_plan.json``: which layers train."""
 
     strategy: str
+    """As a parameter would name it; that which was chosen, if measurement chose it."""
     cut: str
     boundary: str | None
     """The last layer of the frozen prefix: ``pooled`` when the whole trunk is frozen, else a
     layer's name; null when the very first layers train, so that nothing can be cached."""
     trainable: tuple[str, ...]
     """The trunk's layers that train. BatchNormalization is never among them."""
+    batch_norm: Literal["keep", "adapt"]
+    """Whether BatchNormalization statistics are those of the base weights, or of these images."""
+    measured: bool
+    """Whether measurement chose it (``auto``), rather than the parameters."""
     reason: str
 
 

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from graftline.artifacts import Assembled
+from graftline.artifacts import Assembled, FreezePlan
 from graftline.errors import MissingOutputError
 from graftline.graft import POOLING, TRUNK, build_graft, build_preparation
-from graftline.keras_files import convert_to_litert, save_model, variables_digest
+from graftline.keras_files import convert_to_litert, load_model, save_model, variables_digest
 from graftline.params import Params
 from graftline.storage import replacing_directory
 from graftline.trunk import build_base, cut_after, layer_records
@@ -17,6 +17,7 @@ from graftline.weights import load_into, resolve_weights
 from graftline.workspace import Workspace
 
 MODEL = "model.keras"
+WHOLE_TRUNK = "trunk.keras"
 FROZEN = "frozen.tflite"
 RECORD = "assembled.json"
 
@@ -25,6 +26,7 @@ def assemble(workspace: Workspace, params: Params) -> Assembled:
     """Builds the grafted network and converts its trunk for inference.
 
     Writes ``models/assembled/``: ``model.keras`` (preparation, trunk, head, untrained),
+    ``trunk.keras`` (the trunk with what lies after the cut, for a plan that cuts elsewhere),
     ``frozen.tflite`` (raw images to pooled features at the cut), ``assembled.json``.
 
     Raises:
@@ -47,19 +49,38 @@ def assemble(workspace: Workspace, params: Params) -> Assembled:
         weights=backbone.weights,
         weights_sha256=weights.sha256,
         trunk_digest=variables_digest(trunk.variables),
-        layers=layer_records(trunk),
+        layers=layer_records(base),
         pooling=params.head.pooling,
         head_units=params.head.units,
         dropout=params.head.dropout,
         classes=classes,
-        feature_dim=int(trunk.output.shape[-1]),
     )
     with replacing_directory(workspace.assembled) as folder:
         save_model(graft, folder / MODEL)
+        save_model(base, folder / WHOLE_TRUNK)
         frozen = frozen_part(graft.get_layer(TRUNK), size_px, graft.get_layer(POOLING))
         (folder / FROZEN).write_bytes(convert_to_litert(frozen))
         record.write(folder / RECORD)
     return record
+
+
+def planned_trunk(workspace: Workspace, cut: str) -> Any:
+    """The assembled trunk up to and with a layer, which need not be ``backbone.cut``."""
+    return cut_after(load_model(workspace.assembled / WHOLE_TRUNK), cut)
+
+
+def planned_graft(workspace: Workspace, plan: FreezePlan, params: Params) -> Any:
+    """The untrained network with the trunk cut where the plan says.
+
+    Args:
+        workspace: Where ``assemble`` left its files.
+        plan: What is to be trained.
+        params: ``head`` and ``seed`` are read.
+    """
+    if plan.cut == Assembled.read(workspace.assembled / RECORD).cut:
+        return load_model(workspace.assembled / MODEL)
+    classes = len(read_classes(workspace))
+    return build_graft(planned_trunk(workspace, plan.cut), params.head, classes, params.seed)
 
 
 def frozen_part(prefix: Any, size_px: int, pooling: Any = None) -> Any:

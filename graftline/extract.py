@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graftline.artifacts import Assembled, Features, FreezePlan, Preprocessed, Split
-from graftline.assemble import FROZEN, MODEL, RECORD, frozen_part
-from graftline.freeze import POOLED
-from graftline.graft import TRUNK
+from graftline.assemble import FROZEN, RECORD, frozen_part, planned_trunk
+from graftline.graft import build_pooling
 from graftline.litert import LiteRunner
 from graftline.packed import PackedImages
 from graftline.params import Params
+from graftline.plans import POOLED
 from graftline.progress import progress
 from graftline.storage import replacing_directory
 from graftline.workspace import Workspace
@@ -48,20 +48,20 @@ def extract(workspace: Workspace, params: Params) -> Features:
     with replacing_directory(workspace.features) as folder:
         shape: tuple[int, ...] = ()
         if plan.boundary is not None:
-            shape = _write_features(workspace, plan.boundary, images, folder)
+            shape = _write_features(workspace, plan, images, folder)
         record = Features(boundary=plan.boundary, shape=shape, counts=counts)
         record.write(folder / "features.json")
     return record
 
 
 def _write_features(
-    workspace: Workspace, boundary: str, images: PackedImages, folder: Path
+    workspace: Workspace, plan: FreezePlan, images: PackedImages, folder: Path
 ) -> tuple[int, ...]:
     total = sum(len(images.indices(split)) for split in CACHED_SPLITS)
     shape: tuple[int, ...] = ()
     with (
         tempfile.TemporaryDirectory(prefix="graftline-") as scratch,
-        LiteRunner(_frozen_file(workspace, boundary, Path(scratch))) as runner,
+        LiteRunner(_frozen_file(workspace, plan, Path(scratch))) as runner,
         progress("extract", total, "images") as bar,
     ):
         for split in CACHED_SPLITS:
@@ -91,17 +91,21 @@ def _write_split(
     return tuple(int(size) for size in features.shape[1:])
 
 
-def _frozen_file(workspace: Workspace, boundary: str, scratch: Path) -> Path:
-    """The frozen part as LiteRT: the assembled one, or a shorter one converted now."""
-    if boundary == POOLED:
+def _frozen_file(workspace: Workspace, plan: FreezePlan, scratch: Path) -> Path:
+    """The frozen part as LiteRT: the assembled one, or another one converted now."""
+    assembled = Assembled.read(workspace.assembled / RECORD)
+    if plan.boundary == POOLED and plan.cut == assembled.cut:
         return workspace.assembled / FROZEN
     import keras
 
-    from graftline.keras_files import convert_to_litert, load_model
+    from graftline.keras_files import convert_to_litert
 
-    assembled = Assembled.read(workspace.assembled / RECORD)
-    trunk = load_model(workspace.assembled / MODEL).get_layer(TRUNK)
-    prefix = keras.Model(trunk.input, trunk.get_layer(boundary).output)
+    trunk = planned_trunk(workspace, plan.cut)
+    if plan.boundary == POOLED:
+        frozen = frozen_part(trunk, assembled.size_px, build_pooling(assembled.pooling))
+    else:
+        prefix = keras.Model(trunk.input, trunk.get_layer(plan.boundary).output)
+        frozen = frozen_part(prefix, assembled.size_px)
     path = scratch / FROZEN
-    path.write_bytes(convert_to_litert(frozen_part(prefix, assembled.size_px)))
+    path.write_bytes(convert_to_litert(frozen))
     return path

@@ -29,8 +29,10 @@ from ruamel.yaml.error import YAMLError
 from graftline.errors import ParamsError
 
 STRATEGY_FORMS = (
-    "all; none; last_blocks: n; first_blocks: n; from_layer: name (n a whole number from 1 on)"
+    "auto; all; none; last_blocks: n; first_blocks: n; from_layer: name (n a whole number from 1 "
+    "on)"
 )
+BUDGET_FORMS = "a share above 0 up to 10; seconds: n (a whole number from 1 on); off"
 SOURCES_WITH_PATH = ("idx", "npz", "folder", "manifest")
 KERAS_IMAGENET_SIZES_PX = (96, 128, 160, 192, 224)
 ALPHAS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
@@ -175,7 +177,7 @@ class HeadParams(_Section):
     dropout: float = Field(default=0.3, ge=0, lt=1, description="Dropout rate before the softmax.")
 
 
-def _strategy_from_text(value: Any) -> Any:
+def _form_from_text(value: Any) -> Any:
     # "last_blocks: 2" as one string is what a command line can say (-S freeze.strategy=...).
     if isinstance(value, str) and ":" in value:
         name, _, argument = (part.strip() for part in value.partition(":"))
@@ -201,16 +203,102 @@ class FromLayer(_Section):
     from_layer: str = Field(min_length=1)
 
 
+class Seconds(_Section):
+    """A budget in seconds of this machine."""
+
+    seconds: int = Field(ge=1)
+
+
 class FreezeParams(_Section):
-    """Which layers of the trunk train; the head always does."""
+    """Where the trunk is cut and which of its layers train; the head always does."""
 
     strategy: Annotated[
-        Literal["all", "none"] | LastBlocks | FirstBlocks | FromLayer,
-        BeforeValidator(_strategy_from_text),
+        Literal["auto", "all", "none"] | LastBlocks | FirstBlocks | FromLayer,
+        BeforeValidator(_form_from_text),
     ] = Field(
         default="all",
-        description="all: the whole trunk is frozen. none: all of it trains. last_blocks: n, "
-        "first_blocks: n, from_layer: name: these train and the rest is frozen.",
+        description="auto: cut and layers are chosen by measurement (backbone.cut is then one of "
+        "the depths measured). all: the whole trunk is frozen. none: all of it trains. "
+        "last_blocks: n, first_blocks: n, from_layer: name: these train and the rest is frozen.",
+    )
+    batch_norm: Literal["keep", "adapt"] = Field(
+        default="keep",
+        description="The trunk's BatchNormalization statistics. keep: those of the base weights. "
+        "adapt: estimated anew on the training images, once, before anything trains.",
+    )
+    budget: Annotated[
+        Annotated[float, Field(gt=0, le=10)] | Seconds | Literal["off"],
+        BeforeValidator(_form_from_text),
+    ] = Field(
+        default=0.5,
+        description="For strategy auto: what choosing may cost, as a share of training the whole "
+        "network once, or in seconds. off: no limit; each candidate is trained to its end.",
+    )
+    max_images: int = Field(
+        default=4000,
+        ge=100,
+        description="For strategy auto: training images that the depth profile looks at, at most.",
+    )
+
+
+class AugmentParams(_Section):
+    """Random changes to training images; off by default, since some change what an image is."""
+
+    flip: Literal["none", "horizontal", "vertical", "both"] = Field(
+        default="none", description="Mirror images at random."
+    )
+    rotation_degrees: float = Field(
+        default=0.0, ge=0, le=180, description="Turn by up to this angle either way."
+    )
+    translation: float = Field(
+        default=0.0, ge=0, le=0.5, description="Shift by up to this share of the side."
+    )
+    zoom: float = Field(
+        default=0.0, ge=0, le=0.5, description="Enlarge or shrink by up to this share."
+    )
+    contrast: float = Field(
+        default=0.0, ge=0, lt=1, description="Change contrast by up to this share."
+    )
+    brightness: float = Field(
+        default=0.0, ge=0, lt=1, description="Change brightness by up to this share of white."
+    )
+    views: int = Field(
+        default=4,
+        ge=1,
+        le=64,
+        description="Where features are cached: changed views of each image, which epochs take in "
+        "turn.",
+    )
+    on_unsafe: Literal["refuse", "warn"] = Field(
+        default="refuse",
+        description="What to do when a change turns right answers into wrong ones.",
+    )
+    unsafe_drop: float = Field(
+        default=0.05,
+        gt=0,
+        le=1,
+        description="Share of a class's right answers that may turn wrong under a change.",
+    )
+
+    @property
+    def active(self) -> bool:
+        """Whether any change is asked for."""
+        amounts = (self.rotation_degrees, self.translation, self.zoom)
+        return self.flip != "none" or any((*amounts, self.contrast, self.brightness))
+
+
+class ExtractParams(_Section):
+    """How the frozen part's outputs are kept."""
+
+    dtype: Literal["float16", "float32"] = Field(
+        default="float16",
+        description="Of cached feature maps; pooled features are always float32.",
+    )
+    max_cache_gb: float = Field(
+        default=8.0,
+        gt=0,
+        description="Feature maps that would take more disk than this are not cached; training "
+        "then reads images.",
     )
 
 
@@ -235,6 +323,51 @@ class TrainParams(_Section):
         description="balanced weighs each class by the inverse of its frequency.",
     )
     label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="Label smoothing.")
+    mixup: float = Field(
+        default=0.0,
+        ge=0,
+        le=10,
+        description="Alpha of MixUp's Beta distribution; 0 mixes nothing.",
+    )
+    ema: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Decay per step of an exponential moving average of the weights, which is then "
+        "what is validated and kept; null: none.",
+    )
+    mixed_precision: Literal["none", "auto", "bfloat16"] = Field(
+        default="none",
+        description="Computing the unfrozen layers in 16 bits. auto: where this machine has "
+        "instructions for it.",
+    )
+
+
+class TuneParams(_Section):
+    """Fine-tuning the unfrozen layers, after the head has been trained on the frozen trunk."""
+
+    epochs: int = Field(default=10, ge=1, le=10_000, description="Passes over the training split.")
+    batch_size: int = Field(default=32, ge=1, le=65_536, description="Images per step.")
+    learning_rate: float = Field(
+        default=0.0005, gt=0, le=10, description="Adam's highest rate, that of the head."
+    )
+    warmup: float = Field(
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="Share of the steps in which the rate rises from 0; a cosine takes it back.",
+    )
+    layer_decay: float = Field(
+        default=0.9,
+        gt=0,
+        le=1,
+        description="Each block's rate is that of the block after it times this.",
+    )
+    gradual_unfreezing: bool = Field(
+        default=False,
+        description="Whether blocks begin to train one after the other, the last one first, over "
+        "the first half of the epochs.",
+    )
 
 
 class EvaluateParams(_Section):
@@ -268,7 +401,10 @@ class Params(_Section):
     backbone: BackboneParams
     head: HeadParams = HeadParams()
     freeze: FreezeParams = FreezeParams()
+    augment: AugmentParams = AugmentParams()
+    extract: ExtractParams = ExtractParams()
     train: TrainParams = TrainParams()
+    tune: TuneParams = TuneParams()
     evaluate: EvaluateParams = EvaluateParams()
     register_: RegisterParams = Field(default=RegisterParams(), alias="register")
 
@@ -433,8 +569,8 @@ def _told(problem: ErrorDetails) -> tuple[str, str, str | None]:
     """The key at fault, what arrived there, and what is allowed."""
     location, value = problem["loc"], problem["input"]
     key = ".".join(str(part) for part in location)
-    if location[:2] == ("freeze", "strategy"):
-        return "freeze.strategy", f"got {_shown(value)}", STRATEGY_FORMS
+    if (forms := _FORMS.get(location[:2])) is not None:
+        return ".".join(map(str, location[:2])), f"got {_shown(value)}", forms
     if problem["type"] == "extra_forbidden":
         return (
             key,
@@ -448,6 +584,10 @@ def _told(problem: ErrorDetails) -> tuple[str, str, str | None]:
     return key, f"got {_shown(value)}", _ALLOWED.get(problem["type"]) or _requirement(problem)
 
 
+_FORMS: dict[tuple[int | str, ...], str] = {
+    ("freeze", "strategy"): STRATEGY_FORMS,
+    ("freeze", "budget"): BUDGET_FORMS,
+}
 _ALLOWED = {
     "model_type": "a section: keys and values, indented below it",
     "tuple_type": "a list, as in [256] or []",

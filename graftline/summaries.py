@@ -50,10 +50,10 @@ def _(record: Preprocessed) -> str:
 
 @sentence.register
 def _(record: Assembled) -> str:
-    params = sum(layer.params for layer in record.layers)
+    params = sum(layer.params for layer in record.up_to(record.cut))
     return (
         f"{record.backbone} {record.alpha:g} at {record.size_px} px with weights {record.weights}, "
-        f"cut after {record.cut} ({params:,} weights, {record.feature_dim} features)"
+        f"cut after {record.cut} ({params:,} weights, {record.feature_dim(record.cut)} features)"
     )
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from graftline.artifacts import FreezePlan
-from graftline.freeze import POOLED
 from graftline.graft import HEAD, POOLING, PREPARATION, TRUNK
+from graftline.plans import POOLED
 
 
 def thaw(graft: Any, plan: FreezePlan) -> list[Any]:

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graftline.artifacts import Assembled, FreezePlan, Trained
-from graftline.assemble import MODEL, RECORD
+from graftline.assemble import RECORD, planned_graft
 from graftline.errors import TrainingDivergedError
 from graftline.examples import Examples, read_examples
 from graftline.export import export_model
-from graftline.keras_files import load_model, variables_digest
+from graftline.keras_files import variables_digest
 from graftline.params import Params, TrainParams
 from graftline.progress import progress
 from graftline.standardize import set_standardization
@@ -59,7 +59,7 @@ def train(workspace: Workspace, params: Params, on_epoch: EpochCallback | None =
     keras.utils.set_random_seed(params.seed)
     assembled = Assembled.read(workspace.assembled / RECORD)
     plan = FreezePlan.read(workspace.freeze_plan)
-    graft = load_model(workspace.assembled / MODEL)
+    graft = planned_graft(workspace, plan, params)
     frozen = thaw(graft, plan)
     digest_before = variables_digest(frozen)
     part = trained_part(graft, plan)

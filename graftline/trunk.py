@@ -7,6 +7,7 @@ residual blocks and a last 1x1 convolution.
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from typing import Any
 
@@ -86,11 +87,21 @@ def layer_records(trunk: Any) -> tuple[LayerRecord, ...]:
             kind=type(layer).__name__,
             block=block_of(layer.name),
             params=int(layer.count_params()),
+            multiply_adds=_multiply_adds(layer),
             output_shape=tuple(int(size) for size in layer.output.shape[1:]),
             clean=layer.name in clean,
         )
         for layer in layers
     )
+
+
+def _multiply_adds(layer: Any) -> int:
+    """Of one image: each weight of a kernel counts once per place of the output it is used at."""
+    kernel = getattr(layer, "kernel", None)
+    if kernel is None:
+        return 0
+    places = layer.output.shape[1:-1]  # (h, w); empty for a dense layer
+    return math.prod(int(size) for size in (*kernel.shape, *places))
 
 
 def _clean_layers(trunk: Any) -> set[str]:

@@ -26,8 +26,8 @@ def _publish(workspace: Workspace, network: Assembled) -> None:
         ("trunk", f"{network.backbone}, alpha {network.alpha:g}, {network.size_px} px"),
         ("base weights", network.weights),
         ("SHA-256 of their file", f"`{network.weights_sha256}`"),
-        ("cut after", f"`{network.cut}`, {network.feature_dim} channels"),
-        ("weights up to the cut", f"{sum(layer.params for layer in network.layers):,}"),
+        ("cut after", f"`{network.cut}`, {network.feature_dim(network.cut)} channels"),
+        ("weights up to the cut", f"{sum(layer.params for layer in network.up_to(network.cut)):,}"),
         (
             "head",
             f"{network.pooling} pooling → {head + ' → ' if head else ''}"

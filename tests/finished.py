@@ -138,6 +138,7 @@ def _inputs(workspace: Workspace) -> None:
         kind="ReLU",
         block="block_13",
         params=0,
+        multiply_adds=0,
         output_shape=(2, 2, 576),
         clean=True,
     )
@@ -154,13 +155,14 @@ def _inputs(workspace: Workspace) -> None:
         head_units=(256,),
         dropout=0.3,
         classes=CLASSES,
-        feature_dim=576,
     ).write(workspace.assembled / "assembled.json")
     FreezePlan(
         strategy="last_blocks: 2",
         cut="block_13_expand_relu",
         boundary="block_11_add",
         trainable=("block_12_expand",),
+        batch_norm="keep",
+        measured=False,
         reason="the last two blocks train",
     ).write(workspace.freeze_plan)
     write_text(workspace.freezing_report / "table.md", "| block | |\n")

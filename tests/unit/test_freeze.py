@@ -1,4 +1,4 @@
-"""The plan is a pure function of the trunk and the strategy."""
+"""The plan is written with a table that adds up, or not at all."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import pytest
 
 from graftline.artifacts import Assembled, LayerRecord
 from graftline.errors import ParamsError
-from graftline.freeze import POOLED, freeze, freezing_table, head_params, plan_freezing
-from graftline.params import Params, params_from_record
+from graftline.freeze import freeze, freezing_table, head_params
+from graftline.params import LastBlocks, Params, params_from_record
+from graftline.plans import plan_freezing
 from graftline.workspace import Workspace
 
 LAYERS = (
@@ -36,7 +37,13 @@ def assembled() -> Assembled:
         trunk_digest="0" * 64,
         layers=tuple(
             LayerRecord(
-                name=name, kind=kind, block=block, params=count, output_shape=(4, 4, 8), clean=clean
+                name=name,
+                kind=kind,
+                block=block,
+                params=count,
+                multiply_adds=16 * count,
+                output_shape=(4, 4, 8),
+                clean=clean,
             )
             for name, kind, block, count, clean in LAYERS
         ),
@@ -44,7 +51,6 @@ def assembled() -> Assembled:
         head_units=(16,),
         dropout=0.0,
         classes=("a", "b", "c"),
-        feature_dim=8,
     )
 
 
@@ -59,53 +65,16 @@ def params(strategy: object) -> Params:
     )
 
 
-@pytest.mark.parametrize(
-    ("strategy", "boundary", "trainable"),
-    [
-        ("all", POOLED, ()),
-        ("none", None, ("Conv1", "block_1_expand", "block_2_expand", "block_2_project")),
-        ({"last_blocks": 1}, "block_1_add", ("block_2_expand", "block_2_project")),
-        ("last_blocks: 2", "bn_Conv1", ("block_1_expand", "block_2_expand", "block_2_project")),
-        ({"first_blocks": 1}, None, ("Conv1",)),
-        ({"first_blocks": 2}, None, ("Conv1", "block_1_expand")),
-        ({"from_layer": "block_2_project"}, "block_1_add", ("block_2_project",)),
-        ({"from_layer": "block_1_add"}, "block_1_add", ("block_2_expand", "block_2_project")),
-    ],
-)
-def test_each_strategy_thaws_what_it_names(
-    strategy: object, boundary: str | None, trainable: tuple[str, ...]
-) -> None:
-    plan = plan_freezing(assembled(), params(strategy))
-    assert plan.boundary == boundary
-    assert plan.trainable == trainable
-
-
-def test_batch_normalization_never_trains() -> None:
-    plan = plan_freezing(assembled(), params("none"))
-    kinds = {layer.name: layer.kind for layer in assembled().layers}
-    assert "BatchNormalization" not in {kinds[name] for name in plan.trainable}
-
-
-def test_too_many_blocks_are_refused_with_their_number() -> None:
-    with pytest.raises(ParamsError, match="got 4, and the trunk has 3 blocks") as caught:
-        plan_freezing(assembled(), params({"last_blocks": 4}))
-    assert caught.value.allowed == "1 to 3"
-    assert caught.value.exit_code == 2
-
-
-def test_an_unknown_layer_is_refused_with_the_nearest_names() -> None:
-    with pytest.raises(ParamsError, match=r"freeze.strategy.from_layer.*block_2_projekt") as caught:
-        plan_freezing(assembled(), params({"from_layer": "block_2_projekt"}))
-    assert "block_2_project" in str(caught.value.allowed)
-
-
 def test_the_table_adds_up() -> None:
-    plan = plan_freezing(assembled(), params({"last_blocks": 1}))
+    plan = plan_freezing(assembled(), LastBlocks(last_blocks=1))
     table = freezing_table(assembled(), plan)
-    assert head_params(assembled()) == 8 * 16 + 16 + 16 * 3 + 3
+    head = head_params(assembled(), "out_relu")
+    assert head == 8 * 16 + 16 + 16 * 3 + 3
     assert "| block_2 | 3 | 4x4x8 | trainable | 0 | 130 |" in table
     assert "| stem | 2 | 4x4x8 | frozen | 108 | 0 |" in table
-    assert f"| **total** | | | | **162** | **{130 + head_params(assembled())}** |" in table
+    assert (
+        f"| **total** | | | | **162** | **{130 + head_params(assembled(), 'out_relu')}** |" in table
+    )
 
 
 def test_a_refused_strategy_leaves_the_earlier_plan(tmp_path: Path) -> None:
