@@ -1,9 +1,15 @@
-"""Step ``extract``: each image goes through the frozen part once; its output is kept."""
+"""Step ``extract``: each image goes through the frozen part once; its outputs are kept."""
 
 from __future__ import annotations
 
+import logging
+import math
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +18,12 @@ from numpy.typing import NDArray
 
 from graftline.artifacts import Assembled, Features, FreezePlan, Preprocessed, Split
 from graftline.assemble import FROZEN, RECORD, frozen_part, planned_trunk
-from graftline.graft import build_pooling
+from graftline.boundary_cache import cached_rows, has_maps, planned_features
+from graftline.graft import build_pooling, build_preparation
+from graftline.images import Pixels
+from graftline.label_safety import check_labels, judge_labels
 from graftline.litert import LiteRunner
+from graftline.npy_files import ArrayWriter
 from graftline.packed import PackedImages
 from graftline.params import Params
 from graftline.plans import POOLED
@@ -21,91 +31,204 @@ from graftline.progress import progress
 from graftline.storage import replacing_directory
 from graftline.workspace import Workspace
 
+_LOG = logging.getLogger(__name__)
 CACHED_SPLITS: tuple[Split, ...] = ("train", "validation")
 """The test split is not among them: ``evaluate`` alone touches it."""
-_BATCH = 256
+LABEL_SAFETY = "label_safety.json"
+_MAX_BATCH = 256
+_BATCH_BYTES = 32 << 20
+
+Change = Callable[[Pixels, NDArray[np.int64], int], Pixels]
+"""From images, their positions in the split and a view's number to that view of them."""
 
 
 def extract(workspace: Workspace, params: Params) -> Features:
     """Runs the frozen part over the training and validation images and keeps its outputs.
 
-    Writes ``data/features/``: ``train.npy`` and ``validation.npy``, float32 (n, ...) in the order
-    of the preprocessed manifest, and ``features.json``. When nothing below the first trainable
-    layer is frozen there is nothing to keep, and only ``features.json`` is written.
+    Writes ``data/features/``, in the order of the preprocessed manifest:
+
+    - ``train.npy``, ``validation.npy`` (n, ...): outputs at the plan's boundary, unless there is
+      none or they would take too much disk;
+    - ``train-pooled.npy``, ``validation-pooled.npy``, float32 (n, c): pooled features at the cut,
+      if these are not what ``train.npy`` holds;
+    - ``features.json``, and ``label_safety.json`` if images are augmented.
+
+    With augmentation the training split's arrays have one more axis in front, that of the views.
 
     Args:
         workspace: Where the inputs lie and the output goes.
-        params: Not read; the plan says all.
+        params: ``seed``, ``augment`` and ``extract`` are read.
 
     Raises:
+        ParamsError: If an augmentation changes what images show.
         MissingOutputError: If an earlier step has not run.
         StorageFullError: If the disk is full.
     """
     plan = FreezePlan.read(workspace.freeze_plan)
+    assembled = Assembled.read(workspace.assembled / RECORD)
     Preprocessed.read(workspace.preprocessed / "preprocessed.json")
     images = PackedImages.open(workspace.preprocessed)
     counts: dict[Split, int] = {split: len(images.indices(split)) for split in CACHED_SPLITS}
-    with replacing_directory(workspace.features) as folder:
-        shape: tuple[int, ...] = ()
-        if plan.boundary is not None:
-            shape = _write_features(workspace, plan, images, folder)
-        record = Features(boundary=plan.boundary, shape=shape, counts=counts)
+    workspace.features.parent.mkdir(parents=True, exist_ok=True)
+    free_bytes = shutil.disk_usage(workspace.features.parent).free
+    record = planned_features(
+        assembled, plan, counts, params.augment, params.extract, free_bytes=free_bytes
+    )
+    if record.uncached_reason is not None and plan.boundary is not None:
+        _LOG.warning("no feature maps are cached, since %s", record.uncached_reason)
+    with (
+        replacing_directory(workspace.features) as folder,
+        tempfile.TemporaryDirectory(prefix="graftline-") as scratch,
+        LiteRunner(_frozen_file(workspace, assembled, record, Path(scratch))) as runner,
+    ):
+        change: Change = _unchanged
+        if params.augment.active:
+            from graftline.augment import AugmentedViews
+
+            _check_labels(params, runner, record, images, assembled.classes, folder)
+            change = AugmentedViews(params.augment, params.seed, counts["train"]).changed
+        _write_splits(runner, record, images, change, folder)
         record.write(folder / "features.json")
     return record
 
 
-def _write_features(
-    workspace: Workspace, plan: FreezePlan, images: PackedImages, folder: Path
-) -> tuple[int, ...]:
-    total = sum(len(images.indices(split)) for split in CACHED_SPLITS)
-    shape: tuple[int, ...] = ()
-    with (
-        tempfile.TemporaryDirectory(prefix="graftline-") as scratch,
-        LiteRunner(_frozen_file(workspace, plan, Path(scratch))) as runner,
-        progress("extract", total, "images") as bar,
-    ):
+def _unchanged(images: Pixels, _positions: NDArray[np.int64], _view: int) -> Pixels:
+    return images
+
+
+def _check_labels(
+    params: Params,
+    runner: LiteRunner,
+    record: Features,
+    images: PackedImages,
+    classes: tuple[str, ...],
+    folder: Path,
+) -> None:
+    if record.views == 1:
+        _LOG.warning(
+            "augment.views is 1, so that the only view that is cached is the unchanged one"
+        )
+
+    def pooled(pixels: Pixels) -> NDArray[np.float32]:
+        return runner.run(pixels)[:, -record.pooled_dim :]
+
+    safety = check_labels(images, classes, params.augment, params.seed, pooled)
+    judge_labels(safety, params.augment)
+    safety.write(folder / LABEL_SAFETY)
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Where one split's outputs go: maps, pooled features, or both."""
+
+    maps: ArrayWriter | None
+    pooled: ArrayWriter
+
+    def put(self, rows: NDArray[np.int64], outputs: NDArray[np.float32]) -> None:
+        """Keeps the outputs of some images, (n, map values if there are any + pooled features)."""
+        if self.maps is None:
+            self.pooled.put(rows, outputs)
+            return
+        maps = outputs[:, : self.maps.row_size]
+        if self.maps.dtype == np.float16:
+            # What is beyond its range would become infinite.
+            limit = np.finfo(np.float16).max
+            maps = np.clip(maps, -limit, limit).astype(np.float16)
+        self.maps.put(rows, maps)
+        self.pooled.put(rows, outputs[:, self.maps.row_size :])
+
+
+def _write_splits(
+    runner: LiteRunner, record: Features, images: PackedImages, change: Change, folder: Path
+) -> None:
+    with progress("extract", cached_rows(record), "images") as bar:
         for split in CACHED_SPLITS:
-            shape = _write_split(runner, images, split, folder / f"{split}.npy", bar)
-    return shape
+            views = record.views if split == "train" else 1
+            indices = images.indices(split)
+            with ExitStack() as opened:
+                files = _open_files(opened, record, split, folder, len(indices) * views)
+                for view in range(views):
+                    _write_view(runner, record, images, indices, change, view, files, bar)
 
 
-def _write_split(
-    runner: LiteRunner, images: PackedImages, split: Split, path: Path, bar: Any
-) -> tuple[int, ...]:
-    indices = images.indices(split)
-    places: list[NDArray[np.int64]] = []
+def _open_files(
+    opened: ExitStack, record: Features, split: Split, folder: Path, rows: int
+) -> _Files:
+    def writer(name: str, dtype: str, row_shape: tuple[int, ...]) -> ArrayWriter:
+        axes: tuple[int, ...] = (rows,)
+        if split == "train" and record.views > 1:
+            axes = (record.views, rows // record.views)
+        return opened.enter_context(ArrayWriter(folder / name, dtype, axes, row_shape))
 
-    def pixels() -> Iterator[NDArray[np.uint8]]:
-        for positions, batch in images.batches(indices, _BATCH):
-            places.append(positions)
-            yield batch
+    pooled_shape = (record.pooled_dim,)
+    if record.boundary == POOLED:
+        return _Files(None, writer(f"{split}.npy", "float32", pooled_shape))
+    maps = None
+    if record.boundary is not None and record.dtype is not None:
+        maps = writer(f"{split}.npy", record.dtype, record.shape)
+    return _Files(maps, writer(f"{split}-pooled.npy", "float32", pooled_shape))
 
-    features: Any = None
-    for number, outputs in enumerate(runner.run_all(pixels())):
-        if features is None:
-            shape = (len(indices), *outputs.shape[1:])
-            features = np.lib.format.open_memmap(path, "w+", np.float32, shape)
-        features[places[number]] = outputs
+
+def _write_view(
+    runner: LiteRunner,
+    record: Features,
+    images: PackedImages,
+    indices: NDArray[np.int64],
+    change: Change,
+    view: int,
+    files: _Files,
+    bar: Any,
+) -> None:
+    under_way: deque[NDArray[np.int64]] = deque()
+
+    def pixels() -> Iterator[Pixels]:
+        for positions, batch in images.batches(indices, _batch_size(record)):
+            under_way.append(positions)
+            yield change(batch, positions, view)
+
+    for outputs in runner.run_all(pixels()):
+        files.put(under_way.popleft() + view * len(indices), outputs)
         bar.advance(len(outputs))
-    features.flush()
-    return tuple(int(size) for size in features.shape[1:])
 
 
-def _frozen_file(workspace: Workspace, plan: FreezePlan, scratch: Path) -> Path:
+def _batch_size(record: Features) -> int:
+    """As many images as keep a batch's outputs in bounds, in whole micro-batches of 8."""
+    values = record.pooled_dim + (math.prod(record.shape) if has_maps(record) else 0)
+    fitting = _BATCH_BYTES // (values * np.dtype(np.float32).itemsize)
+    return int(np.clip(fitting // 8 * 8, 8, _MAX_BATCH))
+
+
+def _frozen_file(
+    workspace: Workspace, assembled: Assembled, record: Features, scratch: Path
+) -> Path:
     """The frozen part as LiteRT: the assembled one, or another one converted now."""
-    assembled = Assembled.read(workspace.assembled / RECORD)
-    if plan.boundary == POOLED and plan.cut == assembled.cut:
+    if not has_maps(record) and record.cut == assembled.cut:
         return workspace.assembled / FROZEN
-    import keras
-
     from graftline.keras_files import convert_to_litert
 
-    trunk = planned_trunk(workspace, plan.cut)
-    if plan.boundary == POOLED:
-        frozen = frozen_part(trunk, assembled.size_px, build_pooling(assembled.pooling))
+    trunk = planned_trunk(workspace, record.cut)
+    pooling = build_pooling(assembled.pooling)
+    if record.boundary is not None and has_maps(record):
+        function = _maps_and_pooled(trunk, record.boundary, pooling)
     else:
-        prefix = keras.Model(trunk.input, trunk.get_layer(plan.boundary).output)
-        frozen = frozen_part(prefix, assembled.size_px)
+        function = frozen_part(trunk, assembled.size_px, pooling)
     path = scratch / FROZEN
-    path.write_bytes(convert_to_litert(frozen))
+    path.write_bytes(convert_to_litert(function))
     return path
+
+
+def _maps_and_pooled(trunk: Any, boundary: str, pooling: Any) -> Callable[[Any], Any]:
+    """The function from images to both kinds of features (n, h * w * c + d), in one pass."""
+    import keras
+    from keras import ops
+
+    maps = trunk.get_layer(boundary).output  # (n, h, w, c)
+    both = keras.Model(trunk.input, [maps, trunk.output])
+    preparation = build_preparation(int(trunk.input.shape[1]), antialias=False)
+    values = math.prod(int(size) for size in maps.shape[1:])
+
+    def run(images: Any) -> Any:
+        lower, upper = both(preparation(images), training=False)
+        return ops.concatenate([ops.reshape(lower, (-1, values)), pooling(upper)], axis=1)
+
+    return run

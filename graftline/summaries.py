@@ -13,6 +13,7 @@ from graftline.artifacts import (
     Preprocessed,
     Trained,
 )
+from graftline.plans import POOLED
 
 
 @singledispatch
@@ -64,10 +65,18 @@ def _(record: FreezePlan) -> str:
 
 @sentence.register
 def _(record: Features) -> str:
+    images = f"{sum(record.counts.values()):,} images"
+    views = f", the training images in {record.views} views" if record.views > 1 else ""
     if record.boundary is None:
-        return "nothing is frozen before the first trainable layer, so nothing is cached"
+        return (
+            f"{images}{views}: {record.pooled_dim} pooled features each at {record.cut}; no "
+            f"feature maps are cached, since {record.uncached_reason}"
+        )
     shape = "x".join(str(size) for size in record.shape)
-    return f"{sum(record.counts.values()):,} images through to {record.boundary}, {shape} each"
+    text = f"{images} through to {record.boundary}, {shape} {record.dtype} each{views}"
+    if record.boundary == POOLED:
+        return text
+    return f"{text}; and {record.pooled_dim} pooled features each at {record.cut}"
 
 
 @sentence.register

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graftline.artifacts import Assembled, FreezePlan, Trained
+from graftline.artifacts import Assembled, Features, FreezePlan, Trained
 from graftline.assemble import RECORD, planned_graft
 from graftline.errors import TrainingDivergedError
 from graftline.examples import Examples, read_examples
@@ -62,7 +62,9 @@ def train(workspace: Workspace, params: Params, on_epoch: EpochCallback | None =
     graft = planned_graft(workspace, plan, params)
     frozen = thaw(graft, plan)
     digest_before = variables_digest(frozen)
-    part = trained_part(graft, plan)
+    # Where its outputs were too many to be cached, training reads images.
+    cached = Features.read(workspace.features / "features.json").boundary
+    part = trained_part(graft, plan.model_copy(update={"boundary": cached}))
     train_set = read_examples(workspace, "train")
     set_standardization(graft, part, train_set)
     history, best = _run_epochs(workspace, params, part.network, train_set, on_epoch)

@@ -71,9 +71,16 @@ def _write(stage: str, workspace: Workspace, params: Params) -> None:
             shrunk=0,
         ).write(workspace.preprocessed / "preprocessed.json")
     elif stage == "extract":
-        Features(boundary="block_11_add", shape=(2, 2, 96), counts={"train": 80}).write(
-            workspace.features / "features.json"
-        )
+        Features(
+            cut="block_13_expand_relu",
+            boundary="block_11_add",
+            shape=(2, 2, 96),
+            dtype="float16",
+            counts={"train": 80},
+            views=1,
+            pooled_dim=576,
+            uncached_reason=None,
+        ).write(workspace.features / "features.json")
     else:
         _copy(stage, workspace)
 

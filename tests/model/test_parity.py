@@ -26,10 +26,11 @@ SMALL_SIZES = [(1, 1), (7, 5), (20, 20), (31, 17), (32, 32), (3, 32)]
 LARGE_SIZES = [(33, 33), (64, 64), (97, 41), (20, 75)]
 
 
-@pytest.mark.parametrize("fixture", ["head_only", "last_block"])
+# Pooled features are cached in 32 bits, feature maps in 16, of which 11 count.
+@pytest.mark.parametrize(("fixture", "tolerance"), [("head_only", 1e-4), ("last_block", 1e-3)])
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_cached_features_give_what_the_images_give(
-    fixture: str, split: str, request: pytest.FixtureRequest
+    fixture: str, tolerance: float, split: str, request: pytest.FixtureRequest
 ) -> None:
     workspace: Workspace = request.getfixturevalue(fixture)
     model, plan = small.trained(workspace), FreezePlan.read(workspace.freeze_plan)
@@ -37,7 +38,7 @@ def test_cached_features_give_what_the_images_give(
     cached = small.answers(trained_part(model, plan).network, features)
     packed = PackedImages.open(workspace.preprocessed)
     uncached = small.answers(model, packed.batch(packed.indices(split)))
-    np.testing.assert_allclose(cached, uncached, atol=1e-4)
+    np.testing.assert_allclose(cached, uncached, atol=tolerance)
 
 
 def test_training_from_the_cache_ends_where_training_from_images_ends(
@@ -45,8 +46,6 @@ def test_training_from_the_cache_ends_where_training_from_images_ends(
 ) -> None:
     record = Trained.read(head_only.trained / "trained.json")
     uncached = small.copied(head_only, tmp_path)
-    plan = FreezePlan.read(uncached.freeze_plan)
-    plan.model_copy(update={"boundary": None}).write(uncached.freeze_plan)
     features = Features.read(uncached.features / "features.json")
     features.model_copy(update={"boundary": None, "shape": ()}).write(
         uncached.features / "features.json"

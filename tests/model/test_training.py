@@ -202,6 +202,13 @@ def test_features_of_another_plan_are_not_taken_for_these(
     assert set(features.counts) == {"train", "validation"}
     assert {path.name for path in last_block.features.iterdir()} == {
         "features.json",
+        "train-pooled.npy",
+        "train.npy",
+        "validation-pooled.npy",
+        "validation.npy",
+    }
+    assert {path.name for path in head_only.features.iterdir()} == {
+        "features.json",
         "train.npy",
         "validation.npy",
     }
