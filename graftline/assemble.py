@@ -8,6 +8,7 @@ from typing import Any
 
 from graftline.artifacts import Assembled, FreezePlan
 from graftline.errors import MissingOutputError
+from graftline.families import family_of
 from graftline.graft import POOLING, TRUNK, build_graft, build_preparation
 from graftline.keras_files import convert_to_litert, load_model, save_model, variables_digest
 from graftline.params import Params
@@ -31,21 +32,21 @@ def assemble(workspace: Workspace, params: Params) -> Assembled:
 
     Raises:
         WeightsError: If the base weights are absent, changed or of another architecture.
-        ParamsError: If ``backbone.cut`` names no layer.
+        ParamsError: If ``backbone.cut`` names no layer, or one on a side path.
         MissingOutputError: If ``load`` has not run.
     """
     classes = read_classes(workspace)
     backbone, size_px = params.backbone, params.preprocess.size_px
     weights = resolve_weights(workspace, backbone, size_px)
-    base = build_base(size_px, backbone.alpha, params.seed)
+    base = build_base(size_px, backbone.alpha, params.seed, backbone.name)
     load_into(base, weights)
-    trunk = cut_after(base, backbone.cut)
+    trunk = cut_after(base, backbone.cut_layer)
     graft = build_graft(trunk, params.head, len(classes), params.seed)
     record = Assembled(
         backbone=backbone.name,
         alpha=backbone.alpha,
         size_px=size_px,
-        cut=backbone.cut,
+        cut=backbone.cut_layer,
         weights=backbone.weights,
         weights_sha256=weights.sha256,
         trunk_digest=variables_digest(trunk.variables),
@@ -65,7 +66,7 @@ def assemble(workspace: Workspace, params: Params) -> Assembled:
 
 
 def planned_trunk(workspace: Workspace, cut: str) -> Any:
-    """The assembled trunk up to and with a layer, which need not be ``backbone.cut``."""
+    """The assembled trunk up to and with a layer, which need not be the one of ``backbone.cut``."""
     return cut_after(load_model(workspace.assembled / WHOLE_TRUNK), cut)
 
 
@@ -88,7 +89,7 @@ def frozen_part(prefix: Any, size_px: int, pooling: Any = None) -> Any:
 
     Images are no larger than ``size_px`` here, so that no filter is needed for shrinking.
     """
-    preparation = build_preparation(size_px, antialias=False)
+    preparation = build_preparation(size_px, family_of(prefix).scaling, antialias=False)
 
     def run(images: Any) -> Any:
         maps = prefix(preparation(images), training=False)

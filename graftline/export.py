@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from graftline.families import family_of
 from graftline.graft import HEAD, POOLING, TRUNK, build_preparation
 from graftline.keras_files import convert_to_litert, save_model
 
@@ -23,8 +24,8 @@ def export_model(graft: Any, size_px: int, folder: Path) -> None:
     """
     save_model(graft, folder / KERAS_FILE)
     graft.save_weights(folder / WEIGHTS_FILE)
-    preparation = build_preparation(size_px, antialias=False)
     trunk, pooling, head = (graft.get_layer(name) for name in (TRUNK, POOLING, HEAD))
+    preparation = build_preparation(size_px, family_of(trunk).scaling, antialias=False)
 
     def probabilities(images: Any) -> Any:
         maps = trunk(preparation(images), training=False)

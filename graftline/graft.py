@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from graftline.families import MINUS_ONE_TO_ONE, Scaling, family_of
 from graftline.params import HeadParams
 
 HEAD = "head"
@@ -21,7 +22,8 @@ def build_graft(trunk: Any, head: HeadParams, classes: int, seed: int) -> Any:
     """Joins preparation, trunk and a fresh head.
 
     Args:
-        trunk: From float32 (n, size, size, 3) in [-1, 1] to feature maps (n, h, w, c).
+        trunk: From float32 (n, size, size, 3) to feature maps (n, h, w, c); its family says how
+            its inputs are scaled.
         head: What the new classifier is made of.
         classes: Number of classes.
         seed: Seed of the head's weights and of its dropout.
@@ -34,23 +36,27 @@ def build_graft(trunk: Any, head: HeadParams, classes: int, seed: int) -> Any:
 
     size_px = int(trunk.input.shape[1])
     images = keras.Input((None, None, None), dtype="uint8", name="images")
-    maps = trunk(build_preparation(size_px)(images), training=False)
+    preparation = build_preparation(size_px, family_of(trunk).scaling)
+    maps = trunk(preparation(images), training=False)
     features = build_pooling(head.pooling)(maps)
     probabilities = build_head(head, int(maps.shape[-1]), classes, seed)(features)
     return keras.Model(images, probabilities, name="graft")
 
 
-def build_preparation(size_px: int, *, antialias: bool = True) -> Any:
-    """Channel expansion, resizing and scaling: raw images to what MobileNetV2 takes.
+def build_preparation(
+    size_px: int, scaling: Scaling = MINUS_ONE_TO_ONE, *, antialias: bool = True
+) -> Any:
+    """Channel expansion, resizing and scaling: raw images to what a trunk takes.
 
     Args:
         size_px: Height and width of the result.
+        scaling: What the trunk's family takes.
         antialias: Whether larger images are shrunk with a filter. Enlarging is the same either
             way. LiteRT has no such filter: what it gets was shrunk before.
 
     Returns:
         A ``keras.Model`` from uint8 (n, height, width, 1 or 3) to float32
-        (n, size_px, size_px, 3) in [-1, 1].
+        (n, size_px, size_px, 3), scaled.
     """
     import keras
     from keras import layers, ops
@@ -58,12 +64,14 @@ def build_preparation(size_px: int, *, antialias: bool = True) -> Any:
     images = keras.Input((None, None, None), dtype="uint8", name="images")
     # The first, the middle and the last channel: of one channel all three are the same.
     channels = [images[..., :1], images[..., -2:][..., :1], images[..., -1:]]
+    if scaling.bgr:
+        channels.reverse()
     expanded = ops.cast(ops.concatenate(channels, axis=-1), "float32")  # (n, h, w, 3)
     resized = layers.Resizing(
         size_px, size_px, interpolation="bilinear", antialias=antialias, dtype="float32"
     )(expanded)
     shaped = layers.Reshape((size_px, size_px, 3))(resized)
-    scaled = layers.Rescaling(1 / 127.5, offset=-1.0)(shaped)
+    scaled = layers.Rescaling(scaling.scale, offset=scaling.offset)(shaped)
     return keras.Model(images, scaled, name=PREPARATION)
 
 

@@ -27,6 +27,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from graftline.errors import ParamsError
+from graftline.families import DEFAULT, FAMILIES, STANFORD_DOGS, Family
 
 STRATEGY_FORMS = (
     "auto; all; none; last_blocks: n; first_blocks: n; from_layer: name (n a whole number from 1 "
@@ -34,11 +35,9 @@ STRATEGY_FORMS = (
 )
 BUDGET_FORMS = "a share above 0 up to 10; seconds: n (a whole number from 1 on); off"
 SOURCES_WITH_PATH = ("idx", "npz", "folder", "manifest")
-KERAS_IMAGENET_SIZES_PX = (96, 128, 160, 192, 224)
-ALPHAS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
-"""The widths for which Keras builds MobileNetV2."""
+ALPHAS = tuple(sorted({alpha for family in FAMILIES.values() for alpha in family.alphas}))
+"""The widths of all trunks; each takes some of them."""
 NAMED_WEIGHTS = ("stanford-dogs", "imagenet", "random")
-_STANFORD_DOGS_ALPHA = 1.0
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[^/\\]+$")]
@@ -113,19 +112,24 @@ class PreprocessParams(_Section):
     )
 
 
-def _known_alpha(alpha: float) -> float:
-    if alpha not in ALPHAS:
-        raise ValueError(f"got {alpha}, allowed are {', '.join(map(str, ALPHAS))}")
-    return alpha
+def _known_trunk(name: str) -> str:
+    if name not in FAMILIES:
+        raise ValueError(f"got {_shown(name)}, allowed are {', '.join(FAMILIES)}")
+    return name
 
 
 class BackboneParams(_Section):
     """Which pretrained network is grafted onto, and where it is cut."""
 
-    name: Literal["MobileNetV2"] = Field(default="MobileNetV2", description="The architecture.")
-    alpha: Annotated[float, AfterValidator(_known_alpha)] = Field(
+    name: Annotated[str, AfterValidator(_known_trunk)] = Field(
+        default=DEFAULT,
+        description="The architecture, by its name in Keras Applications; docs/trunks.md tells "
+        "of each.",
+        json_schema_extra={"enum": list(FAMILIES)},
+    )
+    alpha: float = Field(
         default=1.0,
-        description="Width multiplier.",
+        description="Width multiplier; each architecture has some of these, most have only 1.0.",
         json_schema_extra={"enum": list(ALPHAS)},
     )
     weights: str = Field(
@@ -137,17 +141,39 @@ class BackboneParams(_Section):
         default=None,
         description="SHA-256 of the weights file; needed for a path or an address.",
     )
-    cut: str = Field(
-        default="out_relu",
+    cut: str | None = Field(
+        default=None,
         min_length=1,
-        description="The layer after which the trunk is cut.",
+        description="The layer after which the trunk is cut; null: its usual last layer.",
     )
+
+    @property
+    def family(self) -> Family:
+        """What is known of the architecture."""
+        return FAMILIES[self.name]
+
+    @property
+    def cut_layer(self) -> str:
+        """The layer after which the trunk is cut."""
+        return self.cut or self.family.last_layer
+
+    @model_validator(mode="after")
+    def _has_this_width(self) -> BackboneParams:
+        if self.alpha not in self.family.alphas:
+            allowed = ", ".join(map(str, self.family.alphas))
+            only = " only: it has no width multiplier" if len(self.family.alphas) == 1 else ""
+            raise ValueError(
+                f"backbone.alpha is {self.alpha}, and {self.name} takes {allowed}{only}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _weights_are_pinned(self) -> BackboneParams:
-        if self.weights == "stanford-dogs" and self.alpha != _STANFORD_DOGS_ALPHA:
+        if self.weights == "stanford-dogs" and (self.name, self.alpha) != STANFORD_DOGS:
+            name, alpha = STANFORD_DOGS
             raise ValueError(
-                f"weights stanford-dogs exist for alpha 1.0 only, and alpha is {self.alpha}"
+                f"weights stanford-dogs exist for {name} of alpha {alpha} only, and backbone.name "
+                f"is {self.name}, alpha is {self.alpha}"
             )
         if self.weights == "random" and self.weights_sha256 is not None:
             raise ValueError("weights random have no weights_sha256; set it to null")
@@ -409,16 +435,19 @@ class Params(_Section):
     register_: RegisterParams = Field(default=RegisterParams(), alias="register")
 
     @model_validator(mode="after")
-    def _imagenet_has_this_size(self) -> Params:
-        # For another size Keras would silently serve the weights made for 224 px.
-        if (
-            self.backbone.weights == "imagenet"
-            and self.preprocess.size_px not in KERAS_IMAGENET_SIZES_PX
-        ):
-            sizes = ", ".join(str(size) for size in KERAS_IMAGENET_SIZES_PX)
+    def _trunk_takes_this_size(self) -> Params:
+        size_px, family = self.preprocess.size_px, self.backbone.family
+        if size_px < family.smallest_px:
             raise ValueError(
-                f"preprocess.size_px is {self.preprocess.size_px}, but Keras has ImageNet weights "
-                f"for {sizes} only"
+                f"preprocess.size_px is {size_px}, but {family.name} takes {family.smallest_px} or "
+                "more"
+            )
+        sizes_px = family.imagenet_sizes_px
+        # For another size Keras would silently serve the weights made for 224 px.
+        if self.backbone.weights == "imagenet" and sizes_px and size_px not in sizes_px:
+            raise ValueError(
+                f"preprocess.size_px is {size_px}, but Keras has ImageNet weights of {family.name} "
+                f"for {', '.join(map(str, sizes_px))} only"
             )
         return self
 

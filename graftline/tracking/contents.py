@@ -57,7 +57,7 @@ def run_name(params: Params) -> str:
     source: str = params.data.source
     if params.data.path is not None:
         source = f"{source} {Path(params.data.path).name}"
-    return f"{source}, {params.backbone.cut}, {_strategy(params)}"
+    return f"{source}, {params.backbone.cut_layer}, {_strategy(params)}"
 
 
 def origin_tags(workspace: Workspace, params: Params, door: str) -> dict[str, str]:

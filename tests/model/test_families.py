@@ -1,0 +1,371 @@
+"""One contract for every trunk: built, cut, planned, converted, saved, and trained for a step."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from graftline.artifacts import Assembled
+from graftline.assemble import frozen_part
+from graftline.errors import MissingOutputError, ParamsError
+from graftline.families import FAMILIES, Family, family_of
+from graftline.graft import HEAD, TRUNK, build_graft, build_pooling, build_preparation
+from graftline.keras_files import convert_to_litert, load_model, save_model, variables_digest
+from graftline.litert import LiteRunner
+from graftline.params import FirstBlocks, HeadParams, LastBlocks
+from graftline.plans import POOLED, Strategy, blocks_of, plan_freezing
+from graftline.thaw import thaw, trained_part
+from graftline.trunk import build_base, cut_after, layer_records
+from tests.model import small
+
+# One of each make; the others differ in depth and width alone.
+MAKES = (
+    "MobileNetV2",
+    "MobileNetV3Small",
+    "EfficientNetV2B0",
+    "ResNet50",
+    "ResNet50V2",
+    "DenseNet121",
+    "VGG16",
+    "Xception",
+)
+# What Keras itself gives its networks; those that are absent scale in a layer of their own.
+KERAS_MODULES = {
+    "MobileNetV2": "mobilenet_v2",
+    "ResNet50": "resnet",
+    "ResNet50V2": "resnet_v2",
+    "DenseNet121": "densenet",
+    "VGG16": "vgg16",
+    "Xception": "xception",
+}
+SCALE_THEMSELVES = ("MobileNetV3Small", "EfficientNetV2B0", "EfficientNetV2S")
+# Taken up to the middle only, so that the tests stay quick: theirs are the many large kernels.
+LARGE = ("ResNet50", "DenseNet121", "VGG16", "Xception")
+
+
+def size_of(family: Family) -> int:
+    return max(32, family.smallest_px)
+
+
+def images(count: int, size_px: int) -> np.ndarray:
+    return np.stack([small.pattern(n % 3, size_px, size_px, 3, seed=n) for n in range(count)])
+
+
+@pytest.fixture(scope="module", params=MAKES)
+def base(request: pytest.FixtureRequest) -> Any:
+    family = FAMILIES[request.param]
+    return build_base(size_of(family), family.alphas[0], 1, family.name)
+
+
+@pytest.fixture(scope="module")
+def assembled(base: Any) -> Assembled:
+    return record_of(base)
+
+
+def record_of(base: Any, cut: str | None = None) -> Assembled:
+    family = family_of(base)
+    return Assembled(
+        backbone=family.name,
+        alpha=family.alphas[0],
+        size_px=size_of(family),
+        cut=cut or family.last_layer,
+        weights="random",
+        weights_sha256=None,
+        trunk_digest="",
+        layers=layer_records(base),
+        pooling="average",
+        head_units=(),
+        dropout=0.0,
+        classes=("0", "1", "2"),
+    )
+
+
+def middle(assembled: Assembled) -> str:
+    """The last clean layer of the block in the middle."""
+    blocks = blocks_of(assembled.layers)
+    wanted = blocks[: len(blocks) // 2 + 1]
+    return [layer.name for layer in assembled.layers if layer.clean and layer.block in wanted][-1]
+
+
+@pytest.fixture(scope="module")
+def trunk(base: Any, assembled: Assembled) -> Any:
+    return cut_after(base, middle(assembled)) if family_of(base).name in LARGE else base
+
+
+def test_the_layers_are_those_of_the_network(base: Any, assembled: Assembled) -> None:
+    layers = assembled.layers
+    assert layers[-1].name == family_of(base).last_layer == assembled.cut
+    assert sum(layer.params for layer in layers) == base.count_params()
+    assert layers[-1].clean and layers[-1].output_shape == tuple(base.output.shape[1:])
+    of_network = {layer.name: layer for layer in base.layers}
+    for layer in layers:
+        costs = any(word in layer.kind for word in ("Conv", "Dense"))
+        assert (layer.multiply_adds > 0) == costs, layer
+        # Statistics move in BatchNormalization alone, which never trains.
+        moving = bool(of_network[layer.name].non_trainable_weights)
+        assert moving == (layer.kind == "BatchNormalization"), layer
+
+
+def test_blocks_follow_one_another(assembled: Assembled) -> None:
+    blocks = [block for block, _ in groupby(layer.block for layer in assembled.layers)]
+    inner = [block for block in blocks if block not in ("stem", "top")]
+    assert inner == [f"block_{number}" for number in range(len(inner))]
+    assert len(inner) >= 5
+    assert blocks in (
+        ["stem", *inner, "top"],
+        ["stem", *inner],
+        inner,
+    )
+
+
+@pytest.mark.parametrize(
+    "strategy", ["all", "none", LastBlocks(last_blocks=2), FirstBlocks(first_blocks=1)]
+)
+def test_every_strategy_gives_a_plan(assembled: Assembled, strategy: Strategy) -> None:
+    plan = plan_freezing(assembled, strategy)
+    by_name = {layer.name: layer for layer in assembled.layers}
+    blocks = blocks_of(assembled.layers)
+    expected = {
+        "all": set(),
+        "none": set(blocks),
+        "last_blocks: 2": set(blocks[-2:]),
+        "first_blocks: 1": set(blocks[:1]),
+    }[plan.strategy]
+    assert {by_name[name].block for name in plan.trainable} == expected
+    assert all(by_name[name].kind != "BatchNormalization" for name in plan.trainable)
+    if plan.strategy == "last_blocks: 2":
+        assert plan.boundary is not None and by_name[plan.boundary].clean
+        names = list(by_name)
+        assert names.index(plan.boundary) < names.index(plan.trainable[0])
+    elif plan.strategy == "all":
+        assert plan.boundary == POOLED
+
+
+def test_litert_gives_the_features_that_keras_gives(trunk: Any, tmp_path: Path) -> None:
+    import keras
+
+    size_px, pooling = size_of(family_of(trunk)), build_pooling("average")
+    path = tmp_path / "frozen.tflite"
+    path.write_bytes(convert_to_litert(frozen_part(trunk, size_px, pooling)))
+    start = keras.Input((None, None, None), dtype="uint8")
+    preparation = build_preparation(size_px, family_of(trunk).scaling)
+    slow = keras.Model(start, pooling(trunk(preparation(start), training=False)))
+    with LiteRunner(path, workers=1) as runner:
+        for given in (images(3, size_px), images(2, 21)[..., :1]):
+            expected = small.answers(slow, given)
+            scale = np.abs(expected).max()
+            assert scale > 0
+            np.testing.assert_allclose(runner.run(given) / scale, expected / scale, atol=1e-3)
+
+
+def test_a_saved_network_is_the_same_network(trunk: Any, tmp_path: Path) -> None:
+    save_model(trunk, tmp_path / "trunk.keras")
+    loaded = load_model(tmp_path / "trunk.keras")
+    assert family_of(loaded) is family_of(trunk)
+    assert variables_digest(loaded.variables) == variables_digest(trunk.variables)
+    assert layer_records(loaded) == layer_records(trunk)
+
+
+def test_a_step_moves_the_planned_layers_alone(base: Any, assembled: Assembled) -> None:
+    import keras
+    import tensorflow as tf
+
+    cut = middle(assembled)
+    plan = plan_freezing(record_of(base, cut), LastBlocks(last_blocks=2))
+    graft = build_graft(cut_after(base, cut), HeadParams(units=(), dropout=0), 3, seed=0)
+    frozen = thaw(graft, plan)
+    digest = variables_digest(frozen)
+    part, trunk = trained_part(graft, plan), graft.get_layer(TRUNK)
+    given = images(6, size_of(family_of(base)))
+    prepared = build_preparation(given.shape[1], family_of(base).scaling)(given)
+    prefix = keras.Model(trunk.input, trunk.get_layer(plan.boundary).output)
+    maps = prefix(prepared, training=False)
+    np.testing.assert_allclose(
+        part.network(maps, training=False), graft(given, training=False), atol=1e-3
+    )
+    before = {layer.name: layer.get_weights() for layer in trunk.layers}
+    variables = part.network.trainable_variables
+    with tf.GradientTape() as tape:
+        probabilities = part.network(maps, training=True)
+        losses = keras.losses.sparse_categorical_crossentropy(np.arange(6) % 3, probabilities)
+        loss = tf.reduce_mean(losses)
+    for variable, gradient in zip(
+        variables, tape.gradient(loss, [v.value for v in variables]), strict=True
+    ):
+        size = tf.reduce_max(tf.abs(gradient))
+        variable.assign_sub(0.01 * tf.math.divide_no_nan(gradient, size))
+    moved = {
+        layer.name
+        for layer in trunk.layers
+        if any(
+            not np.array_equal(old, new)
+            for old, new in zip(before[layer.name], layer.get_weights(), strict=True)
+        )
+    }
+    assert moved == set(plan.trainable)
+    assert variables_digest(frozen) == digest
+    assert {v.path for v in graft.get_layer(HEAD).trainable_variables} <= {
+        v.path for v in variables
+    }
+
+
+@pytest.mark.parametrize("name", KERAS_MODULES)
+def test_scaling_is_that_of_keras(name: str) -> None:
+    module = getattr(importlib.import_module("keras.applications"), KERAS_MODULES[name])
+    given = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    expected = module.preprocess_input(given.astype(np.float32))
+    ours = np.asarray(build_preparation(32, FAMILIES[name].scaling)(given))
+    np.testing.assert_allclose(ours, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", SCALE_THEMSELVES)
+def test_scaling_is_that_of_the_layer_in_keras(name: str) -> None:
+    import keras
+
+    network = getattr(keras.applications, name)(
+        input_shape=(32, 32, 3), include_top=False, weights=None, include_preprocessing=True
+    )
+    scaling = [
+        layer for layer in network.layers if type(layer).__name__ in ("Rescaling", "Normalization")
+    ]
+    scaled = keras.Model(network.input, scaling[-1].output)
+    given = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    ours = np.asarray(build_preparation(32, FAMILIES[name].scaling)(given))
+    np.testing.assert_allclose(ours, np.asarray(scaled(given.astype(np.float32))), atol=1e-4)
+
+
+class _Asked(Exception):
+    """What Keras would download."""
+
+
+@pytest.mark.parametrize("name", MAKES)
+def test_the_imagenet_file_is_the_one_that_keras_takes(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import keras
+
+    family = FAMILIES[name]
+    alpha, size_px = family.alphas[0], max(96, family.smallest_px)
+    constructor = getattr(keras.applications, name)
+
+    def asked(file: str, address: str, file_hash: str | None = None, **_: Any) -> None:
+        raise _Asked(file, address.rpartition("/")[0].rpartition("/")[2], file_hash)
+
+    module = inspect.getmodule(constructor)
+    monkeypatch.setattr(module.file_utils, "get_file", asked)
+    width = {"alpha": alpha} if len(family.alphas) > 1 else {}
+    with _no_size_warnings(), pytest.raises(_Asked) as caught:
+        constructor(
+            input_shape=(size_px, size_px, 3),
+            include_top=False,
+            weights="imagenet",
+            **width,
+            **family.arguments,
+        )
+    assert caught.value.args == (
+        family.imagenet_file(alpha, size_px),
+        family.folder,
+        family.md5.get(alpha),
+    )
+
+
+def _no_size_warnings() -> Any:
+    import warnings
+
+    return warnings.catch_warnings(action="ignore")
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_hashes_and_widths_are_those_of_keras(name: str) -> None:
+    import keras
+
+    family = FAMILIES[name]
+    constructor = getattr(keras.applications, name)
+    parameters = inspect.signature(constructor).parameters
+    assert ("alpha" in parameters) == (len(family.alphas) > 1)
+    assert ("include_preprocessing" in parameters) == bool(family.arguments)
+    # Where the constructor and the hashes stand: ResNetV2's lie in ResNet's module.
+    sources = inspect.getsource(inspect.getmodule(constructor))
+    if "resnet" in name.lower():
+        sources += inspect.getsource(inspect.getmodule(keras.applications.ResNet50))
+    for md5 in family.md5.values():
+        assert md5 in sources
+    assert sorted({**family.md5}) == ([] if name == "MobileNetV2" else list(family.alphas))
+
+
+def test_multiply_adds_are_those_counted_by_hand() -> None:
+    records = {
+        (name, layer.name): layer.multiply_adds
+        for name in ("MobileNetV2", "MobileNetV3Small", "Xception")
+        for layer in layer_records(
+            build_base(size_of(FAMILIES[name]), FAMILIES[name].alphas[0], 1, name)
+        )
+    }
+    # Kernel height x width x inputs x outputs, at each place of the output.
+    assert records["MobileNetV2", "Conv1"] == 3 * 3 * 3 * 16 * 16 * 16
+    # Depthwise: each channel by itself.
+    assert records["MobileNetV2", "expanded_conv_depthwise"] == 3 * 3 * 16 * 16 * 16
+    assert records["MobileNetV2", "Conv_1"] == 112 * 1280
+    # Squeeze and excite: two dense layers at one place, 16 channels to 8 and back.
+    squeeze = "expanded_conv_squeeze_excite_conv"
+    assert records["MobileNetV3Small", squeeze] == 16 * 8
+    assert records["MobileNetV3Small", squeeze + "_1"] == 8 * 16
+    # Separable: depthwise, then 1x1; 71 px are 33 after the first two layers.
+    assert records["Xception", "block2_sepconv1"] == (3 * 3 * 64 + 64 * 128) * 33 * 33
+    assert records["Xception", "block1_conv1_bn"] == 0
+
+
+def test_a_grouped_convolution_counts_its_own_group_alone() -> None:
+    import keras
+
+    from graftline.trunk import _multiply_adds
+
+    layer = keras.layers.Conv2D(8, 3, groups=4, padding="same")
+    layer(keras.Input((5, 6, 16)))
+    assert _multiply_adds(layer) == 3 * 3 * (16 // 4) * 8 * 5 * 6
+
+
+@pytest.mark.parametrize("name", ["MobileNetV2", "ResNet50V2"])
+def test_multiply_adds_are_those_that_tensorflow_counts(name: str) -> None:
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    base = build_base(64, FAMILIES[name].alphas[0], 1, name)
+    function = tf.function(lambda images: base(images, training=False))
+    graph = convert_variables_to_constants_v2(
+        function.get_concrete_function(tf.TensorSpec((1, 64, 64, 3)))
+    ).graph
+    profiler = tf.compat.v1.profiler
+    options = (
+        profiler.ProfileOptionBuilder(profiler.ProfileOptionBuilder.float_operation())
+        .with_empty_output()
+        .build()
+    )
+    counted = profiler.profile(graph, cmd="scope", options=options).total_float_ops
+    ours = sum(layer.multiply_adds for layer in layer_records(base))
+    print(name, counted, ours, counted/ours/2)
+    assert counted == pytest.approx(2 * ours, rel=0.03)
+
+
+def test_a_cut_on_a_side_path_is_refused() -> None:
+    base = build_base(32, 1.0, 1, "ResNet50V2")
+    with pytest.raises(ParamsError, match="side path") as caught:
+        cut_after(base, "conv3_block1_3_conv")
+    assert "conv3_block1_out" in str(caught.value.fix)
+    squeezed = build_base(32, 1.0, 1, "EfficientNetV2B0")
+    with pytest.raises(ParamsError, match="side path"):
+        cut_after(squeezed, "block4a_se_squeeze")
+
+
+def test_a_network_of_none_of_the_families_is_refused() -> None:
+    import keras
+
+    network = keras.Sequential([keras.Input((4,), name="mine"), keras.layers.Dense(1)])
+    with pytest.raises(MissingOutputError, match="mine"):
+        family_of(network)
