@@ -130,6 +130,19 @@ def read_examples(workspace: Workspace, split: Split) -> Examples:
     labels = images.labels[indices].astype(np.int32)
     if features.boundary is not None:
         return _cached(workspace, features, split, labels, f"{split}.npy")
+    size_px = Preprocessed.read(workspace.preprocessed / "preprocessed.json").size_px
+    return images_of(images, indices, size_px)
+
+
+def images_of(images: PackedImages, indices: NDArray[np.int64], size_px: int) -> Examples:
+    """Some images as examples, uint8: as they are if all share a shape, else size_px each way.
+
+    Args:
+        images: The preprocessed images.
+        indices: Which of them, by their rows in the manifest, (n,).
+        size_px: The network's input size.
+    """
+    labels = images.labels[indices].astype(np.int32)
     if images.uniform_shape is not None:
         return Examples(
             labels,
@@ -137,7 +150,6 @@ def read_examples(workspace: Workspace, split: Split) -> Examples:
             int(np.prod(images.uniform_shape)),
             images=True,
         )
-    size_px = Preprocessed.read(workspace.preprocessed / "preprocessed.json").size_px
     reader = _mixed_reader(images, indices, size_px)
     return Examples(labels, reader, size_px * size_px * 3, images=True)
 

@@ -35,6 +35,8 @@ _LOG = logging.getLogger(__name__)
 CACHED_SPLITS: tuple[Split, ...] = ("train", "validation")
 """The test split is not among them: ``evaluate`` alone touches it."""
 LABEL_SAFETY = "label_safety.json"
+STATISTICS = "batch_norm.npz"
+"""The trunk's BatchNormalization statistics over these images, where the plan adapts them."""
 _MAX_BATCH = 256
 _BATCH_BYTES = 32 << 20
 
@@ -51,7 +53,8 @@ def extract(workspace: Workspace, params: Params) -> Features:
       none or they would take too much disk;
     - ``train-pooled.npy``, ``validation-pooled.npy``, float32 (n, c): pooled features at the cut,
       if these are not what ``train.npy`` holds;
-    - ``features.json``, and ``label_safety.json`` if images are augmented.
+    - ``features.json``, ``label_safety.json`` if images are augmented, and ``batch_norm.npz`` if
+      the plan adapts the trunk's statistics.
 
     With augmentation the training split's arrays have one more axis in front, that of the views.
 
@@ -79,7 +82,7 @@ def extract(workspace: Workspace, params: Params) -> Features:
     with (
         replacing_directory(workspace.features) as folder,
         tempfile.TemporaryDirectory(prefix="graftline-") as scratch,
-        LiteRunner(_frozen_file(workspace, assembled, record, Path(scratch))) as runner,
+        _Frozen(workspace, assembled, plan, record).runner(images, folder, Path(scratch)) as runner,
     ):
         change: Change = _unchanged
         if params.augment.active:
@@ -198,23 +201,40 @@ def _batch_size(record: Features) -> int:
     return int(np.clip(fitting // 8 * 8, 8, _MAX_BATCH))
 
 
-def _frozen_file(
-    workspace: Workspace, assembled: Assembled, record: Features, scratch: Path
-) -> Path:
-    """The frozen part as LiteRT: the assembled one, or another one converted now."""
-    if not has_maps(record) and record.cut == assembled.cut:
-        return workspace.assembled / FROZEN
-    from graftline.keras_files import convert_to_litert
+@dataclass(frozen=True)
+class _Frozen:
+    """The frozen part, on its way to LiteRT."""
 
-    trunk = planned_trunk(workspace, record.cut)
-    pooling = build_pooling(assembled.pooling)
-    if record.boundary is not None and has_maps(record):
-        function = _maps_and_pooled(trunk, record.boundary, pooling)
-    else:
-        function = frozen_part(trunk, assembled.size_px, pooling)
-    path = scratch / FROZEN
-    path.write_bytes(convert_to_litert(function))
-    return path
+    workspace: Workspace
+    assembled: Assembled
+    plan: FreezePlan
+    record: Features
+
+    def runner(self, images: PackedImages, folder: Path, scratch: Path) -> LiteRunner:
+        """Runs the file that ``assemble`` left, or another one that is converted now."""
+        record, adapts = self.record, self.plan.batch_norm == "adapt"
+        if not has_maps(record) and record.cut == self.assembled.cut and not adapts:
+            return LiteRunner(self.workspace.assembled / FROZEN)
+        from graftline.keras_files import convert_to_litert
+
+        trunk = planned_trunk(self.workspace, record.cut)
+        if adapts:
+            self._adapt(trunk, images, folder)
+        pooling = build_pooling(self.assembled.pooling)
+        if record.boundary is not None and has_maps(record):
+            function = _maps_and_pooled(trunk, record.boundary, pooling)
+        else:
+            function = frozen_part(trunk, self.assembled.size_px, pooling)
+        path = scratch / FROZEN
+        path.write_bytes(convert_to_litert(function))
+        return LiteRunner(path)
+
+    def _adapt(self, trunk: Any, images: PackedImages, folder: Path) -> None:
+        from graftline.adapt import adapted_statistics, set_statistics, write_statistics
+
+        statistics = adapted_statistics(trunk, images, images.indices("train"))
+        set_statistics(trunk, statistics)
+        write_statistics(statistics, folder / STATISTICS)
 
 
 def _maps_and_pooled(trunk: Any, boundary: str, pooling: Any) -> Callable[[Any], Any]:

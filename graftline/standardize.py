@@ -10,20 +10,18 @@ from numpy.typing import NDArray
 from graftline.errors import WeightsError
 from graftline.examples import Examples
 from graftline.graft import HEAD, STANDARDIZATION
-from graftline.thaw import TrainedPart
 
 _BATCH = 256
 _FLOOR = 1e-3
 """Of the mean variance: a feature that hardly ever moves must not be blown up."""
 
 
-def set_standardization(graft: Any, part: TrainedPart, examples: Examples) -> None:
+def set_standardization(graft: Any, pooled: Examples) -> None:
     """Stores mean and variance of the training split's pooled features in the head.
 
     Args:
         graft: The whole network; nothing happens if its head has no standardization.
-        part: The part that is trained; its ``pooled`` gives the features where they are not cached.
-        examples: The training split.
+        pooled: The training split's pooled features.
 
     Raises:
         WeightsError: If a feature is NaN or infinite.
@@ -32,7 +30,7 @@ def set_standardization(graft: Any, part: TrainedPart, examples: Examples) -> No
     if STANDARDIZATION not in names:
         return
     with np.errstate(all="ignore"):
-        mean, variance = feature_moments(part, examples)
+        mean, variance = feature_moments(pooled)
     if not (np.isfinite(mean).all() and np.isfinite(variance).all()):
         raise WeightsError(
             "the trunk gives features that are NaN or infinite",
@@ -44,15 +42,12 @@ def set_standardization(graft: Any, part: TrainedPart, examples: Examples) -> No
     layer.moving_variance.assign(np.maximum(variance, _FLOOR * variance.mean()))
 
 
-def feature_moments(
-    part: TrainedPart, examples: Examples
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def feature_moments(pooled: Examples) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and variance of the pooled features, each (c,), in one pass of bounded memory."""
     count, mean, squares = 0, np.zeros(1), np.zeros(1)
-    for chunk, _ in examples.chunks(_BATCH, order=None):
+    for chunk, _ in pooled.chunks(_BATCH, order=None):
         for batch in chunk:
-            features = batch if part.pooled is None else part.pooled(batch, training=False).numpy()
-            features = features.astype(np.float64)  # (batch, c)
+            features = batch.astype(np.float64)  # (batch, c)
             # Chan et al. (1979): joins the moments of two parts without losing digits.
             both = count + len(features)
             shift = features.mean(axis=0) - mean

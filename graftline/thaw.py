@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from graftline.artifacts import FreezePlan
 from graftline.graft import HEAD, POOLING, PREPARATION, TRUNK
-from graftline.plans import POOLED
 
 
 def thaw(graft: Any, plan: FreezePlan) -> list[Any]:
@@ -23,36 +21,25 @@ def thaw(graft: Any, plan: FreezePlan) -> list[Any]:
     return [variable for variable in trunk.variables if variable.path not in trainable]
 
 
-@dataclass(frozen=True)
-class TrainedPart:
-    """What training runs; it shares the graft's weights.
-
-    Args:
-        network: From pooled features, feature maps, or images, to probabilities (n, classes).
-        pooled: From the same input to pooled features (n, c); none if that is the input.
-    """
-
-    network: Any
-    pooled: Any | None
-
-
-def trained_part(graft: Any, plan: FreezePlan) -> TrainedPart:
-    """The network from the plan's boundary to the probabilities.
+def tuned_part(graft: Any, boundary: str | None, augmentation: Any = None) -> Any:
+    """The network from the boundary to the probabilities; it shares the graft's weights.
 
     The trunk always runs in inference mode: its BatchNormalization statistics never move.
+
+    Args:
+        graft: The whole network.
+        boundary: The layer whose outputs it takes; None for raw images.
+        augmentation: Applied to raw images first, while training.
     """
     import keras
 
-    head = graft.get_layer(HEAD)
-    if plan.boundary == POOLED:
-        return TrainedPart(head, None)
     trunk = graft.get_layer(TRUNK)
-    if plan.boundary is None:
+    if boundary is None:
         start = keras.Input(graft.input.shape[1:], dtype="uint8", name="images")
-        maps = trunk(graft.get_layer(PREPARATION)(start), training=False)
+        images = start if augmentation is None else augmentation(start)
+        maps = trunk(graft.get_layer(PREPARATION)(images), training=False)
     else:
-        boundary = trunk.get_layer(plan.boundary).output
-        start = keras.Input(boundary.shape[1:], name="maps")
-        maps = keras.Model(boundary, trunk.output)(start, training=False)
-    features = graft.get_layer(POOLING)(maps)
-    return TrainedPart(keras.Model(start, head(features)), keras.Model(start, features))
+        at_boundary = trunk.get_layer(boundary).output
+        start = keras.Input(at_boundary.shape[1:], name="maps")
+        maps = keras.Model(at_boundary, trunk.output)(start, training=False)
+    return keras.Model(start, graft.get_layer(HEAD)(graft.get_layer(POOLING)(maps)))

@@ -54,7 +54,10 @@ def make(folder: Path) -> Workspace:
         "backbone": {"alpha": 0.35, "weights": "random", "cut": "block_6_expand_relu"},
         "head": {"units": [8], "dropout": 0.1},
         "freeze": {"strategy": "all"},
+        "augment": {},
+        "extract": {},
         "train": {"epochs": 2, "learning_rate": 0.01},
+        "tune": {},
         "evaluate": {"worst_mistakes": 4},
         "register": {"model_name": "tiny"},
     }

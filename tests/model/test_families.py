@@ -20,7 +20,7 @@ from graftline.keras_files import convert_to_litert, load_model, save_model, var
 from graftline.litert import LiteRunner
 from graftline.params import FirstBlocks, HeadParams, LastBlocks
 from graftline.plans import POOLED, Strategy, blocks_of, plan_freezing
-from graftline.thaw import thaw, trained_part
+from graftline.thaw import thaw, tuned_part
 from graftline.trunk import build_base, cut_after, layer_records
 from tests.model import small
 
@@ -181,18 +181,16 @@ def test_a_step_moves_the_planned_layers_alone(base: Any, assembled: Assembled) 
     graft = build_graft(cut_after(base, cut), HeadParams(units=(), dropout=0), 3, seed=0)
     frozen = thaw(graft, plan)
     digest = variables_digest(frozen)
-    part, trunk = trained_part(graft, plan), graft.get_layer(TRUNK)
+    part, trunk = tuned_part(graft, plan.boundary), graft.get_layer(TRUNK)
     given = images(6, size_of(family_of(base)))
     prepared = build_preparation(given.shape[1], family_of(base).scaling)(given)
     prefix = keras.Model(trunk.input, trunk.get_layer(plan.boundary).output)
     maps = prefix(prepared, training=False)
-    np.testing.assert_allclose(
-        part.network(maps, training=False), graft(given, training=False), atol=1e-3
-    )
+    np.testing.assert_allclose(part(maps, training=False), graft(given, training=False), atol=1e-3)
     before = {layer.name: layer.get_weights() for layer in trunk.layers}
-    variables = part.network.trainable_variables
+    variables = part.trainable_variables
     with tf.GradientTape() as tape:
-        probabilities = part.network(maps, training=True)
+        probabilities = part(maps, training=True)
         losses = keras.losses.sparse_categorical_crossentropy(np.arange(6) % 3, probabilities)
         loss = tf.reduce_mean(losses)
     for variable, gradient in zip(
@@ -349,7 +347,6 @@ def test_multiply_adds_are_those_that_tensorflow_counts(name: str) -> None:
     )
     counted = profiler.profile(graph, cmd="scope", options=options).total_float_ops
     ours = sum(layer.multiply_adds for layer in layer_records(base))
-    print(name, counted, ours, counted/ours/2)
     assert counted == pytest.approx(2 * ours, rel=0.03)
 
 

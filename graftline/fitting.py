@@ -1,0 +1,227 @@
+"""Training through phases and epochs, from the last checkpoint on, to the best epoch's weights."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graftline.checkpoints import Checkpoints, Standing
+from graftline.loop import Loop
+from graftline.phases import Name, Phase
+
+_LOG = logging.getLogger(__name__)
+Row = dict[str, float]
+EpochCallback = Callable[[int, Row], None]
+
+
+class Counter(Protocol):
+    """Whatever counts the images shown; a progress bar."""
+
+    def advance(self, count: int = 1, status: str = "") -> None:
+        """Counts ``count`` more."""
+
+
+class DivergedError(Exception):
+    """Loss or gradient became NaN or infinite; the network holds the last good weights.
+
+    Args:
+        phase: The phase in which it happened.
+        epoch: Counted from 1 through all phases.
+    """
+
+    def __init__(self, phase: Phase, epoch: int) -> None:
+        super().__init__(f"{phase.name}, epoch {epoch}")
+        self.phase, self.epoch = phase, epoch
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A phase to come; its loop is built when the one before it has ended."""
+
+    name: Name
+    build: Callable[[], Phase]
+
+
+@dataclass
+class Fitting:
+    """One network on its way through its phases.
+
+    Args:
+        graft: The whole network, thawed.
+        phases: In order.
+        patience: Epochs without a better validation loss after which a phase ends; None: never.
+        checkpoints: Where it stands is written there, and read from there.
+        on_epoch: Called after each epoch with its number and metrics, those before a kill too.
+        counter: Told of each example shown.
+        total_epochs: Of all phases, for the log.
+    """
+
+    graft: Any
+    phases: Sequence[Planned]
+    patience: int | None = None
+    checkpoints: Checkpoints | None = None
+    on_epoch: EpochCallback | None = None
+    counter: Counter | None = None
+    total_epochs: int = 0
+    history: list[Row] = field(default_factory=list)
+
+    def run(self) -> int:
+        """Trains, and leaves the network with the weights of its best epoch.
+
+        Returns:
+            The best epoch, counted from 1; ``history`` has a row for each.
+
+        Raises:
+            DivergedError: If loss or gradient becomes NaN or infinite.
+            StorageFullError: If the disk is full.
+        """
+        best = Best(self.graft.trainable_variables)
+        standing = self.checkpoints.load() if self.checkpoints else None
+        if standing is not None:
+            self._take_up(standing, best)
+        for planned in self._from(standing):
+            phase = planned.build()
+            mine = standing if standing and standing.phase == phase.name else None
+            self._run_phase(phase, best, mine)
+            best.restore()
+        return best.epoch
+
+    def _take_up(self, standing: Standing, best: Best) -> None:
+        self.history = list(standing.history)
+        best.epoch, best.loss = standing.best_epoch, standing.best_loss
+        best.values = tuple(standing.best_values)
+        _LOG.info(
+            f"goes on after {len(self.history)} epochs, in the middle of epoch {standing.epoch}"
+            if standing.chunks
+            else f"goes on after {len(self.history)} epochs"
+        )
+        for row in self.history:
+            if self.on_epoch is not None:
+                self.on_epoch(int(row["epoch"]), row)
+
+    def _from(self, standing: Standing | None) -> Sequence[Planned]:
+        names: list[str] = [planned.name for planned in self.phases]
+        return self.phases[names.index(standing.phase) :] if standing else self.phases
+
+    def _run_phase(self, phase: Phase, best: Best, standing: Standing | None) -> None:
+        if standing is None:
+            standing = Standing(phase.name, len(self.history) + 1)
+        else:
+            for variable, value in zip(phase.loop.state(), standing.values, strict=True):
+                variable.assign(value)
+        first = 1 + sum(row["phase"] != phase.number for row in self.history)
+        stopped = standing.stopped
+        for epoch in range(standing.epoch, first + phase.epochs):
+            if stopped:
+                break
+            row = self._epoch(phase, epoch, standing if epoch == standing.epoch else None, best)
+            self._note(row, phase, best)
+            patience = self.patience
+            stopped = patience is not None and epoch - max(best.epoch, first - 1) >= patience
+            self._save_if_due(Standing(phase.name, epoch + 1, stopped=stopped), phase, best)
+        # The next phase starts from what this one came to, wherever a kill may fall.
+        self._save(Standing(phase.name, len(self.history) + 1, stopped=True), phase, best)
+
+    def _epoch(self, phase: Phase, epoch: int, standing: Standing | None, best: Best) -> Row:
+        loop, examples = phase.loop, phase.train_set.view(epoch - 1)
+        loss_sum, correct, seen = standing.sums if standing else (0.0, 0, 0)
+        done = standing.chunks if standing else 0
+        chunks = examples.chunks(loop.batch_size, loop.order(len(examples), epoch))
+        for images, labels in islice(chunks, done, None):
+            chunk_loss, chunk_correct, finite = loop.train_on(images, labels)
+            if not finite:
+                raise DivergedError(phase, epoch)
+            loss_sum += chunk_loss
+            correct += chunk_correct
+            seen += labels.size
+            done += 1
+            if self.counter is not None:
+                status = f"epoch {epoch}, loss {loss_sum / seen:.4f}, accuracy {correct / seen:.4f}"
+                self.counter.advance(labels.size, status)
+            if seen < len(examples):
+                sums = (loss_sum, correct, seen)
+                self._save_if_due(Standing(phase.name, epoch, done, sums), phase, best)
+        with loop.averaged():
+            loss, accuracy = loop.measure(phase.validation_set)
+        return {
+            "epoch": epoch,
+            "phase": phase.number,
+            "loss": loss_sum / seen,
+            "accuracy": correct / seen,
+            "validation_loss": loss,
+            "validation_accuracy": accuracy,
+            "learning_rate": loop.learning_rate(),
+        }
+
+    def _note(self, row: Row, phase: Phase, best: Best) -> None:
+        self.history.append(row)
+        with phase.loop.averaged():
+            best.offer(int(row["epoch"]), row["validation_loss"])
+        _LOG.info(epoch_line(row, self.total_epochs))
+        if self.on_epoch is not None:
+            self.on_epoch(int(row["epoch"]), row)
+
+    def _save_if_due(self, standing: Standing, phase: Phase, best: Best) -> None:
+        if self.checkpoints is not None and self.checkpoints.due():
+            self._save(standing, phase, best)
+
+    def _save(self, standing: Standing, phase: Phase, best: Best) -> None:
+        if self.checkpoints is None:
+            return
+        self.checkpoints.save(
+            Standing(
+                phase=standing.phase,
+                epoch=standing.epoch,
+                chunks=standing.chunks,
+                sums=standing.sums,
+                history=tuple(self.history),
+                best_epoch=best.epoch,
+                best_loss=best.loss,
+                stopped=standing.stopped,
+                values=_values(phase.loop),
+                best_values=best.values,
+            )
+        )
+
+
+def epoch_line(row: Row, epochs: int) -> str:
+    """One epoch's metrics as a line for logs."""
+    return (
+        f"epoch {row['epoch']}/{epochs}: loss {row['loss']:.4f}, accuracy {row['accuracy']:.4f}, "
+        f"validation loss {row['validation_loss']:.4f}, "
+        f"validation accuracy {row['validation_accuracy']:.4f}"
+    )
+
+
+class Best:
+    """The weights of the epoch with the lowest validation loss so far.
+
+    Args:
+        variables: All that trains, in any phase.
+    """
+
+    def __init__(self, variables: Sequence[Any]) -> None:
+        self._variables = list(variables)
+        self.epoch, self.loss = 0, float("inf")
+        self.values: tuple[NDArray[Any], ...] = ()
+
+    def offer(self, epoch: int, loss: float) -> None:
+        """Takes the present weights if no epoch before was better."""
+        if self.epoch == 0 or loss < self.loss:
+            self.epoch, self.loss = epoch, loss
+            self.values = tuple(variable.numpy().copy() for variable in self._variables)
+
+    def restore(self) -> None:
+        """Puts them back."""
+        for variable, value in zip(self._variables, self.values, strict=True):
+            variable.assign(value)
+
+
+def _values(loop: Loop) -> list[NDArray[Any]]:
+    return [np.asarray(variable.numpy()) for variable in loop.state()]

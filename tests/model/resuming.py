@@ -1,0 +1,31 @@
+"""One training in a process of its own, with a checkpoint after every chunk."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from pathlib import Path
+
+from graftline import train as step
+from graftline.checkpoints import Checkpoints
+from graftline.train import train
+from graftline.workspace import Workspace
+from tests.model import small
+
+PARAMS = small.small_params(
+    {"last_blocks": 2},
+    train={"epochs": 12, "batch_size": 8, "ema": 0.9, "mixup": 0.2},
+    tune={"epochs": 6, "batch_size": 8, "gradual_unfreezing": True},
+)
+
+
+def main(root: Path) -> None:
+    """Trains in a workspace in which all earlier steps have run."""
+    step.Checkpoints = functools.partial(Checkpoints, every_s=0)  # type: ignore[misc,assignment]
+    sys.stdout.write("begins\n")
+    sys.stdout.flush()
+    train(Workspace(root), PARAMS)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
