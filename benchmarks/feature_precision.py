@@ -83,6 +83,8 @@ def _measure(workspace: Workspace, params: Params) -> _Result:
     started_s = time.perf_counter()
     trained = train(workspace, params)
     wall_s = time.perf_counter() - started_s
+    line = f"{trained.validation_accuracy:.4f}, loss {trained.validation_loss:.5f}"
+    print(f"seed {params.seed}, {params.extract.dtype}: {line}, {wall_s:.1f} s", flush=True)
     maps = np.load(workspace.features / "validation.npy").astype(np.float32)
     return _Result(features, trained, maps, wall_s)
 

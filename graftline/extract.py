@@ -21,7 +21,7 @@ from graftline.assemble import FROZEN, RECORD, frozen_part, planned_trunk
 from graftline.boundary_cache import cached_rows, has_maps, planned_features
 from graftline.graft import build_pooling, build_preparation
 from graftline.images import Pixels
-from graftline.label_safety import check_labels, judge_labels
+from graftline.label_safety import LABEL_SAFETY, check_labels, judge_labels
 from graftline.litert import LiteRunner
 from graftline.npy_files import ArrayWriter
 from graftline.packed import PackedImages
@@ -34,7 +34,6 @@ from graftline.workspace import Workspace
 _LOG = logging.getLogger(__name__)
 CACHED_SPLITS: tuple[Split, ...] = ("train", "validation")
 """The test split is not among them: ``evaluate`` alone touches it."""
-LABEL_SAFETY = "label_safety.json"
 _MAX_BATCH = 256
 _BATCH_BYTES = 32 << 20
 
@@ -109,8 +108,14 @@ def _check_labels(
             "augment.views is 1, so that the only view that is cached is the unchanged one"
         )
 
+    size = _batch_size(record)
+
     def pooled(pixels: Pixels) -> NDArray[np.float32]:
-        return runner.run(pixels)[:, -record.pooled_dim :]
+        pieces = (pixels[at : at + size] for at in range(0, len(pixels), size))
+        # Copies, or each piece would hold its feature maps.
+        return np.concatenate(
+            [runner.run(piece)[:, -record.pooled_dim :].copy() for piece in pieces]
+        )
 
     safety = check_labels(images, classes, params.augment, params.seed, pooled)
     judge_labels(safety, params.augment)

@@ -14,9 +14,9 @@ from graftline import extract as extract_module
 from graftline.artifacts import Features, Trained
 from graftline.errors import ParamsError
 from graftline.examples import read_examples, read_pooled
-from graftline.extract import LABEL_SAFETY, extract
+from graftline.extract import extract
 from graftline.freeze import freeze
-from graftline.label_safety import LabelSafety
+from graftline.label_safety import LABEL_SAFETY, LabelSafety
 from graftline.litert import LiteRunner
 from graftline.packed import PackedImages
 from graftline.params import Params

@@ -10,7 +10,13 @@ import pytest
 from numpy.typing import NDArray
 
 from graftline.errors import ParamsError
-from graftline.label_safety import ClassCheck, LabelSafety, check_labels, judge_labels
+from graftline.label_safety import (
+    ClassCheck,
+    LabelSafety,
+    check_labels,
+    judge_labels,
+    safety_rows,
+)
 from graftline.packed import PackedImages
 from graftline.params import AugmentParams
 from tests.unit.test_packed import pack
@@ -100,6 +106,10 @@ def test_each_flip_is_looked_at_alone(tmp_path: Path) -> None:
         "a vertical flip",
         "a rotation by up to 5 degrees",
     ]
+    rows = safety_rows(safety)
+    assert [row[0] for row in rows] == [check.change for check in safety.changes]
+    assert rows[0][1] == sum(check.right for check in safety.changes[0].classes)
+    assert set(rows[0][3].split(", ")) == {"left", "right"}
     harmed = {name.name for name in safety.changes[0].unsafe}
     assert harmed == {"left", "right"}
     assert not safety.changes[2].unsafe
