@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from graftline.artifacts import Assembled, Features, FreezePlan, Preprocessed, Split
 from graftline.assemble import FROZEN, RECORD, frozen_part, planned_trunk
 from graftline.boundary_cache import cached_rows, has_maps, planned_features
-from graftline.graft import build_pooling, build_preparation
+from graftline.graft import build_pooling
 from graftline.images import Pixels
 from graftline.label_safety import LABEL_SAFETY, check_labels, judge_labels
 from graftline.litert import LiteRunner
@@ -214,7 +214,7 @@ def _frozen_file(
     trunk = planned_trunk(workspace, record.cut)
     pooling = build_pooling(assembled.pooling)
     if record.boundary is not None and has_maps(record):
-        function = _maps_and_pooled(trunk, record.boundary, pooling)
+        function = _maps_and_pooled(trunk, record.boundary, assembled.size_px, pooling)
     else:
         function = frozen_part(trunk, assembled.size_px, pooling)
     path = scratch / FROZEN
@@ -222,18 +222,16 @@ def _frozen_file(
     return path
 
 
-def _maps_and_pooled(trunk: Any, boundary: str, pooling: Any) -> Callable[[Any], Any]:
+def _maps_and_pooled(trunk: Any, boundary: str, size_px: int, pooling: Any) -> Any:
     """The function from images to both kinds of features (n, h * w * c + d), in one pass."""
     import keras
     from keras import ops
 
     maps = trunk.get_layer(boundary).output  # (n, h, w, c)
-    both = keras.Model(trunk.input, [maps, trunk.output])
-    preparation = build_preparation(int(trunk.input.shape[1]), antialias=False)
     values = math.prod(int(size) for size in maps.shape[1:])
 
-    def run(images: Any) -> Any:
-        lower, upper = both(preparation(images), training=False)
+    def joined(outputs: Any) -> Any:
+        lower, upper = outputs
         return ops.concatenate([ops.reshape(lower, (-1, values)), pooling(upper)], axis=1)
 
-    return run
+    return frozen_part(keras.Model(trunk.input, [maps, trunk.output]), size_px, joined)
