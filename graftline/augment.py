@@ -38,7 +38,8 @@ def build_augmentation(augment: AugmentParams, seed: int) -> Any:
     images = keras.Input((None, None, None), dtype="uint8", name="images")
     changed = ops.cast(images, "float32")
     for layer in augmentation_layers(augment, seed):
-        changed = layer(changed)
+        # Their own default is to change images; what is said here gives way to the model's caller.
+        changed = layer(changed, training=False)
     rounded = ops.cast(ops.clip(ops.round(changed), 0, 255), "uint8")
     return keras.Model(images, rounded, name="augmentation")
 

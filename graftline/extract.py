@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from graftline.artifacts import Assembled, Features, FreezePlan, Preprocessed, Split
 from graftline.assemble import FROZEN, RECORD, frozen_part, planned_trunk
 from graftline.boundary_cache import cached_rows, has_maps, planned_features
-from graftline.graft import build_pooling, build_preparation
+from graftline.graft import build_pooling
 from graftline.images import Pixels
-from graftline.label_safety import check_labels, judge_labels
+from graftline.label_safety import LABEL_SAFETY, check_labels, judge_labels
 from graftline.litert import LiteRunner
 from graftline.npy_files import ArrayWriter
 from graftline.packed import PackedImages
@@ -34,7 +34,6 @@ from graftline.workspace import Workspace
 _LOG = logging.getLogger(__name__)
 CACHED_SPLITS: tuple[Split, ...] = ("train", "validation")
 """The test split is not among them: ``evaluate`` alone touches it."""
-LABEL_SAFETY = "label_safety.json"
 STATISTICS = "batch_norm.npz"
 """The trunk's BatchNormalization statistics over these images, where the plan adapts them."""
 _MAX_BATCH = 256
@@ -112,8 +111,14 @@ def _check_labels(
             "augment.views is 1, so that the only view that is cached is the unchanged one"
         )
 
+    size = _batch_size(record)
+
     def pooled(pixels: Pixels) -> NDArray[np.float32]:
-        return runner.run(pixels)[:, -record.pooled_dim :]
+        pieces = (pixels[at : at + size] for at in range(0, len(pixels), size))
+        # Copies, or each piece would hold its feature maps.
+        return np.concatenate(
+            [runner.run(piece)[:, -record.pooled_dim :].copy() for piece in pieces]
+        )
 
     safety = check_labels(images, classes, params.augment, params.seed, pooled)
     judge_labels(safety, params.augment)
@@ -222,7 +227,8 @@ class _Frozen:
             self._adapt(trunk, images, folder)
         pooling = build_pooling(self.assembled.pooling)
         if record.boundary is not None and has_maps(record):
-            function = _maps_and_pooled(trunk, record.boundary, pooling)
+            size_px = self.assembled.size_px
+            function = _maps_and_pooled(trunk, record.boundary, size_px, pooling)
         else:
             function = frozen_part(trunk, self.assembled.size_px, pooling)
         path = scratch / FROZEN
@@ -237,18 +243,16 @@ class _Frozen:
         write_statistics(statistics, folder / STATISTICS)
 
 
-def _maps_and_pooled(trunk: Any, boundary: str, pooling: Any) -> Callable[[Any], Any]:
+def _maps_and_pooled(trunk: Any, boundary: str, size_px: int, pooling: Any) -> Any:
     """The function from images to both kinds of features (n, h * w * c + d), in one pass."""
     import keras
     from keras import ops
 
     maps = trunk.get_layer(boundary).output  # (n, h, w, c)
-    both = keras.Model(trunk.input, [maps, trunk.output])
-    preparation = build_preparation(int(trunk.input.shape[1]), antialias=False)
     values = math.prod(int(size) for size in maps.shape[1:])
 
-    def run(images: Any) -> Any:
-        lower, upper = both(preparation(images), training=False)
+    def joined(outputs: Any) -> Any:
+        lower, upper = outputs
         return ops.concatenate([ops.reshape(lower, (-1, values)), pooling(upper)], axis=1)
 
-    return run
+    return frozen_part(keras.Model(trunk.input, [maps, trunk.output]), size_px, joined)

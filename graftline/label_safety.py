@@ -22,6 +22,7 @@ from graftline.packed import PackedImages
 from graftline.params import AugmentParams
 
 _LOG = logging.getLogger(__name__)
+LABEL_SAFETY = "label_safety.json"
 _MAX_SAMPLE = 3000
 _FOLDS = 3
 _MAX_ASKED = 1000
@@ -149,6 +150,19 @@ def judge_labels(safety: LabelSafety, augment: AugmentParams) -> None:
         fix=f"switch {keys} off or lower the amount; if the labels hold all the same, set "
         "augment.on_unsafe: warn",
     )
+
+
+def safety_rows(safety: LabelSafety) -> list[tuple[str, int, int, str]]:
+    """Per change: its name, right answers, how many turn wrong, and the unsafe classes."""
+    return [
+        (
+            check.change,
+            sum(one.right for one in check.classes),
+            sum(one.wrong for one in check.classes),
+            ", ".join(one.name for one in check.unsafe),
+        )
+        for check in safety.changes
+    ]
 
 
 class _Sample:

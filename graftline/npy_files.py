@@ -73,7 +73,7 @@ class ArrayReader:
     def __init__(self, path: Path) -> None:
         try:
             self.array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (EOFError, OSError, ValueError) as error:
             raise MissingOutputError(
                 f"{path} is absent or no array: {error}",
                 where=str(path),

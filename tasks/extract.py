@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from graftline.artifacts import Assembled, Features, FreezePlan, Preprocessed
+from graftline.label_safety import LABEL_SAFETY, LabelSafety, safety_rows
 from graftline.summaries import sentence
 from graftline.workspace import Workspace
 from tasks import publish
@@ -22,8 +23,10 @@ def extract(images: Preprocessed, network: Assembled, plan: FreezePlan) -> Featu
 
 
 def _publish(workspace: Workspace, features: Features) -> None:
-    publish.markdown(
-        "features",
-        f"{sentence(features)}.\n\n{publish.table(['split', 'images'], features.counts.items())}",
-        "What the frozen part makes of each image, computed once",
-    )
+    text = f"{sentence(features)}.\n\n{publish.table(['split', 'images'], features.counts.items())}"
+    path = workspace.features / LABEL_SAFETY
+    if path.is_file():
+        columns = ["augmentation", "right answers", "turn wrong", "unsafe classes"]
+        rows = safety_rows(LabelSafety.read(path))
+        text = f"{text}\n\n{publish.table(columns, rows)}"
+    publish.markdown("features", text, "What the frozen part makes of each image, computed once")
