@@ -349,7 +349,6 @@ def test_multiply_adds_are_those_that_tensorflow_counts(name: str) -> None:
     )
     counted = profiler.profile(graph, cmd="scope", options=options).total_float_ops
     ours = sum(layer.multiply_adds for layer in layer_records(base))
-    print(name, counted, ours, counted/ours/2)
     assert counted == pytest.approx(2 * ours, rel=0.03)
 
 
