@@ -47,7 +47,7 @@ KERAS_MODULES = {
 }
 SCALE_THEMSELVES = ("MobileNetV3Small", "EfficientNetV2B0", "EfficientNetV2S")
 # Taken up to the middle only, so that the tests stay quick: theirs are the many large kernels.
-LARGE = ("ResNet50", "DenseNet121", "VGG16", "Xception")
+LARGE = ("EfficientNetV2B0", "ResNet50", "ResNet50V2", "DenseNet121", "VGG16", "Xception")
 
 
 def size_of(family: Family) -> int:
