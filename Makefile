@@ -59,7 +59,7 @@ format: setup ## Let ruff mend and format the code
 	@ruff check --fix
 	@ruff format
 
-schema: setup ## Write params.schema.json and docs/parameters.md anew
+schema: setup ## Write params.schema.json, docs/parameters.md and docs/trunks.md anew
 	@$(python) -m scripts.parameters
 
 stages: setup ## Bring the code dependencies in dvc.yaml up to date

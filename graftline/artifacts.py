@@ -103,7 +103,7 @@ class LayerRecord(Record):
     kind: str
     """The Keras class, as in ``Conv2D``."""
     block: str
-    """The block that it belongs to: ``stem``, ``block_0`` to ``block_16``, ``top``."""
+    """The block that it belongs to: ``stem``, ``block_0``, ``block_1`` and so on, ``top``."""
     params: int
     """The number of weights, statistics included."""
     multiply_adds: int

@@ -1,4 +1,7 @@
-"""Writes ``params.schema.json`` and ``docs/parameters.md``: ``python -m scripts.parameters``."""
+"""Writes what the parameters' reference is: ``python -m scripts.parameters``.
+
+That is ``params.schema.json``, ``docs/parameters.md`` and ``docs/trunks.md``.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Any
 
 from graftline.params import json_schema
 from graftline.storage import write_text
+from scripts.trunks import trunks_page
 
 _NUMBERS = {
     "minimum": "from {}",
@@ -40,7 +44,7 @@ Any key can be changed for one run, by its dotted name:
 
 
 def main() -> int:
-    """Writes both files into the current directory, the checkout's root."""
+    """Writes the files into the current directory, the checkout's root."""
     for name, text in files().items():
         write_text(Path.cwd() / name, text)
         print(f"{name}: written")
@@ -53,6 +57,7 @@ def files() -> dict[str, str]:
     return {
         "params.schema.json": json.dumps(schema, indent=2) + "\n",
         "docs/parameters.md": parameters_page(schema),
+        "docs/trunks.md": trunks_page(),
     }
 
 

@@ -9,11 +9,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from graftline.artifacts import Features, FreezePlan, Trained
+from graftline.artifacts import Assembled, Features, FreezePlan, Trained
 from graftline.evaluate import evaluate
 from graftline.export import KERAS_FILE, WEIGHTS_FILE
 from graftline.graft import HEAD, POOLING, TRUNK, build_preparation
 from graftline.packed import PackedImages
+from graftline.params import BackboneParams
 from graftline.plans import POOLED
 from graftline.predictor import Predictor
 from graftline.preprocess import shrink
@@ -146,6 +147,24 @@ def test_the_trunk_runs_in_inference_mode_while_the_head_trains(head_only: Works
         POOLING,
         HEAD,
     ]
+
+
+def test_another_trunk_goes_all_the_way(tmp_path: Path) -> None:
+    # Its inputs are scaled otherwise than MobileNetV2's, channel by channel.
+    backbone = BackboneParams(name="EfficientNetV2B0", weights="random", cut="block2b_add")
+    workspace = Workspace(tmp_path)
+    small.write_source(workspace.root)
+    params = small.small_params("all").model_copy(update={"backbone": backbone})
+    small.prepare(workspace, params)
+    small.finish(workspace, params)
+    assembled = Assembled.read(workspace.assembled / "assembled.json")
+    assert (assembled.backbone, assembled.cut) == (backbone.name, backbone.cut)
+    assert assembled.layers[-1].name == "top_activation"
+    model = small.trained(workspace)
+    images = [small.pattern(label, 20, 27, 3, label) for label in range(3)]
+    with Predictor(workspace.trained) as predictor:
+        fast = predictor.probabilities(images)
+    np.testing.assert_allclose(fast, small.answers(model, np.stack(images)), atol=1e-4)
 
 
 def test_evaluation_and_prediction_agree(last_block: Workspace, tmp_path: Path) -> None:

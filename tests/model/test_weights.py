@@ -17,6 +17,7 @@ import pytest
 
 from graftline import weights as weights_module
 from graftline.errors import DownloadError, GraftlineError, ParamsError, WeightsError
+from graftline.families import FAMILIES
 from graftline.keras_files import variables_digest
 from graftline.params import BackboneParams
 from graftline.storage import sha256_file
@@ -166,7 +167,8 @@ def test_imagenet_weights_are_recorded_at_their_first_download(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     name = f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{ALPHA}_96_no_top.h5"
-    (weights_file.parent / name).write_bytes(weights_file.read_bytes())
+    (weights_file.parent / "mobilenet_v2").mkdir()
+    (weights_file.parent / "mobilenet_v2" / name).write_bytes(weights_file.read_bytes())
     monkeypatch.setattr(weights_module, "_KERAS_ADDRESS", server)
     workspace, wanted = Workspace(tmp_path), BackboneParams(weights="imagenet", alpha=ALPHA)
     found = resolve_weights(workspace, wanted, 96)
@@ -176,6 +178,75 @@ def test_imagenet_weights_are_recorded_at_their_first_download(
     (keras_home / "models" / name).write_bytes(b"another file")
     with pytest.raises(WeightsError, match=digest):
         resolve_weights(workspace, wanted, 96)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_imagenet_weights_must_have_the_md5_that_keras_publishes(
+    tmp_path: Path,
+    server: str,
+    weights_file: Path,
+    keras_home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cached: bool,
+) -> None:
+    family = FAMILIES["MobileNetV3Small"]
+    name, published = family.imagenet_file(0.75, 96), family.md5[0.75]
+    place = keras_home / "models" if cached else weights_file.parent / family.folder
+    place.mkdir(parents=True)
+    (place / name).write_bytes(b"another file")
+    monkeypatch.setattr(weights_module, "_KERAS_ADDRESS", server)
+    wanted = BackboneParams(weights="imagenet", name=family.name, alpha=0.75)
+    with pytest.raises(GraftlineError) as caught:
+        resolve_weights(Workspace(tmp_path), wanted, 96)
+    assert isinstance(caught.value, WeightsError if cached else DownloadError)
+    assert caught.value.exit_code == 2
+    assert published in str(caught.value)
+    assert not (tmp_path / RECORD).exists()
+    # What was downloaded amiss stays in Keras's folder, and is refused there from then on.
+    with pytest.raises(WeightsError, match=published):
+        resolve_weights(Workspace(tmp_path), wanted, 96)
+
+
+def legacy_file(network: Any, path: Path, older_names: bool) -> Path:
+    """As Keras 2 wrote it; its layers had slashes in their names, which make groups."""
+    from keras.src.legacy.saving import legacy_h5_format
+
+    with h5py.File(path, "w") as file:
+        legacy_h5_format.save_weights_to_hdf5_group(file, network)
+        if older_names:
+            names = list(file.attrs["layer_names"])
+            older = [name.replace("_", "/", 1) for name in names]
+            for name, other in zip(names, older, strict=True):
+                if name != other:
+                    file.move(name, other)
+            file.attrs["layer_names"] = older
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "older_names"),
+    [
+        ("MobileNetV2", False),
+        ("MobileNetV3Small", True),
+        ("EfficientNetV2B0", False),
+        ("ResNet50V2", True),
+        ("Xception", False),
+    ],
+)
+def test_files_of_keras_2_fill_every_layer(tmp_path: Path, name: str, older_names: bool) -> None:
+    size_px, alpha = max(SIZE_PX, FAMILIES[name].smallest_px), FAMILIES[name].alphas[0]
+    given = build_base(size_px, alpha, 1, name)
+    path = legacy_file(given, tmp_path / "weights.h5", older_names)
+    fresh = build_base(size_px, alpha, 2, name)
+    load_into(fresh, BaseWeights(str(path), path, None))
+    assert variables_digest(fresh.variables) == variables_digest(given.variables)
+
+
+def test_weights_of_another_trunk_are_refused(tmp_path: Path, base: Any) -> None:
+    path = legacy_file(base, tmp_path / "weights.h5", older_names=False)
+    fresh = build_base(SIZE_PX, 0.75, 2, "MobileNetV3Small")
+    with pytest.raises(WeightsError, match="MobileNetV3Small without its classifier"):
+        load_into(fresh, BaseWeights(str(path), path, None))
 
 
 def test_an_unreachable_download_says_how_to_work_offline(

@@ -12,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from graftline.errors import ParamsError
+from graftline.families import FAMILIES
 from graftline.params import (
     STRATEGY_FORMS,
     FirstBlocks,
@@ -137,18 +138,50 @@ def test_all_faults_are_named_at_once() -> None:
             "must end in .csv or .parquet, and is 'm.txt'",
         ),
         ({"backbone": {"weights": "stanford-dogs", "alpha": 0.5}}, "alpha is 0.5"),
+        (
+            {"backbone": {"weights": "stanford-dogs", "name": "ResNet50V2"}},
+            "exist for MobileNetV2 of alpha 1.0 only, and backbone.name is ResNet50V2",
+        ),
+        (
+            {"backbone": {"weights": "random", "name": "ResNet"}},
+            'backbone.name: got "ResNet" (text), allowed are MobileNetV2, MobileNetV3Small',
+        ),
+        (
+            {"backbone": {"weights": "random", "name": "ResNet50V2", "alpha": 0.5}},
+            "backbone.alpha is 0.5, and ResNet50V2 takes 1.0 only: it has no width multiplier",
+        ),
+        (
+            {"backbone": {"weights": "random", "name": "MobileNetV3Small", "alpha": 0.5}},
+            "backbone.alpha is 0.5, and MobileNetV3Small takes 0.75, 1.0",
+        ),
+        (
+            {"backbone": {"weights": "random", "name": "Xception"}, "preprocess": {"size_px": 64}},
+            "preprocess.size_px is 64, but Xception takes 71 or more",
+        ),
         ({"backbone": {"weights": "random", "alpha": 0.4}}, "0.35, 0.5, 0.75, 1.0, 1.3, 1.4"),
         ({"backbone": {"weights": "random", "weights_sha256": "0" * 64}}, "set it to null"),
         ({"backbone": {"weights": "http://localhost/w.h5"}}, "by https only"),
         ({"backbone": {"weights": "w.h5"}}, "need backbone.weights_sha256"),
         (
             {"backbone": {"weights": "imagenet"}, "preprocess": {"size_px": 100}},
-            "preprocess.size_px is 100, but Keras has ImageNet weights for 96, 128",
+            "preprocess.size_px is 100, but Keras has ImageNet weights of MobileNetV2 for 96, 128",
         ),
     ],
 )
 def test_impossible_combinations_are_refused(changes: dict[str, Any], message: str) -> None:
     assert message in refused(LEAST | changes).what
+
+
+def test_each_trunk_takes_imagenet_weights_of_its_own_sizes_and_its_usual_cut() -> None:
+    for family in FAMILIES.values():
+        for size_px in family.imagenet_sizes_px or (family.smallest_px, 100, 300):
+            backbone = {"name": family.name, "weights": "imagenet"}
+            record = LEAST | {"backbone": backbone, "preprocess": {"size_px": size_px}}
+            params = params_from_record(record, "params.yaml")
+            assert params.backbone.cut is None
+            assert params.backbone.cut_layer == family.last_layer
+    cut = params_from_record(with_key("backbone.cut", "block_2_add"), "").backbone.cut_layer
+    assert cut == "block_2_add"
 
 
 @pytest.mark.parametrize(
