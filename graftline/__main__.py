@@ -129,8 +129,11 @@ def _stage(workspace: Workspace, options: argparse.Namespace) -> int:
     record = run_stage(options.stage, workspace)
     console = Console(soft_wrap=True, highlight=False)
     if options.stage == "freeze":
-        table = (workspace.freezing_report / "table.md").read_text(encoding="utf-8")
-        console.print(Markdown(table) if console.is_terminal else table)
+        for name in ("verdict.md", "table.md"):
+            path = workspace.freezing_report / name
+            if path.is_file():
+                text = path.read_text(encoding="utf-8")
+                console.print(Markdown(text) if console.is_terminal else text)
     console.print(describe(options.stage, record), markup=False)
     return 0
 

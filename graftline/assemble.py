@@ -11,7 +11,7 @@ from graftline.errors import MissingOutputError
 from graftline.families import family_of
 from graftline.graft import POOLING, TRUNK, build_graft, build_preparation
 from graftline.keras_files import convert_to_litert, load_model, save_model, variables_digest
-from graftline.params import Params
+from graftline.params import HeadParams, Params
 from graftline.storage import replacing_directory
 from graftline.trunk import build_base, cut_after, layer_records
 from graftline.weights import load_into, resolve_weights
@@ -70,18 +70,19 @@ def planned_trunk(workspace: Workspace, cut: str) -> Any:
     return cut_after(load_model(workspace.assembled / WHOLE_TRUNK), cut)
 
 
-def planned_graft(workspace: Workspace, plan: FreezePlan, params: Params) -> Any:
+def planned_graft(workspace: Workspace, plan: FreezePlan, head: HeadParams, seed: int) -> Any:
     """The untrained network with the trunk cut where the plan says.
 
     Args:
         workspace: Where ``assemble`` left its files.
         plan: What is to be trained.
-        params: ``head`` and ``seed`` are read.
+        head: What the new classifier is made of.
+        seed: Seed of its weights.
     """
     if plan.cut == Assembled.read(workspace.assembled / RECORD).cut:
         return load_model(workspace.assembled / MODEL)
     classes = len(read_classes(workspace))
-    return build_graft(planned_trunk(workspace, plan.cut), params.head, classes, params.seed)
+    return build_graft(planned_trunk(workspace, plan.cut), head, classes, seed)
 
 
 def frozen_part(prefix: Any, size_px: int, pooling: Any = None) -> Any:

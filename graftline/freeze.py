@@ -17,7 +17,8 @@ def freeze(workspace: Workspace, params: Params) -> FreezePlan:
     """Turns ``freeze.strategy`` into a plan, and writes the plan and its table.
 
     Writes ``models/freeze_plan.json``, ``reports/freezing/table.md`` (by block) and
-    ``reports/freezing/layers.csv`` (by layer).
+    ``reports/freezing/layers.csv`` (by layer); for ``auto`` also the files of
+    :mod:`graftline.choosing.report`.
 
     Raises:
         ParamsError: If the strategy names a layer or a number of blocks that the trunk has not.
@@ -26,13 +27,33 @@ def freeze(workspace: Workspace, params: Params) -> FreezePlan:
     assembled = Assembled.read(workspace.assembled / "assembled.json")
     strategy = params.freeze.strategy
     if strategy == "auto":
-        raise NotImplementedError
+        return _choose(workspace, params, assembled)
     plan = plan_freezing(assembled, strategy, batch_norm=params.freeze.batch_norm)
     with replacing_directory(workspace.freezing_report) as folder:
-        (folder / "table.md").write_text(freezing_table(assembled, plan), encoding="utf-8")
-        _write_layers(assembled, plan, folder / "layers.csv")
+        _write_plan(assembled, plan, folder)
     plan.write(workspace.freeze_plan)
     return plan
+
+
+def _choose(workspace: Workspace, params: Params, assembled: Assembled) -> FreezePlan:
+    """The plan that measurement chooses, with its report beside the table."""
+    from graftline.choosing.choice import choose
+    from graftline.choosing.report import write_report
+    from graftline.choosing.settings import Settings
+    from graftline.choosing.trial import make_trainer
+
+    settings = Settings(params.seed, params.head, params.freeze, params.tune)
+    choice = choose(workspace, settings, make_trainer(workspace, settings))
+    with replacing_directory(workspace.freezing_report) as folder:
+        _write_plan(assembled, choice.plan, folder)
+        write_report(workspace, choice, folder)
+    choice.plan.write(workspace.freeze_plan)
+    return choice.plan
+
+
+def _write_plan(assembled: Assembled, plan: FreezePlan, folder: Path) -> None:
+    (folder / "table.md").write_text(freezing_table(assembled, plan), encoding="utf-8")
+    _write_layers(assembled, plan, folder / "layers.csv")
 
 
 def block_rows(

@@ -63,7 +63,7 @@ def train(workspace: Workspace, params: Params, on_epoch: EpochCallback | None =
     keras.utils.set_random_seed(params.seed)
     assembled = Assembled.read(workspace.assembled / RECORD)
     plan = FreezePlan.read(workspace.freeze_plan)
-    graft = planned_graft(workspace, plan, params)
+    graft = planned_graft(workspace, plan, params.head, params.seed)
     if plan.batch_norm == "adapt":
         set_statistics(graft.get_layer(TRUNK), read_statistics(workspace.features / STATISTICS))
     frozen = thaw(graft, plan)

@@ -9,7 +9,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from graftline.artifacts import Metrics
+from graftline.artifacts import FreezePlan, Metrics
+from graftline.errors import MissingOutputError
 from graftline.register import Registered
 from graftline.workspace import Workspace
 
@@ -55,6 +56,8 @@ def _rows(workspace: Workspace, registered: Registered, metrics: Metrics) -> lis
             "(expected calibration error)",
         ),
     ]
+    if chosen := _chosen_freezing(workspace):
+        rows.append(("chosen", chosen))
     if weak := _weak_point(workspace.evaluation / "confusion.csv", metrics):
         rows.append(("weakest", weak))
     rows += [
@@ -69,6 +72,15 @@ def _rows(workspace: Workspace, registered: Registered, metrics: Metrics) -> lis
         ("use", ".venv/bin/graftline predict IMAGE …"),
     ]
     return rows
+
+
+def _chosen_freezing(workspace: Workspace) -> str | None:
+    """What ``freeze.strategy: auto`` chose, and why; None where the parameters said it."""
+    try:
+        plan = FreezePlan.read(workspace.freeze_plan)
+    except MissingOutputError:
+        return None
+    return f"{plan.strategy}, cut after {plan.cut}. {plan.reason}." if plan.measured else None
 
 
 def _weak_point(confusion: Path, metrics: Metrics) -> str | None:

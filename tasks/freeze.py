@@ -21,9 +21,13 @@ def freeze(network: Assembled) -> FreezePlan:
 
 
 def _publish(workspace: Workspace, plan: FreezePlan) -> None:
-    table = (workspace.freezing_report / "table.md").read_text(encoding="utf-8")
-    publish.markdown(
-        "freezing-plan",
-        f"**{plan.strategy}**: {plan.reason}.\n\n{table}",
-        "Which blocks are frozen and which train",
-    )
+    report = workspace.freezing_report
+    parts = [f"**{plan.strategy}**: {plan.reason}."]
+    if plan.measured:
+        # The sentence stands above already.
+        verdict = (report / "verdict.md").read_text(encoding="utf-8").partition("\n\n")[2]
+        pictures = [report / "depth_profile.png", report / "race.png"]
+        parts += [publish.picture(path) for path in pictures if path.is_file()]
+        parts.append(verdict)
+    parts.append((report / "table.md").read_text(encoding="utf-8"))
+    publish.markdown("freezing-plan", "\n\n".join(parts), "Which blocks are frozen and which train")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from graftline.artifacts import Assembled, Dataset, FreezePlan, Metrics, Record, Trained
+from graftline.choosing.verdict import Verdict
 from graftline.errors import MissingOutputError
 from graftline.lockfile import LOCK_FILE
 from graftline.params import Params
@@ -39,16 +40,23 @@ class Outputs:
     plan: FreezePlan | None
     trained: Trained | None
     metrics: Metrics | None
+    verdict: Verdict | None = None
+    """Of ``freeze.strategy: auto``."""
 
 
 def read_outputs(workspace: Workspace) -> Outputs:
     """Reads what is there."""
+    plan = _read(FreezePlan, workspace.freeze_plan)
     return Outputs(
         dataset=_read(Dataset, workspace.loaded / "dataset.json"),
         assembled=_read(Assembled, workspace.assembled / "assembled.json"),
-        plan=_read(FreezePlan, workspace.freeze_plan),
+        plan=plan,
         trained=_read(Trained, workspace.trained / "trained.json"),
         metrics=_read(Metrics, workspace.metrics),
+        # A report that a killed run left belongs to no plan.
+        verdict=_read(Verdict, workspace.freezing_report / "verdict.json")
+        if plan is not None and plan.measured
+        else None,
     )
 
 
@@ -89,6 +97,8 @@ def outcome_tags(workspace: Workspace, outputs: Outputs) -> dict[str, str]:
         tags["graftline.trunk_digest"] = outputs.assembled.trunk_digest
     if outputs.trained:
         tags["graftline.weight_digest"] = outputs.trained.weight_digest
+    if outputs.plan:
+        tags |= _freezing_tags(outputs.plan, outputs.verdict)
     lock = workspace.root / LOCK_FILE
     if lock.is_file():
         tags["graftline.dvc_lock_sha256"] = sha256_file(lock)
@@ -139,6 +149,21 @@ def test_metrics(metrics: Metrics) -> dict[str, float]:
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
+def verdict_metrics(verdict: Verdict) -> dict[str, float]:
+    """The figures of ``freeze.strategy: auto`` by name."""
+    values = {
+        "accuracy": verdict.accuracy,
+        "standard_error": verdict.standard_error,
+        "p_value": verdict.p_value,
+        "best_accuracy": verdict.best_accuracy,
+        "textbook_accuracy": verdict.textbook_accuracy,
+        "trunk_share": verdict.trunk_share,
+        "gain_of_doubling": verdict.facts.gain_of_doubling,
+        "fall": verdict.facts.fall,
+    }
+    return {f"freezing/{name}": value for name, value in values.items() if value is not None}
+
+
 def files(workspace: Workspace, *, evaluated: bool) -> list[tuple[Path, str]]:
     """The files that a run carries, each with its folder in it."""
     found = [(path, "") for path in (workspace.params_file, workspace.root / LOCK_FILE)]
@@ -163,6 +188,17 @@ def note(params: Params, outputs: Outputs, *, evaluated: bool) -> str:
     lines += ["| | |", "| --- | --- |"]
     lines += [f"| **{title}** | {text} |" for title, text in _facts(params, outputs)]
     return "\n".join(lines)
+
+
+def _freezing_tags(plan: FreezePlan, verdict: Verdict | None) -> dict[str, str]:
+    tags = {"graftline.freezing.strategy": plan.strategy, "graftline.freezing.cut": plan.cut}
+    if verdict is not None:
+        tags |= {
+            "graftline.freezing.decided_by": verdict.decided_by,
+            "graftline.freezing.situation": verdict.situation,
+            "graftline.freezing.textbook": verdict.textbook,
+        }
+    return tags
 
 
 def _facts(params: Params, outputs: Outputs) -> Iterator[tuple[str, str]]:

@@ -167,6 +167,7 @@ def fill(
     tags = contents.outcome_tags(workspace, outputs)
     tags["mlflow.note.content"] = contents.note(params, outputs, evaluated=evaluated)
     _log_tags(client, run_id, tags)
+    _log_verdict(client, run, outputs)
     if evaluated and outputs.trained and outputs.metrics:
         from graftline.tracking.registry import ensure_model
 
@@ -246,6 +247,15 @@ def _log_epochs(client: MlflowClient, run: Run, workspace: Workspace) -> None:
     ]
     for first in range(0, len(missing), _BATCH):
         client.log_batch(run_id, metrics=missing[first : first + _BATCH])
+
+
+def _log_verdict(client: MlflowClient, run: Run, outputs: contents.Outputs) -> None:
+    """The figures that ``freeze.strategy: auto`` decided by, where it did."""
+    if outputs.verdict is None:
+        return
+    for name, value in contents.verdict_metrics(outputs.verdict).items():
+        if run.data.metrics.get(name) != value:
+            client.log_metric(run.info.run_id, name, value)
 
 
 def _log_test_metrics(

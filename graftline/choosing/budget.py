@@ -1,0 +1,192 @@
+"""How much racing a budget pays for, in multiply-adds: the same on every machine."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from graftline.choosing.candidates import Candidate
+from graftline.choosing.sample import Fold
+from graftline.choosing.trial import Trainer
+from graftline.params import FreezeParams, Seconds, TuneParams
+from graftline.storage import write_text
+
+FEWEST_STEPS = 12
+"""Fewer steps than these cannot warm up and decay, and so say nothing about a longer training."""
+FEWEST_CANDIDATES = 3
+"""Head only, some blocks, everything: with fewer there is nothing to choose between."""
+_FEWER_FOLDS = (3, 2)
+_ENOUGH_IN_ONE_FOLD = 500
+_STEPS_TIMED = (8, 32)
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One round of the race.
+
+    Args:
+        images_shown: To each candidate in each fold.
+        most: How many candidates take part, at most.
+    """
+
+    images_shown: int
+    most: int
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The rounds of a race that a budget pays for.
+
+    Args:
+        rungs: In order; each shows twice as many images to half as many candidates.
+        folds: How many of the folds are used.
+        candidates: How many of the candidates take part, the most important first.
+        cost: What it costs at most, multiply-adds.
+    """
+
+    rungs: tuple[Rung, ...]
+    folds: int
+    candidates: int
+    cost: int
+
+
+def in_multiply_adds(
+    freeze: FreezeParams, tune: TuneParams, everything: Candidate, images: int, rate: float | None
+) -> int | None:
+    """The budget in multiply-adds; None for no limit.
+
+    Args:
+        freeze: ``budget`` is read.
+        tune: ``epochs`` tells how long a full training is.
+        everything: The candidate of which all layers train.
+        images: In the training split.
+        rate: Multiply-adds per second of this machine; needed for a budget in seconds.
+    """
+    if freeze.budget == "off":
+        return None
+    if isinstance(freeze.budget, Seconds):
+        if rate is None:
+            raise ValueError("a budget in seconds needs the machine's rate")
+        return int(freeze.budget.seconds * rate)
+    return int(freeze.budget * everything.training_cost(images, tune.epochs * images))
+
+
+def make_schedule(
+    candidates: Sequence[Candidate], folds: Sequence[Fold], tune: TuneParams, budget: int | None
+) -> Schedule | None:
+    """The race that a budget pays for; None if it is too small for a single round.
+
+    Without a limit every candidate is trained to its end in every fold. With one, the last round
+    should show every training image once, since what a few steps gain tells little of what many
+    will. For that, folds are given up before candidates: fewer held-out images make the test
+    weaker, but a candidate left out cannot win at all. If even three candidates cannot have that
+    much, they get what there is.
+    """
+    full = tune.epochs * len(folds[0].train)
+    if budget is None:
+        rungs = (Rung(full, len(candidates)),)
+        return _costed(rungs, candidates, folds, len(candidates), len(folds))
+    fewest = min(FEWEST_STEPS * tune.batch_size, full)
+    for least_at_last in (min(len(folds[0].train), full), fewest):
+        for field in range(len(candidates), min(FEWEST_CANDIDATES, len(candidates)) - 1, -1):
+            for count in _fold_counts(folds):
+                for rounds in range(_rounds(field), 0, -1):
+                    least = max(fewest, -(-least_at_last >> (rounds - 1)))
+                    shape = _Shape(candidates, folds, field, count, rounds, full)
+                    if shape.of(least).cost <= budget:
+                        return shape.largest(least, budget)
+    return None
+
+
+def _fold_counts(folds: Sequence[Fold]) -> list[int]:
+    """How many folds may be used, the most first; a single one only if it is large enough."""
+    counts = [len(folds), *(count for count in _FEWER_FOLDS if count < len(folds))]
+    if len(folds[0].held_out) >= _ENOUGH_IN_ONE_FOLD and len(folds) > 1:
+        counts.append(1)
+    return counts
+
+
+def recorded_rate(
+    path: Path, trainer: Trainer, everything: Candidate, fold: Fold, tune: TuneParams, seed: int
+) -> float:
+    """Multiply-adds per second of training on this machine, measured once.
+
+    The first measurement is kept under ``var/``, so that a repeated run has the same budget and
+    comes to the same choice. Two trainings of different length are timed: what both need to begin
+    falls out of the difference.
+    """
+    if path.is_file():
+        return float(json.loads(path.read_text(encoding="utf-8"))["multiply_adds_per_s"])
+    short, long = (steps * tune.batch_size for steps in _STEPS_TIMED)
+    seconds = []
+    for shown in (short, long):
+        begun_s = time.monotonic()
+        trainer.run(everything, shown, fold, seed)
+        seconds.append(time.monotonic() - begun_s)
+    # A machine whose load changed between the two may give nonsense; the whole then counts.
+    elapsed_s = seconds[1] - seconds[0]
+    work = everything.step_cost * (long - short)
+    if elapsed_s <= 0.1 * seconds[1]:
+        elapsed_s, work = seconds[1], everything.step_cost * long
+    rate = work / max(elapsed_s, 1e-6)
+    write_text(path, json.dumps({"multiply_adds_per_s": rate}) + "\n")
+    return rate
+
+
+def trial_cost(candidate: Candidate, shown: int, fold: Fold) -> int:
+    """Of one trial: training, and answering what is held out."""
+    answers = candidate.inference_cost * len(fold.held_out)
+    return candidate.training_cost(len(fold.train), shown) + answers
+
+
+def _rounds(field: int) -> int:
+    """Halvings until two are left, and the round between these."""
+    return max(1, (field - 1).bit_length())
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """A race that lacks nothing but how many images its first round shows."""
+
+    candidates: Sequence[Candidate]
+    folds: Sequence[Fold]
+    field: int
+    count: int
+    rounds: int
+    full: int
+
+    def of(self, shown: int) -> Schedule:
+        rungs = tuple(
+            Rung(min(shown << at, self.full), max(2, -(-self.field // (1 << at))))
+            for at in range(self.rounds)
+        )
+        return _costed(rungs, self.candidates, self.folds, self.field, self.count)
+
+    def largest(self, least: int, budget: int) -> Schedule:
+        """With the most images that keep to the budget, by bisection."""
+        low, high = least, max(self.full >> (self.rounds - 1), least)
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if self.of(middle).cost <= budget else (low, middle - 1)
+        return self.of(low)
+
+
+def _costed(
+    rungs: tuple[Rung, ...],
+    candidates: Sequence[Candidate],
+    folds: Sequence[Fold],
+    field: int,
+    count: int,
+) -> Schedule:
+    cost = 0
+    for rung in rungs:
+        # Who stays is not known before: the dearest may.
+        each = sorted(
+            sum(trial_cost(one, rung.images_shown, fold) for fold in folds[:count])
+            for one in candidates[:field]
+        )
+        cost += sum(each[-rung.most :])
+    return Schedule(rungs, count, field, cost)

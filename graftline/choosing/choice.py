@@ -1,0 +1,198 @@
+"""Choosing from beginning to end: profile, candidates, race, verdict."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graftline.artifacts import Assembled, FreezePlan, Preprocessed
+from graftline.assemble import RECORD, WHOLE_TRUNK
+from graftline.choosing.budget import (
+    Schedule,
+    in_multiply_adds,
+    make_schedule,
+    recorded_rate,
+)
+from graftline.choosing.candidates import Candidate, make_candidate, make_candidates
+from graftline.choosing.depths import Depth, choose_depths
+from graftline.choosing.features import images_per_second, pooled_features
+from graftline.choosing.profile import Profile, make_profile
+from graftline.choosing.race import Race, run_race
+from graftline.choosing.sample import Fold, dealt_folds, race_folds, training_sample
+from graftline.choosing.settings import Settings
+from graftline.choosing.situation import Situation, situation_of
+from graftline.choosing.speeds import read_speeds, write_speeds
+from graftline.choosing.textbook import textbook_candidate
+from graftline.choosing.trial import Trainer
+from graftline.choosing.verdict import Verdict, measured_plan, profile_verdict, race_verdict
+from graftline.packed import PackedImages
+from graftline.params import Seconds
+from graftline.progress import progress
+from graftline.storage import sha256_file, sha256_record
+from graftline.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Choice:
+    """All that was measured, and what follows from it.
+
+    Args:
+        sample: Positions of the profiled images in the preprocessed manifest, (n,).
+        folds: Of the profile: the fold of each of them, (n,).
+        race: None if the budget paid for none.
+        race_positions: Positions of the images that the race held out, in its answers' order.
+    """
+
+    sample: NDArray[np.int64]
+    folds: NDArray[np.int64]
+    profile: Profile
+    situation: Situation
+    candidates: tuple[Candidate, ...]
+    textbook: Candidate
+    race: Race | None
+    race_positions: NDArray[np.int64]
+    verdict: Verdict
+    plan: FreezePlan
+
+
+def choose(workspace: Workspace, settings: Settings, trainer: Trainer) -> Choice:
+    """Measures, races and decides; the same inputs give the same choice, bit for bit.
+
+    What is finished is kept under ``var/checkpoints/freeze``, so a killed run goes on.
+
+    Args:
+        workspace: Where ``preprocess`` and ``assemble`` left their files.
+        settings: What the choice depends on.
+        trainer: Does the race's short trainings.
+
+    Raises:
+        MissingOutputError: If an earlier step has not run.
+    """
+    assembled = Assembled.read(workspace.assembled / RECORD)
+    images = PackedImages.open(workspace.preprocessed)
+    folder = _checkpoints(workspace, settings)
+    depths = choose_depths(assembled)
+    sample = training_sample(images, settings.freeze.max_images, settings.seed)
+    labels, folds = images.labels[sample], dealt_folds(images.labels[sample])
+    features = pooled_features(workspace, assembled, depths, sample, folder)
+    profile = make_profile(depths, features, labels, folds, settings.seed)
+    _measure_speeds(workspace, assembled, depths, sample, folder)
+    training_images = len(images.indices("train"))
+    situation = situation_of(profile, labels, training_images, len(assembled.classes))
+    rule = textbook_candidate(assembled, profile, situation)
+    candidates = make_candidates(
+        assembled,
+        profile.cheapest.layer,
+        profile.best.layer,
+        settings.freeze.batch_norm,
+        also=rule,
+    )
+    # The rule's plan may stand among the candidates under another name already.
+    rule = next(one for one in candidates if _same(one, rule))
+    held = race_folds(images, settings.seed)
+    schedule, budget = _schedule(workspace, settings, trainer, assembled, candidates, held)
+    if schedule is None:
+        head_only = candidates[0]
+        verdict = profile_verdict(head_only, profile, situation, rule, budget or 0)
+        race, chosen, positions = None, head_only, np.empty(0, np.int64)
+    else:
+        race = _run(candidates, held, schedule, trainer, folder, settings)
+        verdict = race_verdict(race, profile, situation, rule, budget)
+        chosen = race.winner
+        positions = np.concatenate([fold.held_out for fold in held[: schedule.folds]])
+    return Choice(
+        sample=sample,
+        folds=folds,
+        profile=profile,
+        situation=situation,
+        candidates=candidates,
+        textbook=rule,
+        race=race,
+        race_positions=positions,
+        verdict=verdict,
+        plan=measured_plan(verdict, chosen),
+    )
+
+
+def _checkpoints(workspace: Workspace, settings: Settings) -> Path:
+    """The folder of these inputs; those of other inputs go."""
+    preprocessed = Preprocessed.read(workspace.preprocessed / "preprocessed.json")
+    key = sha256_record(
+        {
+            "images": preprocessed.model_dump(mode="json"),
+            "manifest": sha256_file(workspace.preprocessed / "manifest.parquet"),
+            "trunk": sha256_file(workspace.assembled / WHOLE_TRUNK),
+            "assembled": sha256_file(workspace.assembled / RECORD),
+            "profile": settings.of_profile(),
+            "trials": settings.of_trials(),
+        }
+    )
+    parent = workspace.var / "checkpoints" / "freeze"
+    folder = parent / key[:24]
+    folder.mkdir(parents=True, exist_ok=True)
+    for other in parent.iterdir():
+        if other.is_dir() and other != folder:
+            shutil.rmtree(other, ignore_errors=True)
+    return folder
+
+
+def _measure_speeds(
+    workspace: Workspace,
+    assembled: Assembled,
+    depths: tuple[Depth, ...],
+    sample: NDArray[np.int64],
+    folder: Path,
+) -> None:
+    if set(read_speeds(workspace)) != {depth.layer for depth in depths}:
+        write_speeds(workspace, images_per_second(workspace, assembled, depths, sample, folder))
+
+
+def _schedule(
+    workspace: Workspace,
+    settings: Settings,
+    trainer: Trainer,
+    assembled: Assembled,
+    candidates: tuple[Candidate, ...],
+    folds: tuple[Fold, ...],
+) -> tuple[Schedule | None, int | None]:
+    last = [layer.name for layer in assembled.layers if layer.clean][-1]
+    everything = make_candidate(assembled, "none", last)
+    rate = None
+    if isinstance(settings.freeze.budget, Seconds):
+        path = workspace.var / "checkpoints" / "freeze" / "rate.json"
+        rate = recorded_rate(path, trainer, everything, folds[0], settings.tune, settings.seed)
+    images = len(folds[0].train)
+    budget = in_multiply_adds(settings.freeze, settings.tune, everything, images, rate)
+    return make_schedule(candidates, folds, settings.tune, budget), budget
+
+
+def _run(
+    candidates: tuple[Candidate, ...],
+    folds: tuple[Fold, ...],
+    schedule: Schedule,
+    trainer: Trainer,
+    folder: Path,
+    settings: Settings,
+) -> Race:
+    trials = schedule.folds * sum(min(rung.most, schedule.candidates) for rung in schedule.rungs)
+    with progress("race", trials, "trainings") as bar:
+        return run_race(
+            candidates,
+            folds,
+            schedule,
+            trainer,
+            folder,
+            settings.seed,
+            lambda status: bar.advance(1, status),
+        )
+
+
+def _same(one: Candidate, other: Candidate) -> bool:
+    def key(of: Candidate) -> tuple[object, ...]:
+        return of.plan.cut, of.plan.trainable, of.plan.batch_norm
+
+    return key(one) == key(other)

@@ -1,0 +1,134 @@
+"""One pass of the frozen trunk over a sample: pooled features at several depths at once.
+
+The pass keeps what it has, piece by piece, so a killed one goes on where it was.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graftline.artifacts import Assembled
+from graftline.assemble import WHOLE_TRUNK
+from graftline.choosing.depths import Depth
+from graftline.litert import LiteRunner
+from graftline.packed import PackedImages
+from graftline.progress import progress
+from graftline.storage import replacing_file
+from graftline.workspace import Workspace
+
+_MODEL = "depths.tflite"
+_PIECE = 512
+_TIMED_S = 0.3
+_TIMED_IMAGES = 64
+
+
+def pooled_features(
+    workspace: Workspace,
+    assembled: Assembled,
+    depths: Sequence[Depth],
+    positions: NDArray[np.int64],
+    folder: Path,
+) -> list[NDArray[np.float32]]:
+    """Pooled features of images at each depth.
+
+    Args:
+        workspace: Where images and trunk lie.
+        assembled: The trunk.
+        depths: Where to look.
+        positions: Of the images, in the preprocessed manifest, (n,).
+        folder: Where finished pieces are kept.
+
+    Returns:
+        For each depth, float32 (n, channels).
+    """
+    images = PackedImages.open(workspace.preprocessed)
+    pieces = [positions[at : at + _PIECE] for at in range(0, len(positions), _PIECE)]
+    paths = [folder / f"features-{number:05d}.npy" for number in range(len(pieces))]
+    missing = [number for number, path in enumerate(paths) if not path.is_file()]
+    if missing:
+        model = _converted(_whole_trunk(workspace), assembled, depths, folder)
+        with LiteRunner(model) as runner, progress("profile", len(positions), "images") as bar:
+            bar.advance(len(positions) - sum(len(pieces[number]) for number in missing))
+            for number in missing:
+                features = _run(runner, images, pieces[number])
+                with replacing_file(paths[number]) as temporary, temporary.open("wb") as file:
+                    np.save(file, features)
+                bar.advance(len(features))
+    joined = np.concatenate([np.load(path, allow_pickle=False) for path in paths])
+    return np.split(joined, np.cumsum([depth.features for depth in depths])[:-1], axis=1)
+
+
+def images_per_second(
+    workspace: Workspace,
+    assembled: Assembled,
+    depths: Sequence[Depth],
+    positions: NDArray[np.int64],
+    folder: Path,
+) -> dict[str, float]:
+    """How fast the trunk runs on this machine when it is cut at each depth.
+
+    For people alone: no choice reads it, since it changes from one run to the next.
+    """
+    images = PackedImages.open(workspace.preprocessed)
+    _, batch = next(images.batches(positions, _TIMED_IMAGES))
+    speeds, base = {}, _whole_trunk(workspace)
+    for depth in depths:
+        with LiteRunner(_converted(base, assembled, [depth], folder)) as runner:
+            runner.run(batch)
+            begun_s, done = time.monotonic(), 0
+            while (elapsed_s := time.monotonic() - begun_s) < _TIMED_S:
+                done += len(runner.run(batch))
+            speeds[depth.layer] = done / elapsed_s
+    (folder / _MODEL).unlink(missing_ok=True)
+    return speeds
+
+
+def _run(
+    runner: LiteRunner, images: PackedImages, positions: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    places: list[NDArray[np.int64]] = []
+
+    def pixels() -> Iterator[NDArray[np.uint8]]:
+        for rows, batch in images.batches(positions, 128):
+            places.append(rows)
+            yield batch
+
+    outputs = np.concatenate(list(runner.run_all(pixels())))
+    ordered = np.empty_like(outputs)
+    ordered[np.concatenate(places)] = outputs
+    return ordered
+
+
+def _whole_trunk(workspace: Workspace) -> Any:
+    from graftline.keras_files import load_model
+
+    return load_model(workspace.assembled / WHOLE_TRUNK)
+
+
+def _converted(base: Any, assembled: Assembled, depths: Sequence[Depth], folder: Path) -> Path:
+    """Raw images to the pooled features of all depths side by side, as a LiteRT file."""
+    import keras
+
+    from graftline.graft import build_pooling, build_preparation
+    from graftline.keras_files import convert_to_litert
+
+    trunk = keras.Model(base.input, [base.get_layer(depth.layer).output for depth in depths])
+    preparation = build_preparation(assembled.size_px, antialias=False)
+    pooling = build_pooling(assembled.pooling)
+
+    def run(images: Any) -> Any:
+        maps = trunk(preparation(images), training=False)
+        if len(depths) == 1:
+            return pooling(maps[0] if isinstance(maps, list) else maps)
+        return keras.ops.concatenate([pooling(one) for one in maps], axis=-1)
+
+    path = folder / _MODEL
+    with replacing_file(path) as temporary:
+        temporary.write_bytes(convert_to_litert(run))
+    return path

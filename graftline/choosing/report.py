@@ -1,0 +1,168 @@
+"""The files of a choice: every number of the verdict can be recomputed from them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graftline.artifacts import Record
+from graftline.choosing.candidates import Candidate
+from graftline.choosing.choice import Choice
+from graftline.choosing.pictures import depth_profile, race_chart, race_order
+from graftline.choosing.verdict import p_words
+from graftline.figures import percent, save
+from graftline.packed import PackedImages
+from graftline.workspace import Workspace
+
+VERDICT, VERDICT_TEXT = "verdict.json", "verdict.md"
+PICTURES = ("depth_profile.png", "race.png")
+
+
+def write_report(workspace: Workspace, choice: Choice, folder: Path) -> None:
+    """Writes all files of a choice into a folder.
+
+    ``profile.csv``, ``learning_curve.csv`` and ``profile_answers.csv`` (each image's answers);
+    ``candidates.csv``, ``race.csv`` and ``race_answers.csv`` (whether each held-out image is
+    right); ``verdict.json`` and ``verdict.md``; ``depth_profile.png`` and ``race.png``. Without a
+    race its three files are absent.
+    """
+    images = PackedImages.open(workspace.preprocessed)
+    write_records(folder / "profile.csv", choice.profile.scores)
+    write_records(folder / "learning_curve.csv", choice.profile.curve)
+    _write_profile_answers(images, choice, folder / "profile_answers.csv")
+    _write_rows(folder / "candidates.csv", CANDIDATE_COLUMNS, candidate_rows(choice))
+    save(depth_profile(choice.profile, choice.verdict), folder / PICTURES[0])
+    if choice.race is not None:
+        write_records(folder / "race.csv", choice.race.results)
+        _write_race_answers(images, choice, folder / "race_answers.csv")
+        order = race_order({one.name: one.step_cost for one in choice.candidates})
+        save(race_chart(choice.race, order, choice.verdict), folder / PICTURES[1])
+    choice.verdict.write(folder / VERDICT)
+    (folder / VERDICT_TEXT).write_text(verdict_text(choice), encoding="utf-8")
+
+
+CANDIDATE_COLUMNS = (
+    "candidate",
+    "strategy",
+    "cut",
+    "boundary",
+    "batch_norm",
+    "once_cost",
+    "step_cost",
+    "inference_cost",
+    "rung",
+    "accuracy",
+    "standard_error",
+    "p_value",
+    "chosen",
+    "textbook",
+)
+
+
+def candidate_rows(choice: Choice) -> list[tuple[Any, ...]]:
+    """One row per candidate, with its last round; columns ``CANDIDATE_COLUMNS``."""
+    results = choice.race.results if choice.race else ()
+    last = {result.candidate: result for result in results}
+    return [
+        (
+            one.name,
+            one.plan.strategy,
+            one.plan.cut,
+            one.plan.boundary or "",
+            one.plan.batch_norm,
+            one.once_cost,
+            one.step_cost,
+            one.inference_cost,
+            *(
+                (found.rung, found.accuracy, found.standard_error, found.p_value)
+                if (found := last.get(one.name))
+                else ("", "", "", "")
+            ),
+            one.name == choice.verdict.chosen,
+            one.name == choice.textbook.name,
+        )
+        for one in choice.candidates
+    ]
+
+
+def verdict_text(choice: Choice) -> str:
+    """The verdict as Markdown: the sentence, the candidates, the depths."""
+    lines = [f"{choice.verdict.sentence}.", ""]
+    lines += [
+        "| candidate | accuracy | p | round | training, M per image | use, M per image |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    lines += [_candidate_line(choice, one) for one in choice.candidates]
+    lines += [
+        "",
+        "M: millions of multiply-adds. p: that it is no worse than the best of its round, by an "
+        "exact paired test.",
+        "",
+        "| depth | features | multiply-adds | probe | behind the best | LogME |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for score in choice.profile.scores:
+        lines.append(
+            f"| {score.layer} | {score.features} x {score.side_px}² | "
+            f"{score.multiply_adds / 1e6:.1f} M | "
+            f"{percent(score.accuracy)} ± {100 * score.standard_error:.1f} | "
+            f"{100 * score.behind:.1f} ± {100 * score.behind_error:.1f} | {score.log_me:.3f} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def write_records(path: Path, records: Sequence[Record]) -> None:
+    """Records of one kind as a table, numbers with all their digits."""
+    columns = list(type(records[0]).model_fields)
+    rows = ([getattr(record, column) for column in columns] for record in records)
+    _write_rows(path, columns, rows)
+
+
+def _candidate_line(choice: Choice, one: Candidate) -> str:
+    results = [r for r in (choice.race.results if choice.race else ()) if r.candidate == one.name]
+    name = f"**{one.name}**" if one.name == choice.verdict.chosen else one.name
+    if one.name == choice.textbook.name:
+        name += " (textbook)"
+    if results:
+        last = results[-1]
+        measured = (
+            f"{percent(last.accuracy)} ± {100 * last.standard_error:.1f} | "
+            f"{p_words(last.p_value).removeprefix('= ')} | {last.rung}"
+        )
+    else:
+        measured = "not raced | |"
+    return f"| {name} | {measured} | {one.step_cost / 1e6:.1f} | {one.inference_cost / 1e6:.1f} |"
+
+
+def _write_profile_answers(images: PackedImages, choice: Choice, path: Path) -> None:
+    profile = choice.profile
+    columns = ["image", "label", "fold", *(score.layer for score in profile.scores)]
+    columns += [f"{profile.best.layer}/{point.training_images}" for point in profile.curve[:-1]]
+    answers = np.concatenate([profile.answers, profile.curve_answers[:-1]]).T
+    rows = (
+        (images.hashes[position], images.labels[position], fold, *given)
+        for position, fold, given in zip(choice.sample, choice.folds, answers, strict=True)
+    )
+    _write_rows(path, columns, rows)
+
+
+def _write_race_answers(images: PackedImages, choice: Choice, path: Path) -> None:
+    answers = choice.race.answers if choice.race else {}
+    columns = ["image", "label", *(f"{rung}/{name}" for rung, name in answers)]
+    right = np.stack(list(answers.values()), axis=1).astype(int)
+    rows = (
+        (images.hashes[position], images.labels[position], *given)
+        for position, given in zip(choice.race_positions, right, strict=True)
+    )
+    _write_rows(path, columns, rows)
+
+
+def _write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)

@@ -1,0 +1,49 @@
+"""One short training of one candidate: what the race asks for, and who does it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graftline.choosing.candidates import Candidate
+from graftline.choosing.sample import Fold
+from graftline.choosing.settings import Settings
+from graftline.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What came of one short training.
+
+    Args:
+        right: Whether each held-out image was named right, (n,), in the order of
+            ``Fold.held_out``.
+        loss: The mean cross-entropy over them.
+    """
+
+    right: NDArray[np.bool_]
+    loss: float
+
+
+class Trainer(Protocol):
+    """Trains candidates; the same arguments give the same trial."""
+
+    def run(self, candidate: Candidate, images_shown: int, fold: Fold, seed: int) -> Trial:
+        """Trains from the probe's solution, with a warm-up and a decay of its own.
+
+        Args:
+            candidate: What is cut, frozen and trained.
+            images_shown: How many images are shown, those that come again counted again.
+            fold: What is trained on, and what is answered; nothing else is read.
+            seed: Of all that is random.
+        """
+
+
+def make_trainer(workspace: Workspace, settings: Settings) -> Trainer:
+    """The trainer that uses what ``train`` uses; TensorFlow is imported at its first training."""
+    from graftline.choosing.trainer import GraftTrainer
+
+    return GraftTrainer(workspace, settings)

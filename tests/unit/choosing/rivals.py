@@ -1,0 +1,60 @@
+"""A trunk known by its records, and a trainer whose answers can be worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graftline.artifacts import Assembled
+from graftline.choosing.candidates import Candidate
+from graftline.choosing.sample import Fold
+from graftline.choosing.trial import Trial
+
+
+def mobile_net(size_px: int = 96, cut: str = "block_13_expand_relu") -> Assembled:
+    """MobileNetV2 with random weights, as ``assemble`` would describe it."""
+    from graftline.trunk import build_base, layer_records
+
+    return Assembled(
+        backbone="MobileNetV2",
+        alpha=0.35,
+        size_px=size_px,
+        cut=cut,
+        weights="random",
+        weights_sha256=None,
+        trunk_digest="0" * 64,
+        layers=layer_records(build_base(size_px, 0.35, 0)),
+        pooling="average",
+        head_units=(16,),
+        dropout=0.0,
+        classes=("0", "1", "2"),
+    )
+
+
+class Scripted:
+    """A trainer that gets right the first images of each fold, as many as it is told to.
+
+    Args:
+        shares: By candidate, the share of held-out images that it gets right.
+    """
+
+    def __init__(self, shares: dict[str, float], default: float = 0.5) -> None:
+        self._shares, self._default = shares, default
+        self.asked: list[tuple[str, int, int]] = []
+
+    def run(self, candidate: Candidate, images_shown: int, fold: Fold, seed: int) -> Trial:
+        self.asked.append((candidate.name, images_shown, fold.number))
+        share = self._shares.get(candidate.name, self._default)
+        count = len(fold.held_out)
+        right = np.arange(count) < round(share * count)
+        return Trial(right, 1 - share)
+
+
+def folds(train: int, held_out: int, number: int = 1) -> tuple[Fold, ...]:
+    """Folds of so many images each."""
+    return tuple(Fold(at, positions(train), positions(held_out)) for at in range(number))
+
+
+def positions(count: int) -> NDArray[np.int64]:
+    """The first positions."""
+    return np.arange(count, dtype=np.int64)

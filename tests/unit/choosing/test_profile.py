@@ -1,0 +1,114 @@
+"""The probe learns what can be learnt, from other images alone; the profile says where."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from graftline.choosing.depths import Depth
+from graftline.choosing.logme import log_me
+from graftline.choosing.probe import out_of_fold
+from graftline.choosing.profile import Profile, make_profile
+from graftline.choosing.sample import dealt_folds
+from graftline.choosing.situation import gain_of_doubling, learning_slope, situation_of
+
+COUNT = 240
+LABELS = np.arange(COUNT) % 3
+FOLDS = dealt_folds(LABELS)
+
+
+def clouds(distance: float, width: int = 8, seed: int = 0) -> NDArray[np.float32]:
+    """Three normal clouds at corners so far apart."""
+    random = np.random.default_rng(seed)
+    values = random.normal(size=(COUNT, width))
+    values[np.arange(COUNT), LABELS] += distance
+    return values.astype(np.float32)
+
+
+def rings(seed: int = 0) -> NDArray[np.float32]:
+    """Classes by radius, which no linear probe tells apart."""
+    random = np.random.default_rng(seed)
+    angle = random.uniform(0, 2 * np.pi, COUNT)
+    radius = 1 + LABELS + random.normal(0, 0.1, COUNT)
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1).astype(np.float32)
+
+
+def accuracy(features: NDArray[np.float32], labels: NDArray[np.int64] = LABELS) -> float:
+    return float((out_of_fold(features, labels, FOLDS, 0) == labels).mean())
+
+
+def test_the_probe_tells_apart_what_differs() -> None:
+    assert accuracy(clouds(6)) > 0.97
+    assert accuracy(clouds(1.5)) < accuracy(clouds(3)) < accuracy(clouds(6))
+
+
+def test_the_probe_is_not_linear() -> None:
+    assert accuracy(rings()) > 0.9
+
+
+def test_the_probe_does_not_see_the_images_that_it_answers() -> None:
+    shuffled = np.random.default_rng(1).permutation(LABELS)
+    # A wide layer fits any labels; out of fold that is worth nothing.
+    assert accuracy(clouds(0, width=300), shuffled) < 0.45
+
+
+@pytest.mark.parametrize("width", [8, 700])
+def test_fewer_images_teach_less(width: int) -> None:
+    features = clouds(2.5, width)
+    few = (out_of_fold(features, LABELS, FOLDS, 0, most=0.06) == LABELS).mean()
+    assert few < accuracy(features)
+
+
+def test_logme_rises_with_what_features_tell() -> None:
+    assert log_me(clouds(0), LABELS) < log_me(clouds(2), LABELS) < log_me(clouds(6), LABELS)
+
+
+def depth(name: str, cost: int) -> Depth:
+    return Depth(layer=name, block=name, features=8, side_px=4, multiply_adds=cost)
+
+
+@pytest.fixture(scope="module")
+def profile() -> Profile:
+    depths = [depth("early", 10), depth("near", 20), depth("best", 30), depth("last", 40)]
+    features = [clouds(0.5), clouds(4.0, seed=2), clouds(4.2, seed=2), clouds(1.5)]
+    return make_profile(depths, features, LABELS, FOLDS, 0)
+
+
+def test_the_cheapest_depth_as_good_as_the_best_is_found(profile: Profile) -> None:
+    assert profile.best.layer in ("near", "best")
+    assert profile.cheapest.layer == "near"
+    assert profile.scores[0].p_value < 0.001
+    assert profile.best.p_value >= 0.5
+
+
+def test_the_numbers_follow_from_the_answers(profile: Profile) -> None:
+    for at, score in enumerate(profile.scores):
+        assert score.right == (profile.answers[at] == LABELS).sum()
+        assert score.accuracy == score.right / COUNT
+
+
+def test_a_profile_that_falls_means_different_data(profile: Profile) -> None:
+    situation = situation_of(profile, LABELS, COUNT, 3)
+    assert situation.different
+    assert situation.small, "80 images of a class are few"
+    large = situation_of(profile, LABELS, 30_000, 3)
+    assert large.gain_of_doubling < situation.gain_of_doubling
+    assert large.words == "large and different"
+
+
+def test_a_profile_that_rises_to_the_end_means_similar_data() -> None:
+    depths = [depth("early", 10), depth("last", 20)]
+    rising = make_profile(depths, [clouds(1), clouds(6)], LABELS, FOLDS, 0)
+    assert not situation_of(rising, LABELS, COUNT, 3).different
+
+
+def test_the_slope_is_that_of_the_mean_accuracies() -> None:
+    right = np.array([[0, 0, 0, 1], [0, 0, 1, 1], [0, 1, 1, 1], [1, 1, 1, 1]], bool)
+    slope, error = learning_slope(right)
+    assert slope == pytest.approx(0.25)
+    assert error > 0
+
+
+def test_more_images_never_promise_a_loss(profile: Profile) -> None:
+    assert gain_of_doubling(profile, COUNT) >= 0

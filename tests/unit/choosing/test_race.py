@@ -1,0 +1,186 @@
+"""Budget, rounds, tests between answers to the same images, and going on after a kill."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from graftline.artifacts import Assembled
+from graftline.choosing.budget import in_multiply_adds, make_schedule, recorded_rate
+from graftline.choosing.candidates import Candidate, make_candidate, make_candidates
+from graftline.choosing.paired import p_worse
+from graftline.choosing.race import Race, run_race
+from graftline.params import FreezeParams, Seconds, TuneParams
+from tests.unit.choosing.rivals import Scripted, folds, mobile_net
+
+CUT, LAST = "block_13_expand_relu", "out_relu"
+TUNE = TuneParams(epochs=10, batch_size=32)
+HEAD, EVERYTHING = f"head only at {CUT}", f"everything at {CUT}"
+
+
+@pytest.fixture(scope="module")
+def assembled() -> Assembled:
+    return mobile_net()
+
+
+@pytest.fixture(scope="module")
+def candidates(assembled: Assembled) -> tuple[Candidate, ...]:
+    return make_candidates(assembled, CUT, CUT)
+
+
+def raced(
+    candidates: tuple[Candidate, ...], shares: dict[str, float], folder: Path, held_out: int = 1000
+) -> tuple[Race, Scripted]:
+    trainer = Scripted(shares)
+    parts = folds(4000, held_out)
+    schedule = make_schedule(candidates, parts, TUNE, 10**15)
+    assert schedule is not None
+    return run_race(candidates, parts, schedule, trainer, folder, 0), trainer
+
+
+def test_the_candidates_are_those_of_the_issue(candidates: tuple[Candidate, ...]) -> None:
+    names = [one.name for one in candidates]
+    assert names[:3] == [HEAD, f"last 5 blocks at {CUT}", EVERYTHING]
+    assert sum(name.startswith("last") and name.endswith(CUT) for name in names) == 3
+    assert any(name.startswith("first") for name in names)
+    assert f"everything at {LAST}" in names
+    assert len(set(names)) == len(names)
+
+
+def test_adapted_statistics_are_raced_where_the_parameters_allow(assembled: Assembled) -> None:
+    adapted = make_candidates(assembled, CUT, CUT, "adapt")
+    assert {one.plan.batch_norm for one in adapted} == {"keep", "adapt"}
+
+
+def test_what_is_cached_is_paid_once(assembled: Assembled) -> None:
+    head = make_candidate(assembled, "all", CUT)
+    everything = make_candidate(assembled, "none", CUT)
+    trunk = sum(layer.multiply_adds for layer in assembled.up_to(CUT))
+    assert head.once_cost == trunk
+    assert everything.once_cost == 0
+    assert 2 * trunk < everything.step_cost
+    assert head.training_cost(10, 100) == 10 * trunk + 100 * head.step_cost
+
+
+def test_an_exact_test_of_the_images_that_differ() -> None:
+    best = np.array([True] * 90 + [False] * 10)
+    worse = best.copy()
+    worse[:8] = False
+    worse[90] = True
+    assert p_worse(worse, best) == binomtest(8, 9, 0.5, alternative="greater").pvalue
+    assert p_worse(best, best) == 1
+
+
+def test_a_better_one_wins(candidates: tuple[Candidate, ...], tmp_path: Path) -> None:
+    race, _ = raced(candidates, {EVERYTHING: 0.9}, tmp_path)
+    assert race.winner.name == race.best.name == EVERYTHING
+    assert [one.p_value for one in race.results if one.candidate == HEAD][-1] < 0.001
+
+
+def test_the_cheapest_of_those_as_good_wins(
+    candidates: tuple[Candidate, ...], tmp_path: Path
+) -> None:
+    race, _ = raced(candidates, {EVERYTHING: 0.9, HEAD: 0.9}, tmp_path)
+    assert race.winner.name == HEAD
+
+
+def test_the_cheapest_is_not_lost_for_being_a_little_behind(
+    candidates: tuple[Candidate, ...], tmp_path: Path
+) -> None:
+    # All others get one image more right: no test tells them apart.
+    race, _ = raced(candidates, {HEAD: 0.899}, tmp_path / "a")
+    assert race.winner.name != HEAD
+    others = {one.name: 0.9 for one in candidates if one.name != HEAD}
+    race, _ = raced(candidates, {**others, HEAD: 0.899}, tmp_path / "b")
+    assert race.best.name != HEAD
+    assert race.winner.name == HEAD
+
+
+def test_each_round_has_half_as_many_and_shows_twice_as_much(
+    candidates: tuple[Candidate, ...], tmp_path: Path
+) -> None:
+    race, _ = raced(candidates, {}, tmp_path)
+    counts: dict[int, int] = {}
+    shown: dict[int, int] = {}
+    for result in race.results:
+        counts[result.rung] = counts.get(result.rung, 0) + 1
+        shown[result.rung] = result.images_shown
+    assert list(counts.values()) == [8, 4, 2]
+    assert shown[2] == 2 * shown[1]
+    assert shown[3] == 2 * shown[2]
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 2.0])
+@pytest.mark.parametrize("number", [1, 5])
+def test_a_race_costs_no_more_than_its_budget(
+    candidates: tuple[Candidate, ...],
+    assembled: Assembled,
+    share: float,
+    number: int,
+    tmp_path: Path,
+) -> None:
+    everything = make_candidate(assembled, "none", LAST)
+    parts = folds(4000, 1000, number)
+    budget = in_multiply_adds(FreezeParams(budget=share), TUNE, everything, 4000, None)
+    assert budget is not None
+    schedule = make_schedule(candidates, parts, TUNE, budget)
+    assert schedule is not None
+    race = run_race(candidates, parts, schedule, Scripted({}), tmp_path, 0)
+    spent = sum(result.cost for result in race.results)
+    assert spent <= schedule.cost <= budget
+
+
+def test_a_budget_may_be_too_small_for_any_race(candidates: tuple[Candidate, ...]) -> None:
+    assert make_schedule(candidates, folds(4000, 1000), TUNE, 10**6) is None
+
+
+def test_without_a_limit_all_are_trained_to_their_end(candidates: tuple[Candidate, ...]) -> None:
+    parts = folds(400, 100, 5)
+    schedule = make_schedule(candidates, parts, TUNE, None)
+    assert schedule is not None
+    assert [rung.images_shown for rung in schedule.rungs] == [4000]
+    assert (schedule.folds, schedule.candidates) == (5, len(candidates))
+
+
+def test_seconds_are_measured_once(assembled: Assembled, tmp_path: Path) -> None:
+    everything, trainer = make_candidate(assembled, "none", LAST), Scripted({})
+    arguments = (tmp_path / "rate.json", trainer, everything, folds(100, 50)[0], TUNE, 0)
+    rate = recorded_rate(*arguments)
+    asked = len(trainer.asked)
+    assert recorded_rate(*arguments) == rate > 0
+    assert len(trainer.asked) == asked == 2
+    freeze = FreezeParams(budget=Seconds(seconds=3))
+    assert in_multiply_adds(freeze, TUNE, everything, 100, rate) == int(3 * rate)
+
+
+class Killed(Exception):
+    """What ends a race early here."""
+
+
+def test_a_killed_race_goes_on_and_ends_the_same(
+    candidates: tuple[Candidate, ...], tmp_path: Path
+) -> None:
+    whole, trainer = raced(candidates, {EVERYTHING: 0.8}, tmp_path / "whole")
+    parts = folds(4000, 1000)
+    schedule = make_schedule(candidates, parts, TUNE, 10**15)
+    assert schedule is not None
+    done = 0
+
+    def stop(_: str) -> None:
+        nonlocal done
+        done += 1
+        if done == 5:
+            raise Killed
+
+    with pytest.raises(Killed):
+        first = Scripted({EVERYTHING: 0.8})
+        run_race(candidates, parts, schedule, first, tmp_path / "killed", 0, stop)
+    second = Scripted({EVERYTHING: 0.8})
+    again = run_race(candidates, parts, schedule, second, tmp_path / "killed", 0)
+    assert len(first.asked) == 5
+    assert len(first.asked) + len(second.asked) == len(trainer.asked)
+    assert again.results == whole.results
+    assert again.winner == whole.winner
