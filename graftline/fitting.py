@@ -69,7 +69,7 @@ class Fitting:
     on_epoch: EpochCallback | None = None
     counter: Counter | None = None
     total_epochs: int = 0
-    history: list[Row] = field(default_factory=list)
+    history: list[Row] = field(default_factory=list, init=False)
 
     def run(self) -> int:
         """Trains, and leaves the network with the weights of its best epoch.

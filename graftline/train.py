@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,57 @@ def train(workspace: Workspace, params: Params, on_epoch: EpochCallback | None =
             good step are kept under ``var/checkpoints``.
         MissingOutputError: If an earlier step has not run.
     """
+    assembled = Assembled.read(workspace.assembled / RECORD)
+    checkpoints = Checkpoints(_checkpoint_file(workspace), _key(workspace, params))
+    fitted = fit(workspace, params, checkpoints, on_epoch)
+    graft, history, best = fitted.graft, fitted.history, fitted.best_epoch
+    record = Trained(
+        classes=assembled.classes,
+        size_px=assembled.size_px,
+        best_epoch=best,
+        epochs_run=len(history),
+        validation_accuracy=history[best - 1]["validation_accuracy"],
+        validation_loss=history[best - 1]["validation_loss"],
+        weight_digest=variables_digest(graft.variables),
+        frozen_digest_before=fitted.frozen_digest,
+        frozen_digest_after=variables_digest(fitted.frozen),
+        trainable_params=_count(graft.trainable_variables),
+        frozen_params=_count(fitted.frozen),
+    )
+    with replacing_directory(workspace.trained) as folder:
+        export_model(graft, assembled.size_px, folder)
+        record.write(folder / "trained.json")
+    write_history(history, workspace.history)
+    checkpoints.remove()
+    return record
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained network.
+
+    Args:
+        graft: From raw images to probabilities, with the weights of its best epoch.
+        history: A row per epoch.
+        best_epoch: Counted from 1.
+        frozen: The variables that were not to move.
+        frozen_digest: Their digest before training.
+    """
+
+    graft: Any
+    history: list[Row]
+    best_epoch: int
+    frozen: list[Any]
+    frozen_digest: str
+
+
+def fit(
+    workspace: Workspace,
+    params: Params,
+    checkpoints: Checkpoints | None = None,
+    on_epoch: EpochCallback | None = None,
+) -> Fitted:
+    """Trains the planned network, and writes nothing but checkpoints; see :func:`train`."""
     import keras
 
     # Keras numbers nameless layers through a process's life, and the names stand in the files.
@@ -67,29 +119,21 @@ def train(workspace: Workspace, params: Params, on_epoch: EpochCallback | None =
     if plan.batch_norm == "adapt":
         set_statistics(graft.get_layer(TRUNK), read_statistics(workspace.features / STATISTICS))
     frozen = thaw(graft, plan)
-    digest_before = variables_digest(frozen)
+    digest = variables_digest(frozen)
     set_standardization(graft, read_pooled(workspace, "train"))
-    checkpoints = Checkpoints(_checkpoint_file(workspace), _key(workspace, params))
-    history, best = _fit(workspace, params, graft, plan, assembled, checkpoints, on_epoch)
-    record = Trained(
-        classes=assembled.classes,
-        size_px=assembled.size_px,
-        best_epoch=best,
-        epochs_run=len(history),
-        validation_accuracy=history[best - 1]["validation_accuracy"],
-        validation_loss=history[best - 1]["validation_loss"],
-        weight_digest=variables_digest(graft.variables),
-        frozen_digest_before=digest_before,
-        frozen_digest_after=variables_digest(frozen),
-        trainable_params=_count(graft.trainable_variables),
-        frozen_params=_count(frozen),
-    )
-    with replacing_directory(workspace.trained) as folder:
-        export_model(graft, assembled.size_px, folder)
-        record.write(folder / "trained.json")
-    write_history(history, workspace.history)
-    checkpoints.remove()
-    return record
+    phases = [Planned("probe", lambda: _probe(workspace, params, graft))]
+    if plan.trainable:
+        phases.append(Planned("tune", lambda: _tune(workspace, params, graft, plan, assembled)))
+    epochs = params.train.epochs + (params.tune.epochs if plan.trainable else 0)
+    count = len(read_pooled(workspace, "train"))
+    patience = params.train.early_stopping_patience
+    with progress("train", epochs * count, "images") as bar:
+        fitting = Fitting(graft, phases, patience, checkpoints, on_epoch, bar, epochs)
+        try:
+            best = fitting.run()
+        except DivergedError as error:
+            raise _diverged(workspace, error) from error
+    return Fitted(graft, fitting.history, best, frozen, digest)
 
 
 def write_history(history: list[Row], path: Path) -> None:
@@ -100,38 +144,6 @@ def write_history(history: list[Row], path: Path) -> None:
         writer = csv.DictWriter(file, HISTORY_COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(history)
-
-
-def _fit(
-    workspace: Workspace,
-    params: Params,
-    graft: Any,
-    plan: FreezePlan,
-    assembled: Assembled,
-    checkpoints: Checkpoints,
-    on_epoch: EpochCallback | None,
-) -> tuple[list[Row], int]:
-    """Trains, and leaves the network with the weights of its best epoch."""
-    phases = [Planned("probe", lambda: _probe(workspace, params, graft))]
-    if plan.trainable:
-        phases.append(Planned("tune", lambda: _tune(workspace, params, graft, plan, assembled)))
-    epochs = params.train.epochs + (params.tune.epochs if plan.trainable else 0)
-    count = len(read_pooled(workspace, "train"))
-    with progress("train", epochs * count, "images") as bar:
-        fitting = Fitting(
-            graft,
-            phases,
-            params.train.early_stopping_patience,
-            checkpoints,
-            on_epoch,
-            bar,
-            total_epochs=epochs,
-        )
-        try:
-            best = fitting.run()
-        except DivergedError as error:
-            raise _diverged(workspace, error) from error
-    return fitting.history, best
 
 
 def _probe(workspace: Workspace, params: Params, graft: Any) -> Phase:
