@@ -48,6 +48,7 @@ def build_trunk(size_px: int, alpha: float, cut: str, folder: Path) -> tuple[Any
     import keras
 
     from graftline.assemble import frozen_part
+    from graftline.families import family_of
     from graftline.graft import build_pooling, build_preparation
     from graftline.keras_files import convert_to_litert
     from graftline.params import BackboneParams
@@ -62,7 +63,7 @@ def build_trunk(size_px: int, alpha: float, cut: str, folder: Path) -> tuple[Any
     trunk = cut_after(base, cut)
     pooling = build_pooling("average")
     start = keras.Input((None, None, None), dtype="uint8")
-    maps = trunk(build_preparation(size_px)(start), training=False)
+    maps = trunk(build_preparation(size_px, family_of(trunk).scaling)(start), training=False)
     model = keras.Model(start, pooling(maps))
     path = folder / "frozen.tflite"
     path.write_bytes(convert_to_litert(frozen_part(trunk, size_px, pooling)))

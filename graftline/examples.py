@@ -200,15 +200,15 @@ def _one_after_the_other(first: Reader, second: Reader, length: int) -> Reader:
 
 def _mixed_reader(images: PackedImages, indices: NDArray[np.int64], size_px: int) -> Reader:
     """Images of different sizes, brought to one by the network's own preparation."""
+    from graftline.families import PIXELS
     from graftline.graft import build_preparation
 
-    preparation = build_preparation(size_px)
+    preparation = build_preparation(size_px, PIXELS)
 
     def read(positions: NDArray[np.int64]) -> NDArray[np.uint8]:
         prepared = np.empty((len(positions), size_px, size_px, 3), np.uint8)
         for places, batch in images.batches(indices[positions], 64):
-            scaled = np.asarray(preparation(batch))  # [-1, 1]
-            prepared[places] = np.rint((scaled + 1) * 127.5)
+            prepared[places] = np.rint(np.asarray(preparation(batch)))
         return prepared
 
     return read

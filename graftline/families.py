@@ -36,6 +36,8 @@ class Scaling:
     bgr: bool = False
 
 
+PIXELS = Scaling("0 to 255", 1.0, 0.0)
+"""As images are: no trunk's, but what resizing alone gives."""
 MINUS_ONE_TO_ONE = Scaling("-1 to 1", 1 / 127.5, -1.0)
 _BY_128 = Scaling("-1 to 0.992 (divided by 128)", 1 / 128, -1.0)
 _STANDARD = Scaling(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from graftline.families import MINUS_ONE_TO_ONE, Scaling, family_of
+from graftline.families import Scaling, family_of
 from graftline.params import HeadParams
 
 HEAD = "head"
@@ -43,9 +43,7 @@ def build_graft(trunk: Any, head: HeadParams, classes: int, seed: int) -> Any:
     return keras.Model(images, probabilities, name="graft")
 
 
-def build_preparation(
-    size_px: int, scaling: Scaling = MINUS_ONE_TO_ONE, *, antialias: bool = True
-) -> Any:
+def build_preparation(size_px: int, scaling: Scaling, *, antialias: bool = True) -> Any:
     """Channel expansion, resizing and scaling: raw images to what a trunk takes.
 
     Args:

@@ -115,11 +115,12 @@ def _converted(base: Any, assembled: Assembled, depths: Sequence[Depth], folder:
     """Raw images to the pooled features of all depths side by side, as a LiteRT file."""
     import keras
 
+    from graftline.families import family_of
     from graftline.graft import build_pooling, build_preparation
     from graftline.keras_files import convert_to_litert
 
     trunk = keras.Model(base.input, [base.get_layer(depth.layer).output for depth in depths])
-    preparation = build_preparation(assembled.size_px, antialias=False)
+    preparation = build_preparation(assembled.size_px, family_of(base).scaling, antialias=False)
     pooling = build_pooling(assembled.pooling)
 
     def run(images: Any) -> Any:

@@ -12,6 +12,7 @@ import pytest
 from graftline.artifacts import Assembled, Features, FreezePlan, Trained
 from graftline.evaluate import evaluate
 from graftline.export import KERAS_FILE, WEIGHTS_FILE
+from graftline.families import MINUS_ONE_TO_ONE
 from graftline.graft import HEAD, POOLING, TRUNK, build_preparation
 from graftline.packed import PackedImages
 from graftline.params import BackboneParams
@@ -91,8 +92,10 @@ def test_litert_answers_as_keras_does(
 @pytest.mark.parametrize(("height", "width"), LARGE_SIZES)
 def test_the_networks_own_shrinking_is_that_of_preprocess(height: int, width: int) -> None:
     image = small.pattern(2, height, width, 3, seed=height)
-    inside = np.asarray(build_preparation(small.SIZE_PX)(image[None]))[0]
-    before = np.asarray(build_preparation(small.SIZE_PX)(shrink(image, small.SIZE_PX)[None]))[0]
+    inside = np.asarray(build_preparation(small.SIZE_PX, MINUS_ONE_TO_ONE)(image[None]))[0]
+    before = np.asarray(
+        build_preparation(small.SIZE_PX, MINUS_ONE_TO_ONE)(shrink(image, small.SIZE_PX)[None])
+    )[0]
     # In steps of grey: the one rounds to whole steps in between, once per direction.
     assert np.abs(inside - before).max() * 127.5 <= 2.5
 
@@ -107,7 +110,9 @@ def test_grey_is_three_equal_channels(head_only: Workspace) -> None:
 
 def test_the_preparation_scales_to_minus_one_to_one() -> None:
     prepared = np.asarray(
-        build_preparation(small.SIZE_PX)(np.array([0, 255], np.uint8).reshape(2, 1, 1, 1))
+        build_preparation(small.SIZE_PX, MINUS_ONE_TO_ONE)(
+            np.array([0, 255], np.uint8).reshape(2, 1, 1, 1)
+        )
     )
     assert prepared.shape == (2, small.SIZE_PX, small.SIZE_PX, 3)
     np.testing.assert_allclose(prepared[0], -1, atol=1e-6)
@@ -154,13 +159,19 @@ def test_another_trunk_goes_all_the_way(tmp_path: Path) -> None:
     backbone = BackboneParams(name="EfficientNetV2B0", weights="random", cut="block2b_add")
     workspace = Workspace(tmp_path)
     small.write_source(workspace.root)
-    params = small.small_params("all").model_copy(update={"backbone": backbone})
+    params = small.small_params({"last_blocks": 1}).model_copy(update={"backbone": backbone})
     small.prepare(workspace, params)
     small.finish(workspace, params)
     assembled = Assembled.read(workspace.assembled / "assembled.json")
     assert (assembled.backbone, assembled.cut) == (backbone.name, backbone.cut)
     assert assembled.layers[-1].name == "top_activation"
-    model = small.trained(workspace)
+    model, plan = small.trained(workspace), FreezePlan.read(workspace.freeze_plan)
+    packed = PackedImages.open(workspace.preprocessed)
+    cached = small.answers(
+        tuned_part(model, plan.boundary), np.load(workspace.features / "validation.npy")
+    )
+    uncached = small.answers(model, packed.batch(packed.indices("validation")))
+    np.testing.assert_allclose(cached, uncached, atol=2e-3)
     images = [small.pattern(label, 20, 27, 3, label) for label in range(3)]
     with Predictor(workspace.trained) as predictor:
         fast = predictor.probabilities(images)
