@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graftline.artifacts import FreezePlan
+from graftline.artifacts import Assembled, FreezePlan
+from graftline.choosing import choice as choice_module
 from graftline.choosing import features, trial
 from graftline.choosing.choice import choose
+from graftline.choosing.depths import choose_depths
 from graftline.choosing.paired import p_worse
 from graftline.choosing.settings import Settings
-from graftline.choosing.speeds import read_speeds
+from graftline.choosing.speeds import Speeds, read_speeds
 from graftline.choosing.verdict import Verdict
 from graftline.freeze import freeze
 from graftline.packed import PackedImages
@@ -59,6 +61,16 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Free:
     trainer = Free({})
     monkeypatch.setattr(trial, "make_trainer", lambda workspace, settings: trainer)
     return trainer
+
+
+@pytest.fixture(autouse=True)
+def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Speeds need a conversion for each depth, and nothing reads them: one test measures them."""
+    monkeypatch.setattr(choice_module, "images_per_second", invented_speeds)
+
+
+def invented_speeds(*arguments: Any) -> dict[str, float]:
+    return {depth.layer: 1e9 / depth.multiply_adds for depth in arguments[2]}
 
 
 @pytest.fixture
@@ -172,6 +184,23 @@ def test_a_budget_too_small_for_a_race_leaves_the_choice_to_the_profile(
     assert plan == FreezePlan.read(workspace.freeze_plan)
     assert plan.strategy == "all"
     assert set(read_speeds(workspace)) == {row["layer"] for row in rows(workspace, "profile.csv")}
+
+
+def test_speeds_are_measured_and_interpolated(workspace: Workspace, tmp_path: Path) -> None:
+    assembled = Assembled.read(workspace.assembled / "assembled.json")
+    depths = choose_depths(assembled)
+    images = PackedImages.open(workspace.preprocessed)
+    measured = features.images_per_second(
+        workspace, assembled, [depths[-1]], images.indices("train"), tmp_path
+    )
+    assert measured[depths[-1].layer] > 0
+    speeds = Speeds.of(depths, {depths[0].layer: 200.0, depths[-1].layer: 100.0}).by_layer
+    assert [layer for layer, speed in speeds.items() if speed.measured] == [
+        depths[0].layer,
+        depths[-1].layer,
+    ]
+    values = [speed.images_per_s for speed in speeds.values()]
+    assert values == sorted(values, reverse=True)
 
 
 def test_the_test_split_is_not_read(
