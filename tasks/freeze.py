@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from graftline.artifacts import Assembled, FreezePlan
+from graftline.choosing.speeds import read_speeds
 from graftline.workspace import Workspace
 from tasks import publish
 from tasks.coat import HOUR_S, run_stage, step
@@ -28,6 +29,18 @@ def _publish(workspace: Workspace, plan: FreezePlan) -> None:
         verdict = (report / "verdict.md").read_text(encoding="utf-8").partition("\n\n")[2]
         pictures = [report / "depth_profile.png", report / "race.png"]
         parts += [publish.picture(path) for path in pictures if path.is_file()]
-        parts.append(verdict)
+        parts += [verdict, *_speeds(workspace)]
     parts.append((report / "table.md").read_text(encoding="utf-8"))
     publish.markdown("freezing-plan", "\n\n".join(parts), "Which blocks are frozen and which train")
+
+
+def _speeds(workspace: Workspace) -> list[str]:
+    """Images per second by depth, which stand in no output since no two runs agree on them."""
+    speeds = read_speeds(workspace)
+    if not speeds:
+        return []
+    rows = [
+        (layer, f"{speed.images_per_s:,.0f}", "measured" if speed.measured else "interpolated")
+        for layer, speed in speeds.items()
+    ]
+    return [publish.table(("cut after", "images per second here", ""), rows)]

@@ -25,7 +25,7 @@ from graftline.choosing.race import Race, run_race
 from graftline.choosing.sample import Fold, dealt_folds, race_folds, training_sample
 from graftline.choosing.settings import Settings
 from graftline.choosing.situation import Situation, situation_of
-from graftline.choosing.speeds import read_speeds, write_speeds
+from graftline.choosing.speeds import Speeds, read_speeds, write_speeds
 from graftline.choosing.textbook import textbook_candidate
 from graftline.choosing.trial import Trainer
 from graftline.choosing.verdict import Verdict, measured_plan, profile_verdict, race_verdict
@@ -80,7 +80,7 @@ def choose(workspace: Workspace, settings: Settings, trainer: Trainer) -> Choice
     labels, folds = images.labels[sample], dealt_folds(images.labels[sample])
     features = pooled_features(workspace, assembled, depths, sample, folder)
     profile = make_profile(depths, features, labels, folds, settings.seed)
-    _measure_speeds(workspace, assembled, depths, sample, folder)
+    _measure_speeds(workspace, assembled, depths, profile, sample, folder)
     training_images = len(images.indices("train"))
     situation = situation_of(profile, labels, training_images, len(assembled.classes))
     rule = textbook_candidate(assembled, profile, situation)
@@ -144,11 +144,17 @@ def _measure_speeds(
     workspace: Workspace,
     assembled: Assembled,
     depths: tuple[Depth, ...],
+    profile: Profile,
     sample: NDArray[np.int64],
     folder: Path,
 ) -> None:
-    if set(read_speeds(workspace)) != {depth.layer for depth in depths}:
-        write_speeds(workspace, images_per_second(workspace, assembled, depths, sample, folder))
+    """At the first, the chosen and the last depth: each takes a conversion of its own."""
+    if set(read_speeds(workspace)) == {depth.layer for depth in depths}:
+        return
+    wanted = {depths[0].layer, profile.cheapest.layer, depths[-1].layer}
+    some = [depth for depth in depths if depth.layer in wanted]
+    measured = images_per_second(workspace, assembled, some, sample, folder)
+    write_speeds(workspace, Speeds.of(depths, measured))
 
 
 def _schedule(

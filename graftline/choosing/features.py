@@ -71,7 +71,7 @@ def images_per_second(
     positions: NDArray[np.int64],
     folder: Path,
 ) -> dict[str, float]:
-    """How fast the trunk runs on this machine when it is cut at each depth.
+    """How fast the trunk runs on this machine when it is cut at some depths.
 
     For people alone: no choice reads it, since it changes from one run to the next.
     """

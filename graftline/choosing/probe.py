@@ -107,8 +107,8 @@ def _by_units(moments: _Moments, held_out: NDArray[np.float32]) -> NDArray[np.fl
     """Scores of held-out images for each penalty, from one equation per unit."""
     count = np.float32(moments.count)
     centre, mean = moments.units / count, moments.targets / count
-    gram = moments.products - count * np.outer(centre, centre)
-    crossed = moments.crossed - count * np.outer(centre, mean)
+    gram = moments.products - centre[:, None] * moments.units
+    crossed = moments.crossed - centre[:, None] * moments.targets
     return np.stack(
         [(held_out - centre) @ weights + mean for weights in _ridge(gram, crossed, np.trace(gram))]
     )

@@ -2,27 +2,56 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from collections.abc import Sequence
 
-from graftline.storage import write_text
+import numpy as np
+
+from graftline.artifacts import Record
+from graftline.choosing.depths import Depth
+from graftline.errors import MissingOutputError
 from graftline.workspace import Workspace
 
 
-def read_speeds(workspace: Workspace) -> dict[str, float]:
-    """Images per second by layer, as this machine was last measured; empty if it was not."""
+class Speed(Record):
+    """Of the trunk cut at one depth, on this machine."""
+
+    images_per_s: float
+    measured: bool
+    """Otherwise interpolated between the measured depths, by multiply-adds."""
+
+
+class Speeds(Record):
+    """``var/depth_speeds.json``."""
+
+    by_layer: dict[str, Speed]
+
+    @classmethod
+    def of(cls, depths: Sequence[Depth], measured: dict[str, float]) -> Speeds:
+        """Speeds at all depths from those at some, whose time per image is interpolated."""
+        known = [depth for depth in depths if depth.layer in measured]
+        seconds = np.interp(
+            [depth.multiply_adds for depth in depths],
+            [depth.multiply_adds for depth in known],
+            [1 / measured[depth.layer] for depth in known],
+        )
+        return cls(
+            by_layer={
+                depth.layer: Speed(
+                    images_per_s=round(float(1 / time_s), 1), measured=depth.layer in measured
+                )
+                for depth, time_s in zip(depths, seconds, strict=True)
+            }
+        )
+
+
+def read_speeds(workspace: Workspace) -> dict[str, Speed]:
+    """By layer, as this machine was last measured; empty if it was not."""
     try:
-        record = json.loads(_path(workspace).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        return Speeds.read(workspace.var / "depth_speeds.json").by_layer
+    except MissingOutputError:
         return {}
-    return {str(name): float(value) for name, value in record.items()}
 
 
-def write_speeds(workspace: Workspace, speeds: dict[str, float]) -> None:
+def write_speeds(workspace: Workspace, speeds: Speeds) -> None:
     """Keeps them under ``var/``."""
-    rounded = {name: round(value, 1) for name, value in speeds.items()}
-    write_text(_path(workspace), json.dumps(rounded, indent=2) + "\n")
-
-
-def _path(workspace: Workspace) -> Path:
-    return workspace.var / "depth_speeds.json"
+    speeds.write(workspace.var / "depth_speeds.json")

@@ -80,10 +80,11 @@ def profile_verdict(
     """The verdict where the budget pays for no race."""
     cheapest, best = profile.cheapest, profile.best
     facts = _Facts(profile, situation, textbook)
+    reached = _accuracy(cheapest.accuracy, cheapest.standard_error)
     why = (
-        "The budget pays for no race, so the profile alone decides: "
-        f"{chosen.name}, where the probe reaches {_accuracy(cheapest.accuracy, cheapest.standard_error)}, the cheapest depth "
-        f"within one standard error of the best ({percent(best.accuracy)} at {best.layer})"
+        f"The budget pays for no race, so the profile alone decides: {chosen.name}, where the "
+        f"probe reaches {reached}, the cheapest depth within one standard error of the best "
+        f"({percent(best.accuracy)} at {best.layer})"
     )
     return Verdict(
         decided_by="profile",

@@ -11,19 +11,19 @@ from graftline.choosing.sample import Fold
 from graftline.choosing.trial import Trial
 
 
-def mobile_net(size_px: int = 96, cut: str = "block_13_expand_relu") -> Assembled:
+def mobile_net(size_px: int = 96, alpha: float = 0.35) -> Assembled:
     """MobileNetV2 with random weights, as ``assemble`` would describe it."""
     from graftline.trunk import build_base, layer_records
 
     return Assembled(
         backbone="MobileNetV2",
-        alpha=0.35,
+        alpha=alpha,
         size_px=size_px,
-        cut=cut,
+        cut="block_13_expand_relu",
         weights="random",
         weights_sha256=None,
         trunk_digest="0" * 64,
-        layers=layer_records(build_base(size_px, 0.35, 0)),
+        layers=layer_records(build_base(size_px, alpha, 0)),
         pooling="average",
         head_units=(16,),
         dropout=0.0,

@@ -11,7 +11,7 @@ from tests.unit.choosing.rivals import mobile_net
 
 @pytest.fixture(scope="module")
 def assembled() -> Assembled:
-    return mobile_net()
+    return mobile_net(alpha=1.0)
 
 
 def test_mobile_net_is_looked_at_where_its_features_differ(assembled: Assembled) -> None:

@@ -44,7 +44,8 @@ def test_the_probe_tells_apart_what_differs() -> None:
 
 
 def test_the_probe_is_not_linear() -> None:
-    assert accuracy(rings()) > 0.9
+    # Half of the images is what a straight line could get right here.
+    assert accuracy(rings()) > 0.7
 
 
 def test_the_probe_does_not_see_the_images_that_it_answers() -> None:

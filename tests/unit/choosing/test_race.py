@@ -91,10 +91,8 @@ def test_the_cheapest_is_not_lost_for_being_a_little_behind(
     candidates: tuple[Candidate, ...], tmp_path: Path
 ) -> None:
     # All others get one image more right: no test tells them apart.
-    race, _ = raced(candidates, {HEAD: 0.899}, tmp_path / "a")
-    assert race.winner.name != HEAD
     others = {one.name: 0.9 for one in candidates if one.name != HEAD}
-    race, _ = raced(candidates, {**others, HEAD: 0.899}, tmp_path / "b")
+    race, _ = raced(candidates, {**others, HEAD: 0.899}, tmp_path)
     assert race.best.name != HEAD
     assert race.winner.name == HEAD
 

@@ -1,0 +1,227 @@
+"""``freeze.strategy: auto`` on a real trunk, tiny and random; only the trainer is scripted."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from graftline.artifacts import Assembled, FreezePlan
+from graftline.choosing import choice as choice_module
+from graftline.choosing import features, trial
+from graftline.choosing.choice import choose
+from graftline.choosing.depths import choose_depths
+from graftline.choosing.paired import p_worse
+from graftline.choosing.settings import Settings
+from graftline.choosing.speeds import Speeds, read_speeds
+from graftline.choosing.verdict import Verdict
+from graftline.freeze import freeze
+from graftline.packed import PackedImages
+from graftline.params import Params
+from graftline.tracking import contents
+from graftline.workspace import Workspace
+from tests.model import small
+from tests.unit.choosing.rivals import Scripted
+
+FILES = {
+    "table.md",
+    "layers.csv",
+    "profile.csv",
+    "learning_curve.csv",
+    "profile_answers.csv",
+    "candidates.csv",
+    "race.csv",
+    "race_answers.csv",
+    "verdict.json",
+    "verdict.md",
+    "depth_profile.png",
+    "race.png",
+}
+
+
+def params(budget: Any = 2.0) -> Params:
+    made = small.small_params("auto")
+    return made.model_copy(update={"freeze": made.freeze.model_copy(update={"budget": budget})})
+
+
+class Free(Scripted):
+    """A trainer to whom all that trains more than the head is better."""
+
+    def run(self, candidate: Any, images_shown: int, fold: Any, seed: int) -> trial.Trial:
+        self._shares[candidate.name] = 0.9 if candidate.plan.trainable else 0.6
+        return super().run(candidate, images_shown, fold, seed)
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> Free:
+    trainer = Free({})
+    monkeypatch.setattr(trial, "make_trainer", lambda workspace, settings: trainer)
+    return trainer
+
+
+@pytest.fixture(autouse=True)
+def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Speeds need a conversion for each depth, and nothing reads them: one test measures them."""
+    monkeypatch.setattr(choice_module, "images_per_second", invented_speeds)
+
+
+def invented_speeds(*arguments: Any) -> dict[str, float]:
+    return {depth.layer: 1e9 / depth.multiply_adds for depth in arguments[2]}
+
+
+@pytest.fixture
+def workspace(assembled: Workspace, tmp_path: Path) -> Workspace:
+    return small.copied(assembled, tmp_path / "mine")
+
+
+def report(workspace: Workspace) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in workspace.freezing_report.iterdir()}
+
+
+def rows(workspace: Workspace, name: str) -> list[dict[str, str]]:
+    with (workspace.freezing_report / name).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_same_inputs_give_the_same_bytes(
+    workspace: Workspace, assembled: Workspace, tmp_path: Path, scripted: Free
+) -> None:
+    plan = freeze(workspace, params())
+    assert set(report(workspace)) == FILES
+    assert plan.measured
+    assert plan.trainable, "whatever trains more than the head is better here"
+    other = small.copied(assembled, tmp_path / "other")
+    freeze(other, params())
+    assert report(other) == report(workspace)
+    assert other.freeze_plan.read_bytes() == workspace.freeze_plan.read_bytes()
+    _every_number_follows_from_the_files(workspace)
+    _history_gets_the_verdict(workspace)
+    _what_is_finished_is_not_done_again(workspace, scripted)
+
+
+def _every_number_follows_from_the_files(workspace: Workspace) -> None:
+    answers = rows(workspace, "profile_answers.csv")
+    labels = np.array([row["label"] for row in answers])
+    for score in rows(workspace, "profile.csv"):
+        given = np.array([row[score["layer"]] for row in answers])
+        assert int(score["right"]) == (given == labels).sum()
+    raced = rows(workspace, "race_answers.csv")
+
+    def right(rung: str, name: str) -> Any:
+        return np.array([row[f"{rung}/{name}"] == "1" for row in raced])
+
+    results = rows(workspace, "race.csv")
+    for result in results:
+        of_round = [one for one in results if one["rung"] == result["rung"]]
+        best = max(of_round, key=lambda one: float(one["p_value"]) + int(one["right"]))
+        given = right(result["rung"], result["candidate"])
+        assert int(result["right"]) == given.sum()
+        expected = p_worse(given, right(best["rung"], best["candidate"]))
+        assert float(result["p_value"]) == pytest.approx(expected)
+    verdict = json.loads((workspace.freezing_report / "verdict.json").read_text())
+    assert verdict["spent"] == sum(int(result["cost"]) for result in results)
+    assert verdict["spent"] <= verdict["budget"]
+
+
+def _history_gets_the_verdict(workspace: Workspace) -> None:
+    outputs = contents.read_outputs(workspace)
+    assert outputs.verdict == Verdict.read(workspace.freezing_report / "verdict.json")
+    assert outputs.verdict is not None
+    metrics = contents.verdict_metrics(outputs.verdict)
+    assert metrics["freezing/accuracy"] == outputs.verdict.accuracy
+    tags = contents.outcome_tags(workspace, outputs)
+    assert tags["graftline.freezing.situation"] == outputs.verdict.situation
+    names = {path.name for path, _ in contents.files(workspace, evaluated=False)}
+    assert names >= FILES
+
+
+def _what_is_finished_is_not_done_again(workspace: Workspace, scripted: Free) -> None:
+    before, asked = report(workspace), len(scripted.asked)
+    freeze(workspace, params())
+    assert len(scripted.asked) == asked
+    assert report(workspace) == before
+
+
+def test_a_killed_profile_goes_on(
+    workspace: Workspace, assembled: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = params()
+    settings = Settings(made.seed, made.head, made.freeze, made.tune)
+    monkeypatch.setattr(features, "_PIECE", 32)
+    run, done = features._run, []
+
+    def interrupted(*arguments: Any) -> Any:
+        done.append(1)
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        return run(*arguments)
+
+    monkeypatch.setattr(features, "_run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        choose(workspace, settings, Free({}))
+    choice = choose(workspace, settings, Free({}))
+    pieces = -(-len(choice.sample) // 32)
+    assert len(done) == pieces + 1, "the two pieces that were finished stay"
+    monkeypatch.undo()
+    undisturbed = choose(small.copied(assembled, tmp_path / "other"), settings, Free({}))
+    assert choice.verdict == undisturbed.verdict
+    assert (choice.profile.answers == undisturbed.profile.answers).all()
+
+
+def test_a_budget_too_small_for_a_race_leaves_the_choice_to_the_profile(
+    workspace: Workspace, scripted: Free
+) -> None:
+    plan = freeze(workspace, params(0.0001))
+    assert not scripted.asked
+    assert set(report(workspace)) == FILES - {"race.csv", "race_answers.csv", "race.png"}
+    verdict = Verdict.read(workspace.freezing_report / "verdict.json")
+    assert verdict.decided_by == "profile"
+    assert "pays for no race" in plan.reason
+    assert plan == FreezePlan.read(workspace.freeze_plan)
+    assert plan.strategy == "all"
+    assert set(read_speeds(workspace)) == {row["layer"] for row in rows(workspace, "profile.csv")}
+
+
+def test_speeds_are_measured_and_interpolated(workspace: Workspace, tmp_path: Path) -> None:
+    assembled = Assembled.read(workspace.assembled / "assembled.json")
+    depths = choose_depths(assembled)
+    images = PackedImages.open(workspace.preprocessed)
+    measured = features.images_per_second(
+        workspace, assembled, [depths[-1]], images.indices("train"), tmp_path
+    )
+    assert measured[depths[-1].layer] > 0
+    speeds = Speeds.of(depths, {depths[0].layer: 200.0, depths[-1].layer: 100.0}).by_layer
+    assert [layer for layer, speed in speeds.items() if speed.measured] == [
+        depths[0].layer,
+        depths[-1].layer,
+    ]
+    values = [speed.images_per_s for speed in speeds.values()]
+    assert values == sorted(values, reverse=True)
+
+
+def test_the_test_split_is_not_read(
+    workspace: Workspace, scripted: Free, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = PackedImages.open(workspace.preprocessed)
+    forbidden = set(images.indices("test").tolist())
+    batch, seen = PackedImages.batch, set()
+
+    def watched(self: PackedImages, indices: Any) -> Any:
+        seen.update(np.asarray(indices).tolist())
+        return batch(self, indices)
+
+    run = Free.run
+
+    def watching(self: Free, candidate: Any, images_shown: int, fold: Any, seed: int) -> Any:
+        seen.update(fold.train.tolist(), fold.held_out.tolist())
+        return run(self, candidate, images_shown, fold, seed)
+
+    monkeypatch.setattr(PackedImages, "batch", watched)
+    monkeypatch.setattr(Free, "run", watching)
+    freeze(workspace, params())
+    assert seen
+    assert not seen & forbidden
