@@ -1,0 +1,148 @@
+"""The tasks on which choosing by measurement is held against the exhaustive sweep.
+
+Each is made from MNIST's four files or from flowers12; the test images are those of the official
+split, or of the given one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graftline.params import Params, params_from_record
+
+FLOWERS = Path("../shared/data/flowers12")
+IMAGENET = Path("../shared/weights/mobilenet_v2_1.0_imagenet_notop.weights.h5")
+IMAGENET_SHA256 = "0c307d1bb5e7222e0fd2cfe2ad6c38bb67e183d4b6f60f69f5a1b6f66272f73e"
+TEST_DIGITS = 4000
+"""Of MNIST's 10 000 test images: a third of the time to evaluate, twice the interval."""
+
+Arrays = tuple[NDArray[np.uint8], NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One data set and what it is trained with.
+
+    Args:
+        name: Its name.
+        make: Gives training images with labels, and test images with labels.
+        size_px: Of the network's input.
+        weights: Base weights.
+        epochs: Of fine-tuning.
+    """
+
+    name: str
+    make: Callable[[], tuple[Arrays, Arrays]]
+    size_px: int
+    weights: str
+    epochs: int
+
+    def params(self, source: Path) -> Params:
+        """The parameters of the sweep's trainings, and of the choice."""
+        weights: dict[str, Any] = {"weights": self.weights}
+        if self.weights.endswith(".h5"):
+            weights["weights_sha256"] = IMAGENET_SHA256
+        return params_from_record(
+            {
+                "data": {"source": "npz", "path": str(source)},
+                "preprocess": {"size_px": self.size_px},
+                "backbone": weights,
+                "freeze": {"strategy": "auto"},
+                "tune": {"epochs": self.epochs},
+            },
+            self.name,
+        )
+
+
+def digits(count: int, change: Callable[[Arrays], Arrays] = lambda arrays: arrays) -> Any:
+    """MNIST with so many training images, each class in its share, changed or not."""
+
+    def make() -> tuple[Arrays, Arrays]:
+        train, test = _mnist("train"), _mnist("t10k")
+        test = (test[0][:TEST_DIGITS], test[1][:TEST_DIGITS])
+        return change(_some(train, count)), change(test)
+
+    return make
+
+
+def flowers(per_class: int | None = None, *, grey: bool = False) -> Any:
+    """The twelve flowers, so many training images of each, in colour or grey."""
+
+    def make() -> tuple[Arrays, Arrays]:
+        train, test = (_photographs(FLOWERS / split, grey) for split in ("train", "test"))
+        return (train if per_class is None else _some(train, 12 * per_class)), test
+
+    return make
+
+
+def inverted(arrays: Arrays) -> Arrays:
+    """Black on white."""
+    return 255 - arrays[0], arrays[1]
+
+
+def lying(arrays: Arrays) -> Arrays:
+    """Turned by a quarter."""
+    return np.ascontiguousarray(np.rot90(arrays[0], axes=(1, 2))), arrays[1]
+
+
+def coloured(arrays: Arrays) -> Arrays:
+    """Each digit in a colour, on ground of another, that say nothing about it."""
+    images, labels = arrays
+    chance = np.random.default_rng(len(labels))
+    ink, ground = chance.integers(0, 256, (2, len(labels), 1, 1, 3))
+    share = images[..., None] / 255
+    return np.rint(share * ink + (1 - share) * ground).astype(np.uint8), labels
+
+
+TASKS = {
+    task.name: task
+    for task in (
+        Task("digits-500", digits(500), 64, "stanford-dogs", 8),
+        Task("digits-1000", digits(1000), 64, "stanford-dogs", 8),
+        Task("digits-5000", digits(5000), 64, "stanford-dogs", 5),
+        Task("flowers-10", flowers(10), 96, str(IMAGENET), 8),
+        Task("flowers-60", flowers(), 96, str(IMAGENET), 6),
+        Task("digits-inverted-1000", digits(1000, inverted), 64, "stanford-dogs", 8),
+        Task("digits-coloured-1000", digits(1000, coloured), 64, "stanford-dogs", 8),
+        Task("flowers-grey-30", flowers(30, grey=True), 96, str(IMAGENET), 6),
+        Task("digits-60000", digits(60_000), 32, "stanford-dogs", 2),
+    )
+}
+
+
+def _mnist(part: str) -> Arrays:
+    # What `make mnist` leaves there is checked by its SHA-256; behind the headers lie plain bytes.
+    folder = Path("var/mnist")
+    images = np.fromfile(folder / f"{part}-images-idx3-ubyte", np.uint8, offset=16)
+    labels = np.fromfile(folder / f"{part}-labels-idx1-ubyte", np.uint8, offset=8)
+    return images.reshape(-1, 28, 28), labels.astype(np.int64)
+
+
+def _photographs(folder: Path, grey: bool) -> Arrays:
+    from PIL import Image
+
+    images, labels = [], []
+    for label, of_class in enumerate(sorted(path for path in folder.iterdir() if path.is_dir())):
+        for path in sorted(of_class.glob("*.jpg")):
+            with Image.open(path) as image:
+                images.append(np.asarray(image.convert("L" if grey else "RGB")))
+            labels.append(label)
+    return np.stack(images), np.array(labels, np.int64)
+
+
+def _some(arrays: Arrays, count: int) -> Arrays:
+    """The first so many in a random order in which the classes keep their shares."""
+    images, labels = arrays
+    shuffled = np.random.default_rng(0).permutation(len(labels))
+    places = np.empty(len(labels))
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels[shuffled] == label)
+        places[members] = (np.arange(len(members)) + 0.5) / len(members)
+    chosen = shuffled[np.argsort(places, kind="stable")[:count]]
+    return images[chosen], labels[chosen]
