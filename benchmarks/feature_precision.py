@@ -86,7 +86,24 @@ def _measure(workspace: Workspace, params: Params) -> _Result:
     line = f"{trained.validation_accuracy:.4f}, loss {trained.validation_loss:.5f}"
     print(f"seed {params.seed}, {params.extract.dtype}: {line}, {wall_s:.1f} s", flush=True)
     maps = np.load(workspace.features / "validation.npy").astype(np.float32)
+    if params.extract.dtype == "float32" and features.boundary is not None:
+        print(_rounding(workspace, maps, features.boundary), flush=True)
     return _Result(features, trained, maps, wall_s)
+
+
+def _rounding(workspace: Workspace, maps: np.ndarray, boundary: str) -> str:
+    """What a network trained on 32 bits answers when the same maps come in 16."""
+    from graftline.keras_files import load_model
+    from graftline.thaw import tuned_part
+
+    network = tuned_part(load_model(workspace.trained / "model.keras"), boundary)
+    exact, rounded = (
+        network.predict(values, verbose=0)
+        for values in (maps, maps.astype(np.float16).astype(np.float32))
+    )
+    changed = np.count_nonzero(exact.argmax(axis=1) != rounded.argmax(axis=1))
+    off = np.abs(exact - rounded).max()
+    return f"its maps rounded: {changed} of {len(maps)} answers change, probabilities by {off:.2g}"
 
 
 def _show(options: argparse.Namespace, results: dict[tuple[int, str], _Result]) -> None:
