@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+import graftline
 from graftline.artifacts import Assembled, FreezePlan, Preprocessed
 from graftline.assemble import RECORD, WHOLE_TRUNK
 from graftline.choosing.budget import (
@@ -129,6 +130,8 @@ def _checkpoints(workspace: Workspace, settings: Settings) -> Path:
             "assembled": sha256_file(workspace.assembled / RECORD),
             "profile": settings.of_profile(),
             "trials": settings.of_trials(),
+            # What another version of the code has measured is not what this one would.
+            "code": _code_digests(),
         }
     )
     parent = workspace.var / "checkpoints" / "freeze"
@@ -138,6 +141,12 @@ def _checkpoints(workspace: Workspace, settings: Settings) -> Path:
         if other.is_dir() and other != folder:
             shutil.rmtree(other, ignore_errors=True)
     return folder
+
+
+def _code_digests() -> dict[str, str]:
+    package = Path(graftline.__file__).parent
+    paths = sorted(package.rglob("*.py"))
+    return {path.relative_to(package).as_posix(): sha256_file(path) for path in paths}
 
 
 def _measure_speeds(

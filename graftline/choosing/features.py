@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graftline.artifacts import Assembled
-from graftline.assemble import WHOLE_TRUNK
+from graftline.assemble import WHOLE_TRUNK, frozen_part
 from graftline.choosing.depths import Depth
 from graftline.litert import LiteRunner
 from graftline.packed import PackedImages
@@ -115,21 +115,17 @@ def _converted(base: Any, assembled: Assembled, depths: Sequence[Depth], folder:
     """Raw images to the pooled features of all depths side by side, as a LiteRT file."""
     import keras
 
-    from graftline.families import family_of
-    from graftline.graft import build_pooling, build_preparation
+    from graftline.graft import build_pooling
     from graftline.keras_files import convert_to_litert
 
     trunk = keras.Model(base.input, [base.get_layer(depth.layer).output for depth in depths])
-    preparation = build_preparation(assembled.size_px, family_of(base).scaling, antialias=False)
     pooling = build_pooling(assembled.pooling)
 
-    def run(images: Any) -> Any:
-        maps = trunk(preparation(images), training=False)
-        if len(depths) == 1:
-            return pooling(maps[0] if isinstance(maps, list) else maps)
-        return keras.ops.concatenate([pooling(one) for one in maps], axis=-1)
+    def pooled(maps: Any) -> Any:
+        each = maps if isinstance(maps, (list, tuple)) else [maps]
+        return keras.ops.concatenate([pooling(one) for one in each], axis=-1)
 
     path = folder / _MODEL
     with replacing_file(path) as temporary:
-        temporary.write_bytes(convert_to_litert(run))
+        temporary.write_bytes(convert_to_litert(frozen_part(trunk, assembled.size_px, pooled)))
     return path
