@@ -122,13 +122,17 @@ def _draw_depths(axes: Axes, profile: Profile, verdict: Verdict) -> None:
 
 def _mark(axes: Axes, place: int, score: DepthScore, *, chosen: bool) -> None:
     colour = VERMILION if chosen else BLUE
+    # The cut is cheaper than the best, if it is another one, and may stand right beside it.
+    above = not chosen or score.behind <= 0
+    error = score.standard_error if above else -score.standard_error
     axes.plot(place, score.accuracy, "o", color=colour, markersize=10, zorder=5)
     axes.annotate(
         f"{percent(score.accuracy)}{', cut here' if chosen else ''}",
-        (place, score.accuracy + score.standard_error),
-        xytext=(0, 8),
+        (place, score.accuracy + error),
+        xytext=(0, 8 if above else -8),
         textcoords="offset points",
         ha="center",
+        va="bottom" if above else "top",
         color=colour,
         weight="bold",
         annotation_clip=False,

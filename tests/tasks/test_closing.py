@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from graftline.artifacts import FreezePlan
 from graftline.register import Registered
 from graftline.storage import write_text
 from graftline.workspace import Workspace
@@ -56,6 +57,15 @@ def test_it_names_the_most_confused_pair(workspace: Workspace) -> None:
     text = "\n".join(["actual,predicted", *rows]) + "\n"
     write_text(workspace.evaluation / "confusion.csv", text)
     assert "2 of 3 images of bright are taken for dark" in " ".join(closing(workspace).split())
+
+
+def test_it_says_what_was_chosen_and_why_only_if_measurement_chose(workspace: Workspace) -> None:
+    assert "chosen" not in closing(workspace)
+    plan = FreezePlan.read(workspace.freeze_plan)
+    measured = plan.model_copy(update={"measured": True, "reason": "It was as good as the best"})
+    measured.write(workspace.freeze_plan)
+    said = " ".join(closing(workspace).split())
+    assert "last_blocks: 2, cut after block_13_expand_relu. It was as good as the best." in said
 
 
 def test_a_perfect_model_has_no_confused_pair(workspace: Workspace) -> None:
