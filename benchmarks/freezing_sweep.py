@@ -40,7 +40,7 @@ from graftline.train import fit
 from graftline.workspace import Workspace
 
 ROOT = Path("var/sweep")
-CUTS = ("block_6_expand_relu", "block_13_expand_relu", "out_relu")
+CUTS = ("block_6_expand_relu", "block_12_add", "block_13_expand_relu", "out_relu")
 STRATEGIES: tuple[Strategy, ...] = (
     "all",
     LastBlocks(last_blocks=2),

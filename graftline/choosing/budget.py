@@ -14,8 +14,10 @@ from graftline.choosing.trial import Trainer
 from graftline.params import FreezeParams, Seconds, TuneParams
 from graftline.storage import write_text
 
-FEWEST_STEPS = 12
-"""Fewer steps than these cannot warm up and decay, and so say nothing about a longer training."""
+FEWEST_STEPS = 32
+"""Fewer cannot warm up and decay: what is tuned has not yet come back to where the head was."""
+ENOUGH_STEPS = 48
+"""From these on a tuned network shows what it is good for (docs/freezing.md has the figures)."""
 FEWEST_CANDIDATES = 3
 """Head only, some blocks, everything: with fewer there is nothing to choose between."""
 _FEWER_FOLDS = (3, 2)
@@ -90,7 +92,8 @@ def make_schedule(
         rungs = (Rung(full, len(candidates)),)
         return _costed(rungs, candidates, folds, len(candidates), len(folds))
     fewest = min(FEWEST_STEPS * tune.batch_size, full)
-    for least_at_last in (min(len(folds[0].train), full), fewest):
+    enough = max(len(folds[0].train), ENOUGH_STEPS * tune.batch_size)
+    for least_at_last in (min(enough, full), fewest):
         for field in range(len(candidates), min(FEWEST_CANDIDATES, len(candidates)) - 1, -1):
             for count in _fold_counts(folds):
                 for rounds in range(_rounds(field), 0, -1):

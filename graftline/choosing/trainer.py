@@ -38,6 +38,8 @@ PROBED_IMAGES = 8000
 """A head learns little from more, and all candidates at a cut start from the same one."""
 _HEAD = TrainParams()
 """The head's training in the race; the section ``train`` decides nothing here."""
+_HEAD_STEPS = 600
+"""At least: ten epochs of a hundred images are too few for any head."""
 _KEPT_BYTES = 2 << 30
 
 
@@ -120,7 +122,8 @@ class GraftTrainer:
             pooled = self._pooled(ready, fold.train[:PROBED_IMAGES])
             set_standardization(ready.graft, pooled)
             phase = probe_phase(ready.graft, pooled, pooled, _HEAD, seed)
-            for epoch in range(1, phase.epochs + 1):
+            steps = math.ceil(len(pooled) / _HEAD.batch_size)
+            for epoch in range(1, max(phase.epochs, math.ceil(_HEAD_STEPS / steps)) + 1):
                 _show(phase.loop, pooled, epoch)
             self._heads[key] = [value.copy() for value in head.get_weights()]
         return self._heads[key]
