@@ -32,7 +32,7 @@ from graftline.freeze import freeze
 from graftline.load import load
 from graftline.packed import PackedImages
 from graftline.params import FirstBlocks, LastBlocks, Params
-from graftline.plans import Strategy
+from graftline.plans import Strategy, blocks_of
 from graftline.preprocess import preprocess
 from graftline.progress import progress
 from graftline.storage import write_text
@@ -202,9 +202,13 @@ def _strategy(text: str) -> Strategy:
 def _grid(assembled: Assembled) -> list[Candidate]:
     """The head alone at every depth, and every boundary at an early, a middle and the last cut."""
     found = [make_candidate(assembled, "all", depth.layer) for depth in choose_depths(assembled)]
-    found += [
-        make_candidate(assembled, strategy, cut) for cut in CUTS for strategy in STRATEGIES[1:]
-    ]
+    for cut in CUTS:
+        blocks = len(blocks_of(assembled.up_to(cut)))
+        found += [
+            make_candidate(assembled, strategy, cut)
+            for strategy in STRATEGIES[1:]
+            if not isinstance(strategy, LastBlocks) or strategy.last_blocks <= blocks
+        ]
     return list({(one.plan.cut, one.plan.trainable): one for one in found}.values())
 
 
