@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from graftline.choosing.candidates import Candidate
-from graftline.choosing.sample import Fold
+from graftline.choosing.sample import ENOUGH_HELD_OUT, Fold
 from graftline.choosing.trial import Trainer
 from graftline.params import FreezeParams, Seconds, TuneParams
 from graftline.storage import write_text
 
 FEWEST_STEPS = 32
 """Fewer cannot warm up and decay: what is tuned has not yet come back to where the head was."""
-ENOUGH_STEPS = 48
+ENOUGH_STEPS = 80
 """From these on a tuned network shows what it is good for (docs/freezing.md has the figures)."""
-FEWEST_CANDIDATES = 3
-"""Head only, some blocks, everything: with fewer there is nothing to choose between."""
-_FEWER_FOLDS = (3, 2)
-_ENOUGH_IN_ONE_FOLD = 500
+FEWEST_CANDIDATES = 2
+"""Head only and some blocks: with one there is nothing to choose between."""
+_FEWER_FOLDS = (5, 3, 2)
 _STEPS_TIMED = (8, 32)
 
 
@@ -83,9 +83,9 @@ def make_schedule(
 
     Without a limit every candidate is trained to its end in every fold. With one, the last round
     should show every training image once, since what a few steps gain tells little of what many
-    will. For that, folds are given up before candidates: fewer held-out images make the test
-    weaker, but a candidate left out cannot win at all. If even three candidates cannot have that
-    much, they get what there is.
+    will. For that, candidates are given up before folds: a choice among few that rests on enough
+    held-out images is worth more than one among many that is left to chance, and the candidates
+    that come first stand for the others. Then folds are given up, and at last length.
     """
     full = tune.epochs * len(folds[0].train)
     if budget is None:
@@ -94,8 +94,8 @@ def make_schedule(
     fewest = min(FEWEST_STEPS * tune.batch_size, full)
     enough = max(len(folds[0].train), ENOUGH_STEPS * tune.batch_size)
     for least_at_last in (min(enough, full), fewest):
-        for field in range(len(candidates), min(FEWEST_CANDIDATES, len(candidates)) - 1, -1):
-            for count in _fold_counts(folds):
+        for count in _fold_counts(folds):
+            for field in range(len(candidates), min(FEWEST_CANDIDATES, len(candidates)) - 1, -1):
                 for rounds in range(_rounds(field), 0, -1):
                     least = max(fewest, -(-least_at_last >> (rounds - 1)))
                     shape = _Shape(candidates, folds, field, count, rounds, full)
@@ -105,11 +105,9 @@ def make_schedule(
 
 
 def _fold_counts(folds: Sequence[Fold]) -> list[int]:
-    """How many folds may be used, the most first; a single one only if it is large enough."""
-    counts = [len(folds), *(count for count in _FEWER_FOLDS if count < len(folds))]
-    if len(folds[0].held_out) >= _ENOUGH_IN_ONE_FOLD and len(folds) > 1:
-        counts.append(1)
-    return counts
+    """How many folds may be used: as many as hold out enough images, or else fewer."""
+    wanted = min(len(folds), math.ceil(ENOUGH_HELD_OUT / len(folds[0].held_out)))
+    return [wanted, *(count for count in _FEWER_FOLDS if count < wanted)]
 
 
 def recorded_rate(

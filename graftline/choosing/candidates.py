@@ -87,8 +87,8 @@ def _wanted(
     fewer, middle, more = _last_blocks(assembled, cheapest_cut)
     yield "all", cheapest_cut, "keep"
     yield middle, cheapest_cut, "keep"
-    yield "none", cheapest_cut, "keep"
     yield more, cheapest_cut, "keep"
+    yield "none", cheapest_cut, "keep"
     yield fewer, cheapest_cut, "keep"
     yield _first_blocks(assembled, cheapest_cut), cheapest_cut, "keep"
     if best_cut != cheapest_cut:
