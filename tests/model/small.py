@@ -55,7 +55,9 @@ def small_params(
         "preprocess": {"size_px": SIZE_PX},
         "backbone": {"weights": "random", "alpha": 0.35, "cut": "block_2_add"},
         "head": {"units": [16], "dropout": 0.2, **sections.get("head", {})},
-        "freeze": {"strategy": strategy},
+        "freeze": {"strategy": strategy, **sections.get("freeze", {})},
+        "augment": sections.get("augment", {}),
+        "tune": sections.get("tune", {}),
         "train": {"epochs": 6, "batch_size": 16, "learning_rate": 0.01} | sections.get("train", {}),
     }
     return params_from_record(record, "here")

@@ -1,0 +1,97 @@
+"""The race's trainer: what the step ``train`` does, briefly, and the same each time."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from graftline.artifacts import Assembled
+from graftline.choosing.candidates import Candidate, make_candidate
+from graftline.choosing.sample import Fold, race_folds
+from graftline.choosing.settings import Settings
+from graftline.choosing.trainer import GraftTrainer
+from graftline.choosing.verdict import Verdict
+from graftline.freeze import freeze
+from graftline.packed import PackedImages
+from graftline.params import FirstBlocks, LastBlocks
+from graftline.plans import Strategy
+from graftline.workspace import Workspace
+from tests.model import small
+
+CUT = "block_2_add"
+TUNE = {"epochs": 6, "batch_size": 16, "learning_rate": 0.005}
+
+
+@pytest.fixture(scope="module")
+def folds(assembled: Workspace) -> tuple[Fold, ...]:
+    return race_folds(PackedImages.open(assembled.preprocessed), seed=3)
+
+
+def trainer(workspace: Workspace) -> GraftTrainer:
+    params = small.small_params("auto", tune=TUNE)
+    return GraftTrainer(workspace, Settings(3, params.head, params.freeze, params.tune))
+
+
+def candidate(workspace: Workspace, strategy: Strategy, **options: str) -> Candidate:
+    record = Assembled.read(workspace.assembled / "assembled.json")
+    return make_candidate(record, strategy, CUT, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "strategy", ["all", LastBlocks(last_blocks=1), FirstBlocks(first_blocks=1)]
+)
+def test_a_trial_is_the_same_whatever_came_before_it(
+    strategy: Strategy, assembled: Workspace, folds: tuple[Fold, ...]
+) -> None:
+    one = candidate(assembled, strategy)
+    fresh = trainer(assembled).run(one, 256, folds[1], seed=3)
+    used = trainer(assembled)
+    for before in (candidate(assembled, "none"), one):
+        used.run(before, 64, folds[0], seed=3)
+    again = used.run(one, 256, folds[1], seed=3)
+    assert np.array_equal(fresh.right, again.right)
+    assert fresh.loss == again.loss
+    assert fresh.right.shape == folds[1].held_out.shape
+
+
+def test_showing_nothing_new_is_the_heads_own_answer(
+    assembled: Workspace, folds: tuple[Fold, ...]
+) -> None:
+    head_only = candidate(assembled, "all")
+    short, long = (trainer(assembled).run(head_only, shown, folds[0], 3) for shown in (16, 512))
+    assert short.loss == long.loss
+    assert short.right.mean() > 0.6
+
+
+def test_tuning_learns_from_what_it_is_shown(assembled: Workspace, folds: tuple[Fold, ...]) -> None:
+    everything = candidate(assembled, "none")
+    short, long = (trainer(assembled).run(everything, shown, folds[0], 3) for shown in (32, 1600))
+    assert long.loss < short.loss
+
+
+def test_adapted_statistics_are_those_of_the_folds_own_training_images(
+    assembled: Workspace, folds: tuple[Fold, ...]
+) -> None:
+    one = trainer(assembled)
+    kept = one.run(candidate(assembled, "all"), 64, folds[0], 3)
+    adapted = candidate(assembled, "all", batch_norm="adapt")
+    first, second = (one.run(adapted, 64, fold, 3) for fold in folds[:2])
+    assert len({kept.loss, first.loss, second.loss}) == 3
+    assert one.run(adapted, 64, folds[0], 3).loss == first.loss
+
+
+def test_auto_chooses_with_real_trainings(
+    assembled: Workspace, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    plans = []
+    for number in range(2):
+        workspace = small.copied(assembled, tmp_path_factory.mktemp(f"auto{number}"))
+        params = small.small_params("auto", tune=TUNE | {"epochs": 3})
+        plans.append(freeze(workspace, params))
+    assert plans[0] == plans[1]
+    assert plans[0].measured
+    verdict = Verdict.read(workspace.freezing_report / "verdict.json")
+    assert verdict.cut == plans[0].cut
+    assert json.loads(workspace.freeze_plan.read_text())["strategy"] == verdict.strategy
