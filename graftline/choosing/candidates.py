@@ -86,8 +86,8 @@ def _wanted(
     last_cut = [layer.name for layer in assembled.layers if layer.clean][-1]
     fewer, middle, more = _last_blocks(assembled, cheapest_cut)
     yield "all", cheapest_cut, "keep"
-    yield more, cheapest_cut, "keep"
     yield middle, cheapest_cut, "keep"
+    yield more, cheapest_cut, "keep"
     yield "none", cheapest_cut, "keep"
     yield fewer, cheapest_cut, "keep"
     yield _first_blocks(assembled, cheapest_cut), cheapest_cut, "keep"

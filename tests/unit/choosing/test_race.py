@@ -43,7 +43,7 @@ def raced(
 
 def test_the_candidates_are_those_of_the_issue(candidates: tuple[Candidate, ...]) -> None:
     names = [one.name for one in candidates]
-    assert names[:4] == [HEAD, f"last 9 blocks at {CUT}", f"last 5 blocks at {CUT}", EVERYTHING]
+    assert names[:4] == [HEAD, f"last 5 blocks at {CUT}", f"last 9 blocks at {CUT}", EVERYTHING]
     assert sum(name.startswith("last") and name.endswith(CUT) for name in names) == 3
     assert any(name.startswith("first") for name in names)
     assert f"everything at {LAST}" in names
