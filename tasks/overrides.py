@@ -65,12 +65,20 @@ def plan_overrides(
         DataError: If ``data.path`` leads nowhere; DVC would say so in words of its own.
     """
     source = params_file or workspace.params_file
-    if not overrides and params_file is None:
-        return Change(_located(read_params(source), workspace), None)
-    text = read_text(source)
     record = with_overrides(read_record(source), overrides)
-    params = _located(params_from_record(record, _origin(source, overrides)), workspace)
-    return Change(params, _with_values(text, record, overrides) if overrides else text)
+    params = read_params(source) if not overrides else None
+    params = _located(params or params_from_record(record, _origin(source, overrides)), workspace)
+    missing = _missing_sections(params, record)
+    if not overrides and params_file is None and not missing:
+        return Change(params, None)
+    text = read_text(source)
+    return Change(params, _with_values(text, record, overrides, missing))
+
+
+def _missing_sections(params: Params, record: dict[str, Any]) -> dict[str, Any]:
+    """What a file leaves out, with its defaults: DVC wants every key that a stage names."""
+    complete = params.model_dump(mode="json", by_alias=True)
+    return {name: section for name, section in complete.items() if name not in record}
 
 
 def _located(params: Params, workspace: Workspace) -> Params:
@@ -87,7 +95,11 @@ def _origin(source: Path, overrides: Sequence[str]) -> str:
     return " ".join([str(source), *(f"--set {override}" for override in overrides)])
 
 
-def _with_values(text: str, record: dict[str, Any], overrides: Sequence[str]) -> str:
+def _with_values(
+    text: str, record: dict[str, Any], overrides: Sequence[str], missing: dict[str, Any]
+) -> str:
+    if not overrides and not missing:
+        return text
     yaml = YAML()
     yaml.Representer = _Representer
     yaml.preserve_quotes = True
@@ -104,6 +116,7 @@ def _with_values(text: str, record: dict[str, Any], overrides: Sequence[str]) ->
                 section[key] = CommentedMap()
             section = section[key]
         section[keys[-1]] = _flow_style(value)
+    document.update(missing)
     stream = io.StringIO()
     yaml.dump(document, stream)
     return stream.getvalue()

@@ -57,6 +57,10 @@ freeze:
 train:
   learning_rate: 0.001 # Adam's
 evaluate: {worst_mistakes: 0}
+augment: {}
+extract: {}
+tune: {}
+register: {}
 """
 
 

@@ -106,3 +106,18 @@ def test_a_source_that_is_not_there_is_refused_before_anything_is_written(
         plan_overrides(workspace, None, overrides)
     assert caught.value.exit_code == 2
     assert workspace.params_file.read_bytes() == before
+
+
+def test_sections_that_are_left_out_are_written_with_their_defaults(workspace: Workspace) -> None:
+    # DVC refuses a stage whose parameters are not all there.
+    whole = workspace.params_file.read_text(encoding="utf-8")
+    until = whole.index("\naugment:")
+    after = whole.index("\ntrain:")
+    workspace.params_file.write_text(whole[:until] + whole[after:], encoding="utf-8")
+    change = plan_overrides(workspace, None, [])
+    assert change.write(workspace) is not None
+    written = workspace.params_file.read_text(encoding="utf-8")
+    assert written.startswith(whole[:until])
+    assert "augment:\n  flip: none\n" in written
+    assert read_params(workspace.params_file) == change.params
+    assert plan_overrides(workspace, None, []).text is None

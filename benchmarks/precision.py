@@ -1,0 +1,95 @@
+"""Images per second of fine-tuning in 32 and in 16 bits: python -m benchmarks.precision."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from graftline.artifacts import Assembled
+from graftline.graft import build_graft
+from graftline.loop import Loop
+from graftline.params import HeadParams, LastBlocks, TrainParams, TuneParams
+from graftline.phases import tuning_groups
+from graftline.plans import Strategy, plan_freezing
+from graftline.thaw import thaw, tuned_part
+from graftline.trunk import build_base, layer_records
+
+_STEPS, _BATCH = 4, 32
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Times both, in turn, and prints a table."""
+    options = _options(arguments)
+    table = Table(title=f"fine-tuning MobileNetV2, {options.size_px} px, batches of {_BATCH}")
+    for column in ("trains", "float32, images/s", "bfloat16, images/s", "ratio"):
+        table.add_column(column, justify="right")
+    for name, strategy in (
+        ("everything", "none"),
+        ("last 6 blocks", LastBlocks(last_blocks=6)),
+    ):
+        loops = [_loop(options.size_px, strategy, kind) for kind in ("float32", "bfloat16")]
+        rounds = [[_rate(loop) for loop in loops] for _ in range(options.rounds + 1)][1:]
+        rates = [statistics.median(column) for column in zip(*rounds, strict=True)]
+        ratio = statistics.median(half / full for full, half in rounds)
+        table.add_row(name, *(f"{rate:.0f}" for rate in rates), f"{ratio:.2f}")
+    Console().print(table)
+    return 0
+
+
+def _loop(size_px: int, strategy: Strategy, precision: str) -> Loop:
+    base = build_base(size_px, 1.0, seed=0)
+    layers = layer_records(base)
+    assembled = Assembled(
+        backbone="MobileNetV2",
+        alpha=1.0,
+        size_px=size_px,
+        cut=layers[-1].name,
+        weights="random",
+        weights_sha256=None,
+        trunk_digest="",
+        layers=layers,
+        pooling="average",
+        head_units=(256,),
+        dropout=0.3,
+        classes=tuple("0123456789"),
+    )
+    graft = build_graft(base, HeadParams(), 10, seed=0)
+    plan = plan_freezing(assembled, strategy)
+    thaw(graft, plan)
+    groups = tuning_groups(graft, layers, TuneParams(learning_rate=1e-6), steps=1000)
+    network = tuned_part(graft, plan.boundary)
+    return Loop(network, groups, TrainParams(), _BATCH, np.zeros(_BATCH, np.int32), 0, precision)
+
+
+def _rate(loop: Loop) -> float:
+    shape: tuple[Any, ...] = loop.network.input.shape[1:]
+    chance = np.random.default_rng(0)
+    if loop.network.input.dtype == "uint8":
+        examples: Any = chance.integers(0, 256, (_STEPS, _BATCH, 28, 28, 1), dtype=np.uint8)
+    else:
+        examples = chance.random((_STEPS, _BATCH, *shape), np.float32)
+    labels = chance.integers(0, 10, (_STEPS, _BATCH), dtype=np.int32)
+    begun_s = time.monotonic()
+    loop.train_on(examples, labels)
+    return _STEPS * _BATCH / (time.monotonic() - begun_s)
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.precision")
+    parser.add_argument("--size-px", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=5)
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.exit(main(sys.argv[1:]))

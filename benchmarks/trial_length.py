@@ -1,0 +1,68 @@
+"""How the length of a trial decides what it says: python -m benchmarks.trial_length TASK.
+
+Reads the workspace that ``benchmarks.freezing_sweep`` left for the task under ``var/sweep``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.freezing_tasks import TASKS
+from graftline.artifacts import Assembled
+from graftline.choosing.candidates import make_candidate
+from graftline.choosing.sample import race_folds
+from graftline.choosing.settings import Settings
+from graftline.choosing.trainer import GraftTrainer
+from graftline.packed import PackedImages
+from graftline.params import LastBlocks
+from graftline.plans import Strategy
+from graftline.workspace import Workspace
+
+_CUT = "block_13_expand_relu"
+_PASSES = (1, 2, 4, 8)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Prints held-out accuracy by strategy and length."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.trial_length")
+    parser.add_argument("task", choices=[*TASKS])
+    parser.add_argument("--folds", type=int, default=3)
+    options = parser.parse_args(arguments)
+    workspace = Workspace((Path("var/sweep") / options.task).resolve())
+    params = TASKS[options.task].params(workspace.root / "images.npz")
+    folds = race_folds(PackedImages.open(workspace.preprocessed), params.seed)[: options.folds]
+    assembled = Assembled.read(workspace.assembled / "assembled.json")
+    trainer = GraftTrainer(
+        workspace, Settings(params.seed, params.head, params.freeze, params.tune)
+    )
+    strategies: tuple[Strategy, ...] = ("all", LastBlocks(last_blocks=5), "none")
+    table = Table(title=f"{options.task}, cut after {_CUT}, {len(folds)} folds")
+    table.add_column("passes over the training images", justify="right")
+    for strategy in strategies:
+        table.add_column(make_candidate(assembled, strategy, _CUT).name.partition(" at ")[0])
+    for passes in _PASSES:
+        cells = []
+        for strategy in strategies:
+            candidate = make_candidate(assembled, strategy, _CUT)
+            trials = [
+                trainer.run(candidate, passes * len(fold.train), fold, params.seed)
+                for fold in folds
+            ]
+            right = np.concatenate([trial.right for trial in trials])
+            cells.append(f"{100 * right.mean():.1f} %")
+        table.add_row(str(passes), *cells)
+    Console().print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.exit(main(sys.argv[1:]))
