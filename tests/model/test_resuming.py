@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import json
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -117,47 +121,46 @@ def test_other_parameters_begin_anew(
 
 @pytest.mark.slow
 @pytest.mark.kill
-def test_it_survives_sigkill_at_random_moments(
-    ready: Workspace, undisturbed: Workspace, tmp_path: Path
-) -> None:
-    workspace = small.copied(ready, tmp_path)
-    standing = workspace.var / "checkpoints" / "train" / "standing.npz"
+def test_it_survives_sigkill_at_random_moments(ready: Workspace, tmp_path: Path) -> None:
+    workspace = small.copied(ready, tmp_path / "killed")
+    undisturbed = small.copied(ready, tmp_path / "undisturbed")
+    started(undisturbed).wait()
     chance = random.Random(0)
-    phases: dict[str, int] = {}
-    kills = 0
-    while kills < KILLS:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.model.resuming", str(workspace.root)], cwd=ROOT
-        )
-        before = standing.stat().st_mtime_ns if standing.exists() else 0
-        # From the moment on in which it has gone on by one checkpoint at least.
-        while process.poll() is None and (
-            not standing.exists() or standing.stat().st_mtime_ns == before
-        ):
-            time.sleep(0.001)
+    phases = Counter[str]()
+    for kill in range(KILLS):
+        process = started(workspace)
+        phase = "probe" if kill < KILLS // 2 else "tune"
+        wait_until_it_is_in(phase, workspace, process)
         time.sleep(chance.uniform(0, 0.12))
-        if process.poll() is not None:
-            break
+        assert process.poll() is None, f"it had ended before kill {kill + 1}"
         process.send_signal(signal.SIGKILL)
         process.wait()
-        kills += 1
-        phase = phase_of(standing)
-        phases[phase] = phases.get(phase, 0) + 1
-    else:
-        subprocess.run(
-            [sys.executable, "-m", "tests.model.resuming", str(workspace.root)],
-            cwd=ROOT,
-            check=True,
-        )
-    sys.stdout.write(f"killed {kills} times: {phases}\n")
-    assert kills >= 20
-    assert phases.keys() == {"probe", "tune"}
+        phases[standing_of(workspace)["phase"]] += 1
+    assert started(workspace).wait() == 0
+    sys.stdout.write(f"killed {KILLS} times: {dict(phases)}\n")
+    assert KILLS >= 20 and phases.keys() == {"probe", "tune"}
     same_bytes(workspace, undisturbed)
 
 
-def phase_of(path: Path) -> str:
-    import io
-    import json
+def started(workspace: Workspace) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.model.resuming", str(workspace.root)], cwd=ROOT
+    )
 
+
+def wait_until_it_is_in(phase: str, workspace: Workspace, process: subprocess.Popen[bytes]) -> None:
+    """Waits until the process itself has written a checkpoint of the phase."""
+    before = standing_of(workspace)
+    while process.poll() is None:
+        standing = standing_of(workspace)
+        if standing != before and standing["phase"] == phase:
+            return
+        time.sleep(0.001)
+
+
+def standing_of(workspace: Workspace) -> dict[str, Any]:
+    path = workspace.var / "checkpoints" / "train" / "standing.npz"
+    if not path.exists():
+        return {"phase": ""}
     with np.load(io.BytesIO(path.read_bytes()[32:]), allow_pickle=False) as file:
-        return str(json.loads(file["record"].tobytes())["phase"])
+        return dict(json.loads(file["record"].tobytes()))
