@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from graftline.artifacts import Record
 from graftline.choosing.depths import Depth
 from graftline.choosing.logme import log_me
-from graftline.choosing.paired import p_worse, paired_error, standard_error
+from graftline.choosing.paired import SAME_COST, p_worse, paired_error, standard_error
 from graftline.choosing.probe import out_of_fold
 from graftline.litert import available_cores
 
@@ -78,9 +78,15 @@ class Profile:
 
     @property
     def cheapest(self) -> DepthScore:
-        """The cheapest depth within one standard error of the best, on the same images."""
+        """The cheapest depth within one standard error of the best, on the same images.
+
+        Of depths that cost about the same, the one with the most right answers.
+        """
         near = [score for score in self.scores if score.behind <= score.behind_error]
-        return min(near or [self.best], key=lambda score: score.multiply_adds)
+        near = near or [self.best]
+        most = SAME_COST * min(score.multiply_adds for score in near)
+        as_cheap = [score for score in near if score.multiply_adds <= most]
+        return min(as_cheap, key=lambda score: (-score.right, score.multiply_adds))
 
     @property
     def last(self) -> DepthScore:

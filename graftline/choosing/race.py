@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from graftline.artifacts import Record
 from graftline.choosing.budget import Schedule, trial_cost
 from graftline.choosing.candidates import Candidate
-from graftline.choosing.paired import LEVEL, p_worse, standard_error
+from graftline.choosing.paired import LEVEL, SAME_COST, p_worse, standard_error
 from graftline.choosing.sample import Fold
 from graftline.choosing.trial import Trainer, Trial
 from graftline.storage import replacing_file, sha256_record
@@ -109,7 +109,7 @@ def run_race(
                 _result(one, number, rung.images_shown, used, trials, right, best, one in stay)
             )
         field = stay
-    return Race(tuple(results), answers, cheapest(field), best)
+    return Race(tuple(results), answers, cheapest(field, right), best)
 
 
 def best_of(field: Sequence[Candidate], right: dict[str, NDArray[np.bool_]]) -> Candidate:
@@ -126,7 +126,7 @@ def survivors(
     it must not be lost for being a little behind.
     """
     best = best_of(field, right)
-    saved = cheapest([one for one in field if _good(one, best, right)])
+    saved = cheapest([one for one in field if _good(one, best, right)], right)
     ranked = sorted(field, key=lambda one: (-int(right[one.name].sum()), cost_order(one)))
     chosen = ranked[:most]
     if saved not in chosen:
@@ -134,14 +134,15 @@ def survivors(
     return [one for one in field if one in chosen]
 
 
-def cheapest(field: Sequence[Candidate]) -> Candidate:
-    """The one that costs the least to train; of several, the least to use."""
-    return min(field, key=cost_order)
+def cheapest(field: Sequence[Candidate], right: dict[str, NDArray[np.bool_]]) -> Candidate:
+    """The one that costs the least to train; of several that cost about the same, the best."""
+    most = SAME_COST * min(one.cost for one in field)
+    return best_of([one for one in field if one.cost <= most], right)
 
 
 def cost_order(candidate: Candidate) -> tuple[int, int, str]:
     """What makes a candidate cheaper than another."""
-    return candidate.step_cost, candidate.inference_cost, candidate.name
+    return candidate.cost, candidate.inference_cost, candidate.name
 
 
 def _good(one: Candidate, best: Candidate, right: dict[str, NDArray[np.bool_]]) -> bool:
