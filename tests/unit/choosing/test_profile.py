@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from graftline.choosing.depths import Depth
 from graftline.choosing.logme import log_me
 from graftline.choosing.probe import out_of_fold
-from graftline.choosing.profile import Profile, make_profile
+from graftline.choosing.profile import DepthScore, Profile, make_profile
 from graftline.choosing.sample import dealt_folds
 from graftline.choosing.situation import gain_of_doubling, learning_slope, situation_of
 
@@ -113,3 +113,27 @@ def test_the_slope_is_that_of_the_mean_accuracies() -> None:
 
 def test_more_images_never_promise_a_loss(profile: Profile) -> None:
     assert gain_of_doubling(profile, COUNT) >= 0
+
+
+def test_of_depths_that_cost_about_the_same_the_better_is_taken() -> None:
+    def score(layer: str, cost: int, right: int) -> DepthScore:
+        return DepthScore(
+            layer=layer,
+            block=layer,
+            features=8,
+            side_px=4,
+            multiply_adds=cost,
+            right=right,
+            accuracy=right / 100,
+            standard_error=0.03,
+            behind=(93 - right) / 100,
+            behind_error=0.02,
+            p_value=1.0,
+            log_me=0.0,
+        )
+
+    scores = (score("far", 20, 80), score("near", 100, 92), score("best", 120, 93))
+    nothing = np.empty((0, 0), np.int64)
+    assert Profile(scores, (), nothing, nothing).cheapest.layer == "best"
+    dearer = (*scores[:2], score("best", 130, 93))
+    assert Profile(dearer, (), nothing, nothing).cheapest.layer == "near"

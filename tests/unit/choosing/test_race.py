@@ -12,7 +12,7 @@ from graftline.artifacts import Assembled
 from graftline.choosing.budget import in_multiply_adds, make_schedule, recorded_rate
 from graftline.choosing.candidates import Candidate, make_candidate, make_candidates
 from graftline.choosing.paired import p_worse
-from graftline.choosing.race import Race, run_race
+from graftline.choosing.race import Race, cheapest, run_race
 from graftline.params import FreezeParams, Seconds, TuneParams
 from tests.unit.choosing.rivals import Scripted, folds, mobile_net
 
@@ -182,3 +182,17 @@ def test_a_killed_race_goes_on_and_ends_the_same(
     assert len(first.asked) + len(second.asked) == len(trainer.asked)
     assert again.results == whole.results
     assert again.winner == whole.winner
+
+
+def test_of_those_that_cost_about_the_same_the_better_wins(assembled: Assembled) -> None:
+    dear = make_candidate(assembled, "none", CUT)
+    twins = [
+        dear.model_copy(update={"name": name, "step_cost": round(dear.step_cost * share)})
+        for name, share in (("cheap", 1.0), ("as cheap", 1.2), ("dear", 1.3))
+    ]
+    right = {
+        "cheap": np.array([True, False, False]),
+        "as cheap": np.array([True, True, False]),
+        "dear": np.array([True, True, True]),
+    }
+    assert cheapest(twins, right).name == "as cheap"
