@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from graftline.workspace import Workspace
 CACHED_SPLITS: tuple[Split, ...] = ("train", "validation")
 """The test split is not among them: ``evaluate`` alone touches it."""
 _BATCH = 256
+_KEPT_BYTES = 16 << 20
 
 
 def extract(workspace: Workspace, params: Params) -> Features:
@@ -81,11 +83,18 @@ def _write_split(
             yield batch
 
     features: Any = None
+    written_bytes = 0
     for number, outputs in enumerate(runner.run_all(pixels())):
         if features is None:
             shape = (len(indices), *outputs.shape[1:])
             features = np.lib.format.open_memmap(path, "w+", np.float32, shape)
         features[places[number]] = outputs
+        written_bytes += outputs.nbytes
+        if written_bytes > _KEPT_BYTES:
+            # Written pages count as this process's memory until they are given back to the
+            # system, which writes them to the file in its own time.
+            written_bytes = 0
+            features.base.madvise(mmap.MADV_DONTNEED)
         bar.advance(len(outputs))
     features.flush()
     return tuple(int(size) for size in features.shape[1:])

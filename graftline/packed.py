@@ -42,7 +42,7 @@ MANIFEST = "manifest.parquet"
 RAW = "raw"
 FILE = "file"
 _SHARD_BYTES = 256 << 20
-_KEPT_BYTES = 128 << 20
+_KEPT_BYTES = 16 << 20
 _DTYPES: dict[str, type[np.object_ | np.int32 | np.int64]] = {
     "sha256": np.object_,
     "label": np.int32,
@@ -140,7 +140,15 @@ def read_manifest(folder: Path) -> dict[str, NDArray[Any]]:
         raise MissingOutputError(
             f"{manifest} is no manifest of packed images: {error}", where=str(manifest), fix=fix
         ) from error
-    return {name: np.array(table.column(name).to_pylist(), _DTYPES[name]) for name in _DTYPES}
+    return {name: _values(table.column(name), _DTYPES[name]) for name in _DTYPES}
+
+
+def _values(column: Any, dtype: type[np.generic]) -> NDArray[Any]:
+    if dtype is not np.object_:
+        return np.array(column.to_pylist(), dtype)
+    # One string for each class, split and encoding, not one for each image.
+    known: dict[str, str] = {}
+    return np.array([known.setdefault(text, text) for text in column.to_pylist()], dtype)
 
 
 class PackedImages:
