@@ -46,9 +46,7 @@ PARTS: dict[str, Part] = {
         extraction.remarks,
         extraction.draw,
     ),
-    "memory": Part(
-        lambda options: memory.measure(), memory.tables, memory.remarks, memory.draw
-    ),
+    "memory": Part(lambda options: memory.measure(), memory.tables, memory.remarks, memory.draw),
     "mnist": Part(
         lambda options: tutorial.measure(whole=options.whole),
         tutorial.tables,

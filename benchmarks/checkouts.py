@@ -1,4 +1,4 @@
-"""Copies of this checkout with nothing in them but what is committed, for runs from a cold start."""
+"""Copies of this checkout without anything that it has made, for runs from a cold start."""
 
 from __future__ import annotations
 
@@ -34,12 +34,15 @@ class Finished:
 
 @contextmanager
 def copied_checkout() -> Iterator[Path]:
-    """A copy of the files that git knows, as they are now, with a history of its own.
+    """A copy of the files that git does not ignore, as they are now, with a history of its own.
 
     It has no ``var/``, no cache, no outputs and no bytecode; commands in it use this environment.
     """
     listed = subprocess.run(
-        ["git", "ls-files", "-z"], check=True, capture_output=True, text=True
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout
     with tempfile.TemporaryDirectory(prefix="graftline-bench-") as scratch:
         root = Path(scratch) / "checkout"

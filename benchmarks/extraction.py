@@ -59,9 +59,7 @@ def _one_size(size_px: int, rounds: int, folder: Path, bar: Any) -> dict[str, An
     present, absent = runners(trunk, images[:_SAMPLE])
     bar.advance(1, f"{size_px} px")
     reference = present[0].run(images[:_SAMPLE])
-    differences = [
-        float(np.abs(one.run(images[:_SAMPLE]) - reference).max()) for one in present
-    ]
+    differences = [float(np.abs(one.run(images[:_SAMPLE]) - reference).max()) for one in present]
     passes: list[list[Pass]] = [[] for _ in present]
     for number in range(rounds):
         # Each round begins with another runner, so that none has always the same neighbours.

@@ -144,9 +144,7 @@ def publish(
     from graftline.figures import save
     from graftline.storage import replacing_file
 
-    text = replaced(
-        DOCUMENT.read_text(encoding="utf-8"), part, block(record, tables, remarks)
-    )
+    text = replaced(DOCUMENT.read_text(encoding="utf-8"), part, block(record, tables, remarks))
     write_text(DOCUMENT, text)
     with replacing_file(PICTURES / f"performance-{part}.png") as temporary:
         save(figure, temporary)

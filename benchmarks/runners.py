@@ -160,9 +160,7 @@ def _onnx_runtime(trunk: Trunk) -> dict[str, Run]:
     place = whole.get_inputs()[0].name
     runs: dict[str, Run] = {}
     for batch in BATCHES:
-        runs[f"batch {batch}"] = _batched(
-            lambda images: whole.run(None, {place: images})[0], batch
-        )
+        runs[f"batch {batch}"] = _batched(lambda images: whole.run(None, {place: images})[0], batch)
         # A session may be used by several threads at once.
         runs[f"batch {batch}, {cores} at a time"] = _batched(
             lambda images: single.run(None, {place: images})[0], batch, at_once=cores
@@ -194,9 +192,7 @@ def _openvino_run(compiled: Any, batch: int) -> Run:
         features: dict[int, NDArray[np.float32]] = {}
         queue = openvino.AsyncInferQueue(compiled)
         queue.set_callback(
-            lambda request, at: features.__setitem__(
-                at, request.get_output_tensor(0).data.copy()
-            )
+            lambda request, at: features.__setitem__(at, request.get_output_tensor(0).data.copy())
         )
         for at in starts:
             queue.start_async({0: _filled(images[at : at + batch], batch)}, at)

@@ -17,6 +17,7 @@ from graftline import __version__
 from graftline.environment import quiet_environment
 from graftline.errors import GraftlineError
 from graftline.stages import STAGES, run_stage
+from graftline.starts import collect_rarely
 from graftline.workspace import Workspace
 
 _STEP_HELP = {
@@ -124,6 +125,7 @@ def _add_predict(
 def _stage(workspace: Workspace, options: argparse.Namespace) -> int:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("graftline").setLevel(logging.INFO)
+    collect_rarely()
     # What cannot be fetched in the end is an error of ours, which says more.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     record = run_stage(options.stage, workspace)

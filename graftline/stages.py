@@ -13,6 +13,7 @@ from graftline.environment import ERROR_FILE_VARIABLE
 from graftline.errors import GraftlineError
 from graftline.lock import pipeline_lock, stage_lock
 from graftline.params import Params, read_params
+from graftline.starts import import_keras
 from graftline.storage import write_text
 from graftline.timings import Timings
 from graftline.workspace import Workspace
@@ -20,14 +21,13 @@ from graftline.workspace import Workspace
 STAGES = ("load", "preprocess", "assemble", "freeze", "extract", "train", "evaluate")
 TRACKED = ("train", "evaluate")
 """The stages that write to the tracked run while they work."""
+_KERAS_NEEDED = ("assemble", "train")
 _HEAVY = {
     "preprocess": ("PIL.Image", "pyarrow.parquet"),
-    "assemble": ("tensorflow", "keras"),
     "extract": ("ai_edge_litert.interpreter", "pyarrow.parquet"),
-    "train": ("tensorflow", "keras"),
     "evaluate": ("ai_edge_litert.interpreter", "matplotlib.figure", "pyarrow.parquet"),
 }
-"""What each step imports where it needs it, and what takes time to import."""
+"""What a step imports where it needs it, and what takes time to import."""
 
 
 def run_stage(stage: str, workspace: Workspace) -> Any:
@@ -78,6 +78,8 @@ def _run(stage: str, workspace: Workspace, params: Params, timings: Timings) -> 
 
 def _imported(stage: str, timings: Timings) -> Callable[..., Any]:
     with timings.span("import"):
+        if stage in _KERAS_NEEDED:
+            import_keras()
         for module in _HEAVY.get(stage, ()):
             importlib.import_module(module)
         step: Callable[..., Any] = getattr(importlib.import_module(f"graftline.{stage}"), stage)

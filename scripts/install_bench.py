@@ -39,7 +39,16 @@ def install_command(venv: Path, lock: Path) -> list[str]:
     """What installs a complete lock into an environment, and nothing beyond it."""
     options = ["--no-deps", "--compile-bytecode", "--require-hashes", "--quiet"]
     python = str(venv / "bin" / "python")
-    return [str(venv / "bin" / "uv"), "pip", "install", "--python", python, *options, "-r", str(lock)]
+    return [
+        str(venv / "bin" / "uv"),
+        "pip",
+        "install",
+        "--python",
+        python,
+        *options,
+        "-r",
+        str(lock),
+    ]
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from graftline.environment import prefect_address, quiet_environment
 from graftline.errors import GraftlineError, ServerError
 from graftline.processes import termination_as_interrupt
 from graftline.servers import join, leave, prefect_server
+from graftline.starts import collect_rarely
 from graftline.timings import FLOW, Timings
 from graftline.workspace import Workspace
 from tasks.overrides import Change, plan_overrides
@@ -72,6 +73,7 @@ def launch(module: str, flow: str, arguments: Sequence[str]) -> int:
         interrupted.
     """
     wanted = _parsed(module, flow, arguments)
+    collect_rarely()
     screen = Screen()
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
