@@ -37,6 +37,7 @@ _FAULT = (
 
 def entry() -> None:
     """The console script: runs :func:`main` and exits with its code."""
+    collect_rarely()
     sys.exit(main(sys.argv[1:]))
 
 
@@ -125,7 +126,6 @@ def _add_predict(
 def _stage(workspace: Workspace, options: argparse.Namespace) -> int:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("graftline").setLevel(logging.INFO)
-    collect_rarely()
     # What cannot be fetched in the end is an error of ours, which says more.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     record = run_stage(options.stage, workspace)

@@ -1,11 +1,13 @@
-"""Processes that are soon at work: rarer garbage collection, and no imports that nobody uses.
+"""Processes that begin and end quickly: rarer garbage collection, and no imports that nobody uses.
 
 Importing makes millions of small objects that all stay. Looking through them for garbage, as Python
-does after every 700 new ones, takes a fifth of the time of an import (docs/measurements.md).
+does after every 700 new ones, takes a fifth of the time of an import; looking through them once
+more at the end takes as long again (docs/measurements.md).
 """
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
 import sys
@@ -18,14 +20,15 @@ _UNUSED_BY_KERAS = ("matplotlib", "pandas", "sklearn")
 
 
 def collect_rarely() -> None:
-    """Makes this process look for garbage less often."""
+    """Makes this process look for garbage less often, and not once more when it ends."""
     gc.set_threshold(*THRESHOLDS)
+    atexit.register(gc.freeze)
 
 
 def module_command(module: str, *arguments: str) -> list[str]:
-    """The command line of ``python -m module arguments``, looking for garbage less often."""
+    """The command line of ``python -m module arguments``, after :func:`collect_rarely`."""
     code = (
-        f"import gc, runpy; gc.set_threshold{THRESHOLDS}; "
+        f"import atexit, gc, runpy; gc.set_threshold{THRESHOLDS}; atexit.register(gc.freeze); "
         f"runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
     )
     return [sys.executable, "-c", code, *arguments]
