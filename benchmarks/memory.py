@@ -65,11 +65,18 @@ def main(arguments: Sequence[str]) -> int:
     started_s = time.perf_counter()
     extract(Workspace(Path(arguments[0])), params)
     seconds = time.perf_counter() - started_s
-    # Linux counts in units of 1024 bytes, macOS in bytes.
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    print(json.dumps({_PEAK: peak, "seconds": seconds}))
+    print(json.dumps({_PEAK: _own_peak_bytes(), "seconds": seconds}))
     return 0
+
+
+def _own_peak_bytes() -> int:
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # On Linux ru_maxrss begins at what the process held that started this one.
+    lines = status.read_text(encoding="utf-8").splitlines()
+    (peak,) = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
+    return 1024 * int(peak)
 
 
 def _peak(root: Path, count: int, litert_file: Path) -> dict[str, Any]:

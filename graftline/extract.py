@@ -25,7 +25,7 @@ from graftline.workspace import Workspace
 CACHED_SPLITS: tuple[Split, ...] = ("train", "validation")
 """The test split is not among them: ``evaluate`` alone touches it."""
 _BATCH = 256
-_KEPT_BYTES = 16 << 20
+_KEPT_BYTES = 8 << 20
 
 
 def extract(workspace: Workspace, params: Params) -> Features:

@@ -12,8 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import psutil
-
+from graftline.processes import age_s
 from graftline.storage import write_text
 from graftline.workspace import Workspace
 
@@ -38,7 +37,7 @@ class Timings:
         born_s: When the process was started, in seconds since 1970.
     """
 
-    born_s: float = field(default_factory=lambda: psutil.Process().create_time())
+    born_s: float = field(default_factory=lambda: time.time() - age_s())
     spans: list[Span] = field(default_factory=list)
 
     @contextmanager

@@ -23,7 +23,8 @@ def test_spans_are_written_with_the_process_that_they_are_of(tmp_path: Path) -> 
     timings.write(workspace, "load", 1.23456)
     record = json.loads(file(workspace, "load").read_text(encoding="utf-8"))
     assert record["seconds"] == 1.235
-    assert record["born_s"] == pytest.approx(psutil.Process(os.getpid()).create_time(), abs=0.01)
+    # psutil knows the time of the system's start to a second only.
+    assert record["born_s"] == pytest.approx(psutil.Process(os.getpid()).create_time(), abs=1.1)
     (span,) = record["spans"]
     assert span["name"] == "work"
     assert before_s - 0.01 <= span["begin_s"] <= span["end_s"] <= time.time() + 0.01
