@@ -49,9 +49,9 @@ class ProcessIdentity(Record):
 def age_s() -> float:
     """How long ago this process was started, in seconds."""
     started = _start_time(os.getpid())
-    if sys.platform == "linux":
-        return time.clock_gettime(time.CLOCK_BOOTTIME) - started
-    return time.time() - started
+    if sys.platform != "linux":
+        return time.time() - started
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started
 
 
 def runs(pid: int) -> bool:
