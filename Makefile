@@ -46,8 +46,9 @@ mnist: setup ## The full job: all 70 000 MNIST images (DATA=folder if you have t
 ui: setup ## Prefect's and MLflow's web pages, on this machine alone
 	@$(python) -m graftline ui $(ARGS)
 
-bench: setup ## Measure extraction against Keras and others
-	@$(python) -m benchmarks.extraction $(ARGS)
+bench: setup ## Measure against others (ARGS=extraction, memory, mnist or run: a part)
+	@$(python) -m scripts.install_bench
+	@$(python) -m benchmarks $(ARGS)
 
 lint: setup ## ruff, mypy and the import arrows
 	@ruff check
@@ -65,9 +66,12 @@ schema: setup ## Write params.schema.json, docs/parameters.md and docs/trunks.md
 stages: setup ## Bring the code dependencies in dvc.yaml up to date
 	@$(python) -m scripts.stage_deps
 
-lock: setup ## Resolve pyproject.toml into requirements.lock
+lock: setup ## Resolve pyproject.toml into the two requirements locks
 	@uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header --quiet -o requirements.lock $(ARGS)
+	@uv pip compile --group bench --constraint requirements.lock --universal \
+	  --python-version 3.11 --no-emit-package openvino-telemetry \
+	  --generate-hashes --no-emit-index-url --no-header --quiet -o requirements-bench.lock $(ARGS)
 
 clean: ## Remove outputs, caches and var/ (asks first; YES=1 does not)
 	@if [ ! -x $(python) ]; then echo "clean: there is no .venv, so nothing has run here"; else \

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
-_CODE = (
-    "import gc, sys; gc.set_threshold(100_000, 50, 1000); from dvc.cli import main; "
-    "sys.exit(main(['status', '--json']))"
-)
+from graftline.starts import module_command
 
 
 def status_command() -> list[str]:
@@ -16,4 +11,4 @@ def status_command() -> list[str]:
     Over 70 000 source files DVC makes a million small objects that all stay; looking through them
     for garbage again and again would cost a fifth of its time (docs/measurements.md).
     """
-    return [sys.executable, "-c", _CODE]
+    return module_command("dvc", "status", "--json")

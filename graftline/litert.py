@@ -1,7 +1,9 @@
 """Inference with LiteRT on all cores: one single-threaded interpreter per core.
 
 Interpreters of one thread each, side by side, give at least the images per second of one with
-several threads, and small batches stay in the cache (``python -m benchmarks.interpreters``).
+several threads, and batches are so small that they stay in the cache: the larger the network's
+maps, the fewer images (``python -m benchmarks.interpreters``). The outputs are the same bit for bit
+whatever the size of a batch.
 """
 
 from __future__ import annotations
@@ -23,6 +25,9 @@ from graftline.errors import MissingOutputError
 
 _MICRO_BATCH = 8
 _SILENCE = threading.Lock()
+_CACHE_BYTES = 7 << 20
+"""What the largest map of a small batch may take: beyond it, larger batches are slower."""
+_UNDER_WAY = 2
 
 
 def available_cores() -> int:
@@ -50,7 +55,9 @@ class LiteRunner:
         self._workers = workers or available_cores()
         self._idle: SimpleQueue[_Interpreter] = SimpleQueue()
         for _ in range(self._workers):
-            self._idle.put(_Interpreter(path))
+            interpreter = _Interpreter(path)
+            self._batch = interpreter.batch
+            self._idle.put(interpreter)
         self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="litert")
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -62,7 +69,7 @@ class LiteRunner:
         Returns:
             float32 (n, ...): one output per image, in order.
         """
-        pieces = [images[at : at + _MICRO_BATCH] for at in range(0, len(images), _MICRO_BATCH)]
+        pieces = [images[at : at + self._batch] for at in range(0, len(images), self._batch)]
         return np.concatenate(list(self._pool.map(self._run_piece, pieces)))
 
     def run_all(
@@ -72,7 +79,8 @@ class LiteRunner:
 
         Memory stays bounded: no more than ``ahead`` + 1 batches are held at once.
         """
-        with ThreadPoolExecutor(1, thread_name_prefix="litert-feed") as feeder:
+        # Two under way, so that no interpreter waits for the others at the end of each batch.
+        with ThreadPoolExecutor(_UNDER_WAY, thread_name_prefix="litert-feed") as feeder:
             waiting = [feeder.submit(self.run, batch) for batch in _first(batches, ahead)]
             while waiting:
                 done = waiting.pop(0)
@@ -116,16 +124,17 @@ class _Interpreter:
             ) from error
         self._input = self._interpreter.get_input_details()[0]["index"]
         self._shape: tuple[int, ...] = ()
+        self.batch = batch_within(_CACHE_BYTES, self._largest_map_bytes())
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         count = len(images)
-        shape = (_MICRO_BATCH, *images.shape[1:])
+        shape = (self.batch, *images.shape[1:])
         if self._shape != shape:
             self._interpreter.resize_tensor_input(self._input, shape)
             with _quiet_standard_error():
                 self._interpreter.allocate_tensors()
             self._shape = shape
-        if count < _MICRO_BATCH:
+        if count < self.batch:
             # A new input size would cost a new allocation; blank images are cheaper.
             padded = np.zeros(shape, dtype=np.uint8)
             padded[:count] = images
@@ -136,6 +145,28 @@ class _Interpreter:
         output = self._interpreter.get_output_details()[0]["index"]
         result: NDArray[np.float32] = self._interpreter.get_tensor(output)
         return result[:count]
+
+    def _largest_map_bytes(self) -> int:
+        """Of one image; weights are no maps, and have no open batch."""
+        shapes = [
+            detail["shape"]
+            for detail in self._interpreter.get_tensor_details()
+            if len(detail["shape_signature"]) and detail["shape_signature"][0] == -1
+        ]
+        return max((4 * int(np.prod(np.abs(shape))) for shape in shapes), default=0)
+
+
+def batch_within(cache_bytes: int, map_bytes: int) -> int:
+    """How many images are run at once.
+
+    Args:
+        cache_bytes: What the largest map of all of them may take.
+        map_bytes: What it takes for one image.
+
+    Returns:
+        From 1 to 8.
+    """
+    return max(1, min(_MICRO_BATCH, cache_bytes // max(map_bytes, 1)))
 
 
 @contextmanager

@@ -42,7 +42,8 @@ MANIFEST = "manifest.parquet"
 RAW = "raw"
 FILE = "file"
 _SHARD_BYTES = 256 << 20
-_KEPT_BYTES = 128 << 20
+_KEPT_BYTES = 8 << 20
+_ROWS = 4096
 _DTYPES: dict[str, type[np.object_ | np.int32 | np.int64]] = {
     "sha256": np.object_,
     "label": np.int32,
@@ -131,16 +132,34 @@ def read_manifest(folder: Path) -> dict[str, NDArray[Any]]:
     manifest = folder / MANIFEST
     fix = "run the steps before it: dvc repro, or python -m flows.train"
     try:
-        table = pq.ParquetFile(manifest).read(columns=list(_DTYPES)).cast(_schema())
+        with pq.ParquetFile(manifest, memory_map=True) as file:
+            # Column by column: all of them as tables and lists at once would take the most memory
+            # that a stage needs.
+            return {
+                field.name: _values(
+                    file.read(columns=[field.name]).column(field.name).cast(field.type),
+                    _DTYPES[field.name],
+                )
+                for field in _schema()
+            }
     except FileNotFoundError as error:
         raise MissingOutputError(
             f"{manifest} is not there yet", where=str(manifest), fix=fix
         ) from error
-    except (pa.ArrowException, ValueError, OSError) as error:
+    except (pa.ArrowException, KeyError, ValueError, OSError) as error:
         raise MissingOutputError(
             f"{manifest} is no manifest of packed images: {error}", where=str(manifest), fix=fix
         ) from error
-    return {name: np.array(table.column(name).to_pylist(), _DTYPES[name]) for name in _DTYPES}
+
+
+def _values(column: pa.ChunkedArray, dtype: type[np.generic]) -> NDArray[Any]:
+    values = np.empty(len(column), dtype)
+    # One string for each class, split and encoding, not one for each image.
+    known: dict[Any, Any] = {}
+    for at in range(0, len(column), _ROWS):
+        part = column.slice(at, _ROWS).to_pylist()
+        values[at : at + len(part)] = [known.setdefault(one, one) for one in part]
+    return values
 
 
 class PackedImages:

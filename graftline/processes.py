@@ -46,6 +46,14 @@ class ProcessIdentity(Record):
             return False
 
 
+def age_s() -> float:
+    """How long ago this process was started, in seconds."""
+    started = _start_time(os.getpid())
+    if sys.platform != "linux":
+        return time.time() - started
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started
+
+
 def runs(pid: int) -> bool:
     """Whether a process of this number is at work, and not just waiting to be waited for."""
     try:

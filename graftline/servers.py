@@ -10,7 +10,6 @@ import http.client
 import os
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from graftline.artifacts import Record
 from graftline.environment import prefect_home, quiet_environment
 from graftline.errors import ServerError
 from graftline.processes import ProcessIdentity, end_group
+from graftline.starts import module_command
 from graftline.storage import write_text
 from graftline.workspace import Workspace
 
@@ -57,7 +57,8 @@ class Server:
     Args:
         title: Its name in messages.
         folder: Where its record, its lock and its log lie.
-        arguments: Its command after ``python -m``, with ``{port}`` where the port belongs.
+        arguments: Its command after ``python -m``, with ``{port}`` where the port belongs; it
+            looks for garbage less often than that would.
         health_path: What answers 200 once it serves.
         preferred_port: Taken if it is free.
         environment: What is set for it besides this process's environment, with ``{port}`` too.
@@ -218,7 +219,7 @@ def _start(server: Server, port: int) -> ServerRecord:
     arguments = [argument.replace("{port}", str(port)) for argument in server.arguments]
     with server.log_file.open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", *arguments],
+            module_command(*arguments),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

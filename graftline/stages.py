@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import time
 from collections.abc import Callable
@@ -14,12 +13,21 @@ from graftline.environment import ERROR_FILE_VARIABLE
 from graftline.errors import GraftlineError
 from graftline.lock import pipeline_lock, stage_lock
 from graftline.params import Params, read_params
+from graftline.starts import import_keras
 from graftline.storage import write_text
+from graftline.timings import Timings
 from graftline.workspace import Workspace
 
 STAGES = ("load", "preprocess", "assemble", "freeze", "extract", "train", "evaluate")
 TRACKED = ("train", "evaluate")
 """The stages that write to the tracked run while they work."""
+_KERAS_NEEDED = ("assemble", "train")
+_HEAVY = {
+    "preprocess": ("PIL.Image", "pyarrow.parquet"),
+    "extract": ("ai_edge_litert.interpreter", "pyarrow.parquet"),
+    "evaluate": ("ai_edge_litert.interpreter", "matplotlib.figure", "pyarrow.parquet"),
+}
+"""What a step imports where it needs it, and what takes time to import."""
 
 
 def run_stage(stage: str, workspace: Workspace) -> Any:
@@ -32,12 +40,14 @@ def run_stage(stage: str, workspace: Workspace) -> Any:
         GraftlineError: Whatever the step raises; it is also written to the file that the
             environment variable ``GRAFTLINE_ERROR_FILE`` names.
     """
+    timings = Timings()
     try:
         params = read_params(workspace.params_file)
         with pipeline_lock(workspace), stage_lock(workspace, stage):
             started_s = time.monotonic()
-            record = _run(stage, workspace, params)
-            _note_seconds(workspace, stage, time.monotonic() - started_s)
+            record = _run(stage, workspace, params, timings)
+            # Outside the outputs, which hold nothing that changes between two equal runs.
+            timings.write(workspace, stage, time.monotonic() - started_s)
             return record
     except GraftlineError as error:
         leave_error(error)
@@ -50,19 +60,27 @@ def leave_error(error: GraftlineError) -> None:
         write_text(Path(target), error.to_json())
 
 
-def _run(stage: str, workspace: Workspace, params: Params) -> Any:
-    step: Callable[..., Any] = getattr(importlib.import_module(f"graftline.{stage}"), stage)
+def _run(stage: str, workspace: Workspace, params: Params, timings: Timings) -> Any:
     if stage not in TRACKED:
-        return step(workspace, params)
+        step = _imported(stage, timings)
+        with timings.span("work"):
+            return step(workspace, params)
     from graftline.tracking import stage_recorder
 
+    # The recorder's own process imports MLflow while this one imports TensorFlow.
     with stage_recorder(workspace, params, stage) as recorder:
-        if stage == "train":
-            return step(workspace, params, on_epoch=recorder.epoch)
-        return step(workspace, params)
+        step = _imported(stage, timings)
+        with timings.span("work"):
+            if stage == "train":
+                return step(workspace, params, on_epoch=recorder.epoch)
+            return step(workspace, params)
 
 
-def _note_seconds(workspace: Workspace, stage: str, seconds: float) -> None:
-    # Outside the outputs, which hold nothing that changes between two equal runs.
-    folder = workspace.var / "timings"
-    write_text(folder / f"{stage}.json", json.dumps({"seconds": round(seconds, 3)}) + "\n")
+def _imported(stage: str, timings: Timings) -> Callable[..., Any]:
+    with timings.span("import"):
+        if stage in _KERAS_NEEDED:
+            import_keras()
+        for module in _HEAVY.get(stage, ()):
+            importlib.import_module(module)
+        step: Callable[..., Any] = getattr(importlib.import_module(f"graftline.{stage}"), stage)
+    return step

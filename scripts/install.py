@@ -93,10 +93,10 @@ def is_whole() -> bool:
     )
 
 
-def stamp(root: Path, lock: Path, project: Path) -> str:
+def stamp(root: Path, *files: Path) -> str:
     """What a whole environment's stamp holds: its place, and the digests of what went into it."""
     # A virtual environment cannot be moved, so one that came along with a copy does not count.
-    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (lock, project)]
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
     return "\n".join([str(root), *digests]) + "\n"
 
 

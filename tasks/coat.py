@@ -84,7 +84,7 @@ def run_stage(
     execution.task_run_ids.append(str(task_run.id))
     logger = get_run_logger()
     started_s = time.monotonic()
-    with execution.screen.step(stage) as show:
+    with execution.timings.span(f"step {stage}"), execution.screen.step(stage) as show:
 
         def on_line(line: str) -> None:
             logger.info(line)

@@ -27,6 +27,7 @@ from graftline.errors import (
     error_from_json,
 )
 from graftline.processes import ProcessIdentity, end_group, runs
+from graftline.starts import module_command
 from graftline.storage import write_text
 from graftline.workspace import Workspace
 
@@ -314,7 +315,7 @@ def _is_noise(line: str) -> bool:
 
 
 def _dvc(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "dvc", *arguments]
+    return module_command("dvc", *arguments)
 
 
 def _environment(more: Mapping[str, str]) -> dict[str, str]:

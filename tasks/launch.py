@@ -24,6 +24,8 @@ from graftline.environment import prefect_address, quiet_environment
 from graftline.errors import GraftlineError, ServerError
 from graftline.processes import termination_as_interrupt
 from graftline.servers import join, leave, prefect_server
+from graftline.starts import collect_rarely
+from graftline.timings import FLOW, Timings
 from graftline.workspace import Workspace
 from tasks.overrides import Change, plan_overrides
 from tasks.screen import Screen
@@ -71,6 +73,7 @@ def launch(module: str, flow: str, arguments: Sequence[str]) -> int:
         interrupted.
     """
     wanted = _parsed(module, flow, arguments)
+    collect_rarely()
     screen = Screen()
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
@@ -101,6 +104,7 @@ def _run(wanted: Launch, workspace: Workspace, screen: Screen) -> None:
     from tasks.pipeline import prepared
 
     started_s = time.monotonic()
+    timings = Timings()
     os.environ.update(quiet_environment(workspace))
     # Prefect tells of everything on its pages; here a line per step is enough.
     os.environ.setdefault(_CONSOLE_LEVEL, "INFO" if wanted.debug else "CRITICAL")
@@ -113,13 +117,17 @@ def _run(wanted: Launch, workspace: Workspace, screen: Screen) -> None:
             wait_s=wanted.wait_s,
             force=wanted.force,
             first=lambda: _write(change, workspace, screen),
+            timings=timings,
         ) as execution,
         _prefect(workspace, wanted, execution) as flow,
     ):
         try:
-            registered = flow(change.params)
+            with timings.span("flow"):
+                registered = flow(change.params)
         finally:
-            _settle(execution.flow_run_id, execution.task_run_ids, screen)
+            with timings.span("settle"):
+                _settle(execution.flow_run_id, execution.task_run_ids, screen)
+    timings.write(workspace, FLOW, time.monotonic() - started_s)
     from tasks.closing import show_closing
 
     show_closing(screen.console, workspace, registered, time.monotonic() - started_s)
@@ -139,7 +147,7 @@ def _prefect(workspace: Workspace, wanted: Launch, execution: Pipeline) -> Itera
     """The flow, with a Prefect API to tell: the user's own, or the server under ``var/``."""
     address = prefect_address(os.environ, workspace.root)
     if address is not None:
-        flow = _imported(wanted)
+        flow = _imported(wanted, execution.timings)
         execution.track()
         _check_answers(address)
         yield flow
@@ -150,20 +158,23 @@ def _prefect(workspace: Workspace, wanted: Launch, execution: Pipeline) -> Itera
     try:
         with ThreadPoolExecutor(1) as pool:
             start = pool.submit(join, server)
-            flow = _imported(wanted)
+            flow = _imported(wanted, execution.timings)
             # Importing MLflow takes the seconds that the server still needs.
             execution.track()
-            own = f"{start.result()}/api"
+            with execution.timings.span("server"):
+                own = f"{start.result()}/api"
         from prefect.settings import PREFECT_API_URL, temporary_settings
 
         with temporary_settings({PREFECT_API_URL: own}):
             yield flow
     finally:
-        leave(server)
+        with execution.timings.span("leave"):
+            leave(server)
 
 
-def _imported(wanted: Launch) -> Any:
-    return getattr(importlib.import_module(wanted.module), wanted.flow)
+def _imported(wanted: Launch, timings: Timings) -> Any:
+    with timings.span("import"):
+        return getattr(importlib.import_module(wanted.module), wanted.flow)
 
 
 def _check_answers(address: str) -> None:

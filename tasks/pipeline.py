@@ -17,6 +17,7 @@ from graftline.errors import GraftlineError, ParamsError
 from graftline.lock import pipeline_lock
 from graftline.params import Params, read_params
 from graftline.stages import TRACKED
+from graftline.timings import Timings
 from graftline.workspace import Workspace
 from tasks import abandoned, dvc
 from tasks.screen import Screen, State
@@ -40,12 +41,14 @@ class Pipeline:
         params: What its ``params.yaml`` holds.
         screen: The terminal.
         force: Whether every stage runs, stale or not.
+        timings: Where the seconds of this process go.
     """
 
     workspace: Workspace
     params: Params
     screen: Screen = field(default_factory=Screen)
     force: bool = False
+    timings: Timings = field(default_factory=Timings)
     task_run_ids: list[str] = field(default_factory=list)
     flow_run_id: str | None = None
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4))
@@ -177,6 +180,7 @@ def prepared(
     wait_s: float = 0.0,
     force: bool = False,
     first: Callable[[], None] = lambda: None,
+    timings: Timings | None = None,
 ) -> Iterator[Pipeline]:
     """Holds the checkout, and begins what a flow needs while Prefect is being imported.
 
@@ -187,6 +191,7 @@ def prepared(
         wait_s: How long to wait for another holder, in seconds.
         force: Whether every stage is to run, stale or not.
         first: Called as soon as the checkout is held.
+        timings: Where the seconds of this process go.
 
     Raises:
         PipelineBusyError: If another process holds the pipeline.
@@ -196,7 +201,7 @@ def prepared(
         if orphan := dvc.end_orphans(workspace):
             screen.say(f"stage {orphan} was still at work for a flow that is gone; it was ended")
         first()
-        pipeline = Pipeline(workspace, params, screen, force)
+        pipeline = Pipeline(workspace, params, screen, force, timings or Timings())
         pipeline.look()
         _current = pipeline
         try:

@@ -39,7 +39,7 @@ def register(trained: Trained, metrics: Metrics) -> Registered:
     if (run_id := str(task_run.id)) not in execution.task_run_ids:
         execution.task_run_ids.append(run_id)
     started_s = time.monotonic()
-    with execution.screen.step("register"):
+    with execution.timings.span("step register"), execution.screen.step("register"):
         registered = registry.register(execution.workspace, execution.params, execution.run_id)
         _publish(registered)
         text = f"{registered.model_name} version {registered.version}, alias {registered.alias}"

@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ import graftline
 from graftline.environment import RUN_ID_VARIABLE
 from graftline.errors import TrackingError, error_from_json
 from graftline.params import Params
+from graftline.starts import module_command
 from graftline.tracking.executions import Order, current_owner
 from graftline.tracking.store import configure
 from graftline.workspace import Workspace
@@ -47,7 +47,7 @@ class Recorder:
         self.log_file = store.root / "recorder.log"
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "graftline.tracking.worker"],
+                module_command("graftline.tracking.worker"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -18,6 +18,8 @@ ASKED = [
     for text in (*PROJECT["project"]["dependencies"], *PROJECT["dependency-groups"]["dev"])
 ]
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+BENCH_LOCK = (ROOT / "requirements-bench.lock").read_text(encoding="utf-8")
+ENTRY = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;]+)(.*?)(?=^\S|\Z)", re.M | re.S)
 
 # In pieces, so that this file does not hold what it looks for.
 HOSTS = ("pypi" + ".org", "python" + "hosted.org", "npm" + "js.org", "npm" + "js.com")
@@ -64,6 +66,7 @@ def test_the_top_level_is_as_designed() -> None:
         "params.yaml",
         "pyproject.toml",
         "reports",
+        "requirements-bench.lock",
         "requirements.lock",
         "scripts",
         "tasks",
@@ -102,7 +105,7 @@ def test_telemetry_of_dvc_is_off() -> None:
 class TestLock:
     """``requirements.lock`` pins and hashes all that ``pyproject.toml`` asks for."""
 
-    entries = re.findall(r"^([A-Za-z0-9._-]+)==([^\s;]+)(.*?)(?=^\S|\Z)", LOCK, re.M | re.S)
+    entries = ENTRY.findall(LOCK)
 
     def test_it_holds_no_address(self) -> None:
         assert "://" not in LOCK
@@ -132,3 +135,31 @@ class TestLock:
         reason = re.compile(r"# +(via )?graftline \(pyproject\.toml(:dev)?\)")
         named = {name for name, _, rest in self.entries if reason.search(rest)}
         assert named == {canonicalize_name(requirement.name) for requirement in ASKED}
+
+
+class TestBenchLock:
+    """``requirements-bench.lock`` adds to ``requirements.lock`` and changes nothing in it."""
+
+    entries = ENTRY.findall(BENCH_LOCK)
+
+    def test_it_holds_no_address_and_hashes_every_package(self) -> None:
+        assert "://" not in BENCH_LOCK
+        assert " @ " not in BENCH_LOCK
+        assert self.entries
+        assert [name for name, _, rest in self.entries if "--hash=sha256:" not in rest] == []
+
+    def test_what_both_pin_is_of_the_same_version(self) -> None:
+        pinned = {(name, version) for name, version, _ in ENTRY.findall(LOCK)}
+        names = {name for name, _ in pinned}
+        both = {(name, version) for name, version, _ in self.entries if name in names}
+        assert both
+        assert both <= pinned
+
+    def test_it_pins_what_the_group_asks_for(self) -> None:
+        asked = [Requirement(text) for text in PROJECT["dependency-groups"]["bench"]]
+        pins = {name: Version(version) for name, version, _ in self.entries}
+        for requirement in asked:
+            assert pins[canonicalize_name(requirement.name)] in requirement.specifier
+
+    def test_nothing_in_it_calls_home(self) -> None:
+        assert "openvino-telemetry" not in {name for name, _, _ in self.entries}

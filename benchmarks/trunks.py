@@ -1,0 +1,157 @@
+"""The frozen trunk that every runner gets, in every form that one of them takes."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+IMAGE_SHAPE = (28, 28, 1)
+"""Of the raw images: MNIST's."""
+_OPSET = 18
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """MobileNetV2 up to a layer, pooled, from raw uint8 images, with the same weights everywhere.
+
+    Args:
+        size_px: Height and width that the images are brought to.
+        folder: Where its files go.
+        model: The Keras model, from uint8 (n, 28, 28, 1) to float32 (n, features).
+        litert_file: The file that Graftline itself uses, for images of any size.
+    """
+
+    size_px: int
+    folder: Path
+    model: Any
+    litert_file: Path
+
+    @functools.cached_property
+    def multiply_adds(self) -> int:
+        """Of one image, in convolutions alone."""
+        return sum(_multiply_adds(layer) for layer in _layers(self.model))
+
+    @functools.cached_property
+    def fixed_litert_file(self) -> Path:
+        """As somebody would convert it who knows the images' size; the batch stays open."""
+        import tensorflow as tf
+
+        _quiet()
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([self._constant()])
+        path = self.folder / "fixed.tflite"
+        path.write_bytes(converter.convert())
+        return path
+
+    @functools.cached_property
+    def onnx_file(self) -> Path:
+        """As ONNX, by tf2onnx; the batch stays open.
+
+        Raises:
+            ImportError: If tf2onnx is not installed.
+        """
+        import tf2onnx
+
+        _quiet()
+        constant = self._constant()
+        path = self.folder / "trunk.onnx"
+        tf2onnx.convert.from_graph_def(
+            constant.graph.as_graph_def(),
+            input_names=[tensor.name for tensor in constant.inputs],
+            output_names=[tensor.name for tensor in constant.outputs],
+            opset=_OPSET,
+            output_path=str(path),
+        )
+        return path
+
+    def _constant(self) -> Any:
+        import tensorflow as tf
+        from tensorflow.python.framework.convert_to_constants import (
+            convert_variables_to_constants_v2,
+        )
+
+        signature = [tf.TensorSpec((None, *IMAGE_SHAPE), tf.uint8, name="images")]
+        function = tf.function(
+            lambda images: self.model(images, training=False), input_signature=signature
+        )
+        return convert_variables_to_constants_v2(function.get_concrete_function())
+
+
+def build_trunk(size_px: int, alpha: float, cut: str, folder: Path) -> Trunk:
+    """Builds the trunk with the weights that Graftline pins, or random ones for other alphas.
+
+    Args:
+        size_px: Height and width that the images are brought to.
+        alpha: MobileNetV2's width multiplier.
+        cut: The layer after which it ends.
+        folder: Where files go.
+    """
+    import keras
+    from keras import layers, ops
+
+    from graftline.assemble import frozen_part
+    from graftline.graft import build_pooling
+    from graftline.keras_files import convert_to_litert
+    from graftline.params import BackboneParams
+    from graftline.trunk import build_base, cut_after
+    from graftline.weights import load_into, resolve_weights
+    from graftline.workspace import Workspace
+
+    base = build_base(size_px, alpha, seed=0)
+    if alpha == 1.0:
+        backbone = BackboneParams(weights="stanford-dogs")
+        load_into(base, resolve_weights(Workspace.here(), backbone, size_px))
+    trunk, pooling = cut_after(base, cut), build_pooling("average")
+    images = keras.Input(IMAGE_SHAPE, dtype="uint8")
+    expanded = ops.cast(ops.concatenate([images] * 3, axis=-1), "float32")
+    resized = layers.Resizing(size_px, size_px, interpolation="bilinear", dtype="float32")(expanded)
+    scaled = layers.Rescaling(1 / 127.5, offset=-1.0)(resized)
+    model = keras.Model(images, pooling(trunk(scaled, training=False)))
+    path = folder / "frozen.tflite"
+    path.write_bytes(convert_to_litert(frozen_part(trunk, size_px, pooling)))
+    return Trunk(size_px, folder, model, path)
+
+
+def random_images(count: int) -> NDArray[np.uint8]:
+    """Images of noise, uint8 (count, 28, 28, 1), the same at every call."""
+    return np.random.default_rng(0).integers(0, 256, (count, *IMAGE_SHAPE), dtype=np.uint8)
+
+
+def convolution_multiply_adds(
+    kernel: tuple[int, ...], output: tuple[int, ...], *, depthwise: bool
+) -> int:
+    """Multiply-adds of one convolution on one image.
+
+    Args:
+        kernel: Height, width, channels in, channels out (or depth multiplier).
+        output: Height, width, channels of what comes out.
+        depthwise: Whether each channel is convolved for itself.
+    """
+    per_value = kernel[0] * kernel[1] * (1 if depthwise else kernel[2])
+    return per_value * output[0] * output[1] * output[2]
+
+
+def _multiply_adds(layer: Any) -> int:
+    kind = type(layer).__name__
+    if kind not in ("Conv2D", "DepthwiseConv2D"):
+        return 0
+    shape = tuple(int(size) for size in layer.output.shape[1:])
+    kernel = tuple(int(size) for size in layer.kernel.shape)
+    return convolution_multiply_adds(kernel, shape, depthwise=kind == "DepthwiseConv2D")
+
+
+def _layers(model: Any) -> list[Any]:
+    found: list[Any] = []
+    for layer in model.layers:
+        found += _layers(layer) if hasattr(layer, "layers") else [layer]
+    return found
+
+
+def _quiet() -> None:
+    for name in ("tensorflow", "absl", "tf2onnx"):
+        logging.getLogger(name).setLevel(logging.ERROR)

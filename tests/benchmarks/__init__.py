@@ -1,0 +1,1 @@
+"""Tests of the benchmarks' arithmetic; the benchmarks themselves are run by make bench."""
