@@ -26,7 +26,7 @@ from graftline.assemble import RECORD, assemble
 from graftline.calibration import accuracy_interval
 from graftline.choosing.candidates import Candidate, make_candidate
 from graftline.choosing.depths import choose_depths
-from graftline.choosing.verdict import Verdict
+from graftline.choosing.records import Verdict
 from graftline.extract import extract
 from graftline.freeze import freeze
 from graftline.load import load

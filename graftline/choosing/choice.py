@@ -23,13 +23,14 @@ from graftline.choosing.depths import Depth, choose_depths
 from graftline.choosing.features import images_per_second, pooled_features
 from graftline.choosing.profile import Profile, make_profile
 from graftline.choosing.race import Race, run_race
+from graftline.choosing.records import Situation, Verdict
 from graftline.choosing.sample import Fold, dealt_folds, race_folds, training_sample
 from graftline.choosing.settings import Settings
-from graftline.choosing.situation import Situation, situation_of
+from graftline.choosing.situation import situation_of
 from graftline.choosing.speeds import Speeds, read_speeds, write_speeds
 from graftline.choosing.textbook import textbook_candidate
 from graftline.choosing.trial import Trainer
-from graftline.choosing.verdict import Verdict, measured_plan, profile_verdict, race_verdict
+from graftline.choosing.verdict import measured_plan, profile_verdict, race_verdict
 from graftline.packed import PackedImages
 from graftline.params import Seconds
 from graftline.progress import progress

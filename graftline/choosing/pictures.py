@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from graftline.choosing.profile import DepthScore, Profile
 from graftline.choosing.race import Race, Result
-from graftline.choosing.verdict import Verdict, p_words
+from graftline.choosing.records import Verdict
+from graftline.choosing.verdict import p_words
 from graftline.figures import BLUE, INK, MUTED, VERMILION, new_figure, percent, styled, thousands
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from graftline.artifacts import Record
 from graftline.choosing.profile import Profile
+from graftline.choosing.records import Situation
 
 FEW_PER_CLASS = 100
 """Fewer training images of a class than this are few, however flat the curve."""
@@ -21,33 +21,6 @@ WORTH_DOUBLING = 0.005
 FALLS = 0.05
 """The last layers are taken to be made for other images if the probe falls there with p below
 this: it is a claim, so the usual level holds."""
-
-
-class Situation(Record):
-    """One of four: small or large, similar or different."""
-
-    training_images: int
-    images_per_class: float
-    """The mean over the classes."""
-    slope: float
-    """Accuracy gained per doubling of the sample, over the whole learning curve."""
-    slope_error: float
-    gain_of_doubling: float
-    """What doubling all training images would add, by the curve's power law."""
-    small: bool
-    rise: float
-    """From the first depth to the best."""
-    fall: float
-    """From the best depth to the last layer."""
-    fall_error: float
-    fall_p_value: float
-    different: bool
-
-    @property
-    def words(self) -> str:
-        """As in "small and similar"."""
-        size = "small" if self.small else "large"
-        return f"{size} and {'different' if self.different else 'similar'}"
 
 
 def situation_of(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from graftline.artifacts import Assembled
 from graftline.choosing.candidates import Candidate, make_candidate, middle_blocks
 from graftline.choosing.profile import Profile
-from graftline.choosing.situation import Situation
+from graftline.choosing.records import Situation
 
 
 def textbook_candidate(assembled: Assembled, profile: Profile, situation: Situation) -> Candidate:

@@ -2,47 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
-from graftline.artifacts import FreezePlan, Record
+from graftline.artifacts import FreezePlan
 from graftline.choosing.candidates import Candidate
 from graftline.choosing.profile import Profile
 from graftline.choosing.race import Race, Result
-from graftline.choosing.situation import Situation
+from graftline.choosing.records import Situation, Verdict
 from graftline.figures import percent
-
-
-class Verdict(Record):
-    """``reports/freezing/verdict.json``."""
-
-    decided_by: Literal["race", "profile"]
-    situation: str
-    """As in "small and different"."""
-    facts: Situation
-    textbook: str
-    """The candidate that the textbook's rule names."""
-    chosen: str
-    cut: str
-    strategy: str
-    accuracy: float
-    """Of the chosen one, on held-out images: the race's last round, or the probe's."""
-    standard_error: float
-    held_out: int
-    p_value: float
-    """That it is no worse than the best."""
-    best: str
-    best_accuracy: float
-    textbook_accuracy: float | None
-    """In the last round that it took part in; None if it was not raced."""
-    candidates: int
-    """How many were raced."""
-    trunk_share: float
-    """Multiply-adds of the trunk up to the chosen cut, as a share of the whole trunk's."""
-    budget: int | None
-    """Multiply-adds; None for no limit."""
-    spent: int
-    """Multiply-adds of the race."""
-    sentence: str
 
 
 def race_verdict(

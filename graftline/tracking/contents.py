@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from graftline.artifacts import Assembled, Dataset, FreezePlan, Metrics, Record, Trained
-from graftline.choosing.verdict import Verdict
+from graftline.choosing.records import Verdict
 from graftline.errors import MissingOutputError
 from graftline.lockfile import LOCK_FILE
 from graftline.params import Params

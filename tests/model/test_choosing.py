@@ -16,9 +16,9 @@ from graftline.choosing import features, trial
 from graftline.choosing.choice import choose
 from graftline.choosing.depths import choose_depths
 from graftline.choosing.paired import p_worse
+from graftline.choosing.records import Verdict
 from graftline.choosing.settings import Settings
 from graftline.choosing.speeds import Speeds, read_speeds
-from graftline.choosing.verdict import Verdict
 from graftline.freeze import freeze
 from graftline.packed import PackedImages
 from graftline.params import Params

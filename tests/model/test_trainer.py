@@ -9,10 +9,10 @@ import pytest
 
 from graftline.artifacts import Assembled
 from graftline.choosing.candidates import Candidate, make_candidate
+from graftline.choosing.records import Verdict
 from graftline.choosing.sample import Fold, race_folds
 from graftline.choosing.settings import Settings
 from graftline.choosing.trainer import GraftTrainer
-from graftline.choosing.verdict import Verdict
 from graftline.freeze import freeze
 from graftline.packed import PackedImages
 from graftline.params import FirstBlocks, LastBlocks

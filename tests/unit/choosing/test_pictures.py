@@ -11,8 +11,9 @@ from graftline.choosing.candidates import make_candidates
 from graftline.choosing.pictures import depth_profile, race_chart, race_order
 from graftline.choosing.profile import Profile, make_profile
 from graftline.choosing.race import Race, run_race
+from graftline.choosing.records import Verdict
 from graftline.choosing.situation import situation_of
-from graftline.choosing.verdict import Verdict, race_verdict
+from graftline.choosing.verdict import race_verdict
 from graftline.figures import save
 from graftline.params import TuneParams
 from tests.unit.choosing.rivals import Scripted, folds, mobile_net
