@@ -60,14 +60,7 @@ class GraftTrainer:
         self._ready: _Ready | None = None
 
     def run(self, candidate: Candidate, images_shown: int, fold: Fold, seed: int) -> Trial:
-        """Trains from the probe's solution, with a warm-up and a decay of its own.
-
-        Args:
-            candidate: What is cut, frozen and trained.
-            images_shown: How many images are shown, those that come again counted again.
-            fold: What is trained on, and what is answered; nothing else is read.
-            seed: Of all that is random.
-        """
+        """See :meth:`graftline.choosing.trial.Trainer.run`."""
         ready = self._made_ready(candidate.plan, images_shown, fold, seed)
         # Outputs of the frozen part, too, are to be those of the untouched trunk.
         ready.restart()
