@@ -60,6 +60,9 @@ def _(record: Assembled) -> str:
 
 @sentence.register
 def _(record: FreezePlan) -> str:
+    if record.measured:
+        # The reason is a paragraph of figures, which has a place of its own.
+        return f"{record.strategy}, cut after {record.cut}: chosen by measurement"
     return f"{record.strategy}: {record.reason}"
 
 
