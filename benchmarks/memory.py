@@ -24,16 +24,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.report import Spread, Table, ratios
-from benchmarks.trunks import build_trunk
+from graftline.artifacts import Preprocessed
+from graftline.assemble import FROZEN
 from graftline.packed import ShardWriter, write_manifest
 from graftline.progress import progress
+from graftline.workspace import Workspace
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COUNTS = (5_000, 60_000)
 _SIZE_PX = 96
-_CUT = "block_13_expand_relu"
+_CLASSES = tuple(str(number) for number in range(10))
 _DECODED_IMAGES, _DECODED_PX = 384, 256
 _BATCH = 64
 _ROUNDS = 3
@@ -46,20 +48,19 @@ def measure() -> dict[str, Any]:
         tempfile.TemporaryDirectory(prefix="graftline-bench-") as folder,
         progress("memory", len(COUNTS) + 1, "measurements") as bar,
     ):
-        trunk = build_trunk(_SIZE_PX, 1.0, _CUT, Path(folder))
+        models = _assembled(Path(folder) / "models")
         peaks = []
         for count in COUNTS:
             bar.advance(1, f"{count} images")
-            peaks.append(_peak(Path(folder) / str(count), count, trunk.litert_file))
+            peaks.append(_peak(Path(folder) / str(count), count, models))
         bar.advance(1, "overlap")
-        return {"peaks": peaks, "overlap": _overlap(trunk.litert_file)}
+        return {"peaks": peaks, "overlap": _overlap(models.assembled / FROZEN)}
 
 
 def main(arguments: Sequence[str]) -> int:
     """Extracts in the folder that is named, and prints the peak: run by :func:`measure`."""
     from graftline.extract import extract
     from graftline.params import read_params
-    from graftline.workspace import Workspace
 
     params = read_params(Workspace.here().params_file)
     started_s = time.perf_counter()
@@ -79,10 +80,23 @@ def _own_peak_bytes() -> int:
     return 1024 * int(peak)
 
 
-def _peak(root: Path, count: int, litert_file: Path) -> dict[str, Any]:
-    from graftline.workspace import Workspace
+def _assembled(root: Path) -> Workspace:
+    """The network as ``assemble`` leaves it, and the plan that freezes all of it."""
+    from graftline.assemble import assemble
+    from graftline.params import read_params
+    from graftline.plans import plan_freezing
 
-    _write_inputs(Workspace(root), count, litert_file)
+    workspace, params = Workspace(root), read_params(Workspace.here().params_file)
+    workspace.loaded.mkdir(parents=True)
+    (workspace.loaded / "classes.json").write_text(json.dumps(_CLASSES), encoding="utf-8")
+    record = assemble(workspace, params)
+    plan_freezing(record, "all").write(workspace.freeze_plan)
+    return workspace
+
+
+def _peak(root: Path, count: int, models: Workspace) -> dict[str, Any]:
+    shutil.copytree(models.freeze_plan.parent, root / "models")
+    _write_images(Workspace(root), count)
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.memory", str(root)],
         check=True,
@@ -99,16 +113,10 @@ def _peak(root: Path, count: int, litert_file: Path) -> dict[str, Any]:
     }
 
 
-def _write_inputs(workspace: Any, count: int, litert_file: Path) -> None:
-    """What ``extract`` reads: packed images of noise, the frozen part, and a plan."""
-    from graftline.artifacts import FreezePlan, Preprocessed
-    from graftline.assemble import FROZEN
-    from graftline.freeze import POOLED
-
+def _write_images(workspace: Workspace, count: int) -> None:
+    """Packed images of noise, as ``preprocess`` leaves them."""
     rng = np.random.default_rng(0)
     workspace.preprocessed.mkdir(parents=True)
-    workspace.assembled.mkdir(parents=True)
-    shutil.copyfile(litert_file, workspace.assembled / FROZEN)
     with ShardWriter(workspace.preprocessed) as shards:
         places = [
             shards.append(rng.integers(0, 256, 28 * 28, dtype=np.uint8).data) for _ in range(count)
@@ -130,15 +138,11 @@ def _write_inputs(workspace: Any, count: int, litert_file: Path) -> None:
     Preprocessed(
         dataset_digest="0" * 64,
         size_px=_SIZE_PX,
-        classes=tuple(str(number) for number in range(10)),
+        classes=_CLASSES,
         counts={"train": count - validation, "validation": validation, "test": 0},
         uniform_shape=(28, 28, 1),
         shrunk=0,
     ).write(workspace.preprocessed / "preprocessed.json")
-    workspace.freeze_plan.parent.mkdir(parents=True, exist_ok=True)
-    FreezePlan(
-        strategy="all", cut=_CUT, boundary=POOLED, trainable=(), reason="all of it is frozen"
-    ).write(workspace.freeze_plan)
 
 
 def _overlap(litert_file: Path) -> dict[str, Any]:
@@ -244,7 +248,7 @@ def tables(results: dict[str, Any]) -> list[Table]:
     ]
     return [
         Table(
-            f"Peak memory of `extract`, {_SIZE_PX} px, to `{_CUT}`",
+            "Peak memory of `extract` with `params.yaml`, on packed 28x28 images",
             ("images", "peak, MB", "images per second"),
             peaks,
         ),

@@ -21,7 +21,6 @@ from graftline.workspace import Workspace
 STAGES = ("load", "preprocess", "assemble", "freeze", "extract", "train", "evaluate")
 TRACKED = ("train", "evaluate")
 """The stages that write to the tracked run while they work."""
-_KERAS_NEEDED = ("assemble", "train")
 _HEAVY = {
     "preprocess": ("PIL.Image", "pyarrow.parquet"),
     "extract": ("ai_edge_litert.interpreter", "pyarrow.parquet"),
@@ -62,23 +61,25 @@ def leave_error(error: GraftlineError) -> None:
 
 def _run(stage: str, workspace: Workspace, params: Params, timings: Timings) -> Any:
     if stage not in TRACKED:
-        step = _imported(stage, timings)
+        step = _imported(stage, params, timings)
         with timings.span("work"):
             return step(workspace, params)
     from graftline.tracking import stage_recorder
 
     # The recorder's own process imports MLflow while this one imports TensorFlow.
     with stage_recorder(workspace, params, stage) as recorder:
-        step = _imported(stage, timings)
+        step = _imported(stage, params, timings)
         with timings.span("work"):
             if stage == "train":
                 return step(workspace, params, on_epoch=recorder.epoch)
             return step(workspace, params)
 
 
-def _imported(stage: str, timings: Timings) -> Callable[..., Any]:
+def _imported(stage: str, params: Params, timings: Timings) -> Callable[..., Any]:
     with timings.span("import"):
-        if stage in _KERAS_NEEDED:
+        if stage in ("assemble", "train") or (
+            stage == "freeze" and params.freeze.strategy == "auto"
+        ):
             import_keras()
         for module in _HEAVY.get(stage, ()):
             importlib.import_module(module)
