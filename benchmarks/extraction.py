@@ -107,16 +107,16 @@ def share_of_peak(multiply_adds: int, images_per_s: float, peak_gflops: float) -
 
 
 def verdicts(size: dict[str, Any]) -> dict[str, Spread]:
-    """Graftline against Keras, and against the fastest of the others by its median.
+    """Graftline against Keras, and against the one to which it compares worst, round by round.
 
     Returns:
         By the other's name; the last is the fastest.
     """
     rates = {one["name"]: one["images_per_s"] for one in size["runners"]}
     others = {name: found for name, found in rates.items() if name != GRAFTLINE}
-    best = max(others, key=lambda name: Spread.of(others[name]).median)
-    chosen = dict.fromkeys((KERAS, best))
-    return {name: Spread.of(ratios(rates[GRAFTLINE], others[name])) for name in chosen}
+    found = {name: Spread.of(ratios(rates[GRAFTLINE], others[name])) for name in others}
+    best = min(found, key=lambda name: found[name].median)
+    return {name: found[name] for name in dict.fromkeys((KERAS, best))}
 
 
 def tables(results: dict[str, Any]) -> list[Table]:

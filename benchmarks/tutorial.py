@@ -335,7 +335,7 @@ def remarks(results: dict[str, Any]) -> list[str]:
 
 
 def draw(results: dict[str, Any]) -> Figure:
-    """Seconds of each way on a logarithmic axis."""
+    """Seconds of each way."""
     from graftline.figures import BLUE, MUTED, new_figure, styled, thousands
 
     bars = {GRAFTLINE: results["graftline"]["seconds"]}
@@ -352,12 +352,17 @@ def draw(results: dict[str, Any]) -> Figure:
         axes = figure.add_subplot()
         for at, (name, seconds) in enumerate(bars.items()):
             axes.barh(at, seconds, color=BLUE if name == GRAFTLINE else MUTED, height=0.65)
-            axes.text(seconds * 1.04, at, f"{thousands(seconds)} s", va="center")
+            axes.annotate(
+                f"{thousands(seconds)} s",
+                (seconds, at),
+                (4, 0),
+                textcoords="offset points",
+                va="center",
+            )
         axes.set_yticks(range(len(bars)), list(bars))
         axes.invert_yaxis()
-        axes.set_xscale("log")
-        axes.set_xlim(right=max(bars.values()) * 2)
-        axes.set_xlabel("seconds, logarithmic")
+        axes.set_xlim(0, max(bars.values()) * 1.15)
+        axes.set_xlabel("seconds")
         axes.grid(axis="y", visible=False)
         return figure
 

@@ -72,6 +72,18 @@ def test_the_fastest_of_the_others_is_found() -> None:
     assert found[KERAS] == Spread.of([5.0, 3.0])
 
 
+def test_the_worst_comparison_counts_whatever_the_rates() -> None:
+    # A busy third round makes `steady` the one of higher median rate; round by round `even` wins.
+    rates = {
+        GRAFTLINE: [10.0, 10.0, 2.0],
+        KERAS: [1.0, 1.0, 1.0],
+        "steady": [9.0, 9.0, 9.0],
+        "even": [11.0, 8.0, 2.5],
+    }
+    size = {"runners": [{"name": name, "images_per_s": found} for name, found in rates.items()]}
+    assert list(verdicts(size)) == [KERAS, "even"]
+
+
 def test_ten_epochs_are_scaled_with_their_tests() -> None:
     # 60 000 / 32 = 1875 steps and 10 000 / 32 = 312.5, so 313 batches, ten times.
     assert scaled_s(Pace(0.01, 0.001), 60_000, 10_000) == pytest.approx(187.5 + 3.13)
