@@ -81,23 +81,24 @@ def make_schedule(
 ) -> Schedule | None:
     """The race that a budget pays for; None if it is too small for a single round.
 
-    Without a limit every candidate is trained to its end in every fold. With one, the last round
-    should show every training image once, since what a few steps gain tells little of what many
-    will. For that, candidates are given up before folds: a choice among few that rests on enough
-    held-out images is worth more than one among many that is left to chance, and the candidates
-    that come first stand for the others. Then folds are given up, and at last length.
+    Without a limit every candidate is trained to its end in every fold. With one, every round
+    should go on for ENOUGH_STEPS, and the last should show every training image once, since what a
+    few steps gain tells little of what many will. For that, candidates are given up before folds: a
+    choice among few that rests on enough held-out images is worth more than one among many that is
+    left to chance, and the candidates that come first stand for the others. Then folds are given
+    up, and at last length.
     """
     full = tune.epochs * len(folds[0].train)
     if budget is None:
         rungs = (Rung(full, len(candidates)),)
         return _costed(rungs, candidates, folds, len(candidates), len(folds))
-    fewest = min(FEWEST_STEPS * tune.batch_size, full)
-    enough = max(len(folds[0].train), ENOUGH_STEPS * tune.batch_size)
-    for least_at_last in (min(enough, full), fewest):
+    few, enough = (min(steps * tune.batch_size, full) for steps in (FEWEST_STEPS, ENOUGH_STEPS))
+    once_all = min(max(len(folds[0].train), enough), full)
+    for at_first, at_last in ((enough, once_all), (few, few)):
         for count in _fold_counts(folds):
             for field in range(len(candidates), min(FEWEST_CANDIDATES, len(candidates)) - 1, -1):
                 for rounds in range(_rounds(field), 0, -1):
-                    least = max(fewest, -(-least_at_last >> (rounds - 1)))
+                    least = max(at_first, -(-at_last >> (rounds - 1)))
                     shape = _Shape(candidates, folds, field, count, rounds, full)
                     if shape.of(least).cost <= budget:
                         return shape.largest(least, budget)
