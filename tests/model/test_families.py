@@ -36,6 +36,12 @@ MAKES = (
     "VGG16",
     "Xception",
 )
+# These four take half a minute, and are tested like the others by `make test-slow`.
+SLOW = ("ResNet50", "DenseNet121", "VGG16", "Xception")
+TESTED = [
+    pytest.param(name, marks=pytest.mark.slow) if name in SLOW else pytest.param(name)
+    for name in MAKES
+]
 # What Keras itself gives its networks; those that are absent scale in a layer of their own.
 KERAS_MODULES = {
     "MobileNetV2": "mobilenet_v2",
@@ -58,7 +64,7 @@ def images(count: int, size_px: int) -> np.ndarray:
     return np.stack([small.pattern(n % 3, size_px, size_px, 3, seed=n) for n in range(count)])
 
 
-@pytest.fixture(scope="module", params=MAKES)
+@pytest.fixture(scope="module", params=TESTED)
 def base(request: pytest.FixtureRequest) -> Any:
     family = FAMILIES[request.param]
     return build_base(size_of(family), family.alphas[0], 1, family.name)
@@ -243,7 +249,7 @@ class _Asked(Exception):
     """What Keras would download."""
 
 
-@pytest.mark.parametrize("name", MAKES)
+@pytest.mark.parametrize("name", TESTED)
 def test_the_imagenet_file_is_the_one_that_keras_takes(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
