@@ -21,7 +21,7 @@ from graftline.params import HeadParams, LastBlocks, TrainParams, TuneParams
 from graftline.phases import tuning_groups
 from graftline.plans import Strategy, plan_freezing
 from graftline.thaw import thaw, tuned_part
-from graftline.trunk import build_base, layer_records
+from graftline.trunk import build_base, cut_after, layer_records
 
 _STEPS, _BATCH = 4, 32
 
@@ -62,7 +62,7 @@ def _loop(size_px: int, strategy: Strategy, precision: str) -> Loop:
         dropout=0.3,
         classes=tuple("0123456789"),
     )
-    graft = build_graft(base, HeadParams(), 10, seed=0)
+    graft = build_graft(cut_after(base, layers[-1].name), HeadParams(), 10, seed=0)
     plan = plan_freezing(assembled, strategy)
     thaw(graft, plan)
     groups = tuning_groups(graft, layers, TuneParams(learning_rate=1e-6), steps=1000)
