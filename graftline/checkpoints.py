@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from graftline.storage import replacing_file
 
 _RECORD = "record"
+_LOSSES = "losses"
 _DIGEST_BYTES = 32
 
 
@@ -31,10 +32,11 @@ class Standing:
         sums: Loss, right answers and examples so far in that epoch.
         history: The rows of the epochs that are done.
         best_epoch: The best of them; 0 before the first.
-        best_loss: Its validation loss.
+        best_phase: The number of its phase.
         stopped: Whether the phase has ended early.
         values: Of every variable that training moves.
         best_values: Of the weights to be kept, after the best epoch.
+        best_losses: Of each validation example, with these weights.
     """
 
     phase: str
@@ -43,10 +45,11 @@ class Standing:
     sums: tuple[float, int, int] = (0.0, 0, 0)
     history: tuple[dict[str, float], ...] = ()
     best_epoch: int = 0
-    best_loss: float = float("inf")
+    best_phase: int = 0
     stopped: bool = False
     values: Sequence[NDArray[Any]] = field(default=(), repr=False)
     best_values: Sequence[NDArray[Any]] = field(default=(), repr=False)
+    best_losses: NDArray[np.float64] = field(default_factory=lambda: np.empty(0), repr=False)
 
 
 class Checkpoints:
@@ -75,6 +78,7 @@ class Checkpoints:
         record = {name: getattr(standing, name) for name in _PLAIN} | {"key": self._key}
         arrays = {f"value_{n}": value for n, value in enumerate(standing.values)}
         arrays |= {f"best_{n}": value for n, value in enumerate(standing.best_values)}
+        arrays[_LOSSES] = standing.best_losses
         text = np.frombuffer(json.dumps(record).encode(), np.uint8)
         content = io.BytesIO()
         np.savez(content, allow_pickle=False, **{_RECORD: text}, **arrays)
@@ -97,15 +101,16 @@ class Checkpoints:
             if record.pop("key") != self._key:
                 return None
             values, best_values = _numbered(file, "value_"), _numbered(file, "best_")
+            losses = file[_LOSSES]
         record |= {"sums": tuple(record["sums"]), "history": tuple(record["history"])}
-        return Standing(**record, values=values, best_values=best_values)
+        return Standing(**record, values=values, best_values=best_values, best_losses=losses)
 
     def remove(self) -> None:
         """Takes the file away, once the outputs are in their places."""
         self.path.unlink(missing_ok=True)
 
 
-_PLAIN = ("phase", "epoch", "chunks", "sums", "history", "best_epoch", "best_loss", "stopped")
+_PLAIN = ("phase", "epoch", "chunks", "sums", "history", "best_epoch", "best_phase", "stopped")
 
 
 def _numbered(file: Any, prefix: str) -> list[NDArray[Any]]:

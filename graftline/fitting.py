@@ -17,6 +17,8 @@ from graftline.phases import Name, Phase
 
 _LOG = logging.getLogger(__name__)
 Row = dict[str, float]
+_WORSE_ERRORS = 2.0
+"""Standard errors of the difference by which a tuned network is significantly worse."""
 EpochCallback = Callable[[int, Row], None]
 
 
@@ -94,8 +96,8 @@ class Fitting:
 
     def _take_up(self, standing: Standing, best: Best) -> None:
         self.history = list(standing.history)
-        best.epoch, best.loss = standing.best_epoch, standing.best_loss
-        best.values = tuple(standing.best_values)
+        best.epoch, best.phase = standing.best_epoch, standing.best_phase
+        best.losses, best.values = standing.best_losses, tuple(standing.best_values)
         _LOG.info(
             f"goes on after {len(self.history)} epochs, in the middle of epoch {standing.epoch}"
             if standing.chunks
@@ -120,15 +122,19 @@ class Fitting:
         for epoch in range(standing.epoch, first + phase.epochs):
             if stopped:
                 break
-            row = self._epoch(phase, epoch, standing if epoch == standing.epoch else None, best)
-            self._note(row, phase, best)
+            row, losses = self._epoch(
+                phase, epoch, standing if epoch == standing.epoch else None, best
+            )
+            self._note(row, losses, phase, best)
             patience = self.patience
             stopped = patience is not None and epoch - max(best.epoch, first - 1) >= patience
             self._save_if_due(Standing(phase.name, epoch + 1, stopped=stopped), phase, best)
         # The next phase starts from what this one came to, wherever a kill may fall.
         self._save(Standing(phase.name, len(self.history) + 1, stopped=True), phase, best)
 
-    def _epoch(self, phase: Phase, epoch: int, standing: Standing | None, best: Best) -> Row:
+    def _epoch(
+        self, phase: Phase, epoch: int, standing: Standing | None, best: Best
+    ) -> tuple[Row, NDArray[np.float64]]:
         loop, examples = phase.loop, phase.train_set.view(epoch - 1)
         loss_sum, correct, seen = standing.sums if standing else (0.0, 0, 0)
         done = standing.chunks if standing else 0
@@ -148,21 +154,22 @@ class Fitting:
                 sums = (loss_sum, correct, seen)
                 self._save_if_due(Standing(phase.name, epoch, done, sums), phase, best)
         with loop.averaged():
-            loss, accuracy = loop.measure(phase.validation_set)
-        return {
+            losses, accuracy = loop.measure(phase.validation_set)
+        row: Row = {
             "epoch": epoch,
             "phase": phase.number,
             "loss": loss_sum / seen,
             "accuracy": correct / seen,
-            "validation_loss": loss,
+            "validation_loss": float(losses.mean()),
             "validation_accuracy": accuracy,
             "learning_rate": loop.learning_rate(),
         }
+        return row, losses
 
-    def _note(self, row: Row, phase: Phase, best: Best) -> None:
+    def _note(self, row: Row, losses: NDArray[np.float64], phase: Phase, best: Best) -> None:
         self.history.append(row)
         with phase.loop.averaged():
-            best.offer(int(row["epoch"]), row["validation_loss"])
+            best.offer(int(row["epoch"]), phase.number, losses)
         _LOG.info(epoch_line(row, self.total_epochs))
         if self.on_epoch is not None:
             self.on_epoch(int(row["epoch"]), row)
@@ -182,10 +189,11 @@ class Fitting:
                 sums=standing.sums,
                 history=tuple(self.history),
                 best_epoch=best.epoch,
-                best_loss=best.loss,
+                best_phase=best.phase,
                 stopped=standing.stopped,
                 values=_values(phase.loop),
                 best_values=best.values,
+                best_losses=best.losses,
             )
         )
 
@@ -200,7 +208,11 @@ def epoch_line(row: Row, epochs: int) -> str:
 
 
 class Best:
-    """The weights of the epoch with the lowest validation loss so far.
+    """The weights to be kept: within a phase, those with the lowest validation loss so far.
+
+    The phase that tunes takes the place of the one before it unless it is significantly worse on
+    the same images. On a hundred validation images the lowest loss over both would often be one of
+    the head's many epochs by chance, and the tuning, which the plan asks for, be thrown away.
 
     Args:
         variables: All that trains, in any phase.
@@ -208,14 +220,28 @@ class Best:
 
     def __init__(self, variables: Sequence[Any]) -> None:
         self._variables = list(variables)
-        self.epoch, self.loss = 0, float("inf")
+        self.epoch, self.phase = 0, 0
+        self.losses: NDArray[np.float64] = np.empty(0)
         self.values: tuple[NDArray[Any], ...] = ()
 
-    def offer(self, epoch: int, loss: float) -> None:
-        """Takes the present weights if no epoch before was better."""
-        if self.epoch == 0 or loss < self.loss:
-            self.epoch, self.loss = epoch, loss
+    def offer(self, epoch: int, phase: int, losses: NDArray[np.float64]) -> None:
+        """Takes the present weights if they are the better ones.
+
+        Args:
+            epoch: Counted from 1 through all phases.
+            phase: The phase's number.
+            losses: Of each validation example, (n,).
+        """
+        if self.epoch == 0 or self._gives_way_to(phase, losses):
+            self.epoch, self.phase, self.losses = epoch, phase, losses
             self.values = tuple(variable.numpy().copy() for variable in self._variables)
+
+    def _gives_way_to(self, phase: int, losses: NDArray[np.float64]) -> bool:
+        worse = losses - self.losses  # of the same examples
+        if phase == self.phase:
+            return bool(worse.mean() < 0)
+        error = worse.std() / np.sqrt(len(worse))
+        return bool(np.isfinite(losses).all() and worse.mean() <= _WORSE_ERRORS * error)
 
     def restore(self) -> None:
         """Puts them back."""

@@ -115,11 +115,11 @@ class Loop:
         ]
         return np.concatenate(found)
 
-    def measure(self, examples: Examples) -> tuple[float, float]:
-        """Cross-entropy and accuracy over a split, in inference mode."""
+    def measure(self, examples: Examples) -> tuple[NDArray[np.float64], float]:
+        """The cross-entropy of each of a split's examples, (n,), and the accuracy."""
         probabilities = self.predict(examples)
         labels = examples.labels
-        return cross_entropy(probabilities, labels), float(right(probabilities, labels).mean())
+        return cross_entropies(probabilities, labels), float(right(probabilities, labels).mean())
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -212,11 +212,14 @@ def class_weights(labels: NDArray[np.int32], classes: int, kind: str) -> NDArray
     return (len(labels) / (classes * counts)).astype(np.float32)
 
 
-def cross_entropy(probabilities: NDArray[np.float32], labels: NDArray[np.int32]) -> float:
-    """Mean cross-entropy; a probability below the resolution of 32 bits counts as that."""
+def cross_entropies(
+    probabilities: NDArray[np.float32], labels: NDArray[np.int32]
+) -> NDArray[np.float64]:
+    """Of each answer, (n,); a probability below the resolution of 32 bits counts as that."""
     chosen = probabilities[np.arange(len(labels)), labels].astype(np.float64)
     least = float(np.finfo(np.float32).eps)
-    return float(-np.log(np.clip(chosen, least, 1.0)).mean())
+    losses: NDArray[np.float64] = -np.log(np.clip(chosen, least, 1.0))
+    return losses
 
 
 def right(probabilities: NDArray[np.float32], labels: NDArray[np.int32]) -> NDArray[np.bool_]:

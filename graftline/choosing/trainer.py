@@ -25,7 +25,7 @@ from graftline.choosing.trial import Trial
 from graftline.examples import Examples, images_of
 from graftline.graft import HEAD, POOLING, TRUNK
 from graftline.litert import LiteRunner
-from graftline.loop import Group, Loop, cross_entropy, right
+from graftline.loop import Group, Loop, cross_entropies, right
 from graftline.packed import PackedImages
 from graftline.params import TrainParams
 from graftline.phases import probe_phase, tuning_groups
@@ -71,7 +71,7 @@ class GraftTrainer:
         else:
             answers = ready.loop.predict(self._pooled(ready, fold.held_out))
         labels = self._images.labels[fold.held_out].astype(np.int32)
-        return Trial(right(answers, labels), cross_entropy(answers, labels))
+        return Trial(right(answers, labels), float(cross_entropies(answers, labels).mean()))
 
     def _made_ready(self, plan: FreezePlan, shown: int, fold: Fold, seed: int) -> _Ready:
         steps = _steps(shown, len(fold.train), self._settings.tune.batch_size)

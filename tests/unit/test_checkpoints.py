@@ -18,16 +18,18 @@ STANDING = Standing(
     sums=(0.1 + 0.2, 11, 96),
     history=({"epoch": 1, "loss": 1 / 3}, {"epoch": 2, "loss": float("inf")}),
     best_epoch=2,
-    best_loss=0.1,
+    best_phase=2,
     values=[np.arange(6, dtype=np.float32).reshape(2, 3), np.array(5, np.int64)],
     best_values=[np.ones(2, np.float32)],
+    best_losses=np.array([0.1, 1 / 3]),
 )
 
 
 def same(one: Standing, other: Standing) -> bool:
-    plain = ("phase", "epoch", "chunks", "sums", "history", "best_epoch", "best_loss", "stopped")
+    plain = ("phase", "epoch", "chunks", "sums", "history", "best_epoch", "best_phase", "stopped")
     arrays = [*zip(one.values, other.values, strict=True)]
     arrays += zip(one.best_values, other.best_values, strict=True)
+    arrays += [(one.best_losses, other.best_losses)]
     return all(getattr(one, name) == getattr(other, name) for name in plain) and all(
         np.array_equal(a, b) and a.dtype == b.dtype for a, b in arrays
     )
