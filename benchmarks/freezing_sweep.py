@@ -31,7 +31,7 @@ from graftline.extract import extract
 from graftline.freeze import freeze
 from graftline.load import load
 from graftline.packed import PackedImages
-from graftline.params import FirstBlocks, LastBlocks, Params
+from graftline.params import FirstBlocks, FreezeParams, LastBlocks, Params
 from graftline.plans import Strategy, blocks_of
 from graftline.preprocess import preprocess
 from graftline.progress import progress
@@ -191,12 +191,10 @@ def _of_name(
 
 
 def _strategy(text: str) -> Strategy:
-    kind, _, count = text.partition(": ")
-    if kind == "last_blocks":
-        return LastBlocks(last_blocks=int(count))
-    if kind == "first_blocks":
-        return FirstBlocks(first_blocks=int(count))
-    return "none" if text == "none" else "all"
+    strategy = FreezeParams(strategy=text).strategy
+    if strategy == "auto":
+        raise ValueError("auto is no plan")
+    return strategy
 
 
 def _grid(assembled: Assembled) -> list[Candidate]:
@@ -209,7 +207,7 @@ def _grid(assembled: Assembled) -> list[Candidate]:
             for strategy in STRATEGIES[1:]
             if not isinstance(strategy, LastBlocks) or strategy.last_blocks <= blocks
         ]
-    return list({(one.plan.cut, one.plan.trainable): one for one in found}.values())
+    return list({one.identity: one for one in found}.values())
 
 
 def _prepared(task: Task, workspace: Workspace, params: Params) -> Assembled:

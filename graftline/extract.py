@@ -23,7 +23,7 @@ from graftline.graft import build_pooling
 from graftline.images import Pixels
 from graftline.label_safety import LABEL_SAFETY, check_labels, judge_labels
 from graftline.litert import LiteRunner
-from graftline.npy_files import ArrayWriter
+from graftline.npy_files import ArrayWriter, narrowed
 from graftline.packed import PackedImages
 from graftline.params import Params
 from graftline.plans import POOLED
@@ -137,12 +137,7 @@ class _Files:
         if self.maps is None:
             self.pooled.put(rows, outputs)
             return
-        maps = outputs[:, : self.maps.row_size]
-        if self.maps.dtype == np.float16:
-            # What is beyond its range would become infinite.
-            limit = np.finfo(np.float16).max
-            maps = np.clip(maps, -limit, limit).astype(np.float16)
-        self.maps.put(rows, maps)
+        self.maps.put(rows, narrowed(outputs[:, : self.maps.row_size], self.maps.dtype))
         self.pooled.put(rows, outputs[:, self.maps.row_size :])
 
 

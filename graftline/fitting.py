@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Protocol
 
@@ -182,15 +182,11 @@ class Fitting:
         if self.checkpoints is None:
             return
         self.checkpoints.save(
-            Standing(
-                phase=standing.phase,
-                epoch=standing.epoch,
-                chunks=standing.chunks,
-                sums=standing.sums,
+            replace(
+                standing,
                 history=tuple(self.history),
                 best_epoch=best.epoch,
                 best_phase=best.phase,
-                stopped=standing.stopped,
                 values=_values(phase.loop),
                 best_values=best.values,
                 best_losses=best.losses,

@@ -15,6 +15,17 @@ from graftline.errors import MissingOutputError
 _KEPT_BYTES = 128 << 20
 
 
+def narrowed(values: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
+    """Values as float16 or float32; what is beyond float16's range is clipped to it.
+
+    It would become infinite otherwise.
+    """
+    if np.dtype(dtype) == np.float16:
+        limit = np.finfo(np.float16).max
+        values = np.clip(values, -limit, limit)
+    return values.astype(dtype, copy=False)
+
+
 class ArrayWriter:
     """Writes rows of an array of known shape in any order.
 

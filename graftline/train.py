@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from graftline.adapt import read_statistics, set_statistics
-from graftline.artifacts import Assembled, Features, FreezePlan, Preprocessed, Split, Trained
+from graftline.artifacts import Assembled, Features, FreezePlan, Preprocessed, Trained
 from graftline.assemble import RECORD, planned_graft
 from graftline.augment import build_augmentation
 from graftline.checkpoints import Checkpoints
 from graftline.errors import TrainingDivergedError
-from graftline.examples import read_examples, read_pooled
+from graftline.examples import Examples, read_examples, read_pooled
 from graftline.export import export_model
 from graftline.extract import STATISTICS
 from graftline.fitting import DivergedError, EpochCallback, Fitting, Planned, Row
@@ -28,7 +28,6 @@ from graftline.storage import replacing_directory, replacing_file, sha256_record
 from graftline.thaw import thaw, tuned_part
 from graftline.workspace import Workspace
 
-FITTED: tuple[Split, Split] = ("train", "validation")
 HISTORY_COLUMNS = (
     "epoch",
     "phase",
@@ -120,14 +119,14 @@ def fit(
         set_statistics(graft.get_layer(TRUNK), read_statistics(workspace.features / STATISTICS))
     frozen = thaw(graft, plan)
     digest = variables_digest(frozen)
-    set_standardization(graft, read_pooled(workspace, "train"))
-    phases = [Planned("probe", lambda: _probe(workspace, params, graft))]
+    pooled = read_pooled(workspace, "train")
+    set_standardization(graft, pooled)
+    phases = [Planned("probe", lambda: _probe(workspace, params, graft, pooled))]
     if plan.trainable:
         phases.append(Planned("tune", lambda: _tune(workspace, params, graft, plan, assembled)))
     epochs = params.train.epochs + (params.tune.epochs if plan.trainable else 0)
-    count = len(read_pooled(workspace, "train"))
     patience = params.train.early_stopping_patience
-    with progress("train", epochs * count, "images") as bar:
+    with progress("train", epochs * len(pooled), "images") as bar:
         fitting = Fitting(graft, phases, patience, checkpoints, on_epoch, bar, epochs)
         try:
             best = fitting.run()
@@ -146,15 +145,15 @@ def write_history(history: list[Row], path: Path) -> None:
         writer.writerows(history)
 
 
-def _probe(workspace: Workspace, params: Params, graft: Any) -> Phase:
-    train_set, validation_set = (read_pooled(workspace, split) for split in FITTED)
-    return probe_phase(graft, train_set, validation_set, params.train, params.seed)
+def _probe(workspace: Workspace, params: Params, graft: Any, pooled: Examples) -> Phase:
+    validation_set = read_pooled(workspace, "validation")
+    return probe_phase(graft, pooled, validation_set, params.train, params.seed)
 
 
 def _tune(
     workspace: Workspace, params: Params, graft: Any, plan: FreezePlan, assembled: Assembled
 ) -> Phase:
-    train_set, validation_set = (read_examples(workspace, split) for split in FITTED)
+    sets = (read_examples(workspace, "train"), read_examples(workspace, "validation"))
     boundary = Features.read(workspace.features / "features.json").boundary
     augmentation = None
     if boundary is None and params.augment.active:
@@ -163,7 +162,7 @@ def _tune(
         graft,
         tuned_part(graft, boundary, augmentation),
         assembled.up_to(plan.cut),
-        (train_set, validation_set),
+        sets,
         params.train,
         params.tune,
         params.seed,

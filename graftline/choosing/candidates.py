@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from graftline.artifacts import Assembled, FreezePlan, Record
-from graftline.choosing.depths import depth_at
+from graftline.choosing.depths import depth_at, last_clean_layer
 from graftline.params import FirstBlocks, LastBlocks
 from graftline.plans import POOLED, Strategy, blocks_of, plan_freezing
 
@@ -15,8 +15,8 @@ _BACKWARD_TO_INPUT = _BACKWARD_TO_WEIGHTS = 1
 _SHARES_OF_BLOCKS = (0.15, 0.35, 0.6)
 """Boundaries for the last blocks: each adds about as much freedom as the one before it."""
 _SHARE_OF_FIRST_BLOCKS = 0.2
-
 _EPOCHS = 10
+"""Over which costs are compared: a usual length, the same whatever ``tune.epochs`` says."""
 
 BatchNorm = Literal["keep", "adapt"]
 
@@ -32,6 +32,11 @@ class Candidate(Record):
     """Per training image each time that it is shown: forward from the cache on, and backward."""
     inference_cost: int
     """Per image, when the model is used: trunk up to the cut, and head."""
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """The same for candidates that train alike, whatever their names."""
+        return self.plan.cut, self.plan.trainable, self.plan.batch_norm
 
     @property
     def cost(self) -> int:
@@ -83,14 +88,14 @@ def make_candidates(
         wanted.insert(1, also)
     found: dict[tuple[object, ...], Candidate] = {}
     for one in wanted:
-        found.setdefault((one.plan.cut, one.plan.trainable, one.plan.batch_norm), one)
+        found.setdefault(one.identity, one)
     return tuple(found.values())
 
 
 def _wanted(
     assembled: Assembled, cheapest_cut: str, best_cut: str, batch_norm: BatchNorm
 ) -> Iterator[tuple[Strategy, str, BatchNorm]]:
-    last_cut = [layer.name for layer in assembled.layers if layer.clean][-1]
+    last_cut = last_clean_layer(assembled)
     fewer, middle, more = _last_blocks(assembled, cheapest_cut)
     yield "all", cheapest_cut, "keep"
     yield middle, cheapest_cut, "keep"

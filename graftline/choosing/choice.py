@@ -19,7 +19,7 @@ from graftline.choosing.budget import (
     recorded_rate,
 )
 from graftline.choosing.candidates import Candidate, make_candidate, make_candidates
-from graftline.choosing.depths import Depth, choose_depths
+from graftline.choosing.depths import Depth, choose_depths, last_clean_layer
 from graftline.choosing.features import images_per_second, pooled_features
 from graftline.choosing.profile import Profile, make_profile
 from graftline.choosing.race import Race, run_race
@@ -94,7 +94,7 @@ def choose(workspace: Workspace, settings: Settings, trainer: Trainer) -> Choice
         also=rule,
     )
     # The rule's plan may stand among the candidates under another name already.
-    rule = next(one for one in candidates if _same(one, rule))
+    rule = next(one for one in candidates if one.identity == rule.identity)
     held = race_folds(images, settings.seed)
     schedule, budget = _schedule(workspace, settings, trainer, assembled, candidates, held)
     if schedule is None:
@@ -175,8 +175,7 @@ def _schedule(
     candidates: tuple[Candidate, ...],
     folds: tuple[Fold, ...],
 ) -> tuple[Schedule | None, int | None]:
-    last = [layer.name for layer in assembled.layers if layer.clean][-1]
-    everything = make_candidate(assembled, "none", last)
+    everything = make_candidate(assembled, "none", last_clean_layer(assembled))
     rate = None
     if isinstance(settings.freeze.budget, Seconds):
         path = workspace.var / "checkpoints" / "freeze" / "rate.json"
@@ -205,10 +204,3 @@ def _run(
             settings.seed,
             lambda status: bar.advance(1, status),
         )
-
-
-def _same(one: Candidate, other: Candidate) -> bool:
-    def key(of: Candidate) -> tuple[object, ...]:
-        return of.plan.cut, of.plan.trainable, of.plan.batch_norm
-
-    return key(one) == key(other)

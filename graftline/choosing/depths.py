@@ -30,6 +30,11 @@ class Depth(Record):
     """Of one image from the input up to and with this layer."""
 
 
+def last_clean_layer(assembled: Assembled) -> str:
+    """The last layer that the trunk can be cut after."""
+    return [layer.name for layer in assembled.layers if layer.clean][-1]
+
+
 def choose_depths(assembled: Assembled) -> tuple[Depth, ...]:
     """Six to ten depths, from early to the last layer, ``backbone.cut`` always among them.
 

@@ -6,17 +6,19 @@ The pass keeps what it has, piece by piece, so a killed one goes on where it was
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from graftline.artifacts import Assembled
 from graftline.assemble import WHOLE_TRUNK, frozen_part
 from graftline.choosing.depths import Depth
 from graftline.litert import LiteRunner
+from graftline.npy_files import narrowed
 from graftline.packed import PackedImages
 from graftline.progress import progress
 from graftline.storage import replacing_file
@@ -24,6 +26,7 @@ from graftline.workspace import Workspace
 
 _MODEL = "depths.tflite"
 _PIECE = 512
+_BATCH = 128
 _TIMED_S = 0.3
 _TIMED_IMAGES = 64
 
@@ -56,7 +59,7 @@ def pooled_features(
         with LiteRunner(model) as runner, progress("profile", len(positions), "images") as bar:
             bar.advance(len(positions) - sum(len(pieces[number]) for number in missing))
             for number in missing:
-                features = _run(runner, images, pieces[number])
+                features = outputs_in_order(runner, images, pieces[number])
                 with replacing_file(paths[number]) as temporary, temporary.open("wb") as file:
                     np.save(file, features)
                 bar.advance(len(features))
@@ -89,20 +92,33 @@ def images_per_second(
     return speeds
 
 
-def _run(
-    runner: LiteRunner, images: PackedImages, positions: NDArray[np.int64]
-) -> NDArray[np.float32]:
-    places: list[NDArray[np.int64]] = []
+def outputs_in_order(
+    runner: LiteRunner,
+    images: PackedImages,
+    positions: NDArray[np.int64],
+    dtype: DTypeLike = np.float32,
+) -> NDArray[Any]:
+    """A frozen part's outputs for some images, one at least, (n, ...) in their order.
+
+    Args:
+        runner: The frozen part.
+        images: The preprocessed images.
+        positions: Of the images, in the preprocessed manifest, (n,).
+        dtype: float32 or float16.
+    """
+    under_way: deque[NDArray[np.int64]] = deque()
 
     def pixels() -> Iterator[NDArray[np.uint8]]:
-        for rows, batch in images.batches(positions, 128):
-            places.append(rows)
+        for rows, batch in images.batches(positions, _BATCH):
+            under_way.append(rows)
             yield batch
 
-    outputs = np.concatenate(list(runner.run_all(pixels())))
-    ordered = np.empty_like(outputs)
-    ordered[np.concatenate(places)] = outputs
-    return ordered
+    found: NDArray[Any] = np.empty(0, dtype)
+    for outputs in runner.run_all(pixels()):
+        if not len(found):
+            found = np.empty((len(positions), *outputs.shape[1:]), dtype)
+        found[under_way.popleft()] = narrowed(outputs, dtype)
+    return found
 
 
 def _whole_trunk(workspace: Workspace) -> Any:

@@ -131,9 +131,9 @@ def make_profile(
 def _at_each(items: Sequence[Item], function: Callable[[Item], Any]) -> NDArray[Any]:
     """Values of a function, side by side on all cores, each on one thread.
 
-    A solver's own threads wait for each other in a loop: on a machine that does other work too,
-    they took thirty times as long as one (measured, ``docs/freezing.md``). One thread also gives
-    the same digits on every machine of one kind, however many cores it has.
+    A solver's own threads wait for each other in a loop, which on cores that do other work too
+    costs more than they save. One thread also gives the same digits on every machine of one kind,
+    however many cores it has.
     """
     from threadpoolctl import threadpool_limits
 

@@ -39,7 +39,7 @@ def write_report(workspace: Workspace, choice: Choice, folder: Path) -> None:
     if choice.race is not None:
         write_records(folder / "race.csv", choice.race.results)
         _write_race_answers(images, choice, folder / "race_answers.csv")
-        order = race_order({one.name: one.step_cost for one in choice.candidates})
+        order = race_order({one.name: one.cost for one in choice.candidates})
         save(race_chart(choice.race, order, choice.verdict), folder / PICTURES[1])
     choice.verdict.write(folder / VERDICT)
     (folder / VERDICT_TEXT).write_text(verdict_text(choice), encoding="utf-8")

@@ -19,6 +19,7 @@ from graftline.adapt import Statistics, adapted_statistics, set_statistics
 from graftline.artifacts import Assembled, FreezePlan
 from graftline.assemble import RECORD, frozen_part, planned_graft
 from graftline.choosing.candidates import Candidate
+from graftline.choosing.features import outputs_in_order
 from graftline.choosing.sample import Fold
 from graftline.choosing.settings import Settings
 from graftline.choosing.trial import Trial
@@ -102,7 +103,7 @@ class GraftTrainer:
             groups = [Group(HEAD, network.trainable_variables, _HEAD.learning_rate)]
         loop = Loop(network, groups, _HEAD, self._settings.tune.batch_size, labels, seed)
         state = [variable.numpy().copy() for variable in loop.state()]
-        return _Ready(key, plan, graft, loop, state, steps)
+        return _Ready(key, plan, graft, loop, state)
 
     def _statistics(self, graft: Any, fold: Fold) -> Statistics:
         return adapted_statistics(graft.get_layer(TRUNK), self._images, fold.train)
@@ -153,7 +154,6 @@ class _Ready:
     graft: Any
     loop: Loop
     state: list[NDArray[Any]]
-    steps: int
 
     def restart(self) -> None:
         for variable, value in zip(self.loop.state(), self.state, strict=True):
@@ -187,20 +187,11 @@ class _Outputs:
         return self._values[[self._rows[p] for p in positions.tolist()]]
 
     def _computed(self, images: PackedImages, positions: NDArray[np.int64]) -> NDArray[Any]:
-        found: NDArray[Any] | None = None
         with tempfile.TemporaryDirectory(prefix="graftline-") as folder:
             path = Path(folder) / "frozen.tflite"
             path.write_bytes(self._file)
             with LiteRunner(path) as runner:
-                for places, batch in images.batches(positions, 256):
-                    outputs = runner.run(batch)
-                    if found is None:
-                        found = np.empty((len(positions), *outputs.shape[1:]), self._type)
-                    largest = np.finfo(self._type).max
-                    found[places] = np.clip(outputs, -largest, largest)
-        if found is None:
-            raise ValueError("no image was asked for")
-        return found
+                return outputs_in_order(runner, images, positions, self._type)
 
 
 def _converted(graft: Any, boundary: str, size_px: int) -> bytes:

@@ -37,7 +37,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
     race = run_race(candidates, parts, schedule, Scripted({WINNER: 0.9}), folder, 0)
     situation = situation_of(profile, LABELS, COUNT, 3)
     verdict = race_verdict(race, profile, situation, candidates[0], 10**15)
-    order = race_order({one.name: one.step_cost for one in candidates})
+    order = race_order({one.name: one.cost for one in candidates})
     return profile, race, verdict, order
 
 
