@@ -152,7 +152,7 @@ def test_a_killed_profile_goes_on(
     made = params()
     settings = Settings(made.seed, made.head, made.freeze, made.tune)
     monkeypatch.setattr(features, "_PIECE", 32)
-    run, done = features._run, []
+    run, done = features.outputs_in_order, []
 
     def interrupted(*arguments: Any) -> Any:
         done.append(1)
@@ -160,7 +160,7 @@ def test_a_killed_profile_goes_on(
             raise KeyboardInterrupt
         return run(*arguments)
 
-    monkeypatch.setattr(features, "_run", interrupted)
+    monkeypatch.setattr(features, "outputs_in_order", interrupted)
     with pytest.raises(KeyboardInterrupt):
         choose(workspace, settings, Free({}))
     choice = choose(workspace, settings, Free({}))
