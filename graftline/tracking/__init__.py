@@ -4,6 +4,7 @@ This package is the only one that imports MLflow, and only inside the functions 
 process that merely asks :func:`stage_recorder` to record leaves the import to a helper process.
 """
 
+from graftline.tracking.fetching import all_versions, fetch_model, find_version
 from graftline.tracking.receipts import LastRun, last_run
 from graftline.tracking.recorder import Recorder, stage_recorder
 from graftline.tracking.registry import Version, newest_version, register_model
@@ -15,8 +16,11 @@ __all__ = [
     "Recorder",
     "Store",
     "Version",
+    "all_versions",
     "complete_run",
     "configure",
+    "fetch_model",
+    "find_version",
     "last_run",
     "newest_version",
     "open_run",

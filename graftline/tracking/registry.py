@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 NAME = "model"
 """Of the logged model within its run."""
-_LITERT = "model.tflite"
-_RECORD = "trained.json"
+LITERT = "model.tflite"
+RECORD = "trained.json"
 _REQUIREMENTS = ("ai-edge-litert", "mlflow", "numpy", "pandas", "pillow", "pydantic", "ruamel.yaml")
 """What prediction imports; their exact versions are required."""
 _EXAMPLE_PX = 32
 _DIGEST_TAG = "graftline.weight_digest"
-_FILE_TAG = "graftline.litert_sha256"
+FILE_TAG = "graftline.litert_sha256"
 _MODEL_TAG = "graftline.model_id"
 
 
@@ -65,13 +65,13 @@ def ensure_model(client: MlflowClient, run_id: str, workspace: Workspace, traine
         return model_id
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
-    file_digest = sha256_file(workspace.trained / _LITERT)
+    file_digest = sha256_file(workspace.trained / LITERT)
     logged = client.create_logged_model(
         run.info.experiment_id,
         name=NAME,
         source_run_id=run_id,
         params=dict(run.data.params),
-        tags={_DIGEST_TAG: trained.weight_digest, _FILE_TAG: file_digest},
+        tags={_DIGEST_TAG: trained.weight_digest, FILE_TAG: file_digest},
         model_type="image classifier",
     )
     with tempfile.TemporaryDirectory(prefix="graftline-model-") as folder:
@@ -121,7 +121,7 @@ def register_model(
     Raises:
         TrackingError: If the registry cannot be used.
     """
-    trained = Trained.read(workspace.trained / _RECORD)
+    trained = Trained.read(workspace.trained / RECORD)
     store = configure(workspace)
     client, _ = open_client(store)
     with reported(store):
@@ -129,21 +129,21 @@ def register_model(
         if newest and newest.weight_digest == trained.weight_digest and _is_whole(client, newest):
             if alias not in newest.aliases:
                 client.set_registered_model_alias(name, alias, newest.version)
-            return _version(client.get_model_version(name, newest.version)), True
+            return as_version(client.get_model_version(name, newest.version)), True
         model_id = ensure_model(client, run_id, workspace, trained)
-        digest = sha256_file(workspace.trained / _LITERT)
+        digest = sha256_file(workspace.trained / LITERT)
         _ensure_registered_model(client, name)
         created = client.create_model_version(
             name,
             # "models:/<id>" would be looked up in MLflow's global store, which may be another.
             source=client.get_logged_model(model_id).artifact_location,
             run_id=run_id,
-            tags={**tags, _DIGEST_TAG: trained.weight_digest, _FILE_TAG: digest},
+            tags={**tags, _DIGEST_TAG: trained.weight_digest, FILE_TAG: digest},
             description=description,
             model_id=model_id,
         )
         client.set_registered_model_alias(name, alias, created.version)
-        return _version(client.get_model_version(name, created.version)), False
+        return as_version(client.get_model_version(name, created.version)), False
 
 
 def requirements() -> list[str]:
@@ -154,7 +154,7 @@ def requirements() -> list[str]:
 def _save(folder: Path, workspace: Workspace, trained: Trained, logged: Any) -> None:
     parts = folder / "trained"
     parts.mkdir()
-    for name in (_LITERT, _RECORD):
+    for name in (LITERT, RECORD):
         shutil.copy2(workspace.trained / name, parts / name)
     package = folder / "code" / "graftline"
     source = Path(graftline.__file__).parent
@@ -234,10 +234,10 @@ def _is_whole(client: MlflowClient, version: Version) -> bool:
             place = Path(download_artifacts(artifact_uri=uri, dst_path=folder))
         except (MlflowException, OSError):
             return False
-        files = [place / "MLmodel", *place.rglob(_LITERT)]
+        files = [place / "MLmodel", *place.rglob(LITERT)]
         if len(files) != 2 or not all(path.is_file() for path in files):
             return False
-        return sha256_file(files[1]) == version.tags.get(_FILE_TAG)
+        return sha256_file(files[1]) == version.tags.get(FILE_TAG)
 
 
 def _newest(client: MlflowClient, name: str) -> Version | None:
@@ -245,10 +245,11 @@ def _newest(client: MlflowClient, name: str) -> Version | None:
         f"name='{name}'", max_results=1, order_by=["version_number DESC"]
     )
     # The search leaves the aliases out.
-    return _version(client.get_model_version(name, found[0].version)) if found else None
+    return as_version(client.get_model_version(name, found[0].version)) if found else None
 
 
-def _version(entity: ModelVersion) -> Version:
+def as_version(entity: ModelVersion) -> Version:
+    """What the registry says of a version, in our words."""
     return Version(
         name=entity.name,
         version=str(entity.version),

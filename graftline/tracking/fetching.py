@@ -1,0 +1,135 @@
+"""Registered versions by number or alias, and their files on this machine."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from filelock import FileLock
+
+from graftline.errors import MissingOutputError
+from graftline.storage import replacing_directory, sha256_file
+from graftline.tracking.registry import FILE_TAG, LITERT, RECORD, Version, as_version
+from graftline.tracking.store import configure, open_client, reported
+from graftline.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+
+def find_version(workspace: Workspace, name: str, which: str) -> Version | None:
+    """A version of a registered model, or None if there is none.
+
+    Args:
+        workspace: Whose registry is asked.
+        name: The registered model.
+        which: A version's number, or an alias such as ``champion``.
+
+    Raises:
+        TrackingError: If the registry cannot be used.
+    """
+    from mlflow.exceptions import MlflowException
+
+    store = configure(workspace)
+    client, _ = open_client(store)
+    with reported(store):
+        try:
+            if which.isdecimal():
+                return as_version(client.get_model_version(name, which))
+            number = client.get_model_version_by_alias(name, which).version
+            # The answer to an alias leaves out the version's other aliases.
+            return as_version(client.get_model_version(name, number))
+        except MlflowException as error:
+            # An alias that nobody has is called an invalid parameter.
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
+
+
+def all_versions(workspace: Workspace, name: str) -> list[Version]:
+    """Every version of a registered model, the newest first.
+
+    Raises:
+        TrackingError: If the registry cannot be used.
+    """
+    store = configure(workspace)
+    client, _ = open_client(store)
+    with reported(store):
+        numbers: list[str] = []
+        token = None
+        while True:
+            page = client.search_model_versions(f"name='{name}'", page_token=token)
+            numbers += [str(one.version) for one in page]
+            token = page.token
+            if not token:
+                break
+        # The search leaves the aliases out.
+        numbers.sort(key=int, reverse=True)
+        return [as_version(client.get_model_version(name, number)) for number in numbers]
+
+
+def fetch_model(workspace: Workspace, version: Version) -> Path:
+    """The folder with a version's model, as ``models/trained`` has it; fetched at first use.
+
+    It lies in ``var/models/NAME/VERSION``. Whatever is there is checked by its SHA-256, so that a
+    file that was changed is fetched again.
+
+    Args:
+        workspace: Whose registry and ``var/`` are used.
+        version: Of a registered model.
+
+    Returns:
+        A folder with ``model.tflite`` and ``trained.json``, for
+        :class:`graftline.predictor.Predictor`.
+
+    Raises:
+        MissingOutputError: If the registry no longer has the version's files as they were.
+        TrackingError: If the registry cannot be used.
+    """
+    folder = workspace.var / "models" / quote(version.name, safe="") / version.version
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.parent / f"{version.version}.lock"):
+        if not _is_that(folder, version):
+            store = configure(workspace)
+            client, _ = open_client(store)
+            with reported(store):
+                _fetch(client, version, folder)
+    return folder
+
+
+def _fetch(client: MlflowClient, version: Version, folder: Path) -> None:
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    uri = client.get_model_version_download_uri(version.name, version.version)
+    with tempfile.TemporaryDirectory(prefix="graftline-model-") as temporary:
+        try:
+            place = Path(download_artifacts(artifact_uri=uri, dst_path=temporary))
+        except (MlflowException, OSError) as error:
+            raise _lost(version, uri) from error
+        found = next(place.rglob(RECORD), None)
+        if found is None or not _is_that(found.parent, version):
+            raise _lost(version, uri)
+        with replacing_directory(folder) as new:
+            shutil.copytree(found.parent, new, dirs_exist_ok=True)
+
+
+def _is_that(folder: Path, version: Version) -> bool:
+    model = folder / LITERT
+    return (
+        (folder / RECORD).is_file()
+        and model.is_file()
+        and sha256_file(model) == version.tags.get(FILE_TAG)
+    )
+
+
+def _lost(version: Version, uri: str) -> MissingOutputError:
+    return MissingOutputError(
+        f"the files of {version.name} version {version.version} are not those that were registered",
+        where=uri,
+        allowed=f"{LITERT} with the SHA-256 {version.tags.get(FILE_TAG)}, and {RECORD}",
+        fix="put the files back from a backup, or register the model again: python -m flows.train",
+    )
