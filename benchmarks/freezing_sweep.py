@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -26,6 +27,7 @@ from graftline.assemble import RECORD, assemble
 from graftline.calibration import accuracy_interval
 from graftline.choosing.candidates import Candidate, make_candidate
 from graftline.choosing.depths import choose_depths
+from graftline.choosing.paired import p_worse
 from graftline.choosing.records import Verdict
 from graftline.extract import extract
 from graftline.freeze import freeze
@@ -103,6 +105,7 @@ def trained(workspace: Workspace, params: Params, candidate: Candidate) -> dict[
         "plan": candidate.plan.model_dump(mode="json"),
         "right": int(right.sum()),
         "tested": len(right),
+        "answers": np.packbits(right).tobytes().hex(),
         "validation_loss": fitted.history[fitted.best_epoch - 1]["validation_loss"],
         "best_epoch": fitted.best_epoch,
         "multiply_adds": candidate.training_cost(count, epochs * count),
@@ -132,6 +135,7 @@ COLUMNS = [
     "best of the sweep, test accuracy",
     "auto, test accuracy (95 %)",
     "less than the best, points",
+    "p that it is no worse than the best",
     "textbook, test accuracy",
     "auto's cost, share of the sweep's",
     "seconds, auto / sweep",
@@ -159,10 +163,17 @@ def _row(name: str) -> list[str]:
         f"{_share(best)} {best['candidate']}",
         f"{_share(auto)} ({100 * low:.1f} to {100 * high:.1f}) {verdict.chosen}",
         f"{100 * (best['right'] - auto['right']) / auto['tested']:.2f}",
+        f"{p_worse(_answers(auto), _answers(best)):.3f}",
         f"{_share(rule)} {verdict.textbook}",
         f"{verdict.spent / cost:.1%}",
         f"{chosen['seconds']:.0f} / {seconds:.0f}",
     ]
+
+
+def _answers(result: dict[str, Any]) -> NDArray[np.bool_]:
+    """Whether each test image is right."""
+    packed = np.frombuffer(bytes.fromhex(result["answers"]), np.uint8)
+    return np.unpackbits(packed, count=result["tested"]).astype(bool)
 
 
 def _share(result: dict[str, Any]) -> str:

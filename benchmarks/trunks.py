@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from graftline.trunk import multiply_adds_of
+
 IMAGE_SHAPE = (28, 28, 1)
 """Of the raw images: MNIST's."""
 _OPSET = 18
@@ -35,7 +37,7 @@ class Trunk:
     @functools.cached_property
     def multiply_adds(self) -> int:
         """Of one image, in convolutions alone."""
-        return sum(_multiply_adds(layer) for layer in _layers(self.model))
+        return sum(multiply_adds_of(layer) for layer in _layers(self.model))
 
     @functools.cached_property
     def fixed_litert_file(self) -> Path:
@@ -120,29 +122,6 @@ def build_trunk(size_px: int, alpha: float, cut: str, folder: Path) -> Trunk:
 def random_images(count: int) -> NDArray[np.uint8]:
     """Images of noise, uint8 (count, 28, 28, 1), the same at every call."""
     return np.random.default_rng(0).integers(0, 256, (count, *IMAGE_SHAPE), dtype=np.uint8)
-
-
-def convolution_multiply_adds(
-    kernel: tuple[int, ...], output: tuple[int, ...], *, depthwise: bool
-) -> int:
-    """Multiply-adds of one convolution on one image.
-
-    Args:
-        kernel: Height, width, channels in, channels out (or depth multiplier).
-        output: Height, width, channels of what comes out.
-        depthwise: Whether each channel is convolved for itself.
-    """
-    per_value = kernel[0] * kernel[1] * (1 if depthwise else kernel[2])
-    return per_value * output[0] * output[1] * output[2]
-
-
-def _multiply_adds(layer: Any) -> int:
-    kind = type(layer).__name__
-    if kind not in ("Conv2D", "DepthwiseConv2D"):
-        return 0
-    shape = tuple(int(size) for size in layer.output.shape[1:])
-    kernel = tuple(int(size) for size in layer.kernel.shape)
-    return convolution_multiply_adds(kernel, shape, depthwise=kind == "DepthwiseConv2D")
 
 
 def _layers(model: Any) -> list[Any]:

@@ -116,7 +116,7 @@ def layer_records(trunk: Any) -> tuple[LayerRecord, ...]:
             kind=type(layer).__name__,
             block=blocks[layer.name],
             params=int(layer.count_params()),
-            multiply_adds=_multiply_adds(layer),
+            multiply_adds=multiply_adds_of(layer),
             output_shape=tuple(int(size) for size in layer.output.shape[1:]),
             clean=layer.name in clean,
         )
@@ -124,7 +124,7 @@ def layer_records(trunk: Any) -> tuple[LayerRecord, ...]:
     )
 
 
-def _multiply_adds(layer: Any) -> int:
+def multiply_adds_of(layer: Any) -> int:
     """Of one image: each weight of a kernel counts once per place of the output it is used at."""
     kernels = [getattr(layer, name) for name in _KERNELS if hasattr(layer, name)]
     places = layer.output.shape[1:-1]  # (h, w); empty for a dense layer

@@ -41,6 +41,6 @@ def _speeds(workspace: Workspace) -> list[str]:
         return []
     rows = [
         (layer, f"{speed.images_per_s:,.0f}", "measured" if speed.measured else "interpolated")
-        for layer, speed in speeds.items()
+        for layer, speed in speeds.by_layer.items()
     ]
     return [publish.table(("cut after", "images per second here", ""), rows)]

@@ -98,9 +98,11 @@ def _wanted(
     last_cut = last_clean_layer(assembled)
     fewer, middle, more = _last_blocks(assembled, cheapest_cut)
     yield "all", cheapest_cut, "keep"
+    # If there is only one other, it is the one that can learn the most: where tuning gains
+    # anything on few images, it gains the most where everything trains (docs/freezing.md).
+    yield "none", cheapest_cut, "keep"
     yield middle, cheapest_cut, "keep"
     yield more, cheapest_cut, "keep"
-    yield "none", cheapest_cut, "keep"
     yield fewer, cheapest_cut, "keep"
     yield _first_blocks(assembled, cheapest_cut), cheapest_cut, "keep"
     if best_cut != cheapest_cut:

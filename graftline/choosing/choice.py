@@ -96,7 +96,7 @@ def choose(workspace: Workspace, settings: Settings, trainer: Trainer) -> Choice
     # The rule's plan may stand among the candidates under another name already.
     rule = next(one for one in candidates if one.identity == rule.identity)
     held = race_folds(images, settings.seed)
-    schedule, budget = _schedule(workspace, settings, trainer, assembled, candidates, held)
+    schedule, budget = _schedule(folder, settings, trainer, assembled, candidates, held)
     if schedule is None:
         head_only = candidates[0]
         verdict = profile_verdict(head_only, profile, situation, rule, budget or 0)
@@ -159,16 +159,18 @@ def _measure_speeds(
     folder: Path,
 ) -> None:
     """At the first, the chosen and the last depth: each takes a conversion of its own."""
-    if set(read_speeds(workspace)) == {depth.layer for depth in depths}:
+    trunk = sha256_file(workspace.assembled / WHOLE_TRUNK)
+    known = read_speeds(workspace)
+    if known and known.trunk_sha256 == trunk and set(known.by_layer) == {d.layer for d in depths}:
         return
     wanted = {depths[0].layer, profile.cheapest.layer, depths[-1].layer}
     some = [depth for depth in depths if depth.layer in wanted]
     measured = images_per_second(workspace, assembled, some, sample, folder)
-    write_speeds(workspace, Speeds.of(depths, measured))
+    write_speeds(workspace, Speeds.of(trunk, depths, measured))
 
 
 def _schedule(
-    workspace: Workspace,
+    folder: Path,
     settings: Settings,
     trainer: Trainer,
     assembled: Assembled,
@@ -178,8 +180,9 @@ def _schedule(
     everything = make_candidate(assembled, "none", last_clean_layer(assembled))
     rate = None
     if isinstance(settings.freeze.budget, Seconds):
-        path = workspace.var / "checkpoints" / "freeze" / "rate.json"
-        rate = recorded_rate(path, trainer, everything, folds[0], settings.tune, settings.seed)
+        rate = recorded_rate(
+            folder / "rate.json", trainer, everything, folds[0], settings.tune, settings.seed
+        )
     images = len(folds[0].train)
     budget = in_multiply_adds(settings.freeze, settings.tune, everything, images, rate)
     return make_schedule(candidates, folds, settings.tune, budget), budget

@@ -12,14 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from graftline.artifacts import Record
 from graftline.choosing.budget import Schedule, trial_cost
 from graftline.choosing.candidates import Candidate
-from graftline.choosing.paired import LEVEL, SAME_COST, p_worse, standard_error
+from graftline.choosing.paired import (
+    LEVEL,
+    LOSS_LEVEL,
+    SAME_COST,
+    p_higher,
+    p_worse,
+    standard_error,
+)
 from graftline.choosing.sample import Fold
-from graftline.choosing.trial import Trainer, Trial
+from graftline.choosing.trial import Trainer, Trial, joined
 from graftline.storage import replacing_file, sha256_record
 
 
@@ -39,7 +45,9 @@ class Result(Record):
     standard_error: float
     loss: float
     p_value: float
-    """That it is no worse than the round's best; 1 for the best itself."""
+    """That it is right no less often than the round's best; 1 for the best itself."""
+    loss_p_value: float
+    """That its loss is no higher than the best's; 1 for the best itself."""
     cost: int
     """Multiply-adds of this round."""
     kept: bool
@@ -52,13 +60,13 @@ class Race:
 
     Args:
         results: Of each candidate in each round that it took part in.
-        answers: By round and candidate, whether each held-out image is right.
+        answers: By round and candidate, what came of each held-out image.
         winner: The cheapest candidate of the last round that is not significantly worse.
         best: The candidate of the last round with the most right answers.
     """
 
     results: tuple[Result, ...]
-    answers: dict[tuple[int, str], NDArray[np.bool_]]
+    answers: dict[tuple[int, str], Trial]
     winner: Candidate
     best: Candidate
 
@@ -86,7 +94,7 @@ def run_race(
     field = list(candidates[: schedule.candidates])
     used = folds[: schedule.folds]
     results: list[Result] = []
-    answers: dict[tuple[int, str], NDArray[np.bool_]] = {}
+    answers: dict[tuple[int, str], Trial] = {}
     for number, rung in enumerate(schedule.rungs, 1):
         trials: dict[str, list[Trial]] = {}
         for one in field:
@@ -96,48 +104,46 @@ def run_race(
                     _kept_trial(one, rung.images_shown, fold, trainer, folder, seed)
                 )
                 advance(f"round {number}, {one.name}")
-        right = {name: np.concatenate([t.right for t in of]) for name, of in trials.items()}
-        answers |= {(number, name): values for name, values in right.items()}
-        best = best_of(field, right)
+        found = {name: joined(of) for name, of in trials.items()}
+        answers |= {(number, name): trial for name, trial in found.items()}
+        best = best_of(field, found)
         stay = (
-            survivors(field, right, schedule.rungs[number].most)
+            survivors(field, found, schedule.rungs[number].most)
             if (number < len(schedule.rungs))
-            else [one for one in field if _good(one, best, right)]
+            else [one for one in field if _good(one, best, found)]
         )
         for one in field:
-            results.append(
-                _result(one, number, rung.images_shown, used, trials, right, best, one in stay)
-            )
+            cost = sum(trial_cost(one, rung.images_shown, fold) for fold in used)
+            round_facts = _Round(number, rung.images_shown, len(used), found, best)
+            results.append(round_facts.result(one, cost, one in stay))
         field = stay
-    return Race(tuple(results), answers, cheapest(field, right), best)
+    return Race(tuple(results), answers, cheapest(field, found), best)
 
 
-def best_of(field: Sequence[Candidate], right: dict[str, NDArray[np.bool_]]) -> Candidate:
+def best_of(field: Sequence[Candidate], found: dict[str, Trial]) -> Candidate:
     """The one with the most right answers; of several, the cheapest."""
-    return min(field, key=lambda one: (-int(right[one.name].sum()), cost_order(one)))
+    return min(field, key=lambda one: (-int(found[one.name].right.sum()), cost_order(one)))
 
 
-def survivors(
-    field: Sequence[Candidate], right: dict[str, NDArray[np.bool_]], most: int
-) -> list[Candidate]:
+def survivors(field: Sequence[Candidate], found: dict[str, Trial], most: int) -> list[Candidate]:
     """Who goes on: those with the most right answers, and in any case the cheapest good one.
 
     The cheapest that is not significantly worse than the best would win if the race ended now, so
     it must not be lost for being a little behind.
     """
-    best = best_of(field, right)
-    saved = cheapest([one for one in field if _good(one, best, right)], right)
-    ranked = sorted(field, key=lambda one: (-int(right[one.name].sum()), cost_order(one)))
+    best = best_of(field, found)
+    saved = cheapest([one for one in field if _good(one, best, found)], found)
+    ranked = sorted(field, key=lambda one: (-int(found[one.name].right.sum()), cost_order(one)))
     chosen = ranked[:most]
     if saved not in chosen:
         chosen = [*ranked[: most - 1], saved]
     return [one for one in field if one in chosen]
 
 
-def cheapest(field: Sequence[Candidate], right: dict[str, NDArray[np.bool_]]) -> Candidate:
+def cheapest(field: Sequence[Candidate], found: dict[str, Trial]) -> Candidate:
     """The one that costs the least to train; of several that cost about the same, the best."""
     most = SAME_COST * min(one.cost for one in field)
-    return best_of([one for one in field if one.cost <= most], right)
+    return best_of([one for one in field if one.cost <= most], found)
 
 
 def cost_order(candidate: Candidate) -> tuple[int, int, str]:
@@ -145,36 +151,39 @@ def cost_order(candidate: Candidate) -> tuple[int, int, str]:
     return candidate.cost, candidate.inference_cost, candidate.name
 
 
-def _good(one: Candidate, best: Candidate, right: dict[str, NDArray[np.bool_]]) -> bool:
-    return p_worse(right[one.name], right[best.name]) >= LEVEL
-
-
-def _result(
-    one: Candidate,
-    number: int,
-    shown: int,
-    folds: Sequence[Fold],
-    trials: dict[str, list[Trial]],
-    right: dict[str, NDArray[np.bool_]],
-    best: Candidate,
-    kept: bool,
-) -> Result:
-    answers = right[one.name]
-    losses = [trial.loss for trial in trials[one.name]]
-    return Result(
-        rung=number,
-        candidate=one.name,
-        images_shown=shown,
-        folds=len(folds),
-        held_out=len(answers),
-        right=int(answers.sum()),
-        accuracy=float(answers.mean()),
-        standard_error=standard_error(answers),
-        loss=float(np.average(losses, weights=[len(fold.held_out) for fold in folds])),
-        p_value=p_worse(answers, right[best.name]),
-        cost=sum(trial_cost(one, shown, fold) for fold in folds),
-        kept=kept,
+def _good(one: Candidate, best: Candidate, found: dict[str, Trial]) -> bool:
+    ours, theirs = found[one.name], found[best.name]
+    return (
+        p_worse(ours.right, theirs.right) >= LEVEL
+        and p_higher(ours.losses, theirs.losses) >= LOSS_LEVEL
     )
+
+
+@dataclass(frozen=True)
+class _Round:
+    number: int
+    images_shown: int
+    folds: int
+    found: dict[str, Trial]
+    best: Candidate
+
+    def result(self, one: Candidate, cost: int, kept: bool) -> Result:
+        trial, best = self.found[one.name], self.found[self.best.name]
+        return Result(
+            rung=self.number,
+            candidate=one.name,
+            images_shown=self.images_shown,
+            folds=self.folds,
+            held_out=len(trial.right),
+            right=int(trial.right.sum()),
+            accuracy=float(trial.right.mean()),
+            standard_error=standard_error(trial.right),
+            loss=trial.loss,
+            p_value=p_worse(trial.right, best.right),
+            loss_p_value=p_higher(trial.losses, best.losses),
+            cost=cost,
+            kept=kept,
+        )
 
 
 def _kept_trial(
@@ -185,8 +194,8 @@ def _kept_trial(
     path = folder / f"trial-{key[:24]}.npz"
     if path.is_file():
         with np.load(path, allow_pickle=False) as stored:
-            return Trial(stored["right"], float(stored["loss"]))
+            return Trial(stored["right"], stored["losses"])
     trial = trainer.run(one, shown, fold, seed)
     with replacing_file(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, right=trial.right, loss=np.float64(trial.loss))
+        np.savez(file, right=trial.right, losses=trial.losses)
     return trial

@@ -51,7 +51,9 @@ class Verdict(Record):
     standard_error: float
     held_out: int
     p_value: float
-    """That it is no worse than the best."""
+    """That it is right no less often than the best."""
+    loss_p_value: float | None
+    """That its loss is no higher than the best's; None where the profile decided."""
     best: str
     best_accuracy: float
     textbook_accuracy: float | None

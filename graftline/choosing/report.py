@@ -27,8 +27,8 @@ def write_report(workspace: Workspace, choice: Choice, folder: Path) -> None:
 
     ``profile.csv``, ``learning_curve.csv`` and ``profile_answers.csv`` (each image's answers);
     ``candidates.csv``, ``race.csv`` and ``race_answers.csv`` (whether each held-out image is
-    right); ``verdict.json`` and ``verdict.md``; ``depth_profile.png`` and ``race.png``. Without a
-    race its three files are absent.
+    right, and its loss); ``verdict.json`` and ``verdict.md``; ``depth_profile.png`` and
+    ``race.png``. Without a race its three files are absent.
     """
     images = PackedImages.open(workspace.preprocessed)
     write_records(folder / "profile.csv", choice.profile.scores)
@@ -58,6 +58,8 @@ CANDIDATE_COLUMNS = (
     "accuracy",
     "standard_error",
     "p_value",
+    "loss",
+    "loss_p_value",
     "chosen",
     "textbook",
 )
@@ -78,9 +80,16 @@ def candidate_rows(choice: Choice) -> list[tuple[Any, ...]]:
             one.step_cost,
             one.inference_cost,
             *(
-                (found.rung, found.accuracy, found.standard_error, found.p_value)
+                (
+                    found.rung,
+                    found.accuracy,
+                    found.standard_error,
+                    found.p_value,
+                    found.loss,
+                    found.loss_p_value,
+                )
                 if (found := last.get(one.name))
-                else ("", "", "", "")
+                else ("",) * 6
             ),
             one.name == choice.verdict.chosen,
             one.name == choice.textbook.name,
@@ -93,14 +102,14 @@ def verdict_text(choice: Choice) -> str:
     """The verdict as Markdown: the sentence, the candidates, the depths."""
     lines = [f"{choice.verdict.sentence}.", ""]
     lines += [
-        "| candidate | accuracy | p | round | training, M per image | use, M per image |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "| candidate | accuracy | p | loss | p | round | training, M an image | use, M an image |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     lines += [_candidate_line(choice, one) for one in choice.candidates]
     lines += [
         "",
-        "M: millions of multiply-adds. p: that it is no worse than the best of its round, by an "
-        "exact paired test.",
+        "M: millions of multiply-adds. p: that it is no worse than the best of its round, by "
+        "paired tests of answers and of losses.",
         "",
         "| depth | features | multiply-adds | probe | behind the best | LogME |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
@@ -131,10 +140,11 @@ def _candidate_line(choice: Choice, one: Candidate) -> str:
         last = results[-1]
         measured = (
             f"{percent(last.accuracy)} ± {100 * last.standard_error:.1f} | "
-            f"{p_words(last.p_value).removeprefix('= ')} | {last.rung}"
+            f"{p_words(last.p_value).removeprefix('= ')} | {last.loss:.4f} | "
+            f"{p_words(last.loss_p_value).removeprefix('= ')} | {last.rung}"
         )
     else:
-        measured = "not raced | |"
+        measured = "not raced | | | |"
     return f"| {name} | {measured} | {one.step_cost / 1e6:.1f} | {one.inference_cost / 1e6:.1f} |"
 
 
@@ -152,11 +162,13 @@ def _write_profile_answers(images: PackedImages, choice: Choice, path: Path) -> 
 
 def _write_race_answers(images: PackedImages, choice: Choice, path: Path) -> None:
     answers = choice.race.answers if choice.race else {}
-    columns = ["image", "label", *(f"{rung}/{name}" for rung, name in answers)]
-    right = np.stack(list(answers.values()), axis=1).astype(int)
+    names = [f"{rung}/{name}" for rung, name in answers]
+    columns = ["image", "label", *names, *(f"{name}/loss" for name in names)]
+    right = np.stack([trial.right for trial in answers.values()], axis=1).astype(int)
+    losses = np.stack([trial.losses for trial in answers.values()], axis=1)
     rows = (
-        (images.hashes[position], images.labels[position], *given)
-        for position, given in zip(choice.race_positions, right, strict=True)
+        (images.hashes[position], images.labels[position], *given, *lost)
+        for position, given, lost in zip(choice.race_positions, right, losses, strict=True)
     )
     _write_rows(path, columns, rows)
 

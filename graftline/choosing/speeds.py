@@ -23,10 +23,12 @@ class Speed(Record):
 class Speeds(Record):
     """``var/depth_speeds.json``."""
 
+    trunk_sha256: str
+    """Of the trunk that was measured."""
     by_layer: dict[str, Speed]
 
     @classmethod
-    def of(cls, depths: Sequence[Depth], measured: dict[str, float]) -> Speeds:
+    def of(cls, trunk_sha256: str, depths: Sequence[Depth], measured: dict[str, float]) -> Speeds:
         """Speeds at all depths from those at some, whose time per image is interpolated."""
         known = [depth for depth in depths if depth.layer in measured]
         seconds = np.interp(
@@ -35,21 +37,22 @@ class Speeds(Record):
             [1 / measured[depth.layer] for depth in known],
         )
         return cls(
+            trunk_sha256=trunk_sha256,
             by_layer={
                 depth.layer: Speed(
                     images_per_s=round(float(1 / time_s), 1), measured=depth.layer in measured
                 )
                 for depth, time_s in zip(depths, seconds, strict=True)
-            }
+            },
         )
 
 
-def read_speeds(workspace: Workspace) -> dict[str, Speed]:
-    """By layer, as this machine was last measured; empty if it was not."""
+def read_speeds(workspace: Workspace) -> Speeds | None:
+    """As this machine was last measured; None if it was not."""
     try:
-        return Speeds.read(workspace.var / "depth_speeds.json").by_layer
+        return Speeds.read(workspace.var / "depth_speeds.json")
     except MissingOutputError:
-        return {}
+        return None
 
 
 def write_speeds(workspace: Workspace, speeds: Speeds) -> None:

@@ -72,7 +72,7 @@ class GraftTrainer:
         else:
             answers = ready.loop.predict(self._pooled(ready, fold.held_out))
         labels = self._images.labels[fold.held_out].astype(np.int32)
-        return Trial(right(answers, labels), float(cross_entropies(answers, labels).mean()))
+        return Trial(right(answers, labels), cross_entropies(answers, labels))
 
     def _made_ready(self, plan: FreezePlan, shown: int, fold: Fold, seed: int) -> _Ready:
         steps = _steps(shown, len(fold.train), self._settings.tune.batch_size)

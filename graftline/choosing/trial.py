@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,11 +22,24 @@ class Trial:
     Args:
         right: Whether each held-out image was named right, (n,), in the order of
             ``Fold.held_out``.
-        loss: The mean cross-entropy over them.
+        losses: The cross-entropy of each, (n,).
     """
 
     right: NDArray[np.bool_]
-    loss: float
+    losses: NDArray[np.float64]
+
+    @property
+    def loss(self) -> float:
+        """The mean cross-entropy."""
+        return float(self.losses.mean())
+
+
+def joined(trials: Sequence[Trial]) -> Trial:
+    """Those of all folds as one, in their order."""
+    return Trial(
+        np.concatenate([trial.right for trial in trials]),
+        np.concatenate([trial.losses for trial in trials]),
+    )
 
 
 class Trainer(Protocol):

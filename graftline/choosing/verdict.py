@@ -31,6 +31,7 @@ def race_verdict(
         standard_error=chosen.standard_error,
         held_out=chosen.held_out,
         p_value=chosen.p_value,
+        loss_p_value=chosen.loss_p_value,
         best=best.candidate,
         best_accuracy=best.accuracy,
         textbook_accuracy=rule[-1].accuracy if rule else None,
@@ -60,6 +61,7 @@ def profile_verdict(
         standard_error=cheapest.standard_error,
         held_out=profile.answers.shape[1],
         p_value=cheapest.p_value,
+        loss_p_value=None,
         best=best.layer,
         best_accuracy=best.accuracy,
         textbook_accuracy=None,
@@ -130,7 +132,8 @@ def _of_race(
     else:
         said += (
             f", the cheapest that is not significantly worse than the best ({best.candidate}, "
-            f"{percent(best.accuracy)}; p {p_words(chosen.p_value)})"
+            f"{percent(best.accuracy)}; p {p_words(chosen.p_value)} by answers and "
+            f"{p_words(chosen.loss_p_value)} by losses)"
         )
     if textbook.name == race.winner.name:
         return said + "; the textbook's rule says the same"

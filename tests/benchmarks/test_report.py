@@ -22,7 +22,6 @@ from benchmarks.orchestration import (
 )
 from benchmarks.report import Spread, Table
 from benchmarks.runners import GRAFTLINE, KERAS
-from benchmarks.trunks import convolution_multiply_adds
 from benchmarks.tutorial import Pace, scaled_s
 from graftline.stages import STAGES
 from graftline.timings import Span
@@ -51,12 +50,6 @@ def test_only_what_lies_between_the_marks_is_replaced() -> None:
     assert report.replaced(once, "a", r"new \1") == once
     with pytest.raises(ValueError, match="no place for b"):
         report.replaced(document, "b", "new")
-
-
-def test_multiply_adds_of_convolutions() -> None:
-    # MobileNetV2's first: 3 x 3 x 3 for each of 48 x 48 x 32 values.
-    assert convolution_multiply_adds((3, 3, 3, 32), (48, 48, 32), depthwise=False) == 1_990_656
-    assert convolution_multiply_adds((3, 3, 32, 1), (48, 48, 32), depthwise=True) == 663_552
 
 
 def test_the_share_of_the_peak_counts_a_multiply_add_twice() -> None:

@@ -15,7 +15,7 @@ from graftline.choosing import choice as choice_module
 from graftline.choosing import features, trial
 from graftline.choosing.choice import choose
 from graftline.choosing.depths import choose_depths
-from graftline.choosing.paired import p_worse
+from graftline.choosing.paired import p_higher, p_worse
 from graftline.choosing.records import Verdict
 from graftline.choosing.settings import Settings
 from graftline.choosing.speeds import Speeds, read_speeds
@@ -111,17 +111,24 @@ def _every_number_follows_from_the_files(workspace: Workspace) -> None:
         assert int(score["right"]) == (given == labels).sum()
     raced = rows(workspace, "race_answers.csv")
 
-    def right(rung: str, name: str) -> Any:
-        return np.array([row[f"{rung}/{name}"] == "1" for row in raced])
+    def of(result: dict[str, str]) -> trial.Trial:
+        name = f"{result['rung']}/{result['candidate']}"
+        return trial.Trial(
+            np.array([row[name] == "1" for row in raced]),
+            np.array([float(row[f"{name}/loss"]) for row in raced]),
+        )
 
     results = rows(workspace, "race.csv")
     for result in results:
         of_round = [one for one in results if one["rung"] == result["rung"]]
         best = max(of_round, key=lambda one: float(one["p_value"]) + int(one["right"]))
-        given = right(result["rung"], result["candidate"])
-        assert int(result["right"]) == given.sum()
-        expected = p_worse(given, right(best["rung"], best["candidate"]))
-        assert float(result["p_value"]) == pytest.approx(expected)
+        given = of(result)
+        assert int(result["right"]) == given.right.sum()
+        assert float(result["loss"]) == pytest.approx(given.loss)
+        least = of(best)
+        assert float(result["p_value"]) == pytest.approx(p_worse(given.right, least.right))
+        expected = p_higher(given.losses, least.losses)
+        assert float(result["loss_p_value"]) == pytest.approx(expected)
     verdict = json.loads((workspace.freezing_report / "verdict.json").read_text())
     assert verdict["spent"] == sum(int(result["cost"]) for result in results)
     assert verdict["spent"] <= verdict["budget"]
@@ -183,7 +190,9 @@ def test_a_budget_too_small_for_a_race_leaves_the_choice_to_the_profile(
     assert "pays for no race" in plan.reason
     assert plan == FreezePlan.read(workspace.freeze_plan)
     assert plan.strategy == "all"
-    assert set(read_speeds(workspace)) == {row["layer"] for row in rows(workspace, "profile.csv")}
+    speeds = read_speeds(workspace)
+    assert speeds is not None
+    assert set(speeds.by_layer) == {row["layer"] for row in rows(workspace, "profile.csv")}
 
 
 def test_speeds_are_measured_and_interpolated(workspace: Workspace, tmp_path: Path) -> None:
@@ -194,7 +203,7 @@ def test_speeds_are_measured_and_interpolated(workspace: Workspace, tmp_path: Pa
         workspace, assembled, [depths[-1]], images.indices("train"), tmp_path
     )
     assert measured[depths[-1].layer] > 0
-    speeds = Speeds.of(depths, {depths[0].layer: 200.0, depths[-1].layer: 100.0}).by_layer
+    speeds = Speeds.of("", depths, {depths[0].layer: 200.0, depths[-1].layer: 100.0}).by_layer
     assert [layer for layer, speed in speeds.items() if speed.measured] == [
         depths[0].layer,
         depths[-1].layer,

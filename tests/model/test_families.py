@@ -324,11 +324,11 @@ def test_multiply_adds_are_those_counted_by_hand() -> None:
 def test_a_grouped_convolution_counts_its_own_group_alone() -> None:
     import keras
 
-    from graftline.trunk import _multiply_adds
+    from graftline.trunk import multiply_adds_of
 
     layer = keras.layers.Conv2D(8, 3, groups=4, padding="same")
     layer(keras.Input((5, 6, 16)))
-    assert _multiply_adds(layer) == 3 * 3 * (16 // 4) * 8 * 5 * 6
+    assert multiply_adds_of(layer) == 3 * 3 * (16 // 4) * 8 * 5 * 6
 
 
 @pytest.mark.parametrize("name", ["MobileNetV2", "ResNet50V2"])

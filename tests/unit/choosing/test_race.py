@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, ttest_rel
 
 from graftline.artifacts import Assembled
 from graftline.choosing.budget import in_multiply_adds, make_schedule, recorded_rate
 from graftline.choosing.candidates import Candidate, make_candidate, make_candidates
-from graftline.choosing.paired import p_worse
+from graftline.choosing.paired import p_higher, p_worse
 from graftline.choosing.race import Race, cheapest, run_race
+from graftline.choosing.trial import Trial
 from graftline.params import FreezeParams, Seconds, TuneParams
 from tests.unit.choosing.rivals import Scripted, folds, mobile_net
 
@@ -43,7 +44,7 @@ def raced(
 
 def test_the_candidates_are_those_of_the_issue(candidates: tuple[Candidate, ...]) -> None:
     names = [one.name for one in candidates]
-    assert names[:4] == [HEAD, f"last 5 blocks at {CUT}", f"last 9 blocks at {CUT}", EVERYTHING]
+    assert names[:4] == [HEAD, EVERYTHING, f"last 5 blocks at {CUT}", f"last 9 blocks at {CUT}"]
     assert sum(name.startswith("last") and name.endswith(CUT) for name in names) == 3
     assert any(name.startswith("first") for name in names)
     assert f"everything at {LAST}" in names
@@ -72,6 +73,18 @@ def test_an_exact_test_of_the_images_that_differ() -> None:
     worse[90] = True
     assert p_worse(worse, best) == binomtest(8, 9, 0.5, alternative="greater").pvalue
     assert p_worse(best, best) == 1
+
+
+def test_losses_tell_apart_what_answers_do_not() -> None:
+    chance = np.random.default_rng(0)
+    right = np.ones(200, bool)
+    best = Trial(right, chance.exponential(0.1, 200))
+    duller = Trial(right, best.losses + chance.normal(0.02, 0.1, 200))
+    assert p_worse(duller.right, best.right) == 1
+    expected = ttest_rel(duller.losses, best.losses, alternative="greater").pvalue
+    assert p_higher(duller.losses, best.losses) == pytest.approx(expected)
+    assert p_higher(best.losses, best.losses) == 1
+    assert p_higher(best.losses + 1, best.losses) == 0
 
 
 def test_a_better_one_wins(candidates: tuple[Candidate, ...], tmp_path: Path) -> None:
@@ -195,4 +208,5 @@ def test_of_those_that_cost_about_the_same_the_better_wins(assembled: Assembled)
         "as cheap": np.array([True, True, False]),
         "dear": np.array([True, True, True]),
     }
-    assert cheapest(twins, right).name == "as cheap"
+    found = {name: Trial(answers, np.zeros(3)) for name, answers in right.items()}
+    assert cheapest(twins, found).name == "as cheap"
