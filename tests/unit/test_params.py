@@ -62,7 +62,7 @@ def assert_names_every_key(file: Path) -> None:
 
 def test_the_committed_configurations_are_valid(checkout: Path) -> None:
     files = sorted((checkout / "configs").glob("*.yaml"))
-    assert [file.stem for file in files] == ["flowers12", "mnist"]
+    assert [file.stem for file in files] == ["flowers12", "mnist-tuned", "mnist"]
     for file in files:
         assert_names_every_key(file)
 
