@@ -17,7 +17,7 @@ from graftline.storage import write_text
 
 FEWEST_STEPS = 32
 """Fewer cannot warm up and decay: what is tuned has not yet come back to where the head was."""
-ENOUGH_STEPS = 80
+ENOUGH_STEPS = 64
 """From these on a tuned network shows what it is good for (docs/freezing.md has the figures)."""
 FEWEST_CANDIDATES = 2
 """Head only and some blocks: with one there is nothing to choose between."""
