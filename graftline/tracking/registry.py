@@ -267,7 +267,7 @@ def _ensure_registered_model(client: MlflowClient, name: str) -> None:
         client.create_registered_model(
             name,
             description="Image classifiers grafted onto a pretrained network by Graftline. "
-            "The alias `challenger` is the newest.",
+            "The alias `challenger` is the newest, `champion` the one in service.",
         )
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
