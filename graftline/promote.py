@@ -35,6 +35,7 @@ VERDICT_TAG = "graftline.verdict"
 WHEN_TAG = "graftline.verdict_at"
 LEFT_TAG = "graftline.rolled_back"
 _MAX_TAG_CHARACTERS = 90_000
+_ROLLED_BACK = "was rolled back"
 
 Decision = Literal["promoted", "kept", "unchanged"]
 
@@ -210,7 +211,7 @@ def _earlier(contest: _Contest) -> Promotion | None:
         receipt is None
         or receipt.decision != "kept"
         or contest.challenger.tags.get(STATE_TAG) != "done"
-        or LEFT_TAG in contest.challenger.tags
+        or (LEFT_TAG in contest.challenger.tags) != (_ROLLED_BACK in receipt.reason)
         or receipt.champion_version != (champion.version if champion else None)
         or receipt.champion_digest != (champion.weight_digest if champion else None)
         or receipt.test_digest != contest.split.digest
@@ -227,7 +228,7 @@ def _decided(contest: _Contest) -> Promotion:
         version = contest.challenger.version
         return _receipt(
             contest,
-            f"version {version} was rolled back at {when}, and does not come back by itself",
+            f"version {version} {_ROLLED_BACK} at {when}, and does not come back by itself",
             promoted=False,
         )
     mine = _challenger_answers(contest)

@@ -13,6 +13,7 @@ from graftline.tracking.champions import (
     tag_version,
 )
 from graftline.tracking.fetching import all_versions, fetch_model, find_version
+from graftline.tracking.history import PastRun, find_run
 from graftline.tracking.receipts import LastRun, last_run
 from graftline.tracking.recorder import Recorder, stage_recorder
 from graftline.tracking.registry import Version, newest_version, register_model
@@ -22,6 +23,7 @@ from graftline.tracking.store import Store, configure
 __all__ = [
     "CHAMPION",
     "LastRun",
+    "PastRun",
     "Recorder",
     "Store",
     "Version",
@@ -31,6 +33,7 @@ __all__ = [
     "configure",
     "fetch_from_run",
     "fetch_model",
+    "find_run",
     "find_version",
     "last_run",
     "log_receipt",

@@ -47,6 +47,8 @@ class Version:
     run_id: str
     source: str
     tags: Mapping[str, str]
+    created_s: float
+    """When it was registered, in seconds since 1970."""
 
     @property
     def weight_digest(self) -> str | None:
@@ -257,6 +259,7 @@ def as_version(entity: ModelVersion) -> Version:
         run_id=entity.run_id or "",
         source=entity.source or "",
         tags=dict(entity.tags),
+        created_s=(entity.creation_timestamp or 0) / 1000,
     )
 
 

@@ -12,44 +12,18 @@ import pytest
 from graftline import answers, tracking
 from graftline import promote as promoting
 from graftline.errors import MissingOutputError, TrackingError
-from graftline.params import Params, PromoteParams
+from graftline.params import PromoteParams
 from graftline.promote import Promotion, promote
 from graftline.register import register
 from graftline.storage import write_text
 from graftline.workspace import Workspace
-from tests import finished, histories
-
-ASKED = PromoteParams(min_accuracy=0.9, margin=-0.01, significance=0.05, max_recall_drop=0.05)
-NAME = "graftline"
+from tests import contests, finished, histories
+from tests.contests import ASKED, NAME, champion, params, run
 
 
-def params(asked: PromoteParams = ASKED) -> Params:
-    return finished.some_params().model_copy(update={"promote": asked})
-
-
-def run(
-    workspace: Workspace,
-    weights: str,
-    wrong: range,
-    asked: PromoteParams = ASKED,
-    images: int = finished.TEST_IMAGES,
-) -> Promotion:
-    """One execution of the pipeline from training on, whose model errs on some images."""
-    wanted = params(asked)
-    right = np.ones(images, bool)
-    right[wrong] = False
-    finished.train(workspace, weights)
-    finished.evaluate(workspace, float(right.mean()))
-    finished.write_predictions(workspace, right)
-    run_id = tracking.open_run(workspace, wanted)
-    promotion = promote(workspace, wanted, register(workspace, wanted, run_id), run_id)
-    tracking.complete_run(run_id, workspace, wanted)
-    return promotion
-
-
-def champion(workspace: Workspace) -> str | None:
-    version = tracking.find_version(workspace, NAME, "champion")
-    return version.version if version else None
+@pytest.fixture(autouse=True)
+def _bare_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    contests.save_bare(monkeypatch)
 
 
 def test_the_first_one_is_promoted_with_a_receipt_everywhere(tracked: Workspace) -> None:
@@ -239,7 +213,7 @@ from graftline import tracking
 from graftline.promote import promote
 from graftline.register import Registered
 from graftline.workspace import Workspace
-from tests.unit.test_promote import params
+from tests.contests import params
 at, calls = int(sys.argv[1]), 0
 def dying(function):
     def call(*arguments, **options):
