@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,23 +111,32 @@ def reproduce(
     """
     run = _wanted(workspace, which)
     commit = _commit(workspace, run)
-    on_step(f"a worktree at {commit[:12]}")
-    with worktree(workspace.root, commit) as place:
-        copy = _prepared(workspace, run, place)
-        on_step("load: from DVC's cache")
-        data_from = "DVC"
-        if not _has_data(copy):
-            data_from = "the source"
-            _run_stage(copy, "load", on_step)
-        for stage in STAGES[1:]:
-            _run_stage(copy, stage, on_step)
-        return Reproduction(
-            run_id=run.run_id,
-            name=run.name,
-            commit=commit,
-            data_from=data_from,
-            compared=tuple(_comparison(run, copy.workspace)),
-        )
+    with tempfile.TemporaryDirectory(prefix="graftline-reproduce-") as folder:
+        files = [_from_history(workspace, run, name, Path(folder)) for name in _FROM_HISTORY]
+        on_step(f"a worktree at {commit[:12]}")
+        with worktree(workspace.root, commit) as place:
+            for path in files:
+                shutil.copy(path, place / path.name)
+            return _repeated(_copied(workspace, run, place), run, commit, on_step)
+
+
+def _repeated(
+    copy: _Copy, run: PastRun, commit: str, on_step: Callable[[str], None]
+) -> Reproduction:
+    on_step("load: from DVC's cache")
+    data_from = "DVC"
+    if not _has_data(copy):
+        data_from = "the source"
+        _run_stage(copy, "load", on_step)
+    for stage in STAGES[1:]:
+        _run_stage(copy, stage, on_step)
+    return Reproduction(
+        run_id=run.run_id,
+        name=run.name,
+        commit=commit,
+        data_from=data_from,
+        compared=tuple(_comparison(run, copy.workspace)),
+    )
 
 
 def show_reproduction(workspace: Workspace, which: str, *, as_json: bool) -> int:
@@ -209,14 +220,18 @@ def _commit(workspace: Workspace, run: PastRun) -> str:
     return commit
 
 
-def _prepared(workspace: Workspace, run: PastRun, place: Path) -> _Copy:
-    for name in _FROM_HISTORY:
-        if tracking.fetch_from_run(workspace, run.run_id, name, place) is None:
-            raise ReproductionError(
-                f"run {run.run_id} has no {name} any more, or never had one",
-                where=tracking.configure(workspace).shown,
-                fix="put the run's files back from a backup",
-            )
+def _from_history(workspace: Workspace, run: PastRun, name: str, folder: Path) -> Path:
+    path = tracking.fetch_from_run(workspace, run.run_id, name, folder)
+    if path is None:
+        raise ReproductionError(
+            f"run {run.run_id} has no {name} any more, or never had one",
+            where=tracking.configure(workspace).shown,
+            fix="put the run's files back from a backup",
+        )
+    return path
+
+
+def _copied(workspace: Workspace, run: PastRun, place: Path) -> _Copy:
     copy = Workspace(place)
     weights = workspace.var / "weights"
     if weights.is_dir():

@@ -116,15 +116,22 @@ def _share_cache(root: Path, place: Path) -> None:
         env={**os.environ, "COLUMNS": "100000"},
     ).stdout.strip()
     local = root / ".dvc" / "config.local"
-    if local.is_file():
+    if local.is_file() and (place / ".dvc").is_dir():
         shutil.copy(local, place / ".dvc" / "config.local")
-    subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "dvc", "cache", "dir", "--local", cache or f"{root}/.dvc/cache"],
         cwd=place,
         capture_output=True,
+        text=True,
         timeout=_LIMIT_S,
-        check=True,
+        check=False,
     )
+    if done.returncode:
+        raise ReproductionError(
+            f"DVC cannot be used in the worktree: {done.stderr.strip()}",
+            where=str(place),
+            allowed="a commit that holds .dvc/config",
+        )
 
 
 def _remove(root: Path, place: Path) -> None:
