@@ -66,10 +66,10 @@ def _margin(paired: Paired, margin: float | None) -> Check:
     return Check(
         name="margin",
         passed=passed,
-        text=f"the difference to the champion is {_points(paired.difference)} "
-        f"({paired.confidence:.0%} interval {_points(paired.difference_low)} to "
-        f"{_points(paired.difference_high)}), and its lower end is "
-        f"{'not ' if passed else ''}below the margin of {_points(margin)}",
+        text=f"the difference to the champion is {points(paired.difference)} "
+        f"({paired.confidence:.0%} interval {points(paired.difference_low)} to "
+        f"{points(paired.difference_high)}), and its lower end is "
+        f"{'not ' if passed else ''}below the margin of {points(margin)}",
     )
 
 
@@ -119,10 +119,11 @@ def _classes(comparison: Comparison, asked: PromoteParams) -> Check:
             for name in fallen[:_MAX_CLASSES_TOLD]
         )
         more = f" and {len(fallen) - _MAX_CLASSES_TOLD} more" * (len(fallen) > _MAX_CLASSES_TOLD)
-        text = f"the recall of a class falls by more than {_points(limit)[1:]}: {told}{more}"
+        text = f"the recall of a class falls by more than {points(limit)[1:]}: {told}{more}"
     else:
-        text = f"the recall of none of {len(guarded)} classes falls by more than "
-        text += _points(limit)[1:]
+        text = (
+            f"the recall of none of {len(guarded)} classes falls by more than {points(limit)[1:]}"
+        )
     return Check(name="max_recall_drop", passed=not fallen, text=text + (aside if left_out else ""))
 
 
@@ -130,5 +131,6 @@ def _not_set(name: str) -> Check:
     return Check(name=name, passed=False, text=f"promote.{name} is not set, so nothing is promoted")
 
 
-def _points(share: float) -> str:
+def points(share: float) -> str:
+    """A difference of shares in percentage points, with its sign."""
     return f"{share * 100:+.2f} points"

@@ -272,15 +272,9 @@ def _judged(
 ) -> Promotion:
     found = checks(comparison, contest.params.promote, first=first)
     failed = [check for check in found if not check.passed]
-    if failed:
-        reason = "; ".join(check.text for check in failed)
-    else:
-        reason = "; ".join(check.text for check in found)
-        if first:
-            reason = f"the first champion: {reason}"
     return _receipt(
         contest,
-        reason,
+        "; ".join(check.text for check in failed or found),
         promoted=not failed,
         comparison=comparison,
         found=found,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from graftline.comparison import Comparison
+from graftline.gate import points
 from graftline.promote import Promotion
 
 
@@ -41,10 +42,23 @@ def line(promotion: Promotion) -> str:
     if promotion.decision == "unchanged":
         return promotion.reason
     if promotion.promoted:
-        over = f" over version {champion}" if champion else ""
-        return f"version {version} was promoted{over}: {promotion.reason}"
+        over = f"over version {champion}" if champion else "as the first champion"
+        return f"version {version} was promoted {over}: {_figures(promotion)}"
     stays = f"version {champion} stays the champion" if champion else "there is no champion yet"
     return f"version {version} was not promoted, {stays}: {promotion.reason}"
+
+
+def _figures(promotion: Promotion) -> str:
+    """What a line has room for; without a paired comparison, the reason."""
+    comparison = promotion.comparison
+    if comparison is None or comparison.paired is None:
+        return promotion.reason
+    paired = comparison.paired
+    return (
+        f"{comparison.challenger_accuracy:.2%} against {paired.champion_accuracy:.2%} of the same "
+        f"{comparison.images:,} images, {points(paired.difference)} "
+        f"({points(paired.difference_low)} to {points(paired.difference_high)})"
+    )
 
 
 def _title(promotion: Promotion) -> str:

@@ -78,6 +78,7 @@ def roll_back(workspace: Workspace, reason: str = "") -> tuple[Rollback, bool]:
             left, rollback = unfinished
         else:
             left = champion
+            _forget_overtaken(workspace, versions)
             former = _former(workspace, champion, versions)
             # Whoever takes its place must be there, whole.
             tracking.fetch_model(workspace, former)
@@ -128,6 +129,13 @@ def _unfinished(versions: Sequence[Version], champion: Version) -> tuple[Version
         if champion.version in (rollback.from_version, rollback.to_version):
             return version, rollback
     return None
+
+
+def _forget_overtaken(workspace: Workspace, versions: Sequence[Version]) -> None:
+    """Marks as done what was interrupted so long ago that others have been champions since."""
+    for version in versions:
+        if version.tags.get(STATE_TAG) == "pending":
+            tracking.tag_version(workspace, version, {STATE_TAG: "done"})
 
 
 def _former(workspace: Workspace, champion: Version, versions: Sequence[Version]) -> Version:

@@ -47,7 +47,7 @@ class Version:
     run_id: str
     source: str
     tags: Mapping[str, str]
-    created_s: float
+    created_s: float = 0.0
     """When it was registered, in seconds since 1970."""
 
     @property

@@ -30,7 +30,7 @@ def test_the_first_one_is_promoted_with_a_receipt_everywhere(tracked: Workspace)
     promotion = run(tracked, "first", range(30))
 
     assert (promotion.promoted, promotion.champion_version) == (True, None)
-    assert promotion.reason == "the first champion: accuracy 97.00% reaches the floor of 90.00%"
+    assert promotion.reason == "accuracy 97.00% reaches the floor of 90.00%"
     assert champion(tracked) == "1"
     assert Promotion.read(tracked.promotion) == promotion
     assert "graftline version 1 is the new champion" in (
