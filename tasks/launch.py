@@ -123,14 +123,14 @@ def _run(wanted: Launch, workspace: Workspace, screen: Screen) -> None:
     ):
         try:
             with timings.span("flow"):
-                registered = flow(change.params)
+                promotion = flow(change.params)
         finally:
             with timings.span("settle"):
                 _settle(execution.flow_run_id, execution.task_run_ids, screen)
     timings.write(workspace, FLOW, time.monotonic() - started_s)
     from tasks.closing import show_closing
 
-    show_closing(screen.console, workspace, registered, time.monotonic() - started_s)
+    show_closing(screen.console, workspace, promotion, time.monotonic() - started_s)
 
 
 def _write(change: Change, workspace: Workspace, screen: Screen) -> None:
