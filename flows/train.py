@@ -21,6 +21,7 @@ from graftline.register import Registered
 from tasks import naming
 from tasks.assemble import assemble
 from tasks.evaluate import evaluate
+from tasks.export import export
 from tasks.extract import extract
 from tasks.freeze import freeze
 from tasks.load import load
@@ -45,4 +46,5 @@ def train(params: Params | None = None) -> Registered:
         features = extract(images, network, plan)
         trained = train_head(features, network, plan)
         metrics = evaluate(dataset, trained)
+        export(images, trained)
         return register(trained, metrics)
