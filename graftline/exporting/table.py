@@ -87,16 +87,35 @@ def markdown(exports: Exports, speeds: Speeds | None = None) -> str:
 
 
 def terminal_table(exports: Exports, speeds: Speeds | None = None) -> Table:
-    """The table for a terminal."""
+    """The table for a terminal of 80 columns, without the files' names."""
+    from rich.box import SIMPLE_HEAD
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(caption=escape(caption(exports, speeds)), caption_justify="left")
-    for at, name in enumerate(columns(speeds)):
-        table.add_column(name, justify="left" if at < 2 else "right", overflow="fold")
+    table = Table(
+        caption=escape(caption(exports, speeds)),
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1),
+        collapse_padding=True,
+        pad_edge=False,
+    )
+    for name in _shown(columns(speeds)):
+        last = name == COLUMNS[-1]
+        table.add_column(
+            "largest drop" if last else name,
+            justify="left" if name == COLUMNS[0] else "right",
+            overflow="fold" if last else "ellipsis",
+            no_wrap=not last,
+        )
     for row in rows(exports, speeds):
-        table.add_row(*map(escape, row))
+        table.add_row(*map(escape, _shown(row)))
     return table
+
+
+def _shown(cells: Sequence[str]) -> Sequence[str]:
+    at = COLUMNS.index("file")
+    return [*cells[:at], *cells[at + 1 :]]
 
 
 def _speed(name: str, speeds: Speeds | None) -> Sequence[str]:

@@ -48,6 +48,13 @@ def test_it_says_how_good_it_is_where_it_lies_and_what_to_do(workspace: Workspac
     assert "graftline predict" in said
 
 
+def test_it_names_the_exported_files(workspace: Workspace) -> None:
+    assert "exports" not in closing(workspace)
+    finished.export(workspace)
+    said = " ".join(closing(workspace).split())
+    assert "model.onnx (3.01 MB, 99.95% the same label) in models/exports/" in said
+
+
 def test_it_fits_a_terminal_of_80_columns(workspace: Workspace) -> None:
     assert max(len(line) for line in closing(workspace).splitlines()) <= 80
 
