@@ -57,7 +57,7 @@ def make(network: Network, format: ExportFormat, folder: Path) -> Path:
     """
     path = folder / PATHS[format]
     try:
-        with _quiet():
+        with quiet_converters():
             _MAKERS[format](network, path)
     except (GraftlineError, OSError, MemoryError):
         raise
@@ -178,7 +178,7 @@ _MAKERS: dict[ExportFormat, Callable[[Network, Path], None]] = {
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_converters() -> Iterator[None]:
     """Keeps what the converters tell of their own workings off the screen."""
     for name in ("tensorflow", "tf2onnx", "absl"):
         logging.getLogger(name).setLevel(logging.ERROR)

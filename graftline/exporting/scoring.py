@@ -97,14 +97,16 @@ class Comparison:
         return (drop, self.classes[at]) if drop > 0 else (0.0, None)
 
     def objections(self, least_agreement: float, most_drop: float) -> list[str]:
-        """What is too far from the original, in a sentence each, with the classes it is about."""
+        """What is too far from the original, in a sentence each, with the classes it is about.
+
+        One image may always differ: of few it is a large share, and chance enough.
+        """
         found = []
-        if self.agreement < least_agreement:
+        if self.agreement < least_agreement and sum(self.other_answers.values()) > 1:
             found.append(
                 f"{self.agreement:.2%} of {len(self.labels):,} test images get the same label, "
                 f"and {least_agreement:.2%} are asked for; {self._told_answers()}"
             )
-        # Of few images one is a large share, and chance enough.
         fallen = np.flatnonzero((self.drops > most_drop) & (self.lost > 1))
         if len(fallen):
             worst = fallen[np.argsort(-self.drops[fallen], kind="stable")]

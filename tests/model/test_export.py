@@ -91,7 +91,7 @@ def test_each_format_lies_there_with_its_figures(exported: Workspace) -> None:
     assert sizes["litert_int8"] < sizes["litert_float16"] < sizes["litert_float32"]
     for one in exports.exported:
         assert (exported.exports / one.path).exists()
-        wanted = 0.5 if one.format == "litert_int8" else 1.0
+        wanted = {"litert_int8": 0.5, "litert_float16": 0.97}.get(one.format, 1.0)
         assert one.agreement >= wanted
         assert one.accuracy == pytest.approx(exports.original.accuracy, abs=1.001 - wanted)
     speeds = read_speeds(exported, exports)
