@@ -124,11 +124,11 @@ class Comparison:
     def _told_answers(self) -> str:
         counts = dict(zip(self.classes, self.support.tolist(), strict=True))
         told = [
-            f"{name} ({number} of {counts[name]}, mostly taken for {self._mostly(name)})"
+            f"{name} ({number} of {counts[name]}, mostly named {self._mostly(name)})"
             for name, number in list(self.other_answers.items())[:_MOST_CLASSES_TOLD]
         ]
         left = len(self.other_answers) - _MOST_CLASSES_TOLD
-        return f"others get the images of {', '.join(told)}{_and_more(left)}"
+        return f"it differs on images of {', '.join(told)}{_and_more(left)}"
 
     def _mostly(self, name: str) -> str:
         here = (self.labels == list(self.classes).index(name)) & (self.exported != self.original)
