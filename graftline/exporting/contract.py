@@ -116,7 +116,7 @@ def read_contract(path: Path) -> Contract:
             f"{path} is no model that this version of Graftline exported: {why}",
             where=str(path),
             allowed="a .tflite or .onnx file, or a SavedModel's folder, from models/exports",
-            fix="run dvc repro --force export, which writes it anew",
+            fix="run graftline export, which writes it anew",
         ) from error
 
 
