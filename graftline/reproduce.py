@@ -333,14 +333,17 @@ def _table(found: Reproduction) -> Table:
         mark = "[green]same[/green]" if one.same else "[red]differs[/red]"
         if not one.decides:
             mark = "[yellow]changed[/yellow]"
-        table.add_row(one.what, _shown(one.then), _shown(one.now), mark)
+        table.add_row(one.what, _shown(one.then, one.same), _shown(one.now, one.same), mark)
     return table
 
 
-def _shown(value: str | float | None) -> str:
+def _shown(value: str | float | None, same: bool) -> str:
     if value is None:
         return "none"
-    return f"{value:.6f}" if isinstance(value, float) else value[:16]
+    if isinstance(value, float):
+        # A difference may be one of the last digit.
+        return f"{value:.6g}" if same else repr(value)
+    return value[:16]
 
 
 def _verdict(found: Reproduction) -> str:

@@ -130,6 +130,7 @@ def test_plots_and_tables_are_files_of_the_run(tracked: Workspace) -> None:
         "params.yaml",
         "evaluation/classes.json",
         "evaluation/confusion_matrix.png",
+        "evaluation/predictions.parquet",
         "evaluation/metrics.json",
         "freezing/freeze_plan.json",
         "freezing/table.md",
