@@ -38,11 +38,16 @@ def train(params: Params | None = None) -> Registered:
         params: Shown in Prefect; by default what ``params.yaml`` holds, which the stages read.
     """
     with opened(params):
-        dataset = load()
-        images = preprocess(dataset)
-        network = assemble(dataset)
-        plan = freeze(network)
-        features = extract(images, network, plan)
-        trained = train_head(features, network, plan)
-        metrics = evaluate(dataset, trained)
-        return register(trained, metrics)
+        return steps()
+
+
+def steps() -> Registered:
+    """The steps of a training, in their order."""
+    dataset = load()
+    images = preprocess(dataset)
+    network = assemble(dataset)
+    plan = freeze(network)
+    features = extract(images, network, plan)
+    trained = train_head(features, network, plan)
+    metrics = evaluate(dataset, trained)
+    return register(trained, metrics)
