@@ -65,11 +65,9 @@ class News(Record):
     def _reasons(self) -> Iterator[str]:
         if self.images:
             yield self.images
-        for changed in self.params[:_LISTED]:
-            yield changed
-        if more := len(self.params) - _LISTED:
-            if more > 0:
-                yield f"{more} more parameters"
+        yield from self.params[:_LISTED]
+        if len(self.params) > _LISTED:
+            yield f"{len(self.params) - _LISTED} more parameters"
         if self.unfinished:
             yield self.unfinished
         if self.stale:

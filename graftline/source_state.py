@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from graftline.location import located
 from graftline.parallel import ordered_map
@@ -105,11 +105,7 @@ def source_state(workspace: Workspace, params: DataParams) -> SourceState:
 
 def keep(state: SourceState, file: Path) -> None:
     """Writes a state down, for :func:`kept` to read."""
-    import pyarrow as pa
-
-    _write_table(
-        file, pa.table({"name": list(state.files.keys()), "sha256": list(state.files.values())})
-    )
+    _write_table(file, {"name": list(state.files.keys()), "sha256": list(state.files.values())})
 
 
 def kept(file: Path) -> SourceState | None:
@@ -163,28 +159,24 @@ def _read(file: Path) -> dict[str, _Seen]:
     if columns is None:
         return {}
     paths, *rest = columns
-    return {
-        path: seen
-        for path, seen in zip(paths, map(_Seen, *rest), strict=True)
-        if seen.changed_ns >= 0
-    }
+    seen = dict(zip(paths, map(_Seen, *rest), strict=True))
+    return {path: one for path, one in seen.items() if one.changed_ns >= 0}
 
 
 def _write(file: Path, seen: Mapping[str, _Seen]) -> None:
-    import pyarrow as pa
-
     rows = [(path, *one) for path, one in seen.items()]
-    _write_table(file, pa.table(dict(zip(_COLUMNS, map(list, zip(*rows, strict=True)), strict=True))))
+    _write_table(file, dict(zip(_COLUMNS, map(list, zip(*rows, strict=True)), strict=True)))
 
 
-def _write_table(file: Path, table: object) -> None:
+def _write_table(file: Path, columns: dict[str, list[Any]]) -> None:
+    import pyarrow as pa
     from pyarrow import parquet
 
     with replacing_file(file) as temporary:
-        parquet.write_table(table, temporary)
+        parquet.write_table(pa.table(columns), temporary)
 
 
-def _columns(file: Path, names: tuple[str, ...]) -> list[list[object]] | None:
+def _columns(file: Path, names: tuple[str, ...]) -> list[list[Any]] | None:
     if not file.is_file():
         return None
     import pyarrow as pa

@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from graftline.environment import prefect_address, quiet_environment
-from graftline.errors import GraftlineError, ServerError
+from graftline.errors import GraftlineError
 from graftline.processes import termination_as_interrupt
 from graftline.servers import alive, join, leave, prefect_server
 from graftline.starts import collect_rarely
 from graftline.timings import FLOW, Timings
 from graftline.workspace import Workspace
 from tasks.overrides import Change, plan_overrides
+from tasks.reach import check_answers
 from tasks.screen import Screen
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def _prefect(workspace: Workspace, wanted: Launch, execution: Pipeline) -> Itera
     if address is not None:
         flow = _imported(wanted, execution.timings)
         _track_early(wanted, execution)
-        _check_answers(address)
+        check_answers(address)
         yield flow
         return
     # Port 4200 is left to those who stay: graftline ui, and whatever the user runs.
@@ -195,21 +196,6 @@ def _track_early(wanted: Launch, execution: Pipeline) -> None:
 def _imported(wanted: Launch, timings: Timings) -> Any:
     with timings.span("import"):
         return getattr(importlib.import_module(wanted.module), wanted.flow)
-
-
-def _check_answers(address: str) -> None:
-    # Prefect itself would try for long, and then speak of an ephemeral server.
-    from prefect.client.orchestration import get_client
-
-    with get_client(sync_client=True) as client:
-        problem = client.api_healthcheck()
-    if problem is not None:
-        raise ServerError(
-            f"the Prefect API that was chosen does not answer: {problem}",
-            where=address,
-            fix="start that server, or unset PREFECT_API_URL (in the environment and in the "
-            "profile) to have one started here",
-        )
 
 
 def _settle(flow_run_id: str | None, task_run_ids: Sequence[str], screen: Screen) -> None:

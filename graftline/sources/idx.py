@@ -55,9 +55,8 @@ def files(folder: Path) -> list[Path]:
         DataError: If one is absent.
     """
     prefixes = [prefix for prefix, _ in _PREFIXES if prefix == "train" or _has_test(folder)]
-    return [
-        _required(folder, f"{prefix}-{kind}") for prefix in prefixes for kind in ("images", "labels")
-    ]
+    kinds = ("images", "labels")
+    return [_required(folder, f"{prefix}-{kind}") for prefix in prefixes for kind in kinds]
 
 
 def _has_test(folder: Path) -> bool:
