@@ -101,8 +101,8 @@ def prefect_server(workspace: Workspace, preferred_port: int = PREFECT_PORT) -> 
     )
 
 
-def mlflow_server(workspace: Workspace) -> Server:
-    """The MLflow server for the history under ``var/mlflow``."""
+def mlflow_server(workspace: Workspace, preferred_port: int = MLFLOW_PORT) -> Server:
+    """The MLflow server for the history under ``var/mlflow``; port 0 takes any."""
     from graftline.tracking import configure
 
     store = configure(workspace)
@@ -115,7 +115,7 @@ def mlflow_server(workspace: Workspace) -> Server:
         folder=store.root,
         arguments=tuple(arguments),
         health_path="/health",
-        preferred_port=MLFLOW_PORT,
+        preferred_port=preferred_port,
         # Its job runner is for evaluations by language models, and a dozen processes.
         environment={
             **quiet_environment(workspace),
@@ -191,6 +191,8 @@ def let_go(server: Server) -> Literal["stopped", "in use", "absent"]:
 
     A server that was not asked to last is left to its users.
     """
+    if _read(server) is None:
+        return "absent"
     with _locked(server):
         record = _read(server)
         if record is None or not record.lasting:

@@ -24,6 +24,8 @@ from graftline.environment import prefect_address, quiet_environment
 from graftline.processes import ProcessIdentity
 from graftline.servers import (
     HOST,
+    MLFLOW_PORT,
+    PREFECT_PORT,
     Server,
     keep_up,
     let_go,
@@ -45,11 +47,23 @@ _START_LIMIT_S = 600.0
 _API = "/api"
 
 
-def up(workspace: Workspace, console: Console) -> None:
+def up(
+    workspace: Workspace,
+    console: Console,
+    *,
+    prefect_port: int = PREFECT_PORT,
+    mlflow_port: int = MLFLOW_PORT,
+) -> None:
     """Has servers, worker and deployments up; what is up already stays as it is.
 
     A server that the user has chosen by PREFECT_API_URL or MLFLOW_TRACKING_URI is used, and none
     is started in its place.
+
+    Args:
+        workspace: The checkout.
+        console: Where the addresses are printed.
+        prefect_port: Of Prefect's server, if it is free; 0 takes any.
+        mlflow_port: Of MLflow's server, if it is free; 0 takes any.
 
     Raises:
         ServerError: If a server or the worker does not start, or the chosen one does not answer.
@@ -58,7 +72,11 @@ def up(workspace: Workspace, console: Console) -> None:
     pools = deployments.pools(workspace)
     with _alone(workspace):
         with console.status("starting the servers (a new database takes some seconds) …"):
-            api, tracking = _servers_up(workspace)
+            api, tracking = _servers_up(
+                workspace,
+                prefect_server(workspace, prefect_port),
+                mlflow_server(workspace, mlflow_port),
+            )
         console.print(f"Prefect  {api.removesuffix(_API)}")
         console.print(f"MLflow   {tracking}")
         with console.status("applying prefect.yaml …"):
@@ -125,17 +143,19 @@ def worker_of(workspace: Workspace, pool: str, api: str) -> Server:
     )
 
 
-def _servers_up(workspace: Workspace) -> tuple[str, str]:
+def _servers_up(workspace: Workspace, prefect: Server, mlflow: Server) -> tuple[str, str]:
+    """The addresses of Prefect's API and of MLflow."""
+    api = prefect_address(os.environ, workspace.root)
+    tracking = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if not tracking.startswith(("http://", "https://")):
+        tracking = ""
     # Both at once: each spends its seconds on importing.
     with ThreadPoolExecutor() as pool:
-        api = prefect_address(os.environ, workspace.root)
-        prefect = None if api else pool.submit(_kept_up, prefect_server(workspace))
-        tracking = os.environ.get("MLFLOW_TRACKING_URI", "")
-        own = not tracking.startswith(("http://", "https://"))
-        mlflow = pool.submit(_kept_up, mlflow_server(workspace)) if own else None
+        own_api = None if api else pool.submit(_kept_up, prefect)
+        own_tracking = None if tracking else pool.submit(_kept_up, mlflow)
         return (
-            api or f"{prefect.result() if prefect else ''}{_API}",
-            mlflow.result() if mlflow else tracking,
+            f"{own_api.result()}{_API}" if own_api else f"{api}",
+            own_tracking.result() if own_tracking else tracking,
         )
 
 
@@ -234,6 +254,12 @@ def main(arguments: Sequence[str]) -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m tasks.standing", description=__doc__)
     parser.add_argument("direction", choices=("up", "down"))
+    parser.add_argument(
+        "--prefect-port", type=int, default=PREFECT_PORT, help="if it is free; 0 takes any"
+    )
+    parser.add_argument(
+        "--mlflow-port", type=int, default=MLFLOW_PORT, help="if it is free; 0 takes any"
+    )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     options = parser.parse_args(arguments)
     workspace = Workspace.here()
@@ -241,7 +267,15 @@ def main(arguments: Sequence[str]) -> int:
     console = Console(highlight=False, soft_wrap=True)
 
     def run() -> int:
-        (up if options.direction == "up" else down)(workspace, console)
+        if options.direction == "down":
+            down(workspace, console)
+            return 0
+        up(
+            workspace,
+            console,
+            prefect_port=options.prefect_port,
+            mlflow_port=options.mlflow_port,
+        )
         return 0
 
     return reported(run, debug=options.debug)
