@@ -70,10 +70,13 @@ def up(
         ParamsError: If ``prefect.yaml`` cannot be used.
     """
     pools = deployments.pools(workspace)
+    chosen = prefect_address(os.environ, workspace.root)
+    if chosen is not None:
+        check_answers(chosen)
     with _alone(workspace):
         with console.status("starting the servers (a new database takes some seconds) …"):
             api, tracking = _servers_up(
-                workspace,
+                chosen,
                 prefect_server(workspace, prefect_port),
                 mlflow_server(workspace, mlflow_port),
             )
@@ -143,9 +146,8 @@ def worker_of(workspace: Workspace, pool: str, api: str) -> Server:
     )
 
 
-def _servers_up(workspace: Workspace, prefect: Server, mlflow: Server) -> tuple[str, str]:
-    """The addresses of Prefect's API and of MLflow."""
-    api = prefect_address(os.environ, workspace.root)
+def _servers_up(api: str | None, prefect: Server, mlflow: Server) -> tuple[str, str]:
+    """The addresses of Prefect's API, which may be chosen already, and of MLflow."""
     tracking = os.environ.get("MLFLOW_TRACKING_URI", "")
     if not tracking.startswith(("http://", "https://")):
         tracking = ""
