@@ -14,6 +14,7 @@ from typing import Literal, TypeVar
 
 from graftline.environment import HELD_BY_VARIABLE, RUN_ID_VARIABLE
 from graftline.errors import GraftlineError, ParamsError
+from graftline.leftovers import remove_leftovers
 from graftline.lock import pipeline_lock
 from graftline.news import News, news_of, note_finished
 from graftline.params import Params, read_params
@@ -225,6 +226,8 @@ def prepared(
     with pipeline_lock(workspace, wait_s, on_wait=screen.say):
         if orphan := dvc.end_orphans(workspace):
             screen.say(f"stage {orphan} was still at work for a flow that is gone; it was ended")
+        if left := remove_leftovers(workspace):
+            screen.say(f"{len(left)} files that a killed process had left were removed")
         first()
         pipeline = Pipeline(workspace, params, screen, force, timings or Timings())
         pipeline.look()
@@ -252,12 +255,16 @@ def held(*, wait_s: float = 0.0, force: bool = False) -> Iterator[Pipeline]:
         ParamsError: If ``params.yaml`` is not valid.
         PipelineBusyError: If another process holds the pipeline.
     """
+    screen = Screen() if _current is None else _current.screen
+    # First of all: whoever is killed while waiting for the pipeline is to be found too.
+    for name in abandoned.account(Workspace.here()):
+        screen.say(f"flow run {name} was set to Crashed: {abandoned.MESSAGE}")
     if _current is not None:
         yield _current
         return
     workspace = Workspace.here()
     params = read_params(workspace.params_file)
-    with prepared(workspace, params, Screen(), wait_s=wait_s, force=force) as pipeline:
+    with prepared(workspace, params, screen, wait_s=wait_s, force=force) as pipeline:
         yield pipeline
 
 
@@ -294,8 +301,6 @@ def _tracked(pipeline: Pipeline) -> Iterator[None]:
 
     pipeline.flow_run_id = str(flow_run.id)
     pipeline.track()
-    abandoned.close_abandoned(pipeline.workspace)
-    abandoned.note_beginning(pipeline.workspace, pipeline.flow_run_id)
     try:
         yield
     except BaseException as error:
@@ -304,8 +309,6 @@ def _tracked(pipeline: Pipeline) -> Iterator[None]:
     else:
         pipeline.complete(None)
         pipeline.note_finished()
-    finally:
-        abandoned.note_end(pipeline.workspace)
 
 
 def _status_of(error: BaseException | None) -> Literal["FINISHED", "FAILED", "KILLED"]:
