@@ -24,6 +24,7 @@ from tasks.evaluate import evaluate
 from tasks.extract import extract
 from tasks.freeze import freeze
 from tasks.load import load
+from tasks.notify import notify
 from tasks.pipeline import opened
 from tasks.preprocess import preprocess
 from tasks.register import register
@@ -50,4 +51,6 @@ def steps() -> Registered:
     features = extract(images, network, plan)
     trained = train_head(features, network, plan)
     metrics = evaluate(dataset, trained)
-    return register(trained, metrics)
+    registered = register(trained, metrics)
+    notify()
+    return registered

@@ -60,6 +60,7 @@ def make(folder: Path) -> Workspace:
         "tune": {},
         "evaluate": {"worst_mistakes": 4},
         "register": {"model_name": "tiny"},
+        "notify": {},
     }
     # JSON is YAML too.
     (root / "params.yaml").write_text(json.dumps(record, indent=2))

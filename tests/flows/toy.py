@@ -61,6 +61,7 @@ augment: {}
 extract: {}
 tune: {}
 register: {}
+notify: {}
 """
 
 
