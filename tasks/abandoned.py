@@ -11,6 +11,7 @@ import datetime
 import logging
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -20,7 +21,7 @@ from rich.console import Console
 
 from graftline import servers
 from graftline.artifacts import Record
-from graftline.environment import quiet_environment
+from graftline.environment import prefect_address, quiet_environment
 from graftline.processes import ProcessIdentity
 from graftline.storage import write_text
 from graftline.workspace import Workspace
@@ -34,6 +35,8 @@ PENDING_LIMIT_S = 600.0
 """How long a run may be on its way to a process before it is taken for lost."""
 UNKNOWN_LIMIT_S = 60.0
 """How long a run may be at work without having written down its process."""
+ACCOUNTED = ("train", "retrain", "watch")
+"""The flows that call :func:`account` first of all."""
 OWN = "own"
 """What stands for the address of the server under ``var/``, whose port changes."""
 
@@ -101,12 +104,26 @@ def close_abandoned(workspace: Workspace) -> list[str]:
                 if begun.process.alive():
                     known.update(ids)
                     continue
+                if any(_comes_again(client, one) for one in ids):
+                    continue
                 closed += [name for one in ids if (name := _crash(client, one))]
                 path.unlink(missing_ok=True)
-            closed += _close_lost(client, workspace, known, whole=api == OWN)
+            closed += _close_lost(client, known, whole=api == OWN)
     except (httpx.HTTPError, PrefectException, OSError) as error:
         _log.warning("runs whose process is gone could not be closed: %s", error)
     return closed
+
+
+def _comes_again(client: SyncPrefectClient, flow_run_id: UUID) -> bool:
+    """Whether a worker will start the run anew: it waits for its next try, or was asked for one."""
+    from prefect.exceptions import ObjectNotFound
+
+    try:
+        flow_run = client.read_flow_run(flow_run_id)
+    except ObjectNotFound:
+        return False
+    scheduled = flow_run.state is not None and flow_run.state.is_scheduled()
+    return scheduled and flow_run.deployment_id is not None
 
 
 def _crash(client: SyncPrefectClient, flow_run_id: UUID) -> str | None:
@@ -136,20 +153,17 @@ def _crash(client: SyncPrefectClient, flow_run_id: UUID) -> str | None:
     return flow_run.name
 
 
-def _close_lost(
-    client: SyncPrefectClient, workspace: Workspace, known: set[UUID], *, whole: bool
-) -> list[str]:
+def _close_lost(client: SyncPrefectClient, known: set[UUID], *, whole: bool) -> list[str]:
     """Closes what was killed before it could write down its process.
 
     Args:
         client: Of the server.
-        workspace: Whose flows are looked at.
         known: Runs whose process lives.
         whole: Whether all that the server knows is of this checkout. Else a run at work may be
             another's, on another machine, and only those that never began are looked at.
     """
     closed = []
-    for flow_run in _open_runs(client, workspace):
+    for flow_run in _open_runs(client):
         state = flow_run.state
         if state is None or flow_run.id in known or flow_run.parent_task_run_id is not None:
             continue
@@ -160,7 +174,7 @@ def _close_lost(
     return closed
 
 
-def _open_runs(client: SyncPrefectClient, workspace: Workspace) -> list[FlowRun]:
+def _open_runs(client: SyncPrefectClient) -> list[FlowRun]:
     from prefect.client.schemas.filters import (
         FlowFilter,
         FlowFilterName,
@@ -170,11 +184,9 @@ def _open_runs(client: SyncPrefectClient, workspace: Workspace) -> list[FlowRun]
     )
     from prefect.client.schemas.objects import StateType
 
-    # A flow bears the name of its module.
-    names = [path.stem for path in (Path(__file__).parent.parent / "flows").glob("[a-z]*.py")]
     kinds = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
     return client.read_flow_runs(
-        flow_filter=FlowFilter(name=FlowFilterName(any_=names)),
+        flow_filter=FlowFilter(name=FlowFilterName(any_=list(ACCOUNTED))),
         flow_run_filter=FlowRunFilter(
             state=FlowRunFilterState(type=FlowRunFilterStateType(any_=kinds))
         ),
@@ -212,13 +224,28 @@ def _folder(workspace: Workspace) -> Path:
 
 def main() -> None:
     """Closes what is abandoned: for whoever starts a worker, and by hand."""
-    os.environ.update(quiet_environment(Workspace.here()))
+    workspace = Workspace.here()
+    os.environ.update(quiet_environment(workspace))
     console = Console(highlight=False, soft_wrap=True)
-    closed = close_abandoned(Workspace.here())
+    with _reached(workspace):
+        closed = close_abandoned(workspace)
     for name in closed:
         console.print(f"flow run {name} was set to Crashed: {MESSAGE}", markup=False)
     if not closed:
         console.print("no flow run is without its process")
+
+
+@contextmanager
+def _reached(workspace: Workspace) -> Iterator[None]:
+    """The server that the user has chosen, or the one under ``var/``, started if need be."""
+    if prefect_address(os.environ, workspace.root) is not None:
+        yield
+        return
+    with servers.serving(servers.prefect_server(workspace, preferred_port=0)) as address:
+        from prefect.settings import PREFECT_API_URL, temporary_settings
+
+        with temporary_settings({PREFECT_API_URL: f"{address}/api"}):
+            yield
 
 
 if __name__ == "__main__":

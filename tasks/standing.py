@@ -37,7 +37,9 @@ from graftline.servers import (
 from graftline.starts import collect_rarely
 from graftline.workspace import Workspace
 from tasks import deployments
+from tasks.abandoned import MESSAGE, close_abandoned
 from tasks.reach import check_answers
+from tasks.trigger import ensure_trigger
 
 MARK = "GRAFTLINE_STANDING"
 """In the environment of a worker, and so of all that it starts: the worker's folder."""
@@ -87,6 +89,10 @@ def up(
             check_answers(api)
             deployments.ensure_pools(workspace)
             deployments.apply_all(workspace, api)
+            ensure_trigger(workspace)
+        # Before the worker starts: a run that is gone may hold the place of those to come.
+        for name in close_abandoned(workspace):
+            console.print(f"closed   {name}: {MESSAGE}", markup=False)
         for pool in pools:
             with console.status("starting the worker …"):
                 worker = worker_of(workspace, pool, api)
