@@ -6,10 +6,8 @@ import json
 import logging
 import shlex
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,48 +19,17 @@ from graftline.params import NotifyParams, params_from_record
 from graftline.register import Registered
 from graftline.workspace import Workspace
 from tests import finished
+from tests.listener import Listener, listening
 
 TOKEN = "T0P-s3cr3t"
-
-
-class Listener:
-    """A web server on this machine that keeps what is posted to it."""
-
-    def __init__(self) -> None:
-        self.got: list[tuple[str, str, Any]] = []
-        self.code = 204
-        self.waits_s = 0.0
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                outer.got.append((self.path, self.headers["Content-Type"], json.loads(body)))
-                if outer.waits_s:
-                    time.sleep(outer.waits_s)
-                self.send_response(outer.code)
-                if outer.code == 307:
-                    self.send_header("Location", "/elsewhere")
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"http://127.0.0.1:{self.server.server_address[1]}"
 
 
 @pytest.fixture
 def listener(monkeypatch: pytest.MonkeyPatch) -> Iterator[Listener]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.delenv("GRAFTLINE_WEBHOOK", raising=False)
-    one = Listener()
-    thread = threading.Thread(target=one.server.serve_forever, args=(0.01,))
-    thread.start()
-    yield one
-    one.server.shutdown()
-    thread.join()
-    one.server.server_close()
+    with listening() as one:
+        yield one
 
 
 @pytest.fixture
