@@ -157,7 +157,8 @@ def _weights(workspace: Workspace) -> str | None:
 
 
 def _record(params: Params) -> dict[str, Any]:
-    return params.model_dump(mode="json", by_alias=True)
+    # Whom a verdict is told to changes nothing about it.
+    return params.model_dump(mode="json", by_alias=True, exclude={"notify"})
 
 
 def _file(workspace: Workspace) -> Path:
