@@ -23,6 +23,7 @@ from graftline.processes import termination_as_interrupt
 from graftline.servers import join_running, leave, prefect_server
 from graftline.starts import collect_rarely
 from graftline.workspace import Workspace
+from tasks.abandoned import MESSAGE, close_abandoned
 from tasks.deployments import Deployment, deployments
 from tasks.reach import check_answers
 
@@ -64,6 +65,9 @@ def _serve(api: str, model: Deployment, options: argparse.Namespace) -> None:
     from flows.retrain import retrain
 
     check_answers(api)
+    # A run that is gone may hold the place of those to come.
+    for name in close_abandoned(Workspace.here()):
+        Console(highlight=False, soft_wrap=True).print(f"closed {name}: {MESSAGE}", markup=False)
     crons = [options.cron] if options.cron else list(model.crons)
     try:
         schedules = [Cron(cron, timezone=options.timezone) for cron in crons]

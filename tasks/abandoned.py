@@ -98,11 +98,12 @@ def close_abandoned(workspace: Workspace) -> list[str]:
         with get_client(sync_client=True) as client:
             known: set[UUID] = set()
             for path, begun in _records(workspace):
-                if begun.api != api:
-                    continue
                 ids = [UUID(one) for one in begun.flow_run_ids]
                 if begun.process.alive():
+                    # Whatever name it calls the server by.
                     known.update(ids)
+                    continue
+                if begun.api != api:
                     continue
                 if any(_comes_again(client, one) for one in ids):
                     continue

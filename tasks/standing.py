@@ -39,7 +39,7 @@ from graftline.workspace import Workspace
 from tasks import deployments
 from tasks.abandoned import MESSAGE, close_abandoned
 from tasks.reach import check_answers
-from tasks.trigger import ensure_trigger
+from tasks.trigger import RETRAINS, ensure_trigger
 
 MARK = "GRAFTLINE_STANDING"
 """In the environment of a worker, and so of all that it starts: the worker's folder."""
@@ -89,7 +89,8 @@ def up(
             check_answers(api)
             deployments.ensure_pools(workspace)
             deployments.apply_all(workspace, api)
-            ensure_trigger(workspace)
+            if any(one.name == RETRAINS for one in deployments.deployments(workspace)):
+                ensure_trigger(workspace)
         # Before the worker starts: a run that is gone may hold the place of those to come.
         for name in close_abandoned(workspace):
             console.print(f"closed   {name}: {MESSAGE}", markup=False)

@@ -22,7 +22,8 @@ from graftline.starts import collect_rarely
 from graftline.workspace import Workspace
 from tasks.reach import check_answers
 
-DEPLOYMENT = "retrain/nightly"
+RETRAINS = "nightly"
+DEPLOYMENT = f"retrain/{RETRAINS}"
 
 
 def ensure_trigger(workspace: Workspace, deployment: str = DEPLOYMENT) -> str:

@@ -64,14 +64,14 @@ def up(workspace: Workspace) -> dict[str, str]:
 
 
 def flow_runs(prefect: str) -> list[dict[str, Any]]:
-    """The runs that have begun, the first one first; cancelled ones never have."""
+    """The retrainings that have begun, the first one first; cancelled ones never have."""
     request = urllib.request.Request(
         f"{prefect}/api/flow_runs/filter",
         data=json.dumps({"sort": "EXPECTED_START_TIME_ASC"}).encode(),
         headers={"Content-Type": "application/json"},
     )
     with urllib.request.urlopen(request, timeout=60) as answer:
-        return [run for run in json.load(answer) if run["start_time"]]
+        return [run for run in json.load(answer) if run["start_time"] and run["name"] != "watch"]
 
 
 def ended(prefect: str, count: int) -> list[dict[str, Any]]:
