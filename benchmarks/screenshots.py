@@ -1,4 +1,4 @@
-"""Photographs the newest flow run in Prefect's pages and the newest run in MLflow's.
+"""Photographs the newest flow run in Prefect's pages, and the newest run and model in MLflow's.
 
 With ``--deployment retrain/nightly`` it is that deployment's page, with its schedule and its runs,
 instead of the newest flow run.
@@ -8,6 +8,7 @@ Usage, while ``graftline ui`` runs:
     python -m benchmarks.screenshots --prefect http://127.0.0.1:4200 \
         --mlflow http://127.0.0.1:5000 --out docs/images
 
+``--only mlflow-registry`` takes a single picture.
 Needs a Chromium or Chrome; ``--browser`` names it if it is not on the path.
 """
 
@@ -75,6 +76,11 @@ def main(arguments: list[str]) -> int:
         shots += prefect_shots(options.prefect.rstrip("/"))
     if options.mlflow:
         shots += mlflow_shots(options.mlflow.rstrip("/"))
+    if options.only and shots:
+        shots = [shot for shot in shots if shot.name == options.only]
+        if not shots:
+            print(f"there is nothing to see for {options.only}", file=sys.stderr)
+            return 2
     if not shots:
         print("name a server: --prefect, --mlflow or both", file=sys.stderr)
         return 2
@@ -158,7 +164,24 @@ def mlflow_shots(base: str) -> list[Shot]:
     ]
     if any(one["path"] == PICTURE for one in _artifacts(base, info["run_id"])):
         shots.append(Shot("mlflow-picture", f"{address}/artifacts/{PICTURE}", picture))
-    return shots
+    return shots + registry_shots(base)
+
+
+def registry_shots(base: str) -> list[Shot]:
+    """The registered model that was changed last: its versions with their aliases."""
+    found = _read(f"{base}/api/2.0/mlflow/registered-models/search?max_results=100")
+    models = found.get("registered_models", [])
+    if not models:
+        return []
+    newest = max(models, key=lambda one: int(one["last_updated_timestamp"]))
+    aliases = [one["alias"] for one in newest.get("aliases", [])]
+
+    def versions(page: Page) -> None:
+        page.get_by_text("Version 1", exact=True).first.wait_for()
+        for alias in aliases:
+            page.get_by_text(alias).first.wait_for()
+
+    return [Shot("mlflow-registry", f"{base}/#/models/{newest['name']}", versions)]
 
 
 def settle_mlflow(page: Page, base: str) -> None:
@@ -220,9 +243,13 @@ def installed_browser() -> str:
 
 def _artifacts(base: str, run_id: str) -> list[dict[str, Any]]:
     address = f"{base}/api/2.0/mlflow/artifacts/list?run_id={run_id}&path={Path(PICTURE).parent}"
-    with urllib.request.urlopen(address, timeout=_ANSWER_LIMIT_S) as answer:
-        listed: list[dict[str, Any]] = json.load(answer).get("files", [])
+    listed: list[dict[str, Any]] = _read(address).get("files", [])
     return listed
+
+
+def _read(address: str) -> Any:
+    with urllib.request.urlopen(address, timeout=_ANSWER_LIMIT_S) as answer:
+        return json.load(answer)
 
 
 def _asked(address: str, question: dict[str, Any]) -> Any:
@@ -241,6 +268,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--deployment", metavar="FLOW/NAME", help="this one's page of Prefect's")
     parser.add_argument("--mlflow", metavar="URL", help="MLflow's address")
     parser.add_argument("--out", type=Path, default=Path("docs/images"), help="the folder")
+    parser.add_argument("--only", metavar="NAME", help="this picture alone, as in mlflow-run")
     parser.add_argument("--browser", metavar="FILE", help="a Chromium or Chrome")
     return parser
 

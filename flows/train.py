@@ -1,4 +1,4 @@
-"""The main flow, from labelled images to a registered classifier: one call per step.
+"""The main flow, from labelled images to a champion in the registry: one call per step.
 
 python -m flows.train --set train.epochs=3
 """
@@ -17,7 +17,7 @@ if __name__ == "__main__":
 from prefect import flow
 
 from graftline.params import Params
-from graftline.register import Registered
+from graftline.promote import Promotion
 from tasks import naming
 from tasks.assemble import assemble
 from tasks.evaluate import evaluate
@@ -27,13 +27,14 @@ from tasks.load import load
 from tasks.notify import notify
 from tasks.pipeline import opened
 from tasks.preprocess import preprocess
+from tasks.promote import promote
 from tasks.register import register
 from tasks.train import train as train_head
 
 
 @flow(name="train", flow_run_name=naming.flow_run_name, validate_parameters=False)
-def train(params: Params | None = None) -> Registered:
-    """Runs what is stale of the pipeline, and registers the model.
+def train(params: Params | None = None) -> Promotion:
+    """Runs what is stale of the pipeline, registers the model, and promotes it if it may be.
 
     Args:
         params: Shown in Prefect; by default what ``params.yaml`` holds, which the stages read.
@@ -42,7 +43,7 @@ def train(params: Params | None = None) -> Registered:
         return steps()
 
 
-def steps() -> Registered:
+def steps() -> Promotion:
     """The steps of a training, in their order."""
     dataset = load()
     images = preprocess(dataset)
@@ -52,5 +53,6 @@ def steps() -> Registered:
     trained = train_head(features, network, plan)
     metrics = evaluate(dataset, trained)
     registered = register(trained, metrics)
+    promotion = promote(registered)
     notify()
-    return registered
+    return promotion

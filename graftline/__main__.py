@@ -99,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     status.add_argument("--json", action="store_true", help="as JSON")
     status.set_defaults(command=_status)
+    _add_champions(commands, shared)
     ui = commands.add_parser("ui", parents=[shared], help="both web UIs, on this machine only")
     ui.set_defaults(command=_ui)
     schema = commands.add_parser(
@@ -120,6 +121,30 @@ def _add_predict(
     predict.add_argument("--top", type=int, default=3, help="labels shown per image (default: 3)")
     predict.add_argument("--model", type=Path, help="a model folder (default: models/trained)")
     predict.set_defaults(command=_predict)
+
+
+def _add_champions(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    shared: argparse.ArgumentParser,
+) -> None:
+    models = commands.add_parser(
+        "models", parents=[shared], help="the versions in the registry, and what became of each"
+    )
+    models.add_argument("--json", action="store_true", help="as JSON")
+    models.set_defaults(command=_models)
+    rollback = commands.add_parser(
+        "rollback", parents=[shared], help="make the former champion the champion again"
+    )
+    rollback.add_argument("--reason", default="", metavar="TEXT", help="for the receipt")
+    rollback.set_defaults(command=_rollback)
+    reproduce = commands.add_parser(
+        "reproduce", parents=[shared], help="run a run again as it was, and compare what comes out"
+    )
+    reproduce.add_argument(
+        "which", metavar="RUN|VERSION", help="a run's id, a version's number, or an alias"
+    )
+    reproduce.add_argument("--json", action="store_true", help="as JSON")
+    reproduce.set_defaults(command=_reproduce)
 
 
 def _stage(workspace: Workspace, options: argparse.Namespace) -> int:
@@ -169,6 +194,24 @@ def _status(workspace: Workspace, options: argparse.Namespace) -> int:
     from graftline.status import show_status
 
     return show_status(workspace, as_json=options.json)
+
+
+def _models(workspace: Workspace, options: argparse.Namespace) -> int:
+    from graftline.models import show_models
+
+    return show_models(workspace, as_json=options.json)
+
+
+def _rollback(workspace: Workspace, options: argparse.Namespace) -> int:
+    from graftline.rollback import show_rollback
+
+    return show_rollback(workspace, options.reason)
+
+
+def _reproduce(workspace: Workspace, options: argparse.Namespace) -> int:
+    from graftline.reproduce import show_reproduction
+
+    return show_reproduction(workspace, options.which, as_json=options.json)
 
 
 def _ui(workspace: Workspace, options: argparse.Namespace) -> int:

@@ -104,6 +104,14 @@ class TrackingError(UserError):
     """The tracking store or the model registry cannot be used."""
 
 
+class RollbackError(UserError):
+    """There is no former champion that could come back."""
+
+
+class ReproductionError(UserError):
+    """A run that cannot be run again as it was."""
+
+
 class ServerError(UserError):
     """A server of one's own that did not start, or a chosen one that does not answer."""
 

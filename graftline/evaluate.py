@@ -56,7 +56,7 @@ def evaluate(workspace: Workspace, params: Params) -> Metrics:
 
     predictions = Predictions(
         labels=images.labels[test],
-        probabilities=_probabilities(workspace.trained, trained, images, test),
+        probabilities=split_probabilities(workspace.trained, trained, images, test),
     )
     metrics = measure(predictions, dataset, params.evaluate.calibration_bins)
     gallery = _gallery(predictions, images, test, trained.classes, params.evaluate.worst_mistakes)
@@ -87,9 +87,25 @@ def evaluate(workspace: Workspace, params: Params) -> Metrics:
     return metrics
 
 
-def _probabilities(
+def split_probabilities(
     folder: Path, trained: Trained, images: PackedImages, test: NDArray[np.int64]
 ) -> NDArray[np.float32]:
+    """What an exported model says of some images.
+
+    Args:
+        folder: The model's, as ``models/trained``.
+        trained: What it says of itself.
+        images: Raw images, as ``load`` wrote them.
+        test: The positions of those that are asked about.
+
+    Returns:
+        float32 (images, classes), in the order of ``test``.
+
+    Raises:
+        MissingOutputError: If the model answers with another number of classes.
+        TrainingDivergedError: If it answers with what are no probabilities.
+    """
+
     def shrunk(indices: NDArray[np.int64]) -> list[Pixels]:
         return [shrink(images.image(int(index)), trained.size_px) for index in indices]
 

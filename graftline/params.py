@@ -420,6 +420,47 @@ class RegisterParams(_Section):
     )
 
 
+class PromoteParams(_Section):
+    """What a newly registered model has to pass to become the champion; see docs/champions.md.
+
+    What is null is not set, and what is not set cannot be passed: then nothing is promoted.
+    """
+
+    min_accuracy: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="The floor: accuracy on the test split that every champion has, the first one "
+        "too. Null: nothing is promoted.",
+    )
+    margin: float | None = Field(
+        default=None,
+        gt=-1,
+        lt=1,
+        description="How far above the champion's accuracy the challenger's must surely be. Below "
+        "0: it may be worse by less than this. Null: no champion is replaced.",
+    )
+    significance: float | None = Field(
+        default=None,
+        gt=0,
+        lt=0.5,
+        description="Level of the paired test (exact McNemar, one-sided) and of the interval's "
+        "lower end. Null: no champion is replaced.",
+    )
+    max_recall_drop: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="By how much the recall of a class may fall; 1 guards none. Null: no champion "
+        "is replaced.",
+    )
+    min_class_images: int = Field(
+        default=20,
+        ge=1,
+        description="Classes with fewer test images are not guarded: one image would decide.",
+    )
+
+
 def _plain_address(address: str) -> str:
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -476,6 +517,7 @@ class Params(_Section):
     tune: TuneParams = TuneParams()
     evaluate: EvaluateParams = EvaluateParams()
     register_: RegisterParams = Field(default=RegisterParams(), alias="register")
+    promote: PromoteParams = PromoteParams()
     notify: NotifyParams = NotifyParams()
 
     @model_validator(mode="after")

@@ -77,6 +77,16 @@ class Workspace:
         return self.root / "reports" / "evaluation"
 
     @property
+    def promotion(self) -> Path:
+        """Written by ``promote``: the receipt of the last decision, for programs."""
+        return self.root / "reports" / "promotion.json"
+
+    @property
+    def rollback(self) -> Path:
+        """Written by ``graftline rollback``: the receipt of the last one."""
+        return self.root / "reports" / "rollback.json"
+
+    @property
     def var(self) -> Path:
         """State that is neither versioned nor an output: databases, locks, checkpoints, logs."""
         return self.root / "var"

@@ -93,6 +93,9 @@ def leftovers(workspace: Workspace) -> list[Path]:
         workspace.history,
         workspace.evaluation,
         workspace.metrics,
+        workspace.promotion,
+        workspace.promotion.with_suffix(".md"),
+        workspace.rollback,
     )
     others = (workspace.root / name for name in (*STATE, *CACHES))
     return [path for path in (*outputs, *others) if path.exists() or path.is_symlink()]

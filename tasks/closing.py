@@ -11,7 +11,8 @@ from rich.table import Table
 
 from graftline.artifacts import FreezePlan, Metrics
 from graftline.errors import MissingOutputError
-from graftline.register import Registered
+from graftline.promote import Promotion
+from graftline.promotion_report import line
 from graftline.workspace import Workspace
 
 _UNSURE_WIDTH = 0.05
@@ -20,14 +21,14 @@ _LABEL_WIDTH = 10
 
 
 def show_closing(
-    console: Console, workspace: Workspace, registered: Registered, seconds: float
+    console: Console, workspace: Workspace, promotion: Promotion, seconds: float
 ) -> None:
     """Prints the summary of a finished run.
 
     Args:
         console: Where to.
         workspace: Where the outputs lie.
-        registered: What ``register`` returned.
+        promotion: What ``promote`` returned.
         seconds: How long the whole run took.
     """
     metrics = Metrics.read(workspace.metrics)
@@ -35,14 +36,14 @@ def show_closing(
     grid.add_column(width=1)
     grid.add_column(width=_LABEL_WIDTH, style="bold")
     grid.add_column(overflow="fold")
-    for label, text in _rows(workspace, registered, metrics):
+    for label, text in _rows(workspace, promotion, metrics):
         grid.add_row("", label, text)
     console.print()
     console.print(f"Done in {seconds:.1f} s.", highlight=False)
     console.print(grid)
 
 
-def _rows(workspace: Workspace, registered: Registered, metrics: Metrics) -> list[tuple[str, str]]:
+def _rows(workspace: Workspace, promotion: Promotion, metrics: Metrics) -> list[tuple[str, str]]:
     rows = [
         (
             "accuracy",
@@ -61,7 +62,8 @@ def _rows(workspace: Workspace, registered: Registered, metrics: Metrics) -> lis
     if weak := _weak_point(workspace.evaluation / "confusion.csv", metrics):
         rows.append(("weakest", weak))
     rows += [
-        ("model", f"{registered.model_name} version {registered.version} ({registered.alias})"),
+        ("verdict", line(promotion)),
+        ("model", _model(promotion)),
         (
             "files",
             f"{_relative(workspace, workspace.trained)}, "
@@ -72,6 +74,14 @@ def _rows(workspace: Workspace, registered: Registered, metrics: Metrics) -> lis
         ("use", ".venv/bin/graftline predict IMAGE …"),
     ]
     return rows
+
+
+def _model(promotion: Promotion) -> str:
+    version, champion = promotion.challenger_version, promotion.champion_now
+    if champion == version:
+        return f"{promotion.model_name} version {version} (challenger and champion)"
+    now = f"the champion is version {champion}" if champion else "there is no champion"
+    return f"{promotion.model_name} version {version} (challenger); {now}"
 
 
 def _chosen_freezing(workspace: Workspace) -> str | None:

@@ -14,11 +14,12 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from graftline.artifacts import Metrics, Record
+from graftline.artifacts import Metrics
 from graftline.environment import quiet_environment
 from graftline.errors import DownloadError, PipelineBusyError, ServerError, TrackingError
 from graftline.news import News
-from graftline.summaries import sentence
+from graftline.promote import Promotion
+from graftline.promotion_report import line
 from graftline.workspace import Workspace
 from tasks import publish
 from tasks.look import look
@@ -55,7 +56,7 @@ def looked(*, force: bool, wait_s: float) -> Iterator[News]:
         raise
 
 
-def told(news: News, outcome: Record | None = None) -> Any:
+def told(news: News, outcome: Promotion | None = None) -> Any:
     """How the flow run ends: Completed, with a message and a name that say what there was.
 
     Args:
@@ -75,11 +76,11 @@ def told(news: News, outcome: Record | None = None) -> Any:
         "retraining",
         publish.table(
             ["retraining", "is"],
-            [("because of", news), ("gave", sentence(outcome)), ("measured", accuracy)],
+            [("because of", news), ("gave", line(outcome)), ("measured", accuracy)],
         ),
         "What there was to train for, and what came of it",
     )
-    message = f"{news}. {sentence(outcome)}; {accuracy}"
+    message = f"{news}. {line(outcome)}; {accuracy}"
     get_run_logger().info(message)
     return Completed(message=message, data=outcome)
 

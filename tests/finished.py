@@ -6,6 +6,8 @@ import hashlib
 import shutil
 from pathlib import Path
 
+import numpy as np
+
 from graftline.artifacts import (
     Assembled,
     ClassMetrics,
@@ -16,12 +18,14 @@ from graftline.artifacts import (
     Metrics,
     Trained,
 )
+from graftline.packed import ShardWriter, write_manifest
 from graftline.params import Params, params_from_record
 from graftline.storage import write_text
 from graftline.workspace import Workspace
 
 CLASSES = ("dark", "bright")
 SIZE_PX = 32
+TEST_IMAGES = 1000
 MODEL = Path(__file__).parent / "data" / "brightness.tflite"
 
 
@@ -110,6 +114,59 @@ def evaluate(workspace: Workspace, test_accuracy: float = 0.975) -> None:
     report = ClassReport(classes={"dark": one, "bright": one})
     report.write(workspace.evaluation / "classes.json")
     (workspace.evaluation / "confusion_matrix.png").write_bytes(b"no real picture")
+    right = np.arange(TEST_IMAGES) >= round((1 - test_accuracy) * TEST_IMAGES)
+    write_predictions(workspace, right)
+
+
+def write_predictions(workspace: Workspace, right: np.ndarray) -> None:
+    """Writes the part of ``predictions.parquet`` that says which test images were right."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    labels = np.arange(len(right)) % 2
+    names = np.array(CLASSES, object)
+    columns = {
+        "sha256": hashes(len(right)),
+        "label": names[labels],
+        "predicted": names[np.where(right, labels, 1 - labels)],
+    }
+    pq.write_table(pa.table(columns), workspace.evaluation / "predictions.parquet")
+
+
+def hashes(images: int) -> list[str]:
+    """The hashes that the test images bear."""
+    return [digest_of(f"image {number}") for number in range(images)]
+
+
+def write_images(workspace: Workspace, images: int = TEST_IMAGES, wrong: int = 0) -> None:
+    """Writes a test split of tiny images, dark and bright ones in turn.
+
+    Args:
+        workspace: Where.
+        images: How many.
+        wrong: So many at the beginning look like the other class, which fools the model.
+    """
+    workspace.loaded.mkdir(parents=True, exist_ok=True)
+    labels = np.arange(images) % 2
+    seen = np.where(np.arange(images) < wrong, 1 - labels, labels)
+    with ShardWriter(workspace.loaded) as shards:
+        places = [shards.append(bytes([240 if one else 20] * 4)) for one in seen]
+    shard, offset, length = zip(*places, strict=True)
+    columns = {
+        "sha256": hashes(images),
+        "label": labels,
+        "class": [CLASSES[label] for label in labels],
+        "split": ["test"] * images,
+        "source": [f"{number}.png" for number in range(images)],
+        "encoding": ["raw"] * images,
+        "shard": shard,
+        "offset": offset,
+        "length": length,
+        "height": [2] * images,
+        "width": [2] * images,
+        "channels": [1] * images,
+    }
+    write_manifest(workspace.loaded, columns)
 
 
 def _inputs(workspace: Workspace) -> None:
@@ -133,6 +190,7 @@ def _inputs(workspace: Workspace) -> None:
         leaks=0,
         conflicts=0,
     ).write(workspace.loaded / "dataset.json")
+    write_images(workspace)
     layer = LayerRecord(
         name="block_13_expand_relu",
         kind="ReLU",

@@ -4,7 +4,16 @@ This package is the only one that imports MLflow, and only inside the functions 
 process that merely asks :func:`stage_recorder` to record leaves the import to a helper process.
 """
 
+from graftline.tracking.champions import (
+    CHAMPION,
+    champion_lock,
+    fetch_from_run,
+    log_receipt,
+    move_champion,
+    tag_version,
+)
 from graftline.tracking.fetching import all_versions, fetch_model, find_version
+from graftline.tracking.history import PastRun, find_run
 from graftline.tracking.receipts import LastRun, last_run
 from graftline.tracking.recorder import Recorder, stage_recorder
 from graftline.tracking.registry import Version, newest_version, register_model
@@ -12,18 +21,26 @@ from graftline.tracking.runs import complete_run, open_run
 from graftline.tracking.store import Store, configure
 
 __all__ = [
+    "CHAMPION",
     "LastRun",
+    "PastRun",
     "Recorder",
     "Store",
     "Version",
     "all_versions",
+    "champion_lock",
     "complete_run",
     "configure",
+    "fetch_from_run",
     "fetch_model",
+    "find_run",
     "find_version",
     "last_run",
+    "log_receipt",
+    "move_champion",
     "newest_version",
     "open_run",
     "register_model",
     "stage_recorder",
+    "tag_version",
 ]

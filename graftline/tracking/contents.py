@@ -26,6 +26,7 @@ from graftline.workspace import Workspace
 
 _PACKAGES = ("graftline", "tensorflow", "keras", "ai-edge-litert", "mlflow", "prefect", "dvc")
 _GIT_TIMEOUT_S = 20
+_MAX_TAG_CHARACTERS = 4000
 _NOT_IN_A_METRIC = re.compile(r"[^\w .:/-]")
 _MAX_CLASSES_AS_METRICS = 100
 _R = TypeVar("_R", bound=Record)
@@ -73,8 +74,7 @@ def origin_tags(workspace: Workspace, params: Params, door: str) -> dict[str, st
     tags = {
         "graftline.door": door,
         "graftline.seed": str(params.seed),
-        "graftline.version.python": platform.python_version(),
-        **{f"graftline.version.{name}": _version(name) for name in _PACKAGES},
+        **versions(),
         **_git_tags(workspace.root),
     }
     for variable, tag in (
@@ -84,6 +84,14 @@ def origin_tags(workspace: Workspace, params: Params, door: str) -> dict[str, st
         if os.environ.get(variable):
             tags[tag] = os.environ[variable]
     return tags
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python and of the packages that results depend on, by tag."""
+    return {
+        "graftline.version.python": platform.python_version(),
+        **{f"graftline.version.{name}": _version(name) for name in _PACKAGES},
+    }
 
 
 def outcome_tags(workspace: Workspace, outputs: Outputs) -> dict[str, str]:
@@ -276,7 +284,7 @@ def _git_tags(root: Path) -> dict[str, str]:
     # dvc.lock tells what came out, not what went in, and has a tag of its own.
     changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock")
     dirty = "unknown" if changed is None else str(bool(changed)).lower()
-    return {
+    tags = {
         "mlflow.source.type": "LOCAL",
         "mlflow.source.name": "graftline",
         "mlflow.source.git.commit": commit,
@@ -284,6 +292,11 @@ def _git_tags(root: Path) -> dict[str, str]:
         "graftline.git_commit": commit,
         "graftline.git_dirty": dirty,
     }
+    if changed:
+        # What cannot be had back from the commit, for who wants to run this again.
+        files = [line.split(maxsplit=1)[-1] for line in changed.splitlines()]
+        tags["graftline.git_changed"] = "\n".join(files)[:_MAX_TAG_CHARACTERS]
+    return tags
 
 
 def _git(root: Path, *arguments: str) -> str | None:

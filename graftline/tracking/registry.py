@@ -46,6 +46,8 @@ class Version:
     run_id: str
     source: str
     tags: Mapping[str, str]
+    created_s: float = 0.0
+    """When it was registered, in seconds since 1970."""
 
     @property
     def weight_digest(self) -> str | None:
@@ -256,6 +258,7 @@ def as_version(entity: ModelVersion) -> Version:
         run_id=entity.run_id or "",
         source=entity.source or "",
         tags=dict(entity.tags),
+        created_s=(entity.creation_timestamp or 0) / 1000,
     )
 
 
@@ -266,7 +269,7 @@ def _ensure_registered_model(client: MlflowClient, name: str) -> None:
         client.create_registered_model(
             name,
             description="Image classifiers grafted onto a pretrained network by Graftline. "
-            "The alias `challenger` is the newest.",
+            "The alias `challenger` is the newest, `champion` the one in service.",
         )
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":

@@ -47,6 +47,7 @@ def test_both_pages_are_photographed(tmp_path: Path) -> None:
     assert sorted(path.stem for path in out.iterdir()) == [
         "mlflow-metrics",
         "mlflow-picture",
+        "mlflow-registry",
         "mlflow-run",
         "prefect-flow-run",
     ]

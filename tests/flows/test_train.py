@@ -23,7 +23,7 @@ from tests import histories
 from tests.flows import toy
 from tests.flows.conftest import Ran
 
-STEPS = [*STAGES, "register"]
+STEPS = [*STAGES, "register", "promote"]
 
 
 def run(*arguments: str) -> int:
@@ -93,6 +93,7 @@ def test_after_a_first_run_every_task_stands_completed_and_dvc_is_clean(first_ru
         "metrics",
         "evaluation-pictures",
         "registered-model",
+        "promotion",
     }
     assert toy.ran(first_run.workspace) == list(STAGES)
     assert dvc_status(first_run.workspace) == {}
@@ -105,7 +106,7 @@ def test_a_second_run_finds_everything_cached(
 ) -> None:
     assert run() == 0
     first = states()
-    assert {name: state for name, state in first.items() if name != "register"} == (
+    assert {name: state for name, state in first.items() if name in STAGES} == (
         dict.fromkeys(STAGES, "Cached")
     )
     assert toy.ran(checkout_after) == []
@@ -124,6 +125,7 @@ def test_a_change_runs_just_what_follows_from_it(checkout_after: Workspace) -> N
         "train",
         "evaluate",
         "register",
+        "promote",
     }
     assert checkout_after.params_file.read_text() == toy.PARAMS.replace("0.001", "0.025")
     [kept] = (checkout_after.var / "params").iterdir()
@@ -268,7 +270,7 @@ def test_the_next_run_goes_on_after_a_kill(
     assert task_states(killed)["train"] == "Crashed"
     assert "stage train was still at work" in capsys.readouterr().out
     assert states() == {
-        name: "Completed" if name in ("train", "evaluate", "register") else "Cached"
+        name: "Completed" if name in ("train", "evaluate", "register", "promote") else "Cached"
         for name in STEPS
     }
 

@@ -60,6 +60,7 @@ def make(folder: Path) -> Workspace:
         "tune": {},
         "evaluate": {"worst_mistakes": 4},
         "register": {"model_name": "tiny"},
+        "promote": {"min_accuracy": 0.3},
         "notify": {},
     }
     # JSON is YAML too.

@@ -7,20 +7,33 @@ import pytest
 from rich.console import Console
 
 from graftline.artifacts import FreezePlan
-from graftline.register import Registered
+from graftline.params import PromoteParams
+from graftline.promote import Promotion
 from graftline.storage import write_text
 from graftline.workspace import Workspace
 from tasks.closing import show_closing
 from tasks.screen import Screen, StepEnd
 from tests import finished
 
-REGISTERED = Registered(
+PROMOTED = Promotion(
+    promoted=True,
+    decision="promoted",
+    reason="accuracy 97.50% reaches the floor of 90.00%",
     model_name="digits",
-    version="7",
-    alias="challenger",
+    challenger_version="7",
+    champion_version="5",
+    challenger_digest="ab",
+    champion_digest="cd",
+    comparison=None,
+    checks=(),
+    thresholds=PromoteParams(),
+    test_digest="ef",
+    champion_answers="stored",
+    unseen_by_champion=0,
     run_id="abc",
-    model_uri="models:/digits/7",
-    already_registered=False,
+    who="ann@laptop",
+    command="python -m flows.train",
+    when="2026-01-01 12:00:00+00:00",
 )
 
 
@@ -31,9 +44,9 @@ def workspace(tmp_path: Path) -> Workspace:
     return made
 
 
-def closing(workspace: Workspace) -> str:
+def closing(workspace: Workspace, promotion: Promotion = PROMOTED) -> str:
     stream = io.StringIO()
-    show_closing(Console(file=stream, width=80), workspace, REGISTERED, 12.34)
+    show_closing(Console(file=stream, width=80), workspace, promotion, 12.34)
     return stream.getvalue()
 
 
@@ -43,9 +56,21 @@ def test_it_says_how_good_it_is_where_it_lies_and_what_to_do(workspace: Workspac
     assert "97.50% of 1,000 test images (95 % interval 96.50% to 98.30%)" in said
     assert "always naming the most frequent class: 50.00%" in said
     assert "1.20%" in said
-    assert "digits version 7 (challenger)" in said
+    assert "version 7 was promoted over version 5: accuracy 97.50% reaches the floor" in said
+    assert "digits version 7 (challenger and champion)" in said
     assert "models/trained/" in said
     assert "graftline predict" in said
+
+
+def test_it_says_who_the_champion_is_when_it_stays(workspace: Workspace) -> None:
+    kept = PROMOTED.model_copy(update={"promoted": False, "decision": "kept", "reason": "worse"})
+    said = " ".join(closing(workspace, kept).split())
+    assert "version 7 was not promoted, version 5 stays the champion: worse" in said
+    assert "digits version 7 (challenger); the champion is version 5" in said
+    none = kept.model_copy(update={"champion_version": None})
+    said = " ".join(closing(workspace, none).split())
+    assert "there is no champion yet: worse" in said
+    assert "digits version 7 (challenger); there is no champion" in said
 
 
 def test_it_fits_a_terminal_of_80_columns(workspace: Workspace) -> None:

@@ -1,0 +1,151 @@
+"""Two models on the same test images: how far apart they are, and how surely."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graftline.answers import Answers
+from graftline.artifacts import Record
+from graftline.choosing.paired import p_worse
+
+_RESAMPLES = 9999
+_BATCH_NUMBERS = 2_000_000
+
+
+class ClassRecall(Record):
+    """How many of one class's test images each model names rightly."""
+
+    images: int
+    challenger: float
+    champion: float | None
+    """Null where there is no champion."""
+
+    @property
+    def drop(self) -> float:
+        """By how much the champion's recall is above the challenger's."""
+        return 0.0 if self.champion is None else self.champion - self.challenger
+
+
+class Paired(Record):
+    """The challenger against the champion, image by image."""
+
+    champion_accuracy: float
+    difference: float
+    """The challenger's accuracy minus the champion's."""
+    difference_low: float
+    """Lower end of the bootstrap interval."""
+    difference_high: float
+    confidence: float
+    """Of the interval: 1 - 2 x significance, so that each end alone errs by the significance."""
+    only_challenger_right: int
+    """Images that only the challenger gets right."""
+    only_champion_right: int
+    p_better: float
+    """McNemar's exact one-sided test: how likely such a lead of the challenger is by chance."""
+    p_worse: float
+    """The same for such a lead of the champion."""
+
+
+class Comparison(Record):
+    """What the gate looks at."""
+
+    images: int
+    challenger_accuracy: float
+    paired: Paired | None
+    """Null where there is no champion, or no significance to test at."""
+    classes: dict[str, ClassRecall]
+
+
+def compare(
+    challenger: Answers, champion: Answers | None, significance: float | None, seed: int
+) -> Comparison:
+    """Compares two models' answers to one test split.
+
+    Args:
+        challenger: The new model's.
+        champion: The present one's, to the same images; None if there is none.
+        significance: Level of the tests; without it no test is made.
+        seed: Of the bootstrap.
+
+    Raises:
+        ValueError: If the two did not answer the same images.
+    """
+    if champion is not None and champion.split.digest != challenger.split.digest:
+        raise ValueError("the answers are to different images")
+    right = challenger.right
+    paired = None
+    if champion is not None and significance is not None:
+        paired = _paired(right, champion.right, significance, seed)
+    return Comparison(
+        images=len(right),
+        challenger_accuracy=float(right.mean()),
+        paired=paired,
+        classes=_recalls(challenger, champion),
+    )
+
+
+def difference_interval(
+    challenger: NDArray[np.bool_], champion: NDArray[np.bool_], confidence: float, seed: int
+) -> tuple[float, float]:
+    """The bootstrap interval of the difference between two accuracies on the same images.
+
+    Images are drawn with both models' answers to them (paired); the percentiles of 9 999 such
+    draws are the interval (Efron and Tibshirani, 1993, chapter 13).
+
+    Args:
+        challenger: Whether each image is right, (n,).
+        champion: Likewise, of the same images.
+        confidence: Of the interval, as in 0.9.
+        seed: The same one gives the same interval.
+    """
+    from scipy.stats import bootstrap
+
+    # Drawing images and drawing their differences is the same, at half the work.
+    differences = challenger.astype(np.int8) - champion.astype(np.int8)
+    if len(differences) == 1:
+        return float(differences[0]), float(differences[0])
+    found = bootstrap(
+        (differences,),
+        np.mean,
+        n_resamples=_RESAMPLES,
+        # All draws at once would take n times 80 kB.
+        batch=max(1, _BATCH_NUMBERS // len(differences)),
+        confidence_level=confidence,
+        method="percentile",
+        rng=seed,
+    ).confidence_interval
+    return float(found.low), float(found.high)
+
+
+def _paired(
+    challenger: NDArray[np.bool_], champion: NDArray[np.bool_], significance: float, seed: int
+) -> Paired:
+    confidence = 1 - 2 * significance
+    low, high = difference_interval(challenger, champion, confidence, seed)
+    only_challenger = int((challenger & ~champion).sum())
+    only_champion = int((champion & ~challenger).sum())
+    return Paired(
+        champion_accuracy=float(champion.mean()),
+        difference=(only_challenger - only_champion) / len(champion),
+        difference_low=low,
+        difference_high=high,
+        confidence=confidence,
+        only_challenger_right=only_challenger,
+        only_champion_right=only_champion,
+        p_better=p_worse(champion, challenger),
+        p_worse=p_worse(challenger, champion),
+    )
+
+
+def _recalls(challenger: Answers, champion: Answers | None) -> dict[str, ClassRecall]:
+    labels = challenger.split.labels
+    recalls = {}
+    for name in dict.fromkeys(labels.tolist()):
+        of_class = labels == name
+        recalls[name] = ClassRecall(
+            images=int(of_class.sum()),
+            challenger=float(challenger.right[of_class].mean()),
+            champion=None if champion is None else float(champion.right[of_class].mean()),
+        )
+    return dict(sorted(recalls.items()))

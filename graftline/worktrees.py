@@ -1,0 +1,141 @@
+"""A temporary git worktree: a commit of this checkout as files of their own, for a while.
+
+It lies beside the checkout, so that paths which begin with ``../`` lead where they did, and
+shares the checkout's DVC cache and remotes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from graftline.errors import ReproductionError
+from graftline.processes import runs
+
+_PREFIX = ".graftline-worktree-"
+_LIMIT_S = 600
+# A hook of the checkout's has nothing to do here, and could do anything.
+_GIT = ("git", "-c", "core.hooksPath=/dev/null")
+
+
+def has_commit(root: Path, commit: str) -> bool:
+    """Whether a checkout's git knows a commit."""
+    done = subprocess.run(
+        [*_GIT, "cat-file", "-e", f"{commit}^{{commit}}"],
+        cwd=root,
+        capture_output=True,
+        timeout=_LIMIT_S,
+        check=False,
+    )
+    return done.returncode == 0
+
+
+@contextmanager
+def worktree(root: Path, commit: str) -> Iterator[Path]:
+    """A worktree at a commit, which is removed at the end, however that comes.
+
+    What an earlier process left that was killed is removed first.
+
+    Args:
+        root: The checkout's root.
+        commit: Which one.
+
+    Raises:
+        ReproductionError: If git cannot make it.
+    """
+    remove_leftovers(root)
+    place = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=_parent(root)))
+    try:
+        done = subprocess.run(
+            [*_GIT, "worktree", "add", "--quiet", "--force", "--detach", str(place), commit],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            timeout=_LIMIT_S,
+            check=False,
+        )
+        if done.returncode:
+            raise ReproductionError(
+                f"git cannot make a worktree of {commit[:12]}: {done.stderr.strip()}",
+                where=str(place),
+                fix="run git worktree prune, and try again",
+            )
+        _share_cache(root, place)
+        yield place
+    finally:
+        _remove(root, place)
+
+
+def remove_leftovers(root: Path) -> list[Path]:
+    """Removes worktrees of processes that are gone; returns where they were."""
+    removed = []
+    for path in _parent(root).glob(f"{_PREFIX}*"):
+        number = path.name.removeprefix(_PREFIX).partition("-")[0]
+        if _is_of(root, path) and number.isdigit() and not runs(int(number)):
+            _remove(root, path)
+            removed.append(path)
+    return removed
+
+
+def _parent(root: Path) -> Path:
+    return root.resolve().parent
+
+
+def _is_of(root: Path, path: Path) -> bool:
+    """Whether a folder is a worktree of this checkout, and not of one beside it."""
+    try:
+        text = (path / ".git").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    own = subprocess.run(
+        [*_GIT, "rev-parse", "--path-format=absolute", "--git-common-dir"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=_LIMIT_S,
+        check=False,
+    ).stdout.strip()
+    named = Path(text.removeprefix("gitdir:").strip())
+    return bool(own) and named.resolve().is_relative_to(Path(own).resolve())
+
+
+def _share_cache(root: Path, place: Path) -> None:
+    cache = subprocess.run(
+        [sys.executable, "-m", "dvc", "cache", "dir"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=_LIMIT_S,
+        check=False,
+        env={**os.environ, "COLUMNS": "100000"},
+    ).stdout.strip()
+    local = root / ".dvc" / "config.local"
+    if local.is_file() and (place / ".dvc").is_dir():
+        shutil.copy(local, place / ".dvc" / "config.local")
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "cache", "dir", "--local", cache or f"{root}/.dvc/cache"],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        timeout=_LIMIT_S,
+        check=False,
+    )
+    if done.returncode:
+        raise ReproductionError(
+            f"DVC cannot be used in the worktree: {done.stderr.strip()}",
+            where=str(place),
+            allowed="a commit that holds .dvc/config",
+        )
+
+
+def _remove(root: Path, place: Path) -> None:
+    shutil.rmtree(place, ignore_errors=True)
+    subprocess.run(
+        [*_GIT, "worktree", "prune"], cwd=root, capture_output=True, timeout=_LIMIT_S, check=False
+    )

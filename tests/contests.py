@@ -1,0 +1,64 @@
+"""Executions of the pipeline from training on, with models whose mistakes are chosen."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from graftline import tracking
+from graftline.artifacts import Trained
+from graftline.params import Params, PromoteParams
+from graftline.promote import Promotion, promote
+from graftline.register import register
+from graftline.tracking import registry
+from graftline.workspace import Workspace
+from tests import finished
+
+ASKED = PromoteParams(min_accuracy=0.9, margin=-0.01, significance=0.05, max_recall_drop=0.05)
+NAME = "graftline"
+
+
+def save_bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has models saved without MLflow's wrapping, which nothing here loads and takes long."""
+
+    def save(folder: Path, workspace: Workspace, trained: Trained, logged: Any) -> None:
+        parts = folder / registry.NAME / "artifacts" / "trained"
+        parts.mkdir(parents=True)
+        for name in (registry.LITERT, registry.RECORD):
+            shutil.copy(workspace.trained / name, parts / name)
+        (folder / registry.NAME / "MLmodel").write_text("")
+
+    monkeypatch.setattr(registry, "_save", save)
+
+
+def params(asked: PromoteParams = ASKED) -> Params:
+    return finished.some_params().model_copy(update={"promote": asked})
+
+
+def run(
+    workspace: Workspace,
+    weights: str,
+    wrong: range,
+    asked: PromoteParams = ASKED,
+    images: int = finished.TEST_IMAGES,
+) -> Promotion:
+    """One execution of the pipeline from training on, whose model errs on some images."""
+    wanted = params(asked)
+    right = np.ones(images, bool)
+    right[wrong] = False
+    finished.train(workspace, weights)
+    finished.evaluate(workspace, float(right.mean()))
+    finished.write_predictions(workspace, right)
+    run_id = tracking.open_run(workspace, wanted)
+    promotion = promote(workspace, wanted, register(workspace, wanted, run_id), run_id)
+    tracking.complete_run(run_id, workspace, wanted)
+    return promotion
+
+
+def champion(workspace: Workspace) -> str | None:
+    version = tracking.find_version(workspace, NAME, "champion")
+    return version.version if version else None
