@@ -2,6 +2,7 @@
 
 With ``--deployment retrain/nightly`` it is that deployment's page, with its schedule and its runs,
 instead of the newest flow run.
+Where that flow run exported models, their table is photographed too, as Prefect shows it.
 
 Usage, while ``graftline ui`` runs:
 
@@ -33,6 +34,8 @@ VIEWPORT = {"width": 1440, "height": 900}
 MAX_BYTES = 300_000
 PICTURE = "evaluation/confusion_matrix.png"
 """The artifact of an MLflow run that is photographed as MLflow shows it."""
+EXPORTS = "exports"
+"""The key of the Prefect artifact that holds the table of exported models."""
 CURVES = "^(validation_)?(loss|accuracy)$"
 """The metrics whose charts are photographed, as MLflow's search takes it."""
 _ANSWER_LIMIT_S = 20
@@ -96,7 +99,7 @@ def main(arguments: list[str]) -> int:
 
 
 def prefect_shots(base: str) -> list[Shot]:
-    """The newest flow run: its page with the graph of its tasks."""
+    """The newest flow run: its page with the graph of its tasks, and its table of exports."""
     found = _asked(f"{base}/api/flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1})
     if not found:
         raise SystemExit(f"there is no flow run at {base}")
@@ -108,7 +111,21 @@ def prefect_shots(base: str) -> list[Shot]:
         page.locator("canvas").first.wait_for()
         page.get_by_text("Completed").first.wait_for()
 
-    return [Shot("prefect-flow-run", f"{base}/runs/flow-run/{run['id']}", ready)]
+    shots = [Shot("prefect-flow-run", f"{base}/runs/flow-run/{run['id']}", ready)]
+    tables = _asked(
+        f"{base}/api/artifacts/filter",
+        {
+            "artifacts": {"key": {"any_": [EXPORTS]}, "flow_run_id": {"any_": [run["id"]]}},
+            "limit": 1,
+        },
+    )
+    if tables:
+
+        def table(page: Page) -> None:
+            page.locator("table").get_by_text("original").first.wait_for()
+
+        shots.append(Shot("export-table", f"{base}/artifacts/artifact/{tables[0]['id']}", table))
+    return shots
 
 
 def deployment_shot(base: str, name: str) -> Shot:

@@ -21,6 +21,7 @@ from graftline.promote import Promotion
 from tasks import naming
 from tasks.assemble import assemble
 from tasks.evaluate import evaluate
+from tasks.export import export
 from tasks.extract import extract
 from tasks.freeze import freeze
 from tasks.load import load
@@ -52,6 +53,7 @@ def steps() -> Promotion:
     features = extract(images, network, plan)
     trained = train_head(features, network, plan)
     metrics = evaluate(dataset, trained)
+    export(images, trained)
     registered = register(trained, metrics)
     promotion = promote(registered)
     notify()

@@ -27,6 +27,7 @@ _STEP_HELP = {
     "extract": "run the frozen part once per image and keep its outputs",
     "train": "train what is not frozen",
     "evaluate": "measure the whole test split through the exported model",
+    "export": "bring the model into other formats, each held against the original",
 }
 _FAULT = (
     "this is a fault in Graftline, or in something below it; run again with --debug for the "
@@ -160,6 +161,11 @@ def _stage(workspace: Workspace, options: argparse.Namespace) -> int:
             if path.is_file():
                 text = path.read_text(encoding="utf-8")
                 console.print(_rendered(text) if console.is_terminal else text)
+    if options.stage == "export" and record.exported:
+        from graftline.exporting.speeds import read_speeds
+        from graftline.exporting.table import terminal_table
+
+        console.print(terminal_table(record, read_speeds(workspace, record)))
     console.print(describe(options.stage, record), markup=False)
     return 0
 

@@ -100,6 +100,10 @@ class TrainingDivergedError(UserError):
     """Loss or gradient became NaN or infinite."""
 
 
+class ExportError(UserError):
+    """The model cannot be brought into a format, or says too much else in it."""
+
+
 class TrackingError(UserError):
     """The tracking store or the model registry cannot be used."""
 

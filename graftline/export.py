@@ -1,34 +1,47 @@
-"""The trained network as files: Keras, its weights alone, and LiteRT."""
+"""Step ``export``: the trained model in other formats, each held against the original."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from graftline.artifacts import Exports
+from graftline.exporting.table import markdown
+from graftline.params import Params
+from graftline.storage import replacing_directory
+from graftline.workspace import Workspace
 
-from graftline.families import family_of
-from graftline.graft import HEAD, POOLING, TRUNK, build_preparation
-from graftline.keras_files import convert_to_litert, save_model
-
-KERAS_FILE = "model.keras"
-WEIGHTS_FILE = "model.weights.h5"
-LITERT_FILE = "model.tflite"
+RECORD = "exports.json"
+TABLE = "table.md"
 
 
-def export_model(graft: Any, size_px: int, folder: Path) -> None:
-    """Writes the network three ways; each takes raw uint8 images of one or three channels.
+def export(workspace: Workspace, params: Params) -> Exports:
+    """Exports the trained model and holds each file against the original on all test images.
+
+    Writes ``models/exports/`` (a file or folder per format, ``exports.json``) and
+    ``reports/exports/`` (``table.md``, ``differences.csv``). Both are replaced when every format
+    has been written, run and found near enough to the original; until then the earlier ones stay.
+    Speeds go to ``var/timings/exports.json``. Without a format nothing is imported or measured.
 
     Args:
-        graft: From uint8 (n, height, width, channels) to probabilities (n, classes).
-        size_px: Its input size; images for the LiteRT file are no larger than this.
-        folder: Where the files go.
+        workspace: Where ``preprocess`` and ``train`` have written their outputs.
+        params: Of which ``export`` is read.
+
+    Raises:
+        ExportError: If a converter cannot take the network, or if an exported model differs from
+            the original by more than ``export.min_agreement`` and ``export.max_class_drop`` allow;
+            it names the classes.
+        MissingOutputError: If an output of an earlier step is absent.
+        DataError: If there is no test image, or none to calibrate by.
     """
-    save_model(graft, folder / KERAS_FILE)
-    graft.save_weights(folder / WEIGHTS_FILE)
-    trunk, pooling, head = (graft.get_layer(name) for name in (TRUNK, POOLING, HEAD))
-    preparation = build_preparation(size_px, family_of(trunk).scaling, antialias=False)
+    section = params.export
+    with (
+        replacing_directory(workspace.exports) as folder,
+        replacing_directory(workspace.exports_report) as report,
+    ):
+        if section.formats:
+            from graftline.exporting.exporter import export_all
 
-    def probabilities(images: Any) -> Any:
-        maps = trunk(preparation(images), training=False)
-        return head(pooling(maps), training=False)
-
-    (folder / LITERT_FILE).write_bytes(convert_to_litert(probabilities))
+            exports = export_all(workspace, section, folder, report)
+        else:
+            exports = Exports(original=None, exported=())
+        exports.write(folder / RECORD)
+        (report / TABLE).write_text(markdown(exports), encoding="utf-8")
+    return exports

@@ -43,7 +43,9 @@ def build_graft(trunk: Any, head: HeadParams, classes: int, seed: int) -> Any:
     return keras.Model(images, probabilities, name="graft")
 
 
-def build_preparation(size_px: int, scaling: Scaling, *, antialias: bool = True) -> Any:
+def build_preparation(
+    size_px: int, scaling: Scaling, *, antialias: bool = True, dtype: str = "uint8"
+) -> Any:
     """Channel expansion, resizing and scaling: raw images to what a trunk takes.
 
     Args:
@@ -51,6 +53,7 @@ def build_preparation(size_px: int, scaling: Scaling, *, antialias: bool = True)
         scaling: What the trunk's family takes.
         antialias: Whether larger images are shrunk with a filter. Enlarging is the same either
             way. LiteRT has no such filter: what it gets was shrunk before.
+        dtype: What the images' values, 0 to 255, are stored as.
 
     Returns:
         A ``keras.Model`` from uint8 (n, height, width, 1 or 3) to float32
@@ -59,7 +62,7 @@ def build_preparation(size_px: int, scaling: Scaling, *, antialias: bool = True)
     import keras
     from keras import layers, ops
 
-    images = keras.Input((None, None, None), dtype="uint8", name="images")
+    images = keras.Input((None, None, None), dtype=dtype, name="images")
     # The first, the middle and the last channel: of one channel all three are the same.
     channels = [images[..., :1], images[..., -2:][..., :1], images[..., -1:]]
     if scaling.bgr:

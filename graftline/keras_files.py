@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -66,18 +66,22 @@ def variables_digest(variables: Iterable[Any]) -> str:
     return digest.hexdigest()
 
 
-def convert_to_litert(function: Any) -> bytes:
-    """Converts ``function`` to a LiteRT model that takes uint8 images of any size and channels.
+def convert_to_litert(
+    function: Any, *, dtype: str = "uint8", configure: Callable[[Any], None] | None = None
+) -> bytes:
+    """Converts ``function`` to a LiteRT model that takes images of any size and channels.
 
     Args:
-        function: From a uint8 tensor (n, height, width, channels) to one float32 tensor.
+        function: From a tensor (n, height, width, channels) to one float32 tensor.
+        dtype: The tensor's.
+        configure: Sets what the converter, TensorFlow's, is to do beyond converting.
     """
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import (
         convert_variables_to_constants_v2,
     )
 
-    images = tf.TensorSpec((None, None, None, None), tf.uint8, name="images")
+    images = tf.TensorSpec((None, None, None, None), tf.as_dtype(dtype), name="images")
     concrete = tf.function(function, input_signature=[images]).get_concrete_function()
     # The converter asks for the owner of variables, of which none are left.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -85,6 +89,8 @@ def convert_to_litert(function: Any) -> bytes:
     converter = tf.lite.TFLiteConverter.from_concrete_functions(
         [convert_variables_to_constants_v2(concrete)]
     )
+    if configure is not None:
+        configure(converter)
     converted: bytes = converter.convert()
     return converted
 

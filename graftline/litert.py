@@ -131,7 +131,7 @@ class _Interpreter:
         shape = (self.batch, *images.shape[1:])
         if self._shape != shape:
             self._interpreter.resize_tensor_input(self._input, shape)
-            with _quiet_standard_error():
+            with quiet_standard_error():
                 self._interpreter.allocate_tensors()
             self._shape = shape
         if count < self.batch:
@@ -170,7 +170,7 @@ def batch_within(cache_bytes: int, map_bytes: int) -> int:
 
 
 @contextmanager
-def _quiet_standard_error() -> Iterator[None]:
+def quiet_standard_error() -> Iterator[None]:
     """LiteRT's own code tells there of its first allocation, past all of Python's logging."""
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0") == "0":
         yield

@@ -28,6 +28,7 @@ from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from graftline.artifacts import ExportFormat
 from graftline.errors import ParamsError
 from graftline.families import DEFAULT, FAMILIES, STANFORD_DOGS, Family
 
@@ -44,6 +45,7 @@ NAMED_WEIGHTS = ("stanford-dogs", "imagenet", "random")
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[^/\\]+$")]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Section(BaseModel):
@@ -412,6 +414,56 @@ class EvaluateParams(_Section):
     )
 
 
+class Agreements(_Section):
+    """By format: the least share of test images that must get the same label as the original."""
+
+    litert_float32: Share = Field(default=0.999, description="Least agreement of litert_float32.")
+    litert_float16: Share = Field(default=0.99, description="Least agreement of litert_float16.")
+    litert_int8: Share = Field(default=0.97, description="Least agreement of litert_int8.")
+    saved_model: Share = Field(default=0.999, description="Least agreement of saved_model.")
+    onnx: Share = Field(default=0.999, description="Least agreement of onnx.")
+
+
+class ClassDrops(_Section):
+    """By format: by how much a class's recall may fall below the original's."""
+
+    litert_float32: Share = Field(default=0.0, description="Largest drop of litert_float32.")
+    litert_float16: Share = Field(default=0.02, description="Largest drop of litert_float16.")
+    litert_int8: Share = Field(default=0.1, description="Largest drop of litert_int8.")
+    saved_model: Share = Field(default=0.0, description="Largest drop of saved_model.")
+    onnx: Share = Field(default=0.0, description="Largest drop of onnx.")
+
+
+class ExportParams(_Section):
+    """Which further files are made of the trained model, and how near to it they must stay."""
+
+    formats: tuple[ExportFormat, ...] = Field(
+        default=(), description="What is exported; with none the step does nothing."
+    )
+    calibration_images: int = Field(
+        default=200,
+        ge=1,
+        le=100_000,
+        description="For litert_int8: training images from which the ranges of all values are "
+        "taken, at most.",
+    )
+    min_agreement: Agreements = Field(
+        default=Agreements(),
+        description="Share of the test images that must get the same label as from the original. "
+        "One may always differ: of few it would be a large share.",
+    )
+    max_class_drop: ClassDrops = Field(
+        default=ClassDrops(),
+        description="By how much the recall of a class may fall. One image may always be lost.",
+    )
+
+    @model_validator(mode="after")
+    def _each_format_once(self) -> ExportParams:
+        if len(set(self.formats)) < len(self.formats):
+            raise ValueError(f"export.formats names one twice: {', '.join(self.formats)}")
+        return self
+
+
 class RegisterParams(_Section):
     """Where the model goes."""
 
@@ -516,6 +568,7 @@ class Params(_Section):
     train: TrainParams = TrainParams()
     tune: TuneParams = TuneParams()
     evaluate: EvaluateParams = EvaluateParams()
+    export: ExportParams = ExportParams()
     register_: RegisterParams = Field(default=RegisterParams(), alias="register")
     promote: PromoteParams = PromoteParams()
     notify: NotifyParams = NotifyParams()
@@ -730,10 +783,11 @@ def _shown(value: Any) -> str:
 
 
 def _siblings(location: tuple[int | str, ...]) -> list[str]:
-    if len(location) == 1:
+    section: Any = Params
+    for key in location[:-1]:
+        fields = getattr(section, "model_fields", {})
+        named = {field.alias or name: field.annotation for name, field in fields.items()}
+        section = named.get(key)
+    if section is Params:
         return _section_names()
-    for name, field in Params.model_fields.items():
-        section = field.annotation
-        if (field.alias or name) == location[0] and isinstance(section, type):
-            return list(getattr(section, "model_fields", {}))
-    return []
+    return list(getattr(section, "model_fields", {}))

@@ -18,7 +18,7 @@ from graftline.storage import write_text
 from graftline.timings import Timings
 from graftline.workspace import Workspace
 
-STAGES = ("load", "preprocess", "assemble", "freeze", "extract", "train", "evaluate")
+STAGES = ("load", "preprocess", "assemble", "freeze", "extract", "train", "evaluate", "export")
 TRACKED = ("train", "evaluate")
 """The stages that write to the tracked run while they work."""
 _HEAVY = {
@@ -77,11 +77,17 @@ def _run(stage: str, workspace: Workspace, params: Params, timings: Timings) -> 
 
 def _imported(stage: str, params: Params, timings: Timings) -> Callable[..., Any]:
     with timings.span("import"):
-        if stage in ("assemble", "train") or (
-            stage == "freeze" and params.freeze.strategy == "auto"
-        ):
+        if _needs_keras(stage, params):
             import_keras()
         for module in _HEAVY.get(stage, ()):
             importlib.import_module(module)
         step: Callable[..., Any] = getattr(importlib.import_module(f"graftline.{stage}"), stage)
     return step
+
+
+def _needs_keras(stage: str, params: Params) -> bool:
+    if stage == "freeze":
+        return params.freeze.strategy == "auto"
+    if stage == "export":
+        return bool(params.export.formats)
+    return stage in ("assemble", "train")

@@ -46,7 +46,8 @@ class Status(Record):
     stages: tuple[StageStatus, ...]
     metrics: Metrics | None
     metrics_current: bool
-    """Whether no stage would run, so that the metrics are those of what lies here."""
+    """Whether no stage up to ``evaluate`` would run, so that the metrics are those of what lies
+    here."""
     last_run: LastRun | None
     registered: Registered | None
     holder: str | None
@@ -69,7 +70,8 @@ def status(workspace: Workspace) -> Status:
     return Status(
         stages=tuple(stages),
         metrics=_read(Metrics, workspace.metrics),
-        metrics_current=all(stage.state == "current" for stage in stages),
+        # What export would do changes no metric.
+        metrics_current=all(one.state == "current" for one in stages if one.name != "export"),
         last_run=last_run(workspace),
         registered=_read(Registered, workspace.var / "registered.json"),
         holder=str(current) if current else None,

@@ -7,6 +7,7 @@ from functools import singledispatch
 from graftline.artifacts import (
     Assembled,
     Dataset,
+    Exports,
     Features,
     FreezePlan,
     Metrics,
@@ -96,3 +97,11 @@ def _(record: Metrics) -> str:
         f"test accuracy {record.test_accuracy:.4f} ({record.test_accuracy_low:.4f} to "
         f"{record.test_accuracy_high:.4f}, 95 %) on {record.test_images:,} images"
     )
+
+
+@sentence.register
+def _(record: Exports) -> str:
+    if not record.exported:
+        return "nothing to export: export.formats is empty"
+    told = ", ".join(f"{one.format} {one.agreement:.2%}" for one in record.exported)
+    return f"the same label as the original: {told}"

@@ -15,11 +15,11 @@ from graftline.augment import build_augmentation
 from graftline.checkpoints import Checkpoints
 from graftline.errors import TrainingDivergedError
 from graftline.examples import Examples, read_examples, read_pooled
-from graftline.export import export_model
 from graftline.extract import STATISTICS
 from graftline.fitting import DivergedError, EpochCallback, Fitting, Planned, Row
 from graftline.graft import TRUNK
 from graftline.keras_files import variables_digest
+from graftline.model_files import export_model
 from graftline.params import Params
 from graftline.phases import Phase, probe_phase, tune_phase
 from graftline.progress import progress

@@ -87,6 +87,16 @@ class Workspace:
         return self.root / "reports" / "rollback.json"
 
     @property
+    def exports(self) -> Path:
+        """Written by ``export``: the model in other formats, ``exports.json``."""
+        return self.root / "models" / "exports"
+
+    @property
+    def exports_report(self) -> Path:
+        """Written by ``export``: the table of what each format costs."""
+        return self.root / "reports" / "exports"
+
+    @property
     def var(self) -> Path:
         """State that is neither versioned nor an output: databases, locks, checkpoints, logs."""
         return self.root / "var"

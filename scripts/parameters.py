@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -86,12 +87,24 @@ def _table(
     definitions: dict[str, Any],
 ) -> str:
     rows = ["| key | allowed | default | meaning |", "| --- | --- | --- | --- |"]
-    for key, value in properties.items():
+    for key, value in _leaves(properties, definitions):
         needed = key in owner.get("required", ())
         default = "must be given" if needed else f"`{json.dumps(value['default'])}`"
         cells = (f"`{prefix}{key}`", _allowed(value, definitions), default, value["description"])
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(rows) + "\n"
+
+
+def _leaves(
+    properties: dict[str, Any], definitions: dict[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Keys with their schemas; a section within a section gives its own keys, after a dot."""
+    for key, value in properties.items():
+        inner = _resolved(value, definitions) if "$ref" in value else {}
+        if inner.get("type") == "object":
+            yield from _leaves(inner["properties"], definitions, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _allowed(value: dict[str, Any], definitions: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from graftline.artifacts import FreezePlan, Metrics
+from graftline.artifacts import Exports, FreezePlan, Metrics
 from graftline.errors import MissingOutputError
 from graftline.promote import Promotion
 from graftline.promotion_report import line
@@ -61,6 +61,8 @@ def _rows(workspace: Workspace, promotion: Promotion, metrics: Metrics) -> list[
         rows.append(("chosen", chosen))
     if weak := _weak_point(workspace.evaluation / "confusion.csv", metrics):
         rows.append(("weakest", weak))
+    if exported := _exported(workspace):
+        rows.append(("exports", exported))
     rows += [
         ("verdict", line(promotion)),
         ("model", _model(promotion)),
@@ -91,6 +93,19 @@ def _chosen_freezing(workspace: Workspace) -> str | None:
     except MissingOutputError:
         return None
     return f"{plan.strategy}, cut after {plan.cut}. {plan.reason}." if plan.measured else None
+
+
+def _exported(workspace: Workspace) -> str | None:
+    """Each exported file with what it costs and keeps; None where there is none."""
+    try:
+        exports = Exports.read(workspace.exports / "exports.json")
+    except MissingOutputError:
+        return None
+    told = [
+        f"{one.path} ({one.size_bytes / 1e6:.2f} MB, {one.agreement:.2%} the same label)"
+        for one in exports.exported
+    ]
+    return f"{', '.join(told)} in {_relative(workspace, workspace.exports)}" if told else None
 
 
 def _weak_point(confusion: Path, metrics: Metrics) -> str | None:

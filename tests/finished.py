@@ -13,11 +13,16 @@ from graftline.artifacts import (
     ClassMetrics,
     ClassReport,
     Dataset,
+    ExportedModel,
+    Exports,
     FreezePlan,
     LayerRecord,
     Metrics,
+    OriginalModel,
     Trained,
 )
+from graftline.exporting.speeds import Speed, Speeds, write_speeds
+from graftline.exporting.table import markdown
 from graftline.packed import ShardWriter, write_manifest
 from graftline.params import Params, params_from_record
 from graftline.storage import write_text
@@ -167,6 +172,36 @@ def write_images(workspace: Workspace, images: int = TEST_IMAGES, wrong: int = 0
         "channels": [1] * images,
     }
     write_manifest(workspace.loaded, columns)
+
+
+def export(workspace: Workspace, weights: str = "first") -> None:
+    """Writes what ``export`` would have written for ONNX, without the file itself."""
+    exports = Exports(
+        original=OriginalModel(
+            sha256=digest_of("original"),
+            size_bytes=3_000_000,
+            accuracy=0.975,
+            test_images=1000,
+            weight_digest=digest_of(weights),
+        ),
+        exported=(
+            ExportedModel(
+                format="onnx",
+                path="model.onnx",
+                sha256=digest_of("onnx"),
+                size_bytes=3_010_000,
+                accuracy=0.975,
+                agreement=0.9995,
+                largest_drop=0.0,
+                largest_drop_class=None,
+                other_answers={"dark": 1},
+            ),
+        ),
+    )
+    exports.write(workspace.exports / "exports.json")
+    write_text(workspace.exports_report / "table.md", markdown(exports))
+    speed = Speed(sha256=digest_of("onnx"), images_per_second=250.0, load_s=0.5)
+    write_speeds(workspace, Speeds(cores=2, measured={"onnx": speed}))
 
 
 def _inputs(workspace: Workspace) -> None:

@@ -15,9 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from graftline.artifacts import Assembled, Dataset, FreezePlan, Metrics, Record, Trained
+from graftline.artifacts import (
+    Assembled,
+    Dataset,
+    Exports,
+    FreezePlan,
+    Metrics,
+    Record,
+    Trained,
+)
 from graftline.choosing.records import Verdict
 from graftline.errors import MissingOutputError
+from graftline.exporting.speeds import Speeds, read_speeds
 from graftline.lockfile import LOCK_FILE
 from graftline.params import Params
 from graftline.stages import STAGES
@@ -43,21 +52,29 @@ class Outputs:
     metrics: Metrics | None
     verdict: Verdict | None = None
     """Of ``freeze.strategy: auto``."""
+    exports: Exports | None = None
+    """Of the trained model; None too where there are but those of an earlier one."""
+    speeds: Speeds | None = None
+    """Of the exports, where they were measured on this machine."""
 
 
 def read_outputs(workspace: Workspace) -> Outputs:
     """Reads what is there."""
     plan = _read(FreezePlan, workspace.freeze_plan)
+    trained = _read(Trained, workspace.trained / "trained.json")
+    exports = _exports_of(trained, workspace)
     return Outputs(
         dataset=_read(Dataset, workspace.loaded / "dataset.json"),
         assembled=_read(Assembled, workspace.assembled / "assembled.json"),
         plan=plan,
-        trained=_read(Trained, workspace.trained / "trained.json"),
+        trained=trained,
         metrics=_read(Metrics, workspace.metrics),
         # A report that a killed run left belongs to no plan.
         verdict=_read(Verdict, workspace.freezing_report / "verdict.json")
         if plan is not None and plan.measured
         else None,
+        exports=exports,
+        speeds=read_speeds(workspace, exports) if exports else None,
     )
 
 
@@ -172,6 +189,23 @@ def verdict_metrics(verdict: Verdict) -> dict[str, float]:
     return {f"freezing/{name}": value for name, value in values.items() if value is not None}
 
 
+def export_metrics(exports: Exports, speeds: Speeds | None) -> dict[str, float]:
+    """What each exported file keeps and costs, by name."""
+    values: dict[str, float] = {}
+    for one in exports.exported:
+        found: dict[str, float] = {
+            "accuracy": one.accuracy,
+            "agreement": one.agreement,
+            "largest_drop": one.largest_drop,
+            "size_bytes": float(one.size_bytes),
+        }
+        if speeds and (speed := speeds.measured.get(one.format)):
+            found["images_per_second"] = speed.images_per_second
+            found["load_s"] = speed.load_s
+        values |= {f"export/{one.format}/{name}": value for name, value in found.items()}
+    return values
+
+
 def files(workspace: Workspace, *, evaluated: bool) -> list[tuple[Path, str]]:
     """The files that a run carries, each with its folder in it."""
     found = [(path, "") for path in (workspace.params_file, workspace.root / LOCK_FILE)]
@@ -180,6 +214,8 @@ def files(workspace: Workspace, *, evaluated: bool) -> list[tuple[Path, str]]:
     if evaluated:
         found += [(workspace.metrics, "evaluation")]
         found += [(path, "evaluation") for path in _below(workspace.evaluation)]
+        if (exports := read_outputs(workspace).exports) and exports.exported:
+            found += [(path, "exports") for path in _below(workspace.exports_report)]
     return [(path, folder) for path, folder in found if path.is_file()]
 
 
@@ -196,6 +232,14 @@ def note(params: Params, outputs: Outputs, *, evaluated: bool) -> str:
     lines += ["| | |", "| --- | --- |"]
     lines += [f"| **{title}** | {text} |" for title, text in _facts(params, outputs)]
     return "\n".join(lines)
+
+
+def _exports_of(trained: Trained | None, workspace: Workspace) -> Exports | None:
+    # Where an export was refused, those of an earlier model lie there still.
+    exports = _read(Exports, workspace.exports / "exports.json")
+    if trained is None or exports is None or exports.original is None:
+        return None
+    return exports if exports.original.weight_digest == trained.weight_digest else None
 
 
 def _freezing_tags(plan: FreezePlan, verdict: Verdict | None) -> dict[str, str]:

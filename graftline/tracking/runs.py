@@ -167,7 +167,7 @@ def fill(
     tags = contents.outcome_tags(workspace, outputs)
     tags["mlflow.note.content"] = contents.note(params, outputs, evaluated=evaluated)
     _log_tags(client, run_id, tags)
-    _log_verdict(client, run, outputs)
+    _log_figures(client, run, outputs)
     if evaluated and outputs.trained and outputs.metrics:
         from graftline.tracking.registry import ensure_model
 
@@ -249,13 +249,24 @@ def _log_epochs(client: MlflowClient, run: Run, workspace: Workspace) -> None:
         client.log_batch(run_id, metrics=missing[first : first + _BATCH])
 
 
-def _log_verdict(client: MlflowClient, run: Run, outputs: contents.Outputs) -> None:
-    """The figures that ``freeze.strategy: auto`` decided by, where it did."""
-    if outputs.verdict is None:
-        return
-    for name, value in contents.verdict_metrics(outputs.verdict).items():
-        if run.data.metrics.get(name) != value:
-            client.log_metric(run.info.run_id, name, value)
+def _log_figures(client: MlflowClient, run: Run, outputs: contents.Outputs) -> None:
+    """Those that ``freeze.strategy: auto`` decided by, and those of exported files, if any."""
+    from mlflow.entities import Metric
+
+    figures: dict[str, float] = {}
+    if outputs.verdict:
+        figures |= contents.verdict_metrics(outputs.verdict)
+    if outputs.exports:
+        figures |= contents.export_metrics(outputs.exports, outputs.speeds)
+    changed = {
+        name: value for name, value in figures.items() if run.data.metrics.get(name) != value
+    }
+    if changed:
+        now_ms = int(time.time() * 1000)
+        client.log_batch(
+            run.info.run_id,
+            metrics=[Metric(name, value, now_ms, 0) for name, value in changed.items()],
+        )
 
 
 def _log_test_metrics(

@@ -120,10 +120,11 @@ def test_a_second_run_finds_everything_cached(
 
 def test_a_change_runs_just_what_follows_from_it(checkout_after: Workspace) -> None:
     assert run("--set", "train.learning_rate=0.025") == 0
-    assert toy.ran(checkout_after) == ["train", "evaluate"]
+    assert toy.ran(checkout_after) == ["train", "evaluate", "export"]
     assert {name for name, state in states().items() if state == "Completed"} == {
         "train",
         "evaluate",
+        "export",
         "register",
         "promote",
     }
@@ -270,7 +271,9 @@ def test_the_next_run_goes_on_after_a_kill(
     assert task_states(killed)["train"] == "Crashed"
     assert "stage train was still at work" in capsys.readouterr().out
     assert states() == {
-        name: "Completed" if name in ("train", "evaluate", "register", "promote") else "Cached"
+        name: "Completed"
+        if name in ("train", "evaluate", "export", "register", "promote")
+        else "Cached"
         for name in STEPS
     }
 

@@ -59,6 +59,7 @@ def make(folder: Path) -> Workspace:
         "train": {"epochs": 2, "learning_rate": 0.01},
         "tune": {},
         "evaluate": {"worst_mistakes": 4},
+        "export": {},
         "register": {"model_name": "tiny"},
         "promote": {"min_accuracy": 0.3},
         "notify": {},

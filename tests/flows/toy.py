@@ -45,6 +45,11 @@ STAGES: dict[str, dict[str, Any]] = {
         "params": ["evaluate"],
         "outs": ["reports/evaluation", "reports/metrics.json"],
     },
+    "export": {
+        "deps": ["data/preprocessed", "models/trained"],
+        "params": ["export"],
+        "outs": ["models/exports", "reports/exports"],
+    },
 }
 PARAMS = """\
 seed: 7  # a comment that must stay
@@ -60,6 +65,7 @@ evaluate: {worst_mistakes: 0}
 augment: {}
 extract: {}
 tune: {}
+export: {formats: []}
 register: {}
 promote: {min_accuracy: 0.9, margin: -0.05, significance: 0.05, max_recall_drop: 0.1}
 notify: {}

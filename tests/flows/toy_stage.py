@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 from graftline.artifacts import Features, Preprocessed
 from graftline.errors import DataError, GraftlineError
+from graftline.export import export
 from graftline.lock import pipeline_lock, stage_lock
 from graftline.params import Params, read_params
 from graftline.stages import leave_error
@@ -61,6 +62,8 @@ def _write(stage: str, workspace: Workspace, params: Params) -> None:
         finished.evaluate(workspace)
         rows = "actual,predicted\ndark,dark\nbright,dark\nbright,bright\n"
         write_text(workspace.evaluation / "confusion.csv", rows)
+    elif stage == "export":
+        export(workspace, params)
     elif stage == "preprocess":
         Preprocessed(
             dataset_digest=finished.digest_of("data"),

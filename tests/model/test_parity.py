@@ -11,9 +11,9 @@ import pytest
 
 from graftline.artifacts import Assembled, Features, FreezePlan, Trained
 from graftline.evaluate import evaluate
-from graftline.export import KERAS_FILE, WEIGHTS_FILE
 from graftline.families import MINUS_ONE_TO_ONE
 from graftline.graft import HEAD, POOLING, TRUNK, build_preparation
+from graftline.model_files import KERAS_FILE, WEIGHTS_FILE
 from graftline.packed import PackedImages
 from graftline.params import BackboneParams
 from graftline.plans import POOLED

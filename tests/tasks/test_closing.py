@@ -73,6 +73,13 @@ def test_it_says_who_the_champion_is_when_it_stays(workspace: Workspace) -> None
     assert "digits version 7 (challenger); there is no champion" in said
 
 
+def test_it_names_the_exported_files(workspace: Workspace) -> None:
+    assert "exports" not in closing(workspace)
+    finished.export(workspace)
+    said = " ".join(closing(workspace).split())
+    assert "model.onnx (3.01 MB, 99.95% the same label) in models/exports/" in said
+
+
 def test_it_fits_a_terminal_of_80_columns(workspace: Workspace) -> None:
     assert max(len(line) for line in closing(workspace).splitlines()) <= 80
 

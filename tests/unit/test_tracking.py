@@ -172,6 +172,26 @@ def test_test_metrics_are_tied_to_the_model(tracked: Workspace) -> None:
     assert model.status == "READY"
 
 
+def test_exported_files_of_the_model_are_told(tracked: Workspace) -> None:
+    finished.export(tracked)
+    run_id = tracking.open_run(tracked, PARAMS)
+    tracking.complete_run(run_id, tracked, PARAMS)
+    metrics = one_run(tracked).data.metrics
+    assert metrics["export/onnx/agreement"] == 0.9995
+    assert metrics["export/onnx/size_bytes"] == 3_010_000
+    assert metrics["export/onnx/images_per_second"] == 250.0
+    assert (tracked.exports_report / "table.md", "exports") in contents.files(
+        tracked, evaluated=True
+    )
+
+
+def test_exported_files_of_an_earlier_model_are_not_told(tracked: Workspace) -> None:
+    finished.export(tracked, "earlier")
+    assert contents.read_outputs(tracked).exports is None
+    folders = {folder for _, folder in contents.files(tracked, evaluated=True)}
+    assert "exports" not in folders
+
+
 def test_a_failed_run_takes_no_results_that_are_not_its_own(tracked: Workspace) -> None:
     run_id = tracking.open_run(tracked, PARAMS)
     tracking.complete_run(run_id, tracked, PARAMS, status="FAILED")

@@ -1,0 +1,34 @@
+"""The trained network as files: Keras, its weights alone, and LiteRT."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from graftline.families import family_of
+from graftline.graft import HEAD, POOLING, TRUNK, build_preparation
+from graftline.keras_files import convert_to_litert, save_model
+
+KERAS_FILE = "model.keras"
+WEIGHTS_FILE = "model.weights.h5"
+LITERT_FILE = "model.tflite"
+
+
+def export_model(graft: Any, size_px: int, folder: Path) -> None:
+    """Writes the network three ways; each takes raw uint8 images of one or three channels.
+
+    Args:
+        graft: From uint8 (n, height, width, channels) to probabilities (n, classes).
+        size_px: Its input size; images for the LiteRT file are no larger than this.
+        folder: Where the files go.
+    """
+    save_model(graft, folder / KERAS_FILE)
+    graft.save_weights(folder / WEIGHTS_FILE)
+    trunk, pooling, head = (graft.get_layer(name) for name in (TRUNK, POOLING, HEAD))
+    preparation = build_preparation(size_px, family_of(trunk).scaling, antialias=False)
+
+    def probabilities(images: Any) -> Any:
+        maps = trunk(preparation(images), training=False)
+        return head(pooling(maps), training=False)
+
+    (folder / LITERT_FILE).write_bytes(convert_to_litert(probabilities))

@@ -1,0 +1,31 @@
+"""Task ``export``: has the trained model brought into other formats and held against itself."""
+
+from __future__ import annotations
+
+from graftline.artifacts import Exports, Preprocessed, Trained
+from graftline.exporting.speeds import read_speeds
+from graftline.exporting.table import markdown
+from graftline.workspace import Workspace
+from tasks import publish
+from tasks.coat import HOUR_S, run_stage, step
+
+
+@step("export")
+def export(images: Preprocessed, trained: Trained) -> Exports:
+    """Exports ``trained``, measured on the test split of ``images``; leaves the table."""
+    return run_stage(
+        "export",
+        Exports,
+        lambda workspace: workspace.exports / "exports.json",
+        limit_s=12 * HOUR_S,
+        publish=_publish,
+    )
+
+
+def _publish(workspace: Workspace, exports: Exports) -> None:
+    if exports.exported:
+        publish.markdown(
+            "exports",
+            markdown(exports, read_speeds(workspace, exports)),
+            "The model in other formats, each held against the original on the whole test split",
+        )
