@@ -13,12 +13,12 @@ python := .venv/bin/python
 # ARGS goes to the command behind a target: make run ARGS="--set train.epochs=3"
 ARGS ?=
 
-.PHONY: help setup run test test-slow lint format mnist ui bench schema stages lock clean
+.PHONY: help setup run test test-slow lint format mnist ui up down serve-flows bench schema stages lock clean
 
 help: ## List what can be made
 	@echo "Graftline: labelled images in, a tracked, versioned, reproducible classifier out."
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo '  ARGS="..." goes on to the command: make run ARGS="--set train.epochs=3"'
 
@@ -45,6 +45,15 @@ mnist: setup ## The full job: all 70 000 MNIST images (DATA=folder if you have t
 
 ui: setup ## Prefect's and MLflow's web pages, on this machine alone
 	@$(python) -m graftline ui $(ARGS)
+
+up: setup ## Servers and a worker for the schedules in prefect.yaml, until make down
+	@$(python) -m tasks.standing up $(ARGS)
+
+down: setup ## Stop what make up started
+	@$(python) -m tasks.standing down $(ARGS)
+
+serve-flows: setup ## Keep the schedule from this terminal, without a worker, until Ctrl-C
+	@$(python) -m flows.serve $(ARGS)
 
 bench: setup ## Measure against others (ARGS=extraction, memory, mnist or run: a part)
 	@$(python) -m scripts.install_bench

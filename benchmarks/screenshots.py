@@ -1,5 +1,7 @@
 """Photographs the newest flow run in Prefect's pages, and the newest run and model in MLflow's.
 
+With ``--deployment retrain/nightly`` it is that deployment's page, with its schedule and its runs,
+instead of the newest flow run.
 Where that flow run exported models, their table is photographed too, as Prefect shows it.
 
 Usage, while ``graftline ui`` runs:
@@ -71,7 +73,9 @@ def main(arguments: list[str]) -> int:
     """Takes the pictures and says where they are."""
     options = _parser().parse_args(arguments)
     shots: list[Shot] = []
-    if options.prefect:
+    if options.prefect and options.deployment:
+        shots.append(deployment_shot(options.prefect.rstrip("/"), options.deployment))
+    elif options.prefect:
         shots += prefect_shots(options.prefect.rstrip("/"))
     if options.mlflow:
         shots += mlflow_shots(options.mlflow.rstrip("/"))
@@ -122,6 +126,25 @@ def prefect_shots(base: str) -> list[Shot]:
 
         shots.append(Shot("export-table", f"{base}/artifacts/artifact/{tables[0]['id']}", table))
     return shots
+
+
+def deployment_shot(base: str, name: str) -> Shot:
+    """A deployment's page: its schedule, and its runs so far.
+
+    Args:
+        base: Prefect's address.
+        name: The flow's name and the deployment's, as in ``retrain/nightly``.
+    """
+    address = f"{base}/api/deployments/name/{name}"
+    with urllib.request.urlopen(address, timeout=_ANSWER_LIMIT_S) as answer:
+        found = json.load(answer)
+
+    def ready(page: Page) -> None:
+        page.get_by_text(found["name"]).first.wait_for()
+        page.get_by_text("Schedules").first.wait_for()
+        page.get_by_text("Completed").first.wait_for()
+
+    return Shot("prefect-deployment", f"{base}/deployments/deployment/{found['id']}", ready)
 
 
 def mlflow_shots(base: str) -> list[Shot]:
@@ -259,6 +282,7 @@ def _asked(address: str, question: dict[str, Any]) -> Any:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--prefect", metavar="URL", help="Prefect's address, without /api")
+    parser.add_argument("--deployment", metavar="FLOW/NAME", help="this one's page of Prefect's")
     parser.add_argument("--mlflow", metavar="URL", help="MLflow's address")
     parser.add_argument("--out", type=Path, default=Path("docs/images"), help="the folder")
     parser.add_argument("--only", metavar="NAME", help="this picture alone, as in mlflow-run")

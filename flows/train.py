@@ -25,6 +25,7 @@ from tasks.export import export
 from tasks.extract import extract
 from tasks.freeze import freeze
 from tasks.load import load
+from tasks.notify import notify
 from tasks.pipeline import opened
 from tasks.preprocess import preprocess
 from tasks.promote import promote
@@ -40,13 +41,20 @@ def train(params: Params | None = None) -> Promotion:
         params: Shown in Prefect; by default what ``params.yaml`` holds, which the stages read.
     """
     with opened(params):
-        dataset = load()
-        images = preprocess(dataset)
-        network = assemble(dataset)
-        plan = freeze(network)
-        features = extract(images, network, plan)
-        trained = train_head(features, network, plan)
-        metrics = evaluate(dataset, trained)
-        export(images, trained)
-        registered = register(trained, metrics)
-        return promote(registered)
+        return steps()
+
+
+def steps() -> Promotion:
+    """The steps of a training, in their order."""
+    dataset = load()
+    images = preprocess(dataset)
+    network = assemble(dataset)
+    plan = freeze(network)
+    features = extract(images, network, plan)
+    trained = train_head(features, network, plan)
+    metrics = evaluate(dataset, trained)
+    export(images, trained)
+    registered = register(trained, metrics)
+    promotion = promote(registered)
+    notify()
+    return promotion

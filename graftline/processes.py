@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 
 from graftline.artifacts import Record
+from graftline.process_times import boot_id, start_time
 
 _POLL_S = 0.05
 _SAME_START_S = 1.5
@@ -25,6 +26,8 @@ class ProcessIdentity(Record):
     pid: int
     started: float
     """Seconds since boot on Linux, which no change of the clock moves; elsewhere since 1970."""
+    boot: str = ""
+    """The boot that this counts from, where the system tells one from another."""
 
     @classmethod
     def of(cls, pid: int | None = None) -> ProcessIdentity:
@@ -34,21 +37,21 @@ class ProcessIdentity(Record):
             psutil.NoSuchProcess: If there is no such process.
         """
         pid = os.getpid() if pid is None else pid
-        return cls(pid=pid, started=_start_time(pid))
+        return cls(pid=pid, started=start_time(pid), boot=boot_id())
 
     def alive(self) -> bool:
         """Whether this very process still runs; one that nobody has waited for does not."""
         try:
             if psutil.Process(self.pid).status() == psutil.STATUS_ZOMBIE:
                 return False
-            return abs(_start_time(self.pid) - self.started) < _SAME_START_S
         except psutil.Error:
             return False
+        return _is_same(self)
 
 
 def age_s() -> float:
     """How long ago this process was started, in seconds."""
-    started = _start_time(os.getpid())
+    started = start_time(os.getpid())
     if sys.platform != "linux":
         return time.time() - started
     return time.clock_gettime(time.CLOCK_BOOTTIME) - started
@@ -81,12 +84,13 @@ def end_group(leader: ProcessIdentity, grace_s: float = 5.0) -> bool:
     """Ends a process and all of its group: asked first, killed after ``grace_s`` seconds.
 
     A group whose leader is gone is ended too, as its number is not given away while it has
-    members; a group that a later process of the same number leads is left alone.
+    members; a group that a later process of the same number leads, and any after another boot, is
+    left alone.
 
     Returns:
         Whether there was anything to end.
     """
-    if psutil.pid_exists(leader.pid) and not _is_same(leader):
+    if _other_boot(leader) or (psutil.pid_exists(leader.pid) and not _is_same(leader)):
         return False
     found = False
     for number in (signal.SIGTERM, signal.SIGKILL):
@@ -104,22 +108,16 @@ def end_group(leader: ProcessIdentity, grace_s: float = 5.0) -> bool:
 
 
 def _is_same(process: ProcessIdentity) -> bool:
+    if _other_boot(process):
+        return False
     try:
-        return abs(_start_time(process.pid) - process.started) < _SAME_START_S
+        return abs(start_time(process.pid) - process.started) < _SAME_START_S
     except psutil.Error:
         return False
 
 
-def _start_time(pid: int) -> float:
-    if sys.platform != "linux":
-        return psutil.Process(pid).create_time()
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise psutil.NoSuchProcess(pid) from error
-    # The name in parentheses may hold anything, so count the fields after it.
-    ticks = int(stat.rpartition(")")[2].split()[19])
-    return ticks / os.sysconf("SC_CLK_TCK")
+def _other_boot(process: ProcessIdentity) -> bool:
+    return process.boot not in ("", boot_id())
 
 
 def _group_lives(group: int) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 import getpass
 import platform
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,7 +24,7 @@ from graftline.gate import Check, checks
 from graftline.params import Params, PromoteParams
 from graftline.processes import own_command
 from graftline.register import Registered
-from graftline.storage import write_text
+from graftline.storage import scratch_folder, write_text
 from graftline.tracking import CHAMPION, Version
 from graftline.workspace import Workspace
 
@@ -341,12 +340,12 @@ def _champion_answers(
 ) -> tuple[Answers, Literal["stored", "asked again"], int | None]:
     """The champion's answers to the present test split, and where they come from."""
     unseen = None
-    with tempfile.TemporaryDirectory(prefix="graftline-answers-") as temporary:
+    with scratch_folder() as temporary:
         path = tracking.fetch_from_run(
             contest.workspace,
             champion.run_id,
             f"evaluation/{answers.FILE}",
-            Path(temporary),
+            temporary,
             champion.weight_digest,
         )
         try:
@@ -376,8 +375,8 @@ def _carry_out(contest: _Contest, promotion: Promotion) -> None:
     from graftline.promotion_report import markdown, metrics
 
     workspace = contest.workspace
-    with tempfile.TemporaryDirectory(prefix="graftline-receipt-") as folder:
-        files = [Path(folder) / name for name in ("promotion.json", "promotion.md")]
+    with scratch_folder() as folder:
+        files = [folder / name for name in ("promotion.json", "promotion.md")]
         promotion.write(files[0])
         write_text(files[1], markdown(promotion))
         tracking.log_receipt(

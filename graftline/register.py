@@ -23,6 +23,9 @@ class Registered(Record):
     already_registered: bool
     """Whether these weights were a version before."""
 
+    def __str__(self) -> str:
+        return f"{self.model_name} version {self.version}, alias {self.alias}"
+
 
 def register(workspace: Workspace, params: Params, run_id: str) -> Registered:
     """Makes the trained model a new version of ``register.model_name``.

@@ -1,7 +1,8 @@
 """Servers of one's own: started once, shared by whoever needs them, stopped by the last user.
 
 A record in the server's folder tells its process, its port and its users. The server of a killed
-flow, whose users are all gone, is so found by the next start, which takes it over.
+flow, whose users are all gone, is so found by the next start, which takes it over. A server that
+was asked to last has one user more, which is no process.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import psutil
 from filelock import FileLock
@@ -43,6 +45,8 @@ class ServerRecord(Record):
     process: ProcessIdentity
     port: int
     users: tuple[ProcessIdentity, ...]
+    lasting: bool = False
+    """Whether it stays when it has no users: see :func:`keep_up`."""
 
     @property
     def address(self) -> str:
@@ -97,8 +101,8 @@ def prefect_server(workspace: Workspace, preferred_port: int = PREFECT_PORT) -> 
     )
 
 
-def mlflow_server(workspace: Workspace) -> Server:
-    """The MLflow server for the history under ``var/mlflow``."""
+def mlflow_server(workspace: Workspace, preferred_port: int = MLFLOW_PORT) -> Server:
+    """The MLflow server for the history under ``var/mlflow``; port 0 takes any."""
     from graftline.tracking import configure
 
     store = configure(workspace)
@@ -111,7 +115,7 @@ def mlflow_server(workspace: Workspace) -> Server:
         folder=store.root,
         arguments=tuple(arguments),
         health_path="/health",
-        preferred_port=MLFLOW_PORT,
+        preferred_port=preferred_port,
         # Its job runner is for evaluations by language models, and a dozen processes.
         environment={
             **quiet_environment(workspace),
@@ -141,33 +145,84 @@ def join(server: Server, limit_s: float = START_LIMIT_S) -> str:
     Raises:
         ServerError: If it does not answer within ``limit_s`` seconds.
     """
-    me = ProcessIdentity.of()
     with _locked(server):
         record = _living(server, limit_s) or _started(server, limit_s)
-        users = tuple(user for user in record.users if user.alive() and user != me)
-        _write(server, record.model_copy(update={"users": (*users, me)}))
+        _write(server, _with_user(record))
     return record.address
 
 
+def join_running(server: Server, limit_s: float = START_LIMIT_S) -> str | None:
+    """Becomes a user of the server if it runs; gives its address, or None if it does not."""
+    with _locked(server):
+        record = _living(server, limit_s)
+        if record is not None:
+            _write(server, _with_user(record))
+    return record.address if record else None
+
+
 def leave(server: Server) -> None:
-    """Stops being a user; the last one stops the server."""
+    """Stops being a user; the last one stops the server, unless it is to last."""
     me = ProcessIdentity.of()
     with _locked(server):
         record = _read(server)
         if record is None:
             return
         users = tuple(user for user in record.users if user.alive() and user != me)
-        if users:
-            _write(server, record.model_copy(update={"users": users}))
-        else:
-            end_group(record.process)
-            _record_path(server).unlink(missing_ok=True)
+        _stay_or_end(server, record.model_copy(update={"users": users}))
+
+
+def keep_up(server: Server, limit_s: float = START_LIMIT_S) -> str:
+    """Has the server running, and lasting until :func:`let_go`, whoever comes and goes.
+
+    Returns:
+        The server's address.
+
+    Raises:
+        ServerError: If it does not answer within ``limit_s`` seconds.
+    """
+    with _locked(server):
+        record = _living(server, limit_s) or _started(server, limit_s)
+        _write(server, record.model_copy(update={"lasting": True}))
+    return record.address
+
+
+def let_go(server: Server) -> Literal["stopped", "in use", "absent"]:
+    """Lets a lasting server end with its last user: now, if it has none.
+
+    A server that was not asked to last is left to its users.
+    """
+    if _read(server) is None:
+        return "absent"
+    with _locked(server):
+        record = _read(server)
+        if record is None or not record.lasting:
+            return "absent"
+        users = tuple(user for user in record.users if user.alive())
+        return _stay_or_end(server, record.model_copy(update={"users": users, "lasting": False}))
+
+
+def users(server: Server) -> tuple[ProcessIdentity, ...]:
+    """The processes that use the server now."""
+    record = _read(server)
+    return tuple(user for user in record.users if user.alive()) if record else ()
 
 
 def alive(server: Server) -> bool:
     """Whether the server's process runs, however busy it is."""
     record = _read(server)
     return record is not None and record.process.alive()
+
+
+def address(server: Server) -> str | None:
+    """Where the server answers; None if it does not run."""
+    record = _read(server)
+    return record.address if record is not None and record.process.alive() else None
+
+
+def process_of(server: Server) -> ProcessIdentity | None:
+    """The server's process; None if it does not run."""
+    record = _read(server)
+    return record.process if record is not None and record.process.alive() else None
 
 
 def answers(host: str, port: int, path: str, limit_s: float = _ANSWER_LIMIT_S) -> bool:
@@ -180,6 +235,21 @@ def answers(host: str, port: int, path: str, limit_s: float = _ANSWER_LIMIT_S) -
         return False
     finally:
         connection.close()
+
+
+def _with_user(record: ServerRecord) -> ServerRecord:
+    me = ProcessIdentity.of()
+    others = tuple(user for user in record.users if user.alive() and user != me)
+    return record.model_copy(update={"users": (*others, me)})
+
+
+def _stay_or_end(server: Server, record: ServerRecord) -> Literal["stopped", "in use"]:
+    if record.users or record.lasting:
+        _write(server, record)
+        return "in use"
+    end_group(record.process)
+    _record_path(server).unlink(missing_ok=True)
+    return "stopped"
 
 
 @contextmanager

@@ -154,14 +154,15 @@ def _changed(
     kind: str, path: str, what: Any, locked: LockedStage | None, present: Mapping[str, Any]
 ) -> Iterator[str]:
     if path == "params.yaml" and locked is not None:
-        yield from _changed_params(locked.params, present)
+        yield from changed_params(locked.params, present)
     elif kind == "changed outs":
         yield f"output {path} is {'missing' if what == 'deleted' else what}"
     else:
         yield f"{path} is {'missing' if what == 'deleted' else what}"
 
 
-def _changed_params(recorded: Mapping[str, Any], present: Mapping[str, Any]) -> Iterator[str]:
+def changed_params(recorded: Mapping[str, Any], present: Mapping[str, Any]) -> Iterator[str]:
+    """What differs in the keys and sections that were recorded, as in ``train.epochs: 3 → 4``."""
     before = flattened(dict(recorded))
     after = flattened({key: present[key] for key in recorded if key in present})
     for key in [*before, *(key for key in after if key not in before)]:

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from graftline.errors import full_disk_reported
+from graftline.process_times import name_tag
 
+SCRATCH_PREFIX = ".graftline.tmp-"
 _CHUNK_BYTES = 1 << 20
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -32,7 +34,9 @@ def replacing_file(target: Path) -> Iterator[Path]:
     """
     with full_disk_reported(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+        handle, name = tempfile.mkstemp(
+            dir=target.parent, prefix=f".{target.name}.{name_tag()}-", suffix=".tmp"
+        )
         os.close(handle)
         temporary = Path(name)
         try:
@@ -57,7 +61,9 @@ def replacing_directory(target: Path) -> Iterator[Path]:
     with full_disk_reported(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(target)
-        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=_prefix(target)))
+        temporary = Path(
+            tempfile.mkdtemp(dir=target.parent, prefix=f"{_prefix(target)}{name_tag()}-")
+        )
         try:
             yield temporary
             os.chmod(temporary, 0o755)
@@ -67,6 +73,16 @@ def replacing_directory(target: Path) -> Iterator[Path]:
             _swap(temporary, target)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Yields a folder for what is needed for a while, where the system keeps such things.
+
+    It goes at the end; after a kill, the next start finds it by its name.
+    """
+    with tempfile.TemporaryDirectory(prefix=f"{SCRATCH_PREFIX}{name_tag()}-") as folder:
+        yield Path(folder)
 
 
 def write_text(target: Path, text: str) -> None:

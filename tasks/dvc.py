@@ -26,7 +26,7 @@ from graftline.errors import (
     StageFailedError,
     error_from_json,
 )
-from graftline.processes import ProcessIdentity, end_group, runs
+from graftline.processes import ProcessIdentity, end_group
 from graftline.starts import module_command
 from graftline.storage import write_text
 from graftline.workspace import Workspace
@@ -163,31 +163,8 @@ def end_orphans(workspace: Workspace) -> str | None:
     except (OSError, ValidationError):
         return None
     was_alive = end_group(group.leader, _ENDING_S)
-    _free(workspace)
     path.unlink(missing_ok=True)
     return group.stage if was_alive else None
-
-
-def _free(workspace: Workspace) -> None:
-    """Takes away DVC's record of who is at work, if all whom it names have ended.
-
-    DVC does so too, but to it a process is alive until its parent has waited for it, and who
-    adopts a killed flow's children, as in a container, may never do so.
-    """
-    path = workspace.root / ".dvc" / "tmp" / "rwlock"
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        pids = {holder["pid"] for holder in _holders(record)}
-    except (OSError, ValueError, KeyError, TypeError):
-        return
-    if not any(runs(pid) for pid in pids):
-        path.unlink(missing_ok=True)
-
-
-def _holders(record: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    yield from record.get("write", {}).values()
-    for readers in record.get("read", {}).values():
-        yield from readers
 
 
 @contextmanager

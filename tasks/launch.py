@@ -13,7 +13,7 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from graftline.environment import prefect_address, quiet_environment
-from graftline.errors import GraftlineError, ServerError
+from graftline.errors import GraftlineError
 from graftline.processes import termination_as_interrupt
-from graftline.servers import join, leave, prefect_server
+from graftline.servers import alive, join, leave, prefect_server
 from graftline.starts import collect_rarely
 from graftline.timings import FLOW, Timings
 from graftline.workspace import Workspace
 from tasks.overrides import Change, plan_overrides
+from tasks.reach import check_answers
 from tasks.screen import Screen
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Launch:
         wait_s: How long to wait for another holder of the pipeline.
         force: Whether every stage runs.
         debug: Whether tracebacks and Prefect's own lines are shown.
+        looks: Whether the flow looks first whether there is anything to do.
     """
 
     module: str
@@ -58,21 +60,24 @@ class Launch:
     wait_s: float
     force: bool
     debug: bool
+    looks: bool
 
 
-def launch(module: str, flow: str, arguments: Sequence[str]) -> int:
+def launch(module: str, flow: str, arguments: Sequence[str], *, looks: bool = False) -> int:
     """Runs a flow.
 
     Args:
         module: The flow's module, as in ``flows.train``.
         flow: Its name in it.
         arguments: The command line's.
+        looks: Whether the flow looks first whether there is anything to do. If there is not, and
+            no server runs that could be told, none is started.
 
     Returns:
         The exit code: 0; 2 for what the user can mend; 1 for a fault of ours; 130 when
         interrupted.
     """
-    wanted = _parsed(module, flow, arguments)
+    wanted = _parsed(module, flow, arguments, looks=looks)
     collect_rarely()
     screen = Screen()
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -119,18 +124,29 @@ def _run(wanted: Launch, workspace: Workspace, screen: Screen) -> None:
             first=lambda: _write(change, workspace, screen),
             timings=timings,
         ) as execution,
-        _prefect(workspace, wanted, execution) as flow,
+        ExitStack() as stack,
     ):
+        if wanted.looks and not (_server_runs(workspace) or execution.news.anything):
+            screen.say(f"{execution.news}.")
+            return
+        flow = stack.enter_context(_prefect(workspace, wanted, execution))
         try:
             with timings.span("flow"):
-                promotion = flow(change.params)
+                outcome = flow(force=wanted.force) if wanted.looks else flow(change.params)
         finally:
             with timings.span("settle"):
                 _settle(execution.flow_run_id, execution.task_run_ids, screen)
     timings.write(workspace, FLOW, time.monotonic() - started_s)
-    from tasks.closing import show_closing
+    if outcome is not None:
+        from tasks.closing import show_closing
 
-    show_closing(screen.console, workspace, promotion, time.monotonic() - started_s)
+        show_closing(screen.console, workspace, outcome, time.monotonic() - started_s)
+
+
+def _server_runs(workspace: Workspace) -> bool:
+    return prefect_address(os.environ, workspace.root) is not None or alive(
+        prefect_server(workspace)
+    )
 
 
 def _write(change: Change, workspace: Workspace, screen: Screen) -> None:
@@ -148,8 +164,8 @@ def _prefect(workspace: Workspace, wanted: Launch, execution: Pipeline) -> Itera
     address = prefect_address(os.environ, workspace.root)
     if address is not None:
         flow = _imported(wanted, execution.timings)
-        execution.track()
-        _check_answers(address)
+        _track_early(wanted, execution)
+        check_answers(address)
         yield flow
         return
     # Port 4200 is left to those who stay: graftline ui, and whatever the user runs.
@@ -160,7 +176,7 @@ def _prefect(workspace: Workspace, wanted: Launch, execution: Pipeline) -> Itera
             start = pool.submit(join, server)
             flow = _imported(wanted, execution.timings)
             # Importing MLflow takes the seconds that the server still needs.
-            execution.track()
+            _track_early(wanted, execution)
             with execution.timings.span("server"):
                 own = f"{start.result()}/api"
         from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -172,24 +188,14 @@ def _prefect(workspace: Workspace, wanted: Launch, execution: Pipeline) -> Itera
             leave(server)
 
 
+def _track_early(wanted: Launch, execution: Pipeline) -> None:
+    if not wanted.looks or execution.news.anything:
+        execution.track()
+
+
 def _imported(wanted: Launch, timings: Timings) -> Any:
     with timings.span("import"):
         return getattr(importlib.import_module(wanted.module), wanted.flow)
-
-
-def _check_answers(address: str) -> None:
-    # Prefect itself would try for long, and then speak of an ephemeral server.
-    from prefect.client.orchestration import get_client
-
-    with get_client(sync_client=True) as client:
-        problem = client.api_healthcheck()
-    if problem is not None:
-        raise ServerError(
-            f"the Prefect API that was chosen does not answer: {problem}",
-            where=address,
-            fix="start that server, or unset PREFECT_API_URL (in the environment and in the "
-            "profile) to have one started here",
-        )
 
 
 def _settle(flow_run_id: str | None, task_run_ids: Sequence[str], screen: Screen) -> None:
@@ -200,7 +206,7 @@ def _settle(flow_run_id: str | None, task_run_ids: Sequence[str], screen: Screen
     flush_logs()
 
 
-def _parsed(module: str, flow: str, arguments: Sequence[str]) -> Launch:
+def _parsed(module: str, flow: str, arguments: Sequence[str], *, looks: bool) -> Launch:
     parser = argparse.ArgumentParser(prog=f"python -m {module}", description=_first_line(flow))
     parser.add_argument(
         "--params", type=Path, metavar="FILE", help="put this file's text into params.yaml first"
@@ -233,7 +239,14 @@ def _parsed(module: str, flow: str, arguments: Sequence[str]) -> Launch:
     )
     options = parser.parse_args(arguments)
     return Launch(
-        module, flow, options.params, options.set, options.wait, options.force, options.debug
+        module=module,
+        flow=flow,
+        params_file=options.params,
+        overrides=options.set,
+        wait_s=options.wait,
+        force=options.force,
+        debug=options.debug,
+        looks=looks,
     )
 
 

@@ -14,8 +14,11 @@ from typing import Literal, TypeVar
 
 from graftline.environment import HELD_BY_VARIABLE, RUN_ID_VARIABLE
 from graftline.errors import GraftlineError, ParamsError
+from graftline.leftovers import remove_leftovers
 from graftline.lock import pipeline_lock
+from graftline.news import News, news_of, note_finished
 from graftline.params import Params, read_params
+from graftline.source_state import SourceState, source_state
 from graftline.stages import TRACKED
 from graftline.timings import Timings
 from graftline.workspace import Workspace
@@ -53,13 +56,31 @@ class Pipeline:
     flow_run_id: str | None = None
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4))
     _stale: Future[frozenset[str]] | None = None
+    _source: Future[SourceState] | None = None
     _run: Future[str] | None = None
     _changed: bool = False
 
     def look(self) -> None:
-        """Starts asking DVC what is stale."""
+        """Starts asking DVC what is stale, and looking at what the source holds."""
         if self._stale is None:
             self._stale = self._pool.submit(dvc.stale_stages, self.workspace)
+            self._source = self._pool.submit(source_state, self.workspace, self.params.data)
+
+    @property
+    def news(self) -> News:
+        """What there is to train for; waits until it is known.
+
+        Raises:
+            DataError: If the source cannot be used.
+            GraftlineError: If DVC cannot tell what is stale.
+        """
+        stale = self._stale_stages()
+        source = self._result(self._source)
+        return news_of(self.workspace, self.params, source, stale, forced=self.force)
+
+    def note_finished(self) -> None:
+        """Writes down that every step has come to its end, and with which images it began."""
+        note_finished(self.workspace, self.params, self._result(self._source))
 
     def track(self) -> None:
         """Starts opening the tracked run."""
@@ -98,13 +119,14 @@ class Pipeline:
             GraftlineError: If it fails; see :func:`tasks.dvc.reproduce`.
         """
         self._raise_early()
-        if not (self.force or self._changed or stage in self._stale_stages()):
+        force = self.force or (stage == "load" and self._unseen())
+        if not (force or self._changed or stage in self._stale_stages()):
             return "cached"
         environment = {HELD_BY_VARIABLE: str(os.getpid())}
         if stage in TRACKED:
             environment[RUN_ID_VARIABLE] = self.run_id
         command = dvc.StageCommand(
-            stage, limit_s, self.log_folder / f"{stage}.log", environment, self.force
+            stage, limit_s, self.log_folder / f"{stage}.log", environment, force
         )
         doing = dvc.reproduce(self.workspace, command, on_line)
         # Only a stage after a changed one can be stale without DVC's having said so before.
@@ -144,6 +166,10 @@ class Pipeline:
     def _stale_stages(self) -> frozenset[str]:
         self.look()
         return self._result(self._stale)
+
+    def _unseen(self) -> bool:
+        """Whether there are images that DVC does not see, as it follows no link to a folder."""
+        return "load" not in self._stale_stages() and bool(self.news.images)
 
     def _raise_early(self) -> None:
         # A history that cannot be written is better known before an hour of training.
@@ -200,6 +226,8 @@ def prepared(
     with pipeline_lock(workspace, wait_s, on_wait=screen.say):
         if orphan := dvc.end_orphans(workspace):
             screen.say(f"stage {orphan} was still at work for a flow that is gone; it was ended")
+        if left := remove_leftovers(workspace):
+            screen.say(f"{len(left)} files that a killed process had left were removed")
         first()
         pipeline = Pipeline(workspace, params, screen, force, timings or Timings())
         pipeline.look()
@@ -216,8 +244,33 @@ def prepared(
 
 
 @contextmanager
+def held(*, wait_s: float = 0.0, force: bool = False) -> Iterator[Pipeline]:
+    """What :func:`prepared` began, or a new execution of what ``params.yaml`` holds.
+
+    Args:
+        wait_s: How long to wait for another holder, in seconds.
+        force: Whether every stage is to run, stale or not.
+
+    Raises:
+        ParamsError: If ``params.yaml`` is not valid.
+        PipelineBusyError: If another process holds the pipeline.
+    """
+    screen = Screen() if _current is None else _current.screen
+    # First of all: whoever is killed while waiting for the pipeline is to be found too.
+    for name in abandoned.account(Workspace.here()):
+        screen.say(f"flow run {name} was set to Crashed: {abandoned.MESSAGE}")
+    if _current is not None:
+        yield _current
+        return
+    workspace = Workspace.here()
+    params = read_params(workspace.params_file)
+    with prepared(workspace, params, screen, wait_s=wait_s, force=force) as pipeline:
+        yield pipeline
+
+
+@contextmanager
 def opened(params: Params | None = None) -> Iterator[Pipeline]:
-    """The execution of a flow: what :func:`prepared` began, or a new one, with a tracked run.
+    """The execution of a flow: what :func:`held` gives, with a tracked run.
 
     Args:
         params: What ``params.yaml`` must hold; None takes what it holds.
@@ -227,20 +280,19 @@ def opened(params: Params | None = None) -> Iterator[Pipeline]:
         PipelineBusyError: If another process holds the pipeline.
         TrackingError: If the tracking store cannot be used.
     """
-    if _current is not None:
-        with _tracked(_current):
-            yield _current
-        return
-    workspace = Workspace.here()
-    held = read_params(workspace.params_file)
-    if params is not None and params != held:
+    if _current is None:
+        _refuse_others(Workspace.here(), params)
+    with held() as pipeline, _tracked(pipeline):
+        yield pipeline
+
+
+def _refuse_others(workspace: Workspace, params: Params | None) -> None:
+    if params is not None and params != read_params(workspace.params_file):
         raise ParamsError(
             "the flow was given other parameters than params.yaml holds, which DVC reads",
             where=str(workspace.params_file),
             fix="start it by python -m flows.train --set key=value, which writes them there",
         )
-    with prepared(workspace, held, Screen()) as pipeline, _tracked(pipeline):
-        yield pipeline
 
 
 @contextmanager
@@ -249,8 +301,6 @@ def _tracked(pipeline: Pipeline) -> Iterator[None]:
 
     pipeline.flow_run_id = str(flow_run.id)
     pipeline.track()
-    abandoned.close_abandoned(pipeline.workspace)
-    abandoned.note_beginning(pipeline.workspace, pipeline.flow_run_id)
     try:
         yield
     except BaseException as error:
@@ -258,8 +308,7 @@ def _tracked(pipeline: Pipeline) -> Iterator[None]:
         raise
     else:
         pipeline.complete(None)
-    finally:
-        abandoned.note_end(pipeline.workspace)
+        pipeline.note_finished()
 
 
 def _status_of(error: BaseException | None) -> Literal["FINISHED", "FAILED", "KILLED"]:

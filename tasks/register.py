@@ -42,7 +42,7 @@ def register(trained: Trained, metrics: Metrics) -> Registered:
     with execution.timings.span("step register"), execution.screen.step("register"):
         registered = registry.register(execution.workspace, execution.params, execution.run_id)
         _publish(registered)
-        text = f"{registered.model_name} version {registered.version}, alias {registered.alias}"
+        text = str(registered)
         get_run_logger().info(text)
     state: State = "cached" if registered.already_registered else "executed"
     execution.screen.end(StepEnd("register", state, time.monotonic() - started_s, text))

@@ -7,9 +7,7 @@ was trained on it, and its compiled steps.
 from __future__ import annotations
 
 import math
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +30,7 @@ from graftline.params import TrainParams
 from graftline.phases import probe_phase, tuning_groups
 from graftline.plans import POOLED
 from graftline.standardize import set_standardization
+from graftline.storage import scratch_folder
 from graftline.thaw import thaw, tuned_part
 from graftline.workspace import Workspace
 
@@ -187,8 +186,8 @@ class _Outputs:
         return self._values[[self._rows[p] for p in positions.tolist()]]
 
     def _computed(self, images: PackedImages, positions: NDArray[np.int64]) -> NDArray[Any]:
-        with tempfile.TemporaryDirectory(prefix="graftline-") as folder:
-            path = Path(folder) / "frozen.tflite"
+        with scratch_folder() as folder:
+            path = folder / "frozen.tflite"
             path.write_bytes(self._file)
             with LiteRunner(path) as runner:
                 return outputs_in_order(runner, images, positions, self._type)

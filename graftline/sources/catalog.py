@@ -82,12 +82,14 @@ class Catalog:
         labels: Every label that occurs.
         given_splits: The splits that the source itself has.
         samples: Reads the images, in the source's order.
+        files: The images' files, where each has its own.
     """
 
     total: int
     labels: frozenset[str]
     given_splits: frozenset[Split]
     samples: Callable[[], Iterator[Sample | Broken]]
+    files: Sequence[ImageFile] = ()
 
 
 def from_arrays(arrays: Sequence[ImageArray]) -> Catalog:
@@ -107,6 +109,7 @@ def from_files(files: Sequence[ImageFile], max_px: int) -> Catalog:
         labels=frozenset(file.label for file in files),
         given_splits=frozenset(file.split for file in files if file.split is not None),
         samples=lambda: _file_samples(files, max_px),
+        files=files,
     )
 
 

@@ -39,13 +39,28 @@ def catalog(folder: Path, max_px: int) -> Catalog:
         DataError: If a file is absent, has another magic number, is too short or too long, or if
             images and labels differ in number.
     """
-    has_test = _located(folder, "t10k-images") or _located(folder, "t10k-labels")
+    has_test = _has_test(folder)
     arrays = [
         _array(folder, prefix, split if has_test else None, max_px)
         for prefix, split in _PREFIXES
         if prefix == "train" or has_test
     ]
     return from_arrays(arrays)
+
+
+def files(folder: Path) -> list[Path]:
+    """The files that :func:`catalog` would read.
+
+    Raises:
+        DataError: If one is absent.
+    """
+    prefixes = [prefix for prefix, _ in _PREFIXES if prefix == "train" or _has_test(folder)]
+    kinds = ("images", "labels")
+    return [_required(folder, f"{prefix}-{kind}") for prefix in prefixes for kind in kinds]
+
+
+def _has_test(folder: Path) -> bool:
+    return any(_located(folder, f"t10k-{kind}") for kind in ("images", "labels"))
 
 
 def _array(folder: Path, prefix: str, split: Split | None, max_px: int) -> ImageArray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -11,7 +10,7 @@ from urllib.parse import quote
 from filelock import FileLock
 
 from graftline.errors import MissingOutputError
-from graftline.storage import replacing_directory, sha256_file
+from graftline.storage import replacing_directory, scratch_folder, sha256_file
 from graftline.tracking.registry import FILE_TAG, LITERT, RECORD, Version, as_version
 from graftline.tracking.store import configure, open_client, reported
 from graftline.workspace import Workspace
@@ -105,9 +104,9 @@ def _fetch(client: MlflowClient, version: Version, folder: Path) -> None:
     from mlflow.exceptions import MlflowException
 
     uri = client.get_model_version_download_uri(version.name, version.version)
-    with tempfile.TemporaryDirectory(prefix="graftline-model-") as temporary:
+    with scratch_folder() as temporary:
         try:
-            place = Path(download_artifacts(artifact_uri=uri, dst_path=temporary))
+            place = Path(download_artifacts(artifact_uri=uri, dst_path=str(temporary)))
         except (MlflowException, OSError) as error:
             raise _lost(version, uri) from error
         found = next(place.rglob(RECORD), None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import shutil
-import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import graftline
 from graftline.artifacts import Trained
 from graftline.errors import MissingOutputError
-from graftline.storage import sha256_file
+from graftline.storage import scratch_folder, sha256_file
 from graftline.tracking.store import configure, open_client, reported
 from graftline.workspace import Workspace
 
@@ -76,9 +75,9 @@ def ensure_model(client: MlflowClient, run_id: str, workspace: Workspace, traine
         tags={_DIGEST_TAG: trained.weight_digest, FILE_TAG: file_digest},
         model_type="image classifier",
     )
-    with tempfile.TemporaryDirectory(prefix="graftline-model-") as folder:
-        _save(Path(folder), workspace, trained, logged)
-        client.log_model_artifacts(logged.model_id, str(Path(folder) / NAME))
+    with scratch_folder() as folder:
+        _save(folder, workspace, trained, logged)
+        client.log_model_artifacts(logged.model_id, str(folder / NAME))
     client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
     client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=trained.best_epoch)])
     client.set_tag(run_id, _MODEL_TAG, logged.model_id)
@@ -231,9 +230,9 @@ def _is_whole(client: MlflowClient, version: Version) -> bool:
     from mlflow.exceptions import MlflowException
 
     uri = client.get_model_version_download_uri(version.name, version.version)
-    with tempfile.TemporaryDirectory(prefix="graftline-model-") as folder:
+    with scratch_folder() as folder:
         try:
-            place = Path(download_artifacts(artifact_uri=uri, dst_path=folder))
+            place = Path(download_artifacts(artifact_uri=uri, dst_path=str(folder)))
         except (MlflowException, OSError):
             return False
         files = [place / "MLmodel", *place.rglob(LITERT)]

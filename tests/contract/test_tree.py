@@ -64,6 +64,7 @@ def test_the_top_level_is_as_designed() -> None:
         "models",
         "params.schema.json",
         "params.yaml",
+        "prefect.yaml",
         "pyproject.toml",
         "reports",
         "requirements-bench.lock",

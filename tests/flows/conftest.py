@@ -19,7 +19,8 @@ from tests.flows import toy
 def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a Prefect server of this session's own."""
     server = prefect_server(Workspace(tmp_path_factory.mktemp("prefect")), preferred_port=0)
-    address = f"{join(server)}/api"
+    # A shared machine may be slow for a while, which is no fault of what is tested.
+    address = f"{join(server, limit_s=600.0)}/api"
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     with temporary_settings({PREFECT_API_URL: address}):

@@ -62,6 +62,7 @@ def make(folder: Path) -> Workspace:
         "export": {},
         "register": {"model_name": "tiny"},
         "promote": {"min_accuracy": 0.3},
+        "notify": {},
     }
     # JSON is YAML too.
     (root / "params.yaml").write_text(json.dumps(record, indent=2))

@@ -68,6 +68,7 @@ tune: {}
 export: {formats: []}
 register: {}
 promote: {min_accuracy: 0.9, margin: -0.05, significance: 0.05, max_recall_drop: 0.1}
+notify: {}
 """
 
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 import sys
 import time
@@ -129,19 +127,7 @@ def test_an_orphan_is_ended_and_a_stranger_is_not(tmp_path: Path) -> None:
         assert end_orphans(workspace) is None
         assert identity.alive()
 
-        lock = tmp_path / ".dvc" / "tmp" / "rwlock"
-        lock.parent.mkdir(parents=True)
-        lock.write_text(json.dumps({"write": {"/x": {"pid": orphan.pid, "cmd": "dvc repro"}}}))
         group_file.write_text(record.model_dump_json())
         assert end_orphans(workspace) == "train"
         assert not identity.alive()
-        assert not lock.exists()
     assert not group_file.exists()
-
-
-def test_dvcs_record_of_a_living_process_stays(tmp_path: Path) -> None:
-    lock = tmp_path / ".dvc" / "tmp" / "rwlock"
-    lock.parent.mkdir(parents=True)
-    lock.write_text(json.dumps({"read": {"/x": [{"pid": os.getpid(), "cmd": "dvc repro"}]}}))
-    dvc._free(Workspace(tmp_path))
-    assert lock.exists()

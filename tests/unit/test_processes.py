@@ -60,8 +60,10 @@ def test_a_group_is_ended_whole_even_if_it_does_not_want_to() -> None:
 def test_the_group_of_another_process_is_left_alone() -> None:
     with subprocess.Popen(SLEEPS, start_new_session=True) as other:
         identity = ProcessIdentity.of(other.pid)
-        earlier = identity.model_copy(update={"started": identity.started - 100})
-        assert not end_group(earlier, grace_s=0.1)
+        for update in ({"started": identity.started - 100}, {"boot": "an earlier one"}):
+            earlier = identity.model_copy(update=update)
+            assert not earlier.alive()
+            assert not end_group(earlier, grace_s=0.1)
         assert identity.alive()
         other.kill()
 

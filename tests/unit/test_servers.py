@@ -12,7 +12,21 @@ import pytest
 from graftline import servers
 from graftline.errors import ServerError
 from graftline.processes import ProcessIdentity, end_group
-from graftline.servers import Server, ServerRecord, alive, answers, join, leave, serving
+from graftline.servers import (
+    Server,
+    ServerRecord,
+    alive,
+    answers,
+    join,
+    join_running,
+    keep_up,
+    leave,
+    let_go,
+    process_of,
+    serving,
+    users,
+)
+from graftline.servers import address as address_of
 
 # A real process on a real port: the folder's listing is its health.
 SERVES = ("http.server", "--bind", "127.0.0.1", "{port}")
@@ -115,3 +129,42 @@ def test_a_taken_port_is_not_insisted_on(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert servers._free_port(port) != port
+
+
+def test_a_lasting_server_outlives_its_users_until_it_is_let_go(server: Server) -> None:
+    address = keep_up(server)
+    assert keep_up(server) == address
+    assert join(server) == address
+    leave(server)
+    assert alive(server)
+    assert let_go(server) == "stopped"
+    assert not alive(server)
+    assert let_go(server) == "absent"
+
+
+def test_one_that_is_in_use_stays_for_its_users_when_it_is_let_go(server: Server) -> None:
+    keep_up(server)
+    join(server)
+    assert let_go(server) == "in use"
+    assert [user.pid for user in users(server)] == [os.getpid()]
+    assert alive(server)
+    leave(server)
+    assert not alive(server)
+
+
+def test_one_that_was_not_asked_to_last_is_left_to_its_users(server: Server) -> None:
+    join(server)
+    assert let_go(server) == "absent"
+    assert alive(server)
+    leave(server)
+
+
+def test_only_one_that_runs_is_joined(server: Server) -> None:
+    assert join_running(server) is None
+    assert address_of(server) is None
+    there = keep_up(server)
+    assert join_running(server) == there == address_of(server)
+    assert process_of(server) == record_of(server).process
+    assert let_go(server) == "in use"
+    leave(server)
+    assert not alive(server)

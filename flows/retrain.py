@@ -1,0 +1,38 @@
+"""The scheduled flow: trains if there is anything new to train for, and says so if there is not.
+
+python -m flows.retrain --force
+"""
+
+# ruff: noqa: E402
+from __future__ import annotations
+
+import sys
+
+from tasks.launch import launch
+
+if __name__ == "__main__":
+    sys.exit(launch("flows.retrain", "retrain", sys.argv[1:], looks=True))
+
+from typing import Any
+
+from prefect import flow
+
+from flows.train import steps
+from tasks.pipeline import opened
+from tasks.retraining import looked, told
+
+
+@flow(name="retrain", flow_run_name="retrain")
+def retrain(force: bool = False, wait_s: float = 0.0) -> Any:
+    """Looks for new images, changed parameters or changed code, and trains if there are any.
+
+    Args:
+        force: Runs every stage, whatever is new.
+        wait_s: How long to wait if another process holds the pipeline, in seconds.
+    """
+    with looked(force=force, wait_s=wait_s) as news:
+        if not news.anything:
+            return told(news)
+        with opened():
+            outcome = steps()
+        return told(news, outcome)

@@ -1,0 +1,145 @@
+"""Serves the retraining from one process, which keeps the schedule and starts the runs itself.
+
+python -m flows.serve --cron "0 3 * * *"
+
+For one machine without a worker; ``prefect.yaml`` says what is not said here. It needs a server
+that runs: one of its own would end with it, and schedule nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+
+from graftline.__main__ import reported
+from graftline.environment import prefect_address, quiet_environment
+from graftline.errors import ParamsError, ServerError
+from graftline.processes import termination_as_interrupt
+from graftline.servers import join_running, leave, prefect_server
+from graftline.starts import collect_rarely
+from graftline.workspace import Workspace
+from tasks.abandoned import MESSAGE, close_abandoned
+from tasks.deployments import Deployment, deployments
+from tasks.reach import check_answers
+
+_MODEL = "nightly"
+"""The deployment in ``prefect.yaml`` whose settings hold here too."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Serves until interrupted.
+
+    Returns:
+        The exit code: 0 once stopped; 2 for what the user can mend; 1 for a fault of ours.
+    """
+    options = _parser().parse_args(arguments)
+    workspace = Workspace.here()
+    os.environ.update(quiet_environment(workspace))
+
+    def run() -> int:
+        with _server(workspace) as api:
+            model = _model(workspace)
+            os.environ.update({"PREFECT_API_URL": api} | model.environment)
+            try:
+                # A stop is no fault: Prefect has paused the schedule then.
+                with termination_as_interrupt():
+                    _serve(api, model, options)
+            except KeyboardInterrupt:
+                pass
+        return 0
+
+    return reported(run, debug=options.debug)
+
+
+def _serve(api: str, model: Deployment, options: argparse.Namespace) -> None:
+    from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+    from prefect.schedules import Cron
+    from prefect.types.entrypoint import EntrypointType
+    from pydantic import ValidationError
+
+    from flows.retrain import retrain
+
+    check_answers(api)
+    # A run that is gone may hold the place of those to come.
+    for name in close_abandoned(Workspace.here()):
+        Console(highlight=False, soft_wrap=True).print(f"closed {name}: {MESSAGE}", markup=False)
+    crons = [options.cron] if options.cron else list(model.crons)
+    try:
+        schedules = [Cron(cron, timezone=options.timezone) for cron in crons]
+    except (ValidationError, ValueError) as error:
+        raise ParamsError(
+            f"{', '.join(crons)} in {options.timezone} is no schedule",
+            allowed="minute, hour, day of the month, month, day of the week, as in '0 3 * * *', "
+            "and a time zone as in Europe/Berlin",
+            fix="correct --cron or --timezone",
+        ) from error
+    Console(highlight=False, soft_wrap=True).print(
+        f"serving retrain/{options.name} on {api.removesuffix('/api')}: {', '.join(crons)} "
+        f"({options.timezone}). Ctrl-C stops it, and pauses its schedule."
+    )
+    retrain.serve(
+        name=options.name,
+        schedules=schedules,
+        global_limit=ConcurrencyLimitConfig(
+            limit=1, collision_strategy=ConcurrencyLimitStrategy(options.collision)
+        ),
+        parameters=model.record.get("parameters") or {},
+        description=model.record.get("description"),
+        print_starting_message=False,
+        entrypoint_type=EntrypointType.MODULE_PATH,
+    )
+
+
+@contextmanager
+def _server(workspace: Workspace) -> Iterator[str]:
+    chosen = prefect_address(os.environ, workspace.root)
+    if chosen is not None:
+        yield chosen
+        return
+    server = prefect_server(workspace)
+    address = join_running(server)
+    if address is None:
+        raise ServerError(
+            "no Prefect server runs here, and without one nothing would be scheduled",
+            where=str(server.folder),
+            allowed="the server that make up or make ui has started, or one named by "
+            "PREFECT_API_URL",
+            fix="run make up (servers and a worker, which keeps the schedule of prefect.yaml), or "
+            "make ui in another terminal and then this again",
+        )
+    try:
+        yield f"{address}/api"
+    finally:
+        leave(server)
+
+
+def _model(workspace: Workspace) -> Deployment:
+    for one in deployments(workspace):
+        if one.name == _MODEL:
+            return one
+    return Deployment({"name": _MODEL, "schedules": [{"cron": "0 3 * * *"}]})
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m flows.serve", description=__doc__)
+    parser.add_argument("--cron", help="when it runs (default: what prefect.yaml says of nightly)")
+    parser.add_argument("--timezone", default="UTC", help="of the schedule (default: UTC)")
+    parser.add_argument(
+        "--collision",
+        choices=("CANCEL_NEW", "ENQUEUE"),
+        default="CANCEL_NEW",
+        help="what becomes of a run that is due while another is at work (default: CANCEL_NEW)",
+    )
+    parser.add_argument("--name", default="served", help="the deployment's name")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+if __name__ == "__main__":
+    collect_rarely()
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.sorting import FlowRunSort
+
+from graftline.lock import pipeline_lock
+from graftline.workspace import Workspace
+from tasks import pipeline
+from tasks.launch import launch
+from tests import histories
+from tests.flows import toy
+from tests.flows.conftest import Ran
+
+NOTHING = "nothing new: images, parameters and code are those of the last training"
+
+
+def run(*arguments: str) -> int:
+    return launch("flows.retrain", "retrain", list(arguments), looks=True)
+
+
+def newest() -> FlowRun:
+    with get_client(sync_client=True) as client:
+        return client.read_flow_runs(limit=1, sort=FlowRunSort.START_TIME_DESC)[0]
+
+
+def message(flow_run: FlowRun) -> str:
+    assert flow_run.state is not None
+    return flow_run.state.message or ""
+
+
+def test_nothing_new_ends_completed_and_says_so(
+    checkout_after: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run() == 0
+    assert NOTHING in " ".join(capsys.readouterr().out.split())
+    flow_run = newest()
+    assert flow_run.state_name == "Completed"
+    assert flow_run.name == "retrain: nothing new"
+    assert message(flow_run) == NOTHING
+    assert toy.ran(checkout_after) == []
+    # No run of MLflow tells of a training that did not take place.
+    assert histories.runs_of(checkout_after) == []
+
+
+def test_a_changed_parameter_is_trained_and_after_that_nothing_is_new(
+    checkout_after: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--set", "train.learning_rate=0.025") == 0
+    assert toy.ran(checkout_after) == ["train", "evaluate"]
+    flow_run = newest()
+    assert flow_run.state_name == "Completed"
+    assert flow_run.name == "retrain: train.learning_rate: 0.001 → 0.025"
+    assert "stale: train" in message(flow_run)
+    assert "test accuracy 97.50%" in message(flow_run)
+    [tracked] = histories.runs_of(checkout_after)
+    assert tracked.info.status == "FINISHED"
+    assert "97.50% of 1,000 test images" in capsys.readouterr().out
+    assert run() == 0
+    assert message(newest()) == NOTHING
+    assert toy.ran(checkout_after) == ["train", "evaluate"]
+
+
+def test_without_a_server_nothing_new_starts_none_and_imports_nothing_heavy(
+    first_run: Ran, checkout_after: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PREFECT_API_URL")
+    code = (
+        "import sys; from tasks.launch import launch\n"
+        "code = launch('flows.retrain', 'retrain', [], looks=True)\n"
+        "heavy = {'prefect', 'tensorflow', 'keras', 'mlflow', 'sklearn'} & set(sys.modules)\n"
+        "print(code, sorted(heavy))"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=checkout_after.root,
+        env=toy.environment({}),
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    ).stdout
+    assert NOTHING in " ".join(said.split())
+    assert said.splitlines()[-1] == "0 []"
+    assert not (checkout_after.var / "prefect" / "server.json").exists()
+
+
+def test_force_runs_everything(checkout_after: Workspace) -> None:
+    assert run("--force") == 0
+    assert toy.ran(checkout_after) == list(toy.STAGES)
+    assert newest().name == "retrain: forced"
+
+
+def test_images_that_dvc_does_not_see_are_loaded_all_the_same(
+    checkout_after: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished = checkout_after.var / "finished.json"
+    record: dict[str, Any] = json.loads(finished.read_text())
+    finished.write_text(json.dumps(record | {"source_digest": "of fewer images"}))
+    assert run() == 0
+    # What load wrote is what it had written, so nothing follows.
+    assert toy.ran(checkout_after) == ["load"]
+    assert newest().name == "retrain: images: other ones than before"
+    assert run() == 0
+    assert message(newest()) == NOTHING
+
+
+def test_a_deployed_run_waits_for_nobody_and_tries_again_only_what_can_pass(
+    checkout_after: Workspace,
+) -> None:
+    from flows.retrain import retrain
+
+    patient = retrain.with_options(retries=1, retry_delay_seconds=0)
+    assert pipeline._current is None
+    holder = (
+        "import pathlib, sys\nfrom graftline.lock import *\nfrom graftline.workspace import *\n"
+    )
+    holder += (
+        "with pipeline_lock(Workspace(pathlib.Path.cwd())): print('held', flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", holder],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=toy.environment({}),
+        text=True,
+    ) as other:
+        assert other.stdout and other.stdout.readline() == "held\n"
+        state = patient(return_state=True)
+        other.kill()
+    assert "the pipeline is held by process" in (state.message or "")
+    assert newest().run_count == 2
+    with pipeline_lock(checkout_after):
+        pass
+    checkout_after.params_file.write_text("seed: no number\n")
+    state = patient(return_state=True)
+    assert "the parameters are not valid" in (state.message or "")
+    assert newest().run_count == 1
+
+
+def test_an_absent_source_is_said_to_be(checkout_after: Workspace, tmp_path: Path) -> None:
+    from flows.retrain import retrain
+
+    text = toy.PARAMS.replace(
+        "{source: mnist-5k}", f"{{source: folder, path: {tmp_path / 'absent'}}}"
+    )
+    checkout_after.params_file.write_text(text)
+    state = retrain(return_state=True)
+    assert state.type.value == "FAILED"
+    assert "which cannot be reached" in (state.message or "")
