@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
+import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -19,6 +21,7 @@ FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF")
 Pixels = NDArray[np.uint8]
 """An image: height, width, channels (1 for grey, 3 for colour)."""
 
+_DATA_ADDRESS = re.compile(r"^data:[^,]{0,200};base64,")
 _OPENING = threading.Lock()
 _thread = threading.local()
 
@@ -53,6 +56,19 @@ def decode(data: bytes, max_px: int) -> Pixels:
     # struct.error, KeyError, OverflowError, MemoryError, ...).
     except Exception as error:
         raise DataError(f"cannot be decoded: {error or type(error).__name__}") from error
+
+
+def from_base64(text: str) -> bytes:
+    """The bytes of an image file in base64, with or without line ends and a data address before it.
+
+    Raises:
+        DataError: If it is no base64.
+    """
+    text = _DATA_ADDRESS.sub("", text, count=1)
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except ValueError as error:
+        raise DataError(f"is no base64: {error}") from error
 
 
 def content_hash(pixels: Pixels) -> str:

@@ -19,7 +19,7 @@ from graftline.serving import reference
 from graftline.serving.bodies import announced_bytes, drain, read_body, sent_images
 from graftline.serving.counters import CONTENT_TYPE, Counters
 from graftline.serving.desk import Answer, Desk, too_slow
-from graftline.serving.guard import App, Guard, error_response, json_response
+from graftline.serving.guard import App, Guard, error_response, fault_response, json_response
 from graftline.serving.limits import Admission, Limits, RefusedRequestError, error_body
 from graftline.serving.models import Place
 from graftline.serving.page import page
@@ -194,6 +194,11 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(RefusedRequestError)
     async def refused(_: Request, error: RefusedRequestError) -> Response:
         return error_response(error)
+
+    @app.exception_handler(Exception)
+    async def failed(_: Request, error: Exception) -> Response:
+        # It is raised again behind this answer, and the guard tells of it in the log.
+        return fault_response()
 
     @app.exception_handler(ClientDisconnect)
     async def gone(_: Request, error: ClientDisconnect) -> Response:

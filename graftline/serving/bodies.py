@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Annotated
@@ -14,13 +11,14 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
+from graftline.errors import DataError
+from graftline.images import from_base64
 from graftline.serving.desk import Sent
 from graftline.serving.limits import Limits, RefusedRequestError
 
 FORM, JSON = "multipart/form-data", "application/json"
 _DRAINED_TIMES = 4
 _MAX_NAME_CHARACTERS = 255
-_DATA_ADDRESS = re.compile(r"^data:[^,]{0,200};base64,")
 
 
 class NamedImage(BaseModel):
@@ -186,21 +184,8 @@ def _decoded(place: int, image: str | NamedImage) -> Sent:
     name, text = (f"images[{place}]", image) if isinstance(image, str) else (image.name, image.data)
     try:
         return Sent(name, from_base64(text))
-    except ValueError as error:
-        return Sent(name, b"", f"is no base64: {error}")
-
-
-def from_base64(text: str) -> bytes:
-    """The bytes of a text in base64, with or without line ends and a data address before it.
-
-    Raises:
-        ValueError: If it is none.
-    """
-    text = _DATA_ADDRESS.sub("", text, count=1)
-    try:
-        return base64.b64decode("".join(text.split()), validate=True)
-    except binascii.Error as error:
-        raise ValueError(str(error)) from error
+    except DataError as error:
+        return Sent(name, b"", error.what)
 
 
 def _shown(text: str, *, quotes: bool = True) -> str:

@@ -94,7 +94,7 @@ class Guard:
                 exc_info=_log.isEnabledFor(logging.DEBUG),
             )
             if not status:
-                await _fault()(scope, receive, sending)
+                await fault_response()(scope, receive, sending)
         finally:
             path = scope["path"] if scope["path"] in self._paths else _OTHER
             self._counters.answered(path, status, time.monotonic() - started_s)
@@ -103,6 +103,17 @@ class Guard:
 def error_response(error: RefusedRequestError) -> Response:
     """The answer that tells of an error."""
     return json_response(error.body, error.status, error.headers)
+
+
+def fault_response() -> Response:
+    """The answer that tells of a fault of ours, and nothing of its inside."""
+    return json_response(
+        error_body(
+            "this is a fault in Graftline, or in something below it",
+            fix="the server's own messages say more; start it with --debug for the traceback",
+        ),
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+    )
 
 
 def json_response(
@@ -140,16 +151,6 @@ def _not_here(header: str, value: str) -> RefusedRequestError:
         where=f"header {header}",
         allowed="127.0.0.1, localhost or [::1], and pages that come from there",
         fix="ask http://127.0.0.1 with this server's port; a proxy in front must set Host so",
-    )
-
-
-def _fault() -> Response:
-    return json_response(
-        error_body(
-            "this is a fault in Graftline, or in something below it",
-            fix="the server's own messages say more; start it with --debug for the traceback",
-        ),
-        HTTPStatus.INTERNAL_SERVER_ERROR,
     )
 
 
