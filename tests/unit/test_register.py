@@ -25,6 +25,7 @@ from graftline.workspace import Workspace
 from tests import finished, histories
 
 PARAMS = finished.some_params()
+NOISE = np.random.default_rng(0).integers(0, 256, (40, 40, 1), dtype=np.uint8)
 
 
 def in_base64(image: NDArray[np.uint8]) -> str:
@@ -172,7 +173,7 @@ def test_images_come_as_arrays_as_base64_and_as_numbers_of_json(
         (np.zeros((1, 28, 28, 1), np.float32), "float32"),
         (np.array([[[[300]]]], dtype=object), "int64"),
         (np.array(["no base64!"]), "is no base64"),
-        (np.array([in_base64(np.zeros((9, 9, 1), np.uint8))[:80]]), "image 0 cannot be decoded"),
+        (np.array([in_base64(NOISE)[:400]]), "image 0 cannot be decoded"),
         (pd.DataFrame({"image": [None]}), "NoneType|object"),
     ],
 )
