@@ -26,7 +26,7 @@ _OPENING = threading.Lock()
 _thread = threading.local()
 
 
-def decode(data: bytes, max_px: int) -> Pixels:
+def decode(data: bytes, max_px: int, limit: str = "data.max_image_px") -> Pixels:
     """Decodes an image file: its first frame, upright, on white, grey or RGB.
 
     Grey images, also those with a palette of greys, have one channel, all others three. The
@@ -37,6 +37,7 @@ def decode(data: bytes, max_px: int) -> Pixels:
     Args:
         data: The file's bytes.
         max_px: The largest allowed width x height, checked in the header, before any decoding.
+        limit: What sets that, for the error.
 
     Returns:
         Height, width, channels (1 or 3).
@@ -48,7 +49,7 @@ def decode(data: bytes, max_px: int) -> Pixels:
     if not data:
         raise DataError("the file is empty (0 bytes)")
     try:
-        with _opened(data, max_px) as image:
+        with _opened(data, max_px, limit) as image:
             return _pixels(image)
     except DataError:
         raise
@@ -106,7 +107,7 @@ def collected_warnings() -> Iterator[list[tuple[str, str]]]:
         yield collected
 
 
-def _opened(data: bytes, max_px: int) -> Image.Image:
+def _opened(data: bytes, max_px: int, limit: str) -> Image.Image:
     # PIL's own limit holds for the whole process and merely warns up to twice its value. It is off
     # for as long as a header is read, under a lock; ours is checked before anything is decoded.
     with _OPENING:
@@ -122,7 +123,7 @@ def _opened(data: bytes, max_px: int) -> Image.Image:
     if width * height > max_px:
         raise DataError(
             f"has {width} x {height} = {width * height} pixels, more than {max_px} "
-            "(data.max_image_px)"
+            f"({limit})"
         )
     return image
 

@@ -190,7 +190,8 @@ class Desk:
             try:
                 if sent.error is not None:
                     raise DataError(sent.error)
-                images.append(shrink(decode(sent.data, self._limits.image_px), size_px))
+                pixels = decode(sent.data, self._limits.image_px, "--max-image-px")
+                images.append(shrink(pixels, size_px))
             except DataError as error:
                 images.append(error.what)
         return images

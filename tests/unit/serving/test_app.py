@@ -137,7 +137,7 @@ def test_json_takes_bare_texts_names_line_ends_and_data_addresses(client: Client
 def test_a_bomb_is_not_decoded(client: Client) -> None:
     answer = client.post("/predict", files=form(NOON, bomb(100_000, 100_000)))
 
-    assert "10000000000 pixels, more than 1000000" in answer.json()["predictions"][1]["error"]
+    assert "10000000000 pixels, more than 1000000 (--max-image-px)" in answer.json()["predictions"][1]["error"]
 
 
 REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
@@ -255,7 +255,7 @@ def test_a_request_of_many_slow_images_ends_in_time(
 ) -> None:
     decoded = 0
 
-    def slow(data: bytes, max_px: int) -> Any:
+    def slow(data: bytes, max_px: int, limit: str) -> Any:
         nonlocal decoded
         decoded += 1
         time.sleep(0.2)
