@@ -122,8 +122,7 @@ def _opened(data: bytes, max_px: int, limit: str) -> Image.Image:
     width, height = image.size
     if width * height > max_px:
         raise DataError(
-            f"has {width} x {height} = {width * height} pixels, more than {max_px} "
-            f"({limit})"
+            f"has {width} x {height} = {width * height} pixels, more than {max_px} ({limit})"
         )
     return image
 

@@ -137,7 +137,8 @@ def test_json_takes_bare_texts_names_line_ends_and_data_addresses(client: Client
 def test_a_bomb_is_not_decoded(client: Client) -> None:
     answer = client.post("/predict", files=form(NOON, bomb(100_000, 100_000)))
 
-    assert "10000000000 pixels, more than 1000000 (--max-image-px)" in answer.json()["predictions"][1]["error"]
+    error = answer.json()["predictions"][1]["error"]
+    assert "10000000000 pixels, more than 1000000 (--max-image-px)" in error
 
 
 REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {

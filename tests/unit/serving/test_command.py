@@ -20,7 +20,7 @@ from graftline.__main__ import main
 from tests.unit.serving.service import in_base64
 from tests.unit.serving.test_app import NOON
 
-LIMIT_S = 120
+LIMIT_S = 300
 
 
 @contextmanager
