@@ -172,21 +172,20 @@ def _png(image: np.ndarray) -> bytes:
 
 def _show(ways: list[Way], options: argparse.Namespace, busy: float) -> None:
     table = Table(
-        title=f"{options.model}: medians of {options.rounds} rounds; load before: {busy:g}"
+        title=f"{options.model}: medians of {options.rounds} rounds, and in brackets as multiples "
+        f"of the predictor's; load before: {busy:g}"
     )
-    for column in ("", "images/s", "p50 ms", "p99 ms", "time of an image, as a multiple"):
-        table.add_column(column, justify="right" if column else "left")
-    rates = {way.name: statistics.median(way.rates) for way in ways}
-    alone, together = (rates[way.name] for way in ways[:2])
+    for column in ("way of asking", "images/s", "p50 ms", "p99 ms"):
+        table.add_column(column, justify="left" if column.startswith("way") else "right")
+    medians = {
+        way.name: [statistics.median(one) for one in (way.rates, way.p50_ms, way.p99_ms)]
+        for way in ways
+    }
+    alone, together = (medians[way.name] for way in ways[:2])
     for way in ways:
         yardstick = together if way.images > 1 else alone
-        table.add_row(
-            way.name,
-            f"{rates[way.name]:.0f}",
-            f"{statistics.median(way.p50_ms):.1f}",
-            f"{statistics.median(way.p99_ms):.1f}",
-            f"{yardstick / rates[way.name]:.2f}",
-        )
+        found = zip(medians[way.name], yardstick, strict=True)
+        table.add_row(way.name, *(f"{one:.1f} ({one / other:.2f})" for one, other in found))
     Console().print(table)
 
 
