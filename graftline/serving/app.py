@@ -89,8 +89,10 @@ def _add_prediction(app: FastAPI, service: Service, admission: Admission) -> Non
         try:
             with admission.admitted(announced_bytes(request, limits)):
                 answer = await _answered(request, service)
-        except RefusedRequestError:
-            await _drained(request, limits)
+        except RefusedRequestError as error:
+            # What has not come in all that time will not come now.
+            if error.status != HTTPStatus.REQUEST_TIMEOUT:
+                await _drained(request, limits)
             raise
         broken = [one for one in answer.predictions if one.error is not None]
         service.counters.predicted(len(answer.predictions) - len(broken), len(broken))

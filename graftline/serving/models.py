@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from graftline.errors import MissingOutputError
 from graftline.predict import open_predictor
 from graftline.predictor import Predictor
 from graftline.workspace import Workspace
+
+if TYPE_CHECKING:
+    from graftline.tracking import Version
 
 CHAMPION = "champion"
 
@@ -127,7 +130,7 @@ class RegistrySource:
             found.name, found.version, tracking.fetch_model(self._workspace, found)
         )
 
-    def _found(self) -> Any:
+    def _found(self) -> Version:
         from graftline import tracking
 
         found = tracking.find_version(self._workspace, self._name, self._which)

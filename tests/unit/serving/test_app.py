@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import socket
 import struct
 import threading
 import time
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -251,6 +253,17 @@ def test_what_takes_too_long_is_given_up(held: Any) -> None:
     assert client.post("/predict", files=form(NOON)).status_code == 200
 
 
+def test_a_body_that_does_not_arrive_is_not_waited_for(model: Path) -> None:
+    with asked(model, time_s=0.4) as (client, _):
+        where = urlsplit(client.address)
+        with socket.create_connection((str(where.hostname), where.port or 0), 30) as connection:
+            head = f"POST /predict HTTP/1.1\r\nHost: {where.netloc}\r\nContent-Length: 90\r\n\r\n"
+            connection.sendall(head.encode())
+            with connection.makefile("rb") as answer:
+                told = answer.readline()
+    assert told.startswith(b"HTTP/1.1 408 ")
+
+
 def test_a_request_of_many_slow_images_ends_in_time(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -383,7 +396,7 @@ KINDS = st.sampled_from(
 )
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(body=BODIES, kind=KINDS)
 def test_no_body_at_all_is_a_fault_of_ours(client: Client, body: bytes, kind: str) -> None:
     answer = client.post("/predict", data=body, headers={"Content-Type": kind})
@@ -393,7 +406,7 @@ def test_no_body_at_all_is_a_fault_of_ours(client: Client, body: bytes, kind: st
     json.loads(answer.text)
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_no_broken_image_is_a_fault_of_ours(client: Client, data: st.DataObject) -> None:
     file = bytearray(data.draw(st.sampled_from(list(files_of_all_kinds().values()))))
