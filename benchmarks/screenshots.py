@@ -1,13 +1,13 @@
-"""Photographs the newest flow run in Prefect's pages, and the newest run and model in MLflow's.
+"""Photographs flow runs in Prefect's pages, runs and models in MLflow's, and the prediction page.
 
 With ``--deployment retrain/nightly`` it is that deployment's page, with its schedule and its runs,
 instead of the newest flow run.
 Where that flow run exported models, their table is photographed too, as Prefect shows it.
 
-Usage, while ``graftline ui`` runs:
+Usage, while ``graftline ui`` and ``graftline serve`` run:
 
     python -m benchmarks.screenshots --prefect http://127.0.0.1:4200 \
-        --mlflow http://127.0.0.1:5000 --out docs/images
+        --mlflow http://127.0.0.1:5000 --serve http://127.0.0.1:8000 --out docs/images
 
 ``--only mlflow-registry`` takes a single picture.
 Needs a Chromium or Chrome; ``--browser`` names it if it is not on the path.
@@ -20,7 +20,7 @@ import json
 import shutil
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,10 +38,16 @@ EXPORTS = "exports"
 """The key of the Prefect artifact that holds the table of exported models."""
 CURVES = "^(validation_)?(loss|accuracy)$"
 """The metrics whose charts are photographed, as MLflow's search takes it."""
+STROKES = (
+    ((0.5, 0.22), (0.34, 0.3), (0.3, 0.5), (0.42, 0.5), (0.62, 0.5)),
+    ((0.63, 0.22), (0.62, 0.5), (0.58, 0.8)),
+)
+"""What is drawn on the prediction page: between a four and a nine, in shares of the canvas."""
 _ANSWER_LIMIT_S = 20
 _PAGE_LIMIT_MS = 60_000
 _SETTLE_MS = 1500
 _COLOURS = 256
+_STEPS = 6
 # No sandbox, as it is common in containers; and nothing that would call home.
 _ARGUMENTS = (
     "--no-sandbox",
@@ -79,13 +85,15 @@ def main(arguments: list[str]) -> int:
         shots += prefect_shots(options.prefect.rstrip("/"))
     if options.mlflow:
         shots += mlflow_shots(options.mlflow.rstrip("/"))
+    if options.serve:
+        shots += serve_shots(options.serve.rstrip("/"))
     if options.only and shots:
         shots = [shot for shot in shots if shot.name == options.only]
         if not shots:
             print(f"there is nothing to see for {options.only}", file=sys.stderr)
             return 2
     if not shots:
-        print("name a server: --prefect, --mlflow or both", file=sys.stderr)
+        print("name a server: --prefect, --mlflow, --serve or several", file=sys.stderr)
         return 2
     options.out.mkdir(parents=True, exist_ok=True)
     with opened_page(options.browser) as page:
@@ -201,6 +209,40 @@ def registry_shots(base: str) -> list[Shot]:
     return [Shot("mlflow-registry", f"{base}/#/models/{newest['name']}", versions)]
 
 
+def serve_shots(base: str) -> list[Shot]:
+    """The prediction page, with a drawing and its answer."""
+
+    def ready(page: Page) -> None:
+        draw(page, STROKES[:-1])
+        page.locator("#answers .label").wait_for()
+        with page.expect_response("**/predict"):
+            draw(page, STROKES[-1:])
+        page.locator("#answers .label").wait_for()
+
+    return [Shot("serve-page", f"{base}/", ready)]
+
+
+def draw(page: Page, strokes: Iterable[Sequence[tuple[float, float]]]) -> None:
+    """Draws on the prediction page with the mouse.
+
+    Args:
+        page: The page.
+        strokes: The points of each, in shares of the canvas.
+    """
+    canvas = page.locator("#canvas")
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    if box is None:
+        raise SystemExit("the page has no canvas")
+    for stroke in strokes:
+        places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in stroke]
+        page.mouse.move(*places[0])
+        page.mouse.down()
+        for place in places[1:]:
+            page.mouse.move(*place, steps=_STEPS)
+        page.mouse.up()
+
+
 def settle_mlflow(page: Page, base: str) -> None:
     """Chooses the pages for training over those for chat models, which a new browser shows."""
     page.goto(base)
@@ -284,6 +326,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--prefect", metavar="URL", help="Prefect's address, without /api")
     parser.add_argument("--deployment", metavar="FLOW/NAME", help="this one's page of Prefect's")
     parser.add_argument("--mlflow", metavar="URL", help="MLflow's address")
+    parser.add_argument("--serve", metavar="URL", help="the address of graftline serve")
     parser.add_argument("--out", type=Path, default=Path("docs/images"), help="the folder")
     parser.add_argument("--only", metavar="NAME", help="this picture alone, as in mlflow-run")
     parser.add_argument("--browser", metavar="FILE", help="a Chromium or Chrome")

@@ -1,4 +1,4 @@
-"""The command line: one command per step, and ``predict``, ``status``, ``ui``, ``schema``."""
+"""The command line: one command per step, and ``predict``, ``serve``, ``status`` and more."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rich.console import Console, RenderableType
 from graftline import __version__
 from graftline.environment import quiet_environment
 from graftline.errors import GraftlineError
+from graftline.serving.command import add_options, serve
 from graftline.stages import STAGES, run_stage
 from graftline.starts import collect_rarely
 from graftline.workspace import Workspace
@@ -95,6 +96,11 @@ def _parser() -> argparse.ArgumentParser:
         step = commands.add_parser(stage, parents=[shared], help=_STEP_HELP[stage])
         step.set_defaults(command=_stage, stage=stage)
     _add_predict(commands, shared)
+    service = commands.add_parser(
+        "serve", parents=[shared], help="the champion over HTTP, on this machine only"
+    )
+    add_options(service)
+    service.set_defaults(command=serve)
     status = commands.add_parser(
         "status", parents=[shared], help="what is current, what would run and why"
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
+import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -19,11 +21,12 @@ FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF")
 Pixels = NDArray[np.uint8]
 """An image: height, width, channels (1 for grey, 3 for colour)."""
 
+_DATA_ADDRESS = re.compile(r"^data:[^,]{0,200};base64,")
 _OPENING = threading.Lock()
 _thread = threading.local()
 
 
-def decode(data: bytes, max_px: int) -> Pixels:
+def decode(data: bytes, max_px: int, limit: str = "data.max_image_px") -> Pixels:
     """Decodes an image file: its first frame, upright, on white, grey or RGB.
 
     Grey images, also those with a palette of greys, have one channel, all others three. The
@@ -34,6 +37,7 @@ def decode(data: bytes, max_px: int) -> Pixels:
     Args:
         data: The file's bytes.
         max_px: The largest allowed width x height, checked in the header, before any decoding.
+        limit: What sets that, for the error.
 
     Returns:
         Height, width, channels (1 or 3).
@@ -45,7 +49,7 @@ def decode(data: bytes, max_px: int) -> Pixels:
     if not data:
         raise DataError("the file is empty (0 bytes)")
     try:
-        with _opened(data, max_px) as image:
+        with _opened(data, max_px, limit) as image:
             return _pixels(image)
     except DataError:
         raise
@@ -53,6 +57,19 @@ def decode(data: bytes, max_px: int) -> Pixels:
     # struct.error, KeyError, OverflowError, MemoryError, ...).
     except Exception as error:
         raise DataError(f"cannot be decoded: {error or type(error).__name__}") from error
+
+
+def from_base64(text: str) -> bytes:
+    """The bytes of an image file in base64, with or without line ends and a data address before it.
+
+    Raises:
+        DataError: If it is no base64.
+    """
+    text = _DATA_ADDRESS.sub("", text, count=1)
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except ValueError as error:
+        raise DataError(f"is no base64: {error}") from error
 
 
 def content_hash(pixels: Pixels) -> str:
@@ -90,7 +107,7 @@ def collected_warnings() -> Iterator[list[tuple[str, str]]]:
         yield collected
 
 
-def _opened(data: bytes, max_px: int) -> Image.Image:
+def _opened(data: bytes, max_px: int, limit: str) -> Image.Image:
     # PIL's own limit holds for the whole process and merely warns up to twice its value. It is off
     # for as long as a header is read, under a lock; ours is checked before anything is decoded.
     with _OPENING:
@@ -105,8 +122,7 @@ def _opened(data: bytes, max_px: int) -> Image.Image:
     width, height = image.size
     if width * height > max_px:
         raise DataError(
-            f"has {width} x {height} = {width * height} pixels, more than {max_px} "
-            "(data.max_image_px)"
+            f"has {width} x {height} = {width * height} pixels, more than {max_px} ({limit})"
         )
     return image
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,20 @@ class Prediction:
     """By class, most probable first; empty if the file could not be read."""
     error: str | None = None
 
+    @classmethod
+    def of(
+        cls, file: str, classes: Sequence[str], probabilities: NDArray[np.float32]
+    ) -> Prediction:
+        """The prediction that a row of the model's output is.
+
+        Args:
+            file: What got it.
+            classes: The model's, in its order.
+            probabilities: float32 (classes,).
+        """
+        order = np.argsort(-probabilities, kind="stable")
+        return cls(file, {classes[index]: float(probabilities[index]) for index in order})
+
     @property
     def label(self) -> str | None:
         """The most probable class."""
@@ -44,17 +59,20 @@ class Prediction:
         """The most probable class's probability."""
         return next(iter(self.probabilities.values()), None)
 
-    def to_json(self) -> str:
-        """The prediction as one JSON object."""
+    def to_record(self) -> dict[str, Any]:
+        """The prediction for JSON, the same from the command line and from a server."""
         if self.error is not None:
-            return json.dumps({"file": self.file, "error": self.error}, ensure_ascii=False)
-        record = {
+            return {"file": self.file, "error": self.error}
+        return {
             "file": self.file,
             "label": self.label,
             "probability": self.probability,
             "probabilities": self.probabilities,
         }
-        return json.dumps(record, ensure_ascii=False)
+
+    def to_json(self) -> str:
+        """The prediction as one JSON object."""
+        return json.dumps(self.to_record(), ensure_ascii=False)
 
 
 def predict(
@@ -167,11 +185,7 @@ def _predicted(
         if file in reasons:
             yield Prediction(str(file), {}, reasons[file])
         else:
-            row = next(rows)
-            order = np.argsort(-row, kind="stable")
-            yield Prediction(
-                str(file), {predictor.classes[index]: float(row[index]) for index in order}
-            )
+            yield Prediction.of(str(file), predictor.classes, next(rows))
 
 
 def _table(predictions: Sequence[Prediction], top: int) -> Table:

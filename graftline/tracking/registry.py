@@ -19,10 +19,9 @@ from graftline.tracking.store import configure, open_client, reported
 from graftline.workspace import Workspace
 
 if TYPE_CHECKING:
-    import numpy as np
+    import pandas as pd
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.tracking import MlflowClient
-    from numpy.typing import NDArray
 
 NAME = "model"
 """Of the logged model within its run."""
@@ -194,24 +193,33 @@ def _signature(classes: Sequence[str]) -> Any:
     numbers = ["probability", *(f"p_{name}" for name in classes)]
     outputs: list[ColSpec | TensorSpec] = [ColSpec(DataType.string, "label")]
     outputs += [ColSpec(DataType.float, name) for name in numbers]
-    images = TensorSpec(np.dtype("uint8"), (-1, -1, -1, -1))
+    # MLflow passes everything on to such an input: arrays of uint8, and base64, in a table or not.
+    # The model itself refuses what is no image.
+    images = TensorSpec(np.dtype(object), (-1,))
     return ModelSignature(inputs=Schema([images]), outputs=Schema(outputs))
 
 
-def _example(workspace: Workspace) -> NDArray[np.uint8]:
-    """The first test image, small, since MLflow keeps the example as text."""
+def _example(workspace: Workspace) -> pd.DataFrame:
+    """The first test image in base64, as a request to MLflow's server would hold it."""
+    import base64
+    import io
+
     import numpy as np
+    import pandas as pd
+    from PIL import Image
 
     from graftline.packed import PackedImages
     from graftline.preprocess import shrink
 
     try:
         images = PackedImages.open(workspace.loaded)
-        first = images.image(int(images.indices("test")[0]))
+        pixels = shrink(images.image(int(images.indices("test")[0])), _EXAMPLE_PX)
     except MissingOutputError:
         # The model may come from another checkout, without its images.
-        return np.zeros((1, _EXAMPLE_PX, _EXAMPLE_PX, 1), dtype=np.uint8)
-    return shrink(first, _EXAMPLE_PX)[np.newaxis]
+        pixels = np.zeros((_EXAMPLE_PX, _EXAMPLE_PX, 1), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(file, "PNG")
+    return pd.DataFrame({"image": [base64.b64encode(file.getvalue()).decode()]})
 
 
 def _is_logged(client: MlflowClient, model_id: str, trained: Trained) -> bool:

@@ -6,17 +6,24 @@ predict`` and ``evaluate`` use.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
+from numpy.typing import NDArray
+
+_MAX_IMAGE_PX = 50_000_000
+"""As ``graftline predict`` has it."""
 
 
 class Classifier(PythonModel):
-    """Raw images in, labels with probabilities out."""
+    """Images in, labels with probabilities out."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Loads the model that lies beside this file."""
@@ -35,14 +42,62 @@ class Classifier(PythonModel):
 
         Args:
             context: MLflow's; not needed.
-            model_input: uint8 (n, height, width, channels), with 1 or 3 channels and any size;
-                or a one-dimensional array of objects, each such an image, if sizes differ.
+            model_input: uint8 (n, height, width, channels), with 1 or 3 channels and any size; or
+                a one-dimensional array of objects, each such an image, or an image file in base64.
+                MLflow makes the latter of a table with one column, and of ``inputs`` in JSON.
             params: Takes none.
 
         Returns:
             One row per image: ``label``, ``probability``, and ``p_<class>`` for each class.
+
+        Raises:
+            MlflowException: If one of them is no image.
         """
-        return self.predictor.table(model_input)
+        from graftline.errors import DataError
+
+        try:
+            return self.predictor.table(_images(model_input))
+        except DataError as error:
+            raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from error
+
+
+def _images(given: Iterable[Any]) -> Iterable[NDArray[np.uint8]]:
+    for place, image in enumerate(given):
+        if isinstance(image, (str, bytes)):
+            yield _decoded(image, place)
+        elif isinstance(image, (list, np.ndarray)):
+            yield _from_numbers(image)
+        else:
+            yield image
+
+
+def _decoded(image: str | bytes, place: int) -> NDArray[np.uint8]:
+    from graftline.errors import DataError
+    from graftline.images import decode, from_base64
+
+    try:
+        data = image if isinstance(image, bytes) else from_base64(image)
+        return decode(data, _MAX_IMAGE_PX)
+    except DataError as error:
+        raise DataError(
+            f"image {place} {error.what}",
+            allowed="image files in base64 (PNG, JPEG, GIF, BMP, WebP, TIFF), or uint8 arrays",
+        ) from error
+
+
+def _from_numbers(image: Any) -> Any:
+    """An array as it is; JSON's numbers as uint8, if that is what they can be."""
+    array = np.asarray(image)
+    if array.dtype == object:
+        try:
+            array = np.array(array.tolist())
+        except ValueError:
+            return array
+    elif isinstance(image, np.ndarray):
+        return array
+    if array.dtype.kind in "iu" and array.size and array.min() >= 0 and array.max() <= 255:
+        return array.astype(np.uint8)
+    return array
 
 
 set_model(Classifier())

@@ -1,22 +1,47 @@
 from __future__ import annotations
 
+import base64
+import io
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import mlflow.artifacts
 import numpy as np
+import pandas as pd
 import pytest
+from mlflow.types import Schema, TensorSpec
+from numpy.typing import NDArray
+from PIL import Image
 
 from graftline import tracking
 from graftline.errors import MissingOutputError
+from graftline.images import decode, from_base64
 from graftline.register import Registered, register
 from graftline.tracking import registry
 from graftline.workspace import Workspace
 from tests import finished, histories
 
 PARAMS = finished.some_params()
+NOISE = np.random.default_rng(0).integers(0, 256, (40, 40, 1), dtype=np.uint8)
+
+
+def in_base64(image: NDArray[np.uint8]) -> str:
+    file = io.BytesIO()
+    Image.fromarray(image if image.shape[2] == 3 else image[..., 0]).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def parsed(body: dict[str, Any]) -> Any:
+    """What MLflow's server makes of a request's body for the registered model."""
+    # Its import warns of MLflow's own type hints; registering has imported the most of it.
+    from mlflow.pyfunc.scoring_server import infer_and_parse_data
+
+    schema = Schema([TensorSpec(np.dtype(object), (-1,))])
+    return infer_and_parse_data(body, schema)
+
 
 USER = """
 import importlib.util, json, sys
@@ -85,10 +110,10 @@ def test_the_model_folder_is_complete_and_holds_no_pickle(
     assert (folder / "requirements.txt").read_text().split() == registry.requirements()
     assert all("==" in line for line in registry.requirements())
     (images,) = info.signature.inputs.inputs
-    assert (images.type, images.shape) == (np.dtype("uint8"), (-1, -1, -1, -1))
+    assert (images.type, images.shape) == (np.dtype(object), (-1,))
     assert info.signature.outputs.input_names() == ["label", "probability", "p_dark", "p_bright"]
-    example = info.load_input_example(str(folder))
-    assert (example.dtype, example.ndim) == (np.dtype("uint8"), 4)
+    (text,) = info.load_input_example(str(folder))["image"]
+    assert decode(from_base64(text), 10_000).shape == (32, 32, 1)
 
 
 def test_a_stranger_without_the_checkout_can_use_it(
@@ -117,14 +142,49 @@ def test_a_stranger_without_the_checkout_can_use_it(
     assert "tensorflow" not in imported
 
 
-def test_images_of_another_type_are_refused_by_the_signature(
+def test_images_come_as_arrays_as_base64_and_as_numbers_of_json(
     registered: tuple[Workspace, Registered],
 ) -> None:
     workspace, _ = registered
     model = mlflow.pyfunc.load_model(str(model_folder(workspace)))
+    images = np.random.default_rng(0).integers(90, 160, (3, 28, 20, 3), dtype=np.uint8)
+    texts = [in_base64(image) for image in images]
+    asked = {
+        "array": images,
+        "array of texts": np.array(texts),
+        "table": pd.DataFrame({"image": texts}),
+        "dataframe_records": parsed({"dataframe_records": [{"image": text} for text in texts]}),
+        "dataframe_split": parsed(
+            {"dataframe_split": {"columns": ["image"], "data": [[text] for text in texts]}}
+        ),
+        "inputs": parsed({"inputs": texts}),
+        "instances": parsed({"instances": [f"data:image/png;base64,{text}" for text in texts]}),
+        "numbers": parsed({"inputs": images.tolist()}),
+    }
 
-    with pytest.raises(mlflow.exceptions.MlflowException, match="float32"):
-        model.predict(np.zeros((1, 28, 28, 1), np.float32))
+    answers = {name: model.predict(given) for name, given in asked.items()}
+    for name, answer in answers.items():
+        pd.testing.assert_frame_equal(answer, answers["array"], check_exact=True, obj=name)
+
+
+@pytest.mark.parametrize(
+    ("images", "reason"),
+    [
+        (np.zeros((1, 28, 28, 1), np.float32), "float32"),
+        (np.array([[[[300]]]], dtype=object), "int64"),
+        (np.array(["no base64!"]), "is no base64"),
+        (np.array([in_base64(NOISE)[:400]]), "image 0 cannot be decoded"),
+        (pd.DataFrame({"image": [None]}), "NoneType|object"),
+    ],
+)
+def test_what_is_no_image_is_refused(
+    registered: tuple[Workspace, Registered], images: Any, reason: str
+) -> None:
+    workspace, _ = registered
+    model = mlflow.pyfunc.load_model(str(model_folder(workspace)))
+
+    with pytest.raises(mlflow.exceptions.MlflowException, match=reason):
+        model.predict(images)
 
 
 def test_the_same_weights_are_one_version(registered: tuple[Workspace, Registered]) -> None:

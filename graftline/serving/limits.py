@@ -1,0 +1,122 @@
+"""What one request, and all of them together, may take; and the error of one that takes more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from graftline.errors import UserError
+
+MEGABYTE = 1_000_000
+_HELD_REQUESTS_BYTES = 256 * MEGABYTE
+RETRY_AFTER_S = 1
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a server accepts.
+
+    Args:
+        request_bytes: Of one request's body.
+        images: In one request.
+        image_px: Width x height of one image, told by its header before anything is decoded.
+        time_s: From a request's first byte to its answer.
+        waiting: Requests that are read, waiting or computed at once; one more gets 503.
+    """
+
+    request_bytes: int = 16 * MEGABYTE
+    images: int = 64
+    image_px: int = 25_000_000
+    time_s: float = 30.0
+    waiting: int = 64
+
+    @property
+    def held_bytes(self) -> int:
+        """What the bodies of all requests may hold together."""
+        return max(_HELD_REQUESTS_BYTES, self.request_bytes)
+
+
+class RefusedRequestError(UserError):
+    """A request that is answered with an error.
+
+    Args:
+        status: HTTP's.
+        what: What is wrong with it.
+        retry_after_s: When it may be sent again as it is; None if it may not.
+        **told: ``where``, ``allowed`` and ``fix``, as all errors have them.
+    """
+
+    def __init__(
+        self,
+        status: HTTPStatus,
+        what: str,
+        *,
+        retry_after_s: int | None = None,
+        **told: str | None,
+    ) -> None:
+        super().__init__(what, **told)
+        self.status = status
+        self.retry_after_s = retry_after_s
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """As the client gets it."""
+        return error_body(self.what, self.where, self.allowed, self.fix)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Besides the usual ones."""
+        return {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
+
+
+def error_body(
+    what: str, where: str | None = None, allowed: str | None = None, fix: str | None = None
+) -> dict[str, Any]:
+    """An error as every answer that is one has it."""
+    return {"error": {"what": what, "where": where, "allowed": allowed, "fix": fix}}
+
+
+class Admission:
+    """Counts what is under way, and lets nothing in beyond the limits.
+
+    Used by the event loop alone, so it needs no lock.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.requests = 0
+        self.held_bytes = 0
+
+    @contextmanager
+    def admitted(self, announced_bytes: int | None) -> Iterator[None]:
+        """Holds a place while the block runs.
+
+        Args:
+            announced_bytes: The body's size as the request tells it; None if it does not.
+
+        Raises:
+            RefusedRequestError: 503, if there is no place.
+        """
+        size_bytes = self._limits.request_bytes if announced_bytes is None else announced_bytes
+        if (
+            self.requests >= self._limits.waiting
+            or self.held_bytes + size_bytes > self._limits.held_bytes
+        ):
+            raise RefusedRequestError(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                f"the server is busy with {self.requests} requests",
+                allowed=f"{self._limits.waiting} requests at once, of "
+                f"{self._limits.held_bytes:,} bytes together",
+                fix=f"send it again after {RETRY_AFTER_S} s (header Retry-After)",
+                retry_after_s=RETRY_AFTER_S,
+            )
+        self.requests += 1
+        self.held_bytes += size_bytes
+        try:
+            yield
+        finally:
+            self.requests -= 1
+            self.held_bytes -= size_bytes
