@@ -102,13 +102,13 @@ def verdict_text(choice: Choice) -> str:
     """The verdict as Markdown: the sentence, the candidates, the depths."""
     lines = [f"{choice.verdict.sentence}.", ""]
     lines += [
-        "| candidate | accuracy | p | loss | p | round | training, M an image | use, M an image |",
+        "| candidate | accuracy | p | loss | p | round | train, M | use, M |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     lines += [_candidate_line(choice, one) for one in choice.candidates]
     lines += [
         "",
-        "M: millions of multiply-adds. p: that it is no worse than the best of its round, by "
+        "M: millions of multiply-adds an image. p: that it is no worse than the best of its round, by "
         "paired tests of answers and of losses.",
         "",
         "| depth | features | multiply-adds | probe | behind the best | LogME |",

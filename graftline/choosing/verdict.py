@@ -132,7 +132,7 @@ def _of_race(
     else:
         said += (
             f", the cheapest that is not significantly worse than the best ({best.candidate}, "
-            f"{percent(best.accuracy)}; p {p_words(chosen.p_value)} by answers and "
+            f"{percent(best.accuracy)}; p {p_words(chosen.p_value)} by answers, p "
             f"{p_words(chosen.loss_p_value)} by losses)"
         )
     if textbook.name == race.winner.name:
