@@ -108,8 +108,8 @@ def verdict_text(choice: Choice) -> str:
     lines += [_candidate_line(choice, one) for one in choice.candidates]
     lines += [
         "",
-        "M: millions of multiply-adds an image. p: that it is no worse than the best of its round, by "
-        "paired tests of answers and of losses.",
+        "M: millions of multiply-adds an image. p: that it is no worse than the best of its round, "
+        "by paired tests of answers and of losses.",
         "",
         "| depth | features | multiply-adds | probe | behind the best | LogME |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
