@@ -511,6 +511,29 @@ class PromoteParams(_Section):
     )
 
 
+class DriftParams(_Section):
+    """When new images count as others than those of the training: read by flows.predict alone."""
+
+    significance: Fraction = Field(
+        default=0.01,
+        description="A feature differs if its p-value, adjusted for the number of features, is "
+        "below this.",
+    )
+    min_distance: float = Field(
+        default=0.15,
+        ge=0,
+        lt=1,
+        description="It has drifted if its distance from the training images (Kolmogorov-Smirnov, "
+        "0 to 1) is above this too, and above that of the validation split.",
+    )
+    threshold: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="Share of drifted features above which the flow raises graftline.drift.",
+    )
+
+
 class Params(_Section):
     """All of ``params.yaml``."""
 
@@ -528,6 +551,7 @@ class Params(_Section):
     export: ExportParams = ExportParams()
     register_: RegisterParams = Field(default=RegisterParams(), alias="register")
     promote: PromoteParams = PromoteParams()
+    drift: DriftParams = DriftParams()
 
     @model_validator(mode="after")
     def _trunk_takes_this_size(self) -> Params:
