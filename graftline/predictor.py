@@ -119,7 +119,7 @@ class Predictor:
         run: Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]],
         dims: Sequence[int],
     ) -> list[NDArray[np.float32]]:
-        """What ``run`` gives for each image, in the images' order: (n, dim) for each of ``dims``."""
+        """What ``run`` gives for each image, in order: (n, dim) for each of ``dims``."""
         outputs: list[list[NDArray[np.float32]]] = [[] for _ in dims]
         for places, batch in self._batches(images):
             for rows, given in zip(outputs, run(batch), strict=True):

@@ -45,8 +45,8 @@ def train(workspace: Workspace, params: Params, on_epoch: EpochCallback | None =
     """Trains the head, then what the plan leaves unfrozen with it, and exports the network.
 
     Writes ``models/trained/`` (``model.keras``, ``model.tflite``, ``model.weights.h5``,
-    ``feature_reference.npz``, ``trained.json``) and ``reports/history.csv``. Killed and started again, it goes on from its
-    last checkpoint and ends with the same bytes.
+    ``feature_reference.npz``, ``trained.json``) and ``reports/history.csv``. Killed and started
+    again, it goes on from its last checkpoint and ends with the same bytes.
 
     Args:
         workspace: Where the inputs lie and the outputs go.

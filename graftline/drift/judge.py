@@ -15,6 +15,7 @@ from graftline.drift.statistics import (
     compare_confidence,
     compare_features,
     compare_labels,
+    shift,
 )
 from graftline.feature_reference import FeatureReference, Sample
 from graftline.params import DriftParams
@@ -169,7 +170,7 @@ def _top(features: Features, train: Sample, batch: Sample) -> tuple[DriftedFeatu
             feature=int(at),
             distance=float(features.distances[at]),
             p_value=float(features.p_values[at]),
-            shift=float(features.shifts[at]),
+            shift=shift(train.features, batch.features, int(at)),
             train_mean=float(train.features[:, at].mean(dtype=np.float64)),
             batch_mean=float(batch.features[:, at].mean(dtype=np.float64)),
         )

@@ -33,12 +33,8 @@ def drift_picture(
     drift: Drift, features: Features, held_out: Features, min_distance: float
 ) -> Figure:
     """Distances of all features, the features that moved most, and the labels' shares."""
-    state = "drifted" if drift.alarm else "have not drifted"
-    title = (
-        f"These images have {state}: {percent(drift.share)} of the features did"
-        if drift.alarm
-        else f"These images {state}: {percent(drift.share)} of the features did"
-    )
+    state = "have drifted" if drift.alarm else "have not drifted"
+    title = f"These images {state}: {percent(drift.share)} of the features did"
     figure = new_figure(
         f"{title}, {percent(drift.threshold)} may",
         f"{thousands(drift.images)} images of the batch and {thousands(drift.reference_images)} of "
@@ -80,9 +76,9 @@ def _draw_top(axes: Axes, drift: Drift) -> None:
 
 
 def _draw_labels(axes: Axes, drift: Drift) -> None:
-    order = sorted(
-        drift.labels.items(), key=lambda item: -abs(item[1].batch - item[1].train)
-    )[:_MOST_LABELS]
+    order = sorted(drift.labels.items(), key=lambda item: -abs(item[1].batch - item[1].train))[
+        :_MOST_LABELS
+    ]
     kept = {name for name, _ in order}
     shown = [(name, share) for name, share in drift.labels.items() if name in kept]
     places = np.arange(len(shown))

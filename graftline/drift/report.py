@@ -70,7 +70,9 @@ def markdown(drift: Drift, model: ChosenModel, params: DriftParams) -> str:
     head = f"# Drift: {model}\n\n{sentence(drift)}.\n"
     if not drift.judged:
         return head
-    return "\n".join([head, _facts(drift, params), _top(drift), _labels(drift), f"![]({PICTURE})\n"])
+    return "\n".join(
+        [head, _facts(drift, params), _top(drift), _labels(drift), f"![]({PICTURE})\n"]
+    )
 
 
 def _facts(drift: Drift, params: DriftParams) -> str:

@@ -28,15 +28,12 @@ class Features:
         distances: The Kolmogorov-Smirnov statistic: the largest distance of the two distribution
             functions, 0 to 1.
         p_values: Its p-values, adjusted by Benjamini and Hochberg (1995) for their number.
-        shifts: Wasserstein's distance in standard deviations of the training images: how far
-            values moved on average.
         smallest_p: The smallest p-value times their number (Bonferroni): that of the hypothesis
             that no feature differs at all.
     """
 
     distances: NDArray[np.float64]
     p_values: NDArray[np.float64]
-    shifts: NDArray[np.float64]
     smallest_p: float
 
     def beyond(self, significance: float, allowed: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -49,24 +46,25 @@ def compare_features(train: NDArray[np.float32], batch: NDArray[np.float32]) -> 
     """Compares two samples, (n, c) and (m, c), feature by feature."""
     from scipy import stats
 
-    deviations = train.std(axis=0, dtype=np.float64)
-    floor = _DEVIATION_FLOOR * deviations.mean() or 1.0
-    tests = [
-        # The exact p-values of large samples take long, and differ in digits that do not matter.
-        stats.ks_2samp(one, other, method="asymp")
-        for one, other in zip(train.T, batch.T, strict=True)
-    ]
-    p_values = np.array([test.pvalue for test in tests])
-    moved = [
-        stats.wasserstein_distance(one, other)
-        for one, other in zip(train.T, batch.T, strict=True)
-    ]
+    # The exact p-values of large samples take long, and differ in digits that do not matter.
+    test = stats.ks_2samp(train, batch, method="asymp", axis=0)
     return Features(
-        distances=np.array([test.statistic for test in tests]),
-        p_values=stats.false_discovery_control(p_values),
-        shifts=np.array(moved) / np.maximum(deviations, floor),
-        smallest_p=min(1.0, float(p_values.min()) * len(p_values)),
+        distances=np.asarray(test.statistic),
+        p_values=stats.false_discovery_control(test.pvalue),
+        smallest_p=min(1.0, float(test.pvalue.min()) * len(test.pvalue)),
     )
+
+
+def shift(train: NDArray[np.float32], batch: NDArray[np.float32], feature: int) -> float:
+    """How far one feature's values moved on average, in standard deviations of the training images.
+
+    It is Wasserstein's distance of the two samples, (n, c) and (m, c), divided by the deviation.
+    """
+    from scipy import stats
+
+    deviations = train.std(axis=0, dtype=np.float64)
+    deviation = max(deviations[feature], _DEVIATION_FLOOR * deviations.mean()) or 1.0
+    return float(stats.wasserstein_distance(train[:, feature], batch[:, feature]) / deviation)
 
 
 def allowed_distances(

@@ -1,4 +1,4 @@
-"""Which files are to be predicted: folders, tables, patterns and single files, one after another."""
+"""Which files are to be predicted: folders, tables, patterns and single files, in order."""
 
 from __future__ import annotations
 

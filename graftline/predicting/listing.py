@@ -79,9 +79,7 @@ def _table(rows: Sequence[Input]) -> pa.Table:
 
     columns = zip(*(astuple(row) for row in rows), strict=True)
     schema = _schema()
-    arrays = [
-        pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)
-    ]
+    arrays = [pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)]
     return pa.Table.from_arrays(arrays, schema=schema)
 
 

@@ -82,7 +82,9 @@ class Labels:
         columns += [[text] * len(rows) for text in (self.model, self.model_version)]
         columns += [[row.sha256 for row in rows], [row.error for row in rows]]
         schema = self.schema()
-        arrays = [pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)]
+        arrays = [
+            pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)
+        ]
         return pa.Table.from_arrays(arrays, schema=schema)
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import graftline
 from graftline.artifacts import Trained
 from graftline.errors import MissingOutputError
+from graftline.feature_reference import REFERENCE_FILE
 from graftline.storage import sha256_file
 from graftline.tracking.store import configure, open_client, reported
 from graftline.workspace import Workspace
@@ -156,8 +157,10 @@ def requirements() -> list[str]:
 def _save(folder: Path, workspace: Workspace, trained: Trained, logged: Any) -> None:
     parts = folder / "trained"
     parts.mkdir()
-    for name in (LITERT, RECORD):
-        shutil.copy2(workspace.trained / name, parts / name)
+    for name in (LITERT, RECORD, REFERENCE_FILE):
+        # A model of an earlier Graftline has no reference, and can do without.
+        if name != REFERENCE_FILE or (workspace.trained / name).is_file():
+            shutil.copy2(workspace.trained / name, parts / name)
     package = folder / "code" / "graftline"
     source = Path(graftline.__file__).parent
     shutil.copytree(source, package, ignore=shutil.ignore_patterns("__pycache__"))
