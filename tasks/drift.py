@@ -8,7 +8,7 @@ from prefect.events import emit_event
 from prefect.logging import get_run_logger
 
 from graftline.drift.judge import Drift
-from graftline.drift.report import PICTURE, TEXT, report_drift, report_folder, sentence
+from graftline.drift.report import PICTURE, SHOWN, TEXT, report_drift, report_folder, sentence
 from graftline.params import read_params
 from graftline.predicting.batch import Batch
 from graftline.predicting.models import ChosenModel
@@ -59,5 +59,5 @@ def _publish(batch: Batch) -> None:
     text = (folder / TEXT).read_text(encoding="utf-8")
     picture = folder / PICTURE
     if picture.is_file():
-        text = text.replace(f"![]({PICTURE})", publish.picture(picture))
+        text = text.replace(SHOWN, publish.picture(picture))
     publish.markdown("drift", text, "The batch beside the training images")

@@ -42,7 +42,7 @@ def drift_picture(
         13.0,
         4.8,
     )
-    distances, top, labels = figure.subplots(1, 3, width_ratios=[1.25, 1, 1])
+    distances, top, labels = figure.subplots(1, 3, width_ratios=[1.2, 1.1, 1])
     _draw_distances(distances, drift, features, held_out, min_distance)
     _draw_top(top, drift)
     _draw_labels(labels, drift)
@@ -66,12 +66,11 @@ def _draw_distances(
 
 def _draw_top(axes: Axes, drift: Drift) -> None:
     places = range(len(drift.top))
-    axes.barh(places, [one.distance for one in drift.top], color=VERMILION, alpha=0.85)
+    axes.barh(places, [one.shift for one in drift.top], color=VERMILION, alpha=0.85)
     axes.set_yticks(places, [f"feature {one.feature}" for one in drift.top], fontsize=8.5)
     axes.invert_yaxis()
-    axes.set_title("The features that moved most")
-    axes.set_xlabel("Kolmogorov-Smirnov distance")
-    axes.set_xlim(0, 1)
+    axes.set_title("How far the features with the largest distance moved")
+    axes.set_xlabel("standard deviations of the training images (Wasserstein)")
     axes.grid(axis="y", visible=False)
 
 

@@ -13,6 +13,8 @@ from graftline.predicting.models import ChosenModel
 from graftline.storage import replacing_directory
 
 PICTURE, RECORD, TEXT = "drift.png", "drift.json", "drift.md"
+SHOWN = f"![The batch beside the training images]({PICTURE})"
+_SMALLEST_P = 1e-100
 
 
 def report_folder(predictions: Path) -> Path:
@@ -70,9 +72,7 @@ def markdown(drift: Drift, model: ChosenModel, params: DriftParams) -> str:
     head = f"# Drift: {model}\n\n{sentence(drift)}.\n"
     if not drift.judged:
         return head
-    return "\n".join(
-        [head, _facts(drift, params), _top(drift), _labels(drift), f"![]({PICTURE})\n"]
-    )
+    return "\n".join([head, _facts(drift, params), _top(drift), _labels(drift), f"{SHOWN}\n"])
 
 
 def _facts(drift: Drift, params: DriftParams) -> str:
@@ -90,13 +90,13 @@ def _facts(drift: Drift, params: DriftParams) -> str:
                 percent(drift.share),
                 percent(drift.held_out_differing),
             ],
-            ["p of no feature differing", f"{drift.smallest_p:.2g}", ""],
+            ["p of no feature differing", _p(drift.smallest_p), ""],
             [
                 "mean probability of the answers",
                 f"{drift.confidence:.3f}",
                 f"{drift.held_out_confidence:.3f}",
             ],
-            ["p of the same probabilities", f"{drift.confidence_p:.2g}", ""],
+            ["p of the same probabilities", _p(drift.confidence_p), ""],
         ],
         f"Distances are Kolmogorov-Smirnov's, from {drift.reference_images:,} training images.",
     )
@@ -109,7 +109,7 @@ def _top(drift: Drift) -> str:
             [
                 str(one.feature),
                 f"{one.distance:.3f}",
-                f"{one.p_value:.2g}",
+                _p(one.p_value),
                 f"{one.shift:.2f}",
                 f"{one.train_mean:.3g}",
                 f"{one.batch_mean:.3g}",
@@ -127,9 +127,14 @@ def _labels(drift: Drift) -> str:
             [name.replace("|", "\\|"), percent(share.train), percent(share.batch)]
             for name, share in drift.labels.items()
         ],
-        f"Labels that the model gives (p of the same shares {drift.labels_p:.2g}, "
+        f"Labels that the model gives (p of the same shares {_p(drift.labels_p)}, "
         f"{percent(drift.labels_distance)} of the answers differ):",
     )
+
+
+def _p(value: float) -> str:
+    """Smaller ones than this are lost in the tests' own arithmetic."""
+    return f"{value:.2g}" if value >= _SMALLEST_P else f"< {_SMALLEST_P:g}"
 
 
 def _table(columns: list[str], rows: list[list[str]], title: str) -> str:
