@@ -524,7 +524,8 @@ class DriftParams(_Section):
         ge=0,
         lt=1,
         description="It has drifted if its distance from the training images (Kolmogorov-Smirnov, "
-        "0 to 1) is above this too, and above that of the validation split.",
+        "0 to 1) is above this too; where the validation split differs, above its distance plus "
+        "this.",
     )
     threshold: float = Field(
         default=0.1,

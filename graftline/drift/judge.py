@@ -118,7 +118,7 @@ def judge(
         )
     features = compare_features(reference.train.features, batch.features)
     held_out = compare_features(reference.train.features, reference.validation.features)
-    allowed = allowed_distances(reference, held_out, params.significance, params.min_distance)
+    allowed = allowed_distances(held_out, params.significance, params.min_distance)
     share = float(features.beyond(params.significance, allowed).mean())
     differing = held_out.beyond(params.significance, np.full_like(allowed, params.min_distance))
     counts = np.bincount(reference.train.labels, minlength=len(labels)).tolist()

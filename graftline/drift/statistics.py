@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from graftline.feature_reference import FeatureReference, Sample
+from graftline.feature_reference import Sample
 
 _DEVIATION_FLOOR = 1e-3
 """Of the mean standard deviation: a feature that never moved must not divide by nothing."""
@@ -68,15 +68,16 @@ def shift(train: NDArray[np.float32], batch: NDArray[np.float32], feature: int) 
 
 
 def allowed_distances(
-    reference: FeatureReference, held_out: Features, significance: float, min_distance: float
+    held_out: Features, significance: float, min_distance: float
 ) -> NDArray[np.float64]:
     """How far each feature may be from the training images, (c,).
 
     A network that knows its training images by heart gives other features on any other image.
-    Where the validation split differs significantly, its distance is no drift but the usual.
+    Where the validation split differs significantly, its distance is no drift but the usual, and
+    a batch must be further away than that, by as much as elsewhere.
     """
     usual = np.where(held_out.p_values < significance, held_out.distances, 0)
-    return np.maximum(min_distance, usual)
+    return np.asarray(usual + min_distance)
 
 
 @dataclass(frozen=True)

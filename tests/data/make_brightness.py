@@ -1,9 +1,10 @@
 """Makes ``brightness.tflite`` and ``brightness_features.tflite``: dark images from bright ones.
 
-Their input and first output are those of an exported model, and its answer can be worked out by hand: the
-logits are (127.5 - mean) / 16 and the opposite. The second one gives features as well, (n, 4): the mean grey of the whole image and of
-its first row, its darkest and its brightest value. Committed, so that tests of what surrounds a model
-need no TensorFlow; run ``python tests/data/make_brightness.py`` to make it anew.
+Their input and first output are those of an exported model, and its answer can be worked out by
+hand: the logits are (127.5 - mean) / 16 and the opposite. The second one gives features as well,
+(n, 4): the mean grey of the whole image and of its first row, its darkest and its brightest value.
+Committed, so that tests of what surrounds a model need no TensorFlow; run
+``python tests/data/make_brightness.py`` to make it anew.
 """
 
 from pathlib import Path

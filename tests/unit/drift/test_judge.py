@@ -26,7 +26,7 @@ def made(images: int, seed: int, moved: float = 0.0, features: int = FEATURES) -
     rng = np.random.default_rng(seed)
     mixing = np.random.default_rng(99).normal(size=(8, features))
     values = rng.normal(size=(images, 8)) @ mixing
-    values[:, : features // 2] += moved * values.std()
+    values[:, : features // 2] += 3 * moved
     probabilities = rng.dirichlet(np.ones(CLASSES), images)
     # Half of them never below 0, as after a ReLU.
     return Sample(np.maximum(values, 0).astype(np.float32), probabilities.astype(np.float32))

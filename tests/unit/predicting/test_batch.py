@@ -50,6 +50,7 @@ def images(tmp_path: Path) -> Path:
         Image.fromarray(pixels // (1 + number % 3)).save(folder / f"{number:02d}.png")
     (folder / "07.png").write_bytes(b"no image")
     (folder / "20.png").write_bytes(b"")
+    (folder / "33.png").unlink()
     os.mkfifo(folder / "33.png")
     return folder
 
