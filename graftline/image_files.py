@@ -71,12 +71,19 @@ def images_below(folder: str) -> Iterator[str]:
 def _bytes(file: FilePath) -> bytes:
     # Not blocking, or opening a pipe to which nobody writes would wait for ever.
     handle = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    try:
+        _check(os.fstat(handle))
+    except DataError:
+        os.close(handle)
+        raise
     with open(handle, "rb") as opened:
-        status = os.fstat(handle)
-        if stat.S_ISDIR(status.st_mode):
-            raise DataError("is a folder")
-        if not stat.S_ISREG(status.st_mode):
-            raise DataError("is no regular file")
-        if status.st_size > MAX_FILE_BYTES:
-            raise DataError(f"has {status.st_size} bytes, more than {MAX_FILE_BYTES}")
         return opened.read(MAX_FILE_BYTES)
+
+
+def _check(status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise DataError("is a folder")
+    if not stat.S_ISREG(status.st_mode):
+        raise DataError("is no regular file")
+    if status.st_size > MAX_FILE_BYTES:
+        raise DataError(f"has {status.st_size} bytes, more than {MAX_FILE_BYTES}")

@@ -108,7 +108,8 @@ def register_model(
 ) -> tuple[Version, bool]:
     """Makes the trained model a version, and points ``alias`` at it.
 
-    A version of the same weights whose files are whole is taken instead of a second one.
+    A version of the same weights and the same file, if that is whole, is taken instead of a second
+    one.
 
     Args:
         workspace: Where the trained model lies.
@@ -129,12 +130,17 @@ def register_model(
     client, _ = open_client(store)
     with reported(store):
         newest = _newest(client, name)
-        if newest and newest.weight_digest == trained.weight_digest and _is_whole(client, newest):
+        digest = sha256_file(workspace.trained / LITERT)
+        # The same weights may be in another file: one that gives features, which an older did not.
+        same = newest and (newest.weight_digest, newest.tags.get(FILE_TAG)) == (
+            trained.weight_digest,
+            digest,
+        )
+        if newest and same and _is_whole(client, newest):
             if alias not in newest.aliases:
                 client.set_registered_model_alias(name, alias, newest.version)
             return as_version(client.get_model_version(name, newest.version)), True
         model_id = ensure_model(client, run_id, workspace, trained)
-        digest = sha256_file(workspace.trained / LITERT)
         _ensure_registered_model(client, name)
         created = client.create_model_version(
             name,

@@ -40,7 +40,7 @@ def verdict(batch: Sample, reference: FeatureReference | None = REFERENCE) -> Dr
     return judge(reference, batch, dict(zip("abc", labels, strict=True)), PARAMS).drift
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(st.integers(2, 10_000), st.sampled_from([FEWEST_IMAGES, 100, 400]))
 def test_images_of_the_same_kind_raise_no_alarm(seed: int, images: int) -> None:
     drift = verdict(made(images, seed))
