@@ -105,7 +105,7 @@ def judge(
         labels: How often each class was given in the whole batch.
         params: When a difference counts.
     """
-    if reference is None or (batch is None and sum(labels.values())):
+    if reference is None or (batch is None and any(labels.values())):
         return _unjudged(
             "this model was registered without a reference of its features; a model that is "
             "trained now has one",

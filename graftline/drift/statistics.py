@@ -130,5 +130,5 @@ def compare_confidence(held_out: Sample, batch: Sample) -> Confidence:
     from scipy import stats
 
     test = stats.ks_2samp(held_out.confidence, batch.confidence, method="asymp")
-    means = (float(sample.confidence.mean(dtype=np.float64)) for sample in (held_out, batch))
-    return Confidence(*means, p_value=float(test.pvalue))
+    usual, now = (float(one.confidence.mean(dtype=np.float64)) for one in (held_out, batch))
+    return Confidence(usual, now, float(test.pvalue))
