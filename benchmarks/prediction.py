@@ -78,7 +78,7 @@ def _write_images(folder: Path, count: int) -> None:
 
 
 def _write_model(folder: Path) -> None:
-    from graftline.export import export_model
+    from graftline.model_files import export_model
     from graftline.graft import build_graft
     from graftline.params import HeadParams
     from graftline.trunk import build_base, cut_after
