@@ -141,7 +141,7 @@ class _Interpreter:
             ) from error
         self._input = self._interpreter.get_input_details()[0]["index"]
         self._shape: tuple[int, ...] = ()
-        details = self._interpreter.get_output_details()
+        details = self._outputs()
         self.output_dims = tuple(int(detail["shape_signature"][-1]) for detail in details)
         self.batch = batch_within(_CACHE_BYTES, self._largest_map_bytes())
 
@@ -161,8 +161,12 @@ class _Interpreter:
         self._interpreter.set_tensor(self._input, np.ascontiguousarray(images))
         self._interpreter.invoke()
         # With a dynamic batch the outputs' places are known only after the run.
-        details = self._interpreter.get_output_details()[:outputs]
+        details = self._outputs()[:outputs]
         return [self._interpreter.get_tensor(detail["index"])[:count] for detail in details]
+
+    def _outputs(self) -> list[Any]:
+        # The converter may list them in another order than the function's, which the names tell.
+        return sorted(self._interpreter.get_output_details(), key=lambda detail: detail["name"])
 
     def _largest_map_bytes(self) -> int:
         """Of one image; weights are no maps, and have no open batch."""
