@@ -78,8 +78,8 @@ def _write_images(folder: Path, count: int) -> None:
 
 
 def _write_model(folder: Path) -> None:
-    from graftline.model_files import export_model
     from graftline.graft import build_graft
+    from graftline.model_files import export_model
     from graftline.params import HeadParams
     from graftline.trunk import build_base, cut_after
 
