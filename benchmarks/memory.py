@@ -66,11 +66,12 @@ def main(arguments: Sequence[str]) -> int:
     started_s = time.perf_counter()
     extract(Workspace(Path(arguments[0])), params)
     seconds = time.perf_counter() - started_s
-    print(json.dumps({_PEAK: _own_peak_bytes(), "seconds": seconds}))
+    print(json.dumps({_PEAK: own_peak_bytes(), "seconds": seconds}))
     return 0
 
 
-def _own_peak_bytes() -> int:
+def own_peak_bytes() -> int:
+    """The most memory that this process has held at once, in bytes."""
     status = Path("/proc/self/status")
     if not status.is_file():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

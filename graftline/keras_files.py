@@ -72,7 +72,8 @@ def convert_to_litert(
     """Converts ``function`` to a LiteRT model that takes images of any size and channels.
 
     Args:
-        function: From a tensor (n, height, width, channels) to one float32 tensor.
+        function: From a tensor (n, height, width, channels) to one float32 tensor, or to
+            several, which the file gives in their order.
         dtype: The tensor's.
         configure: Sets what the converter, TensorFlow's, is to do beyond converting.
     """

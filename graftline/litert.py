@@ -47,6 +47,9 @@ class LiteRunner:
         path: The ``.tflite`` file; its input is uint8 (n, height, width, channels), all dynamic.
         workers: Interpreters side by side; by default one per core.
 
+    Attributes:
+        output_dims: The last dimension of each of its outputs.
+
     Raises:
         MissingOutputError: If the file is absent or no LiteRT model.
     """
@@ -57,6 +60,7 @@ class LiteRunner:
         for _ in range(self._workers):
             interpreter = _Interpreter(path)
             self._batch = interpreter.batch
+            self.output_dims = interpreter.output_dims
             self._idle.put(interpreter)
         self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="litert")
 
@@ -67,10 +71,23 @@ class LiteRunner:
             images: uint8 (n, height, width, channels); n may be any number from 1.
 
         Returns:
-            float32 (n, ...): one output per image, in order.
+            float32 (n, ...): the first output for each image, in order.
+        """
+        return self.run_outputs(images, 1)[0]
+
+    def run_outputs(self, images: NDArray[np.uint8], count: int) -> list[NDArray[np.float32]]:
+        """Runs the model and gives several of its outputs.
+
+        Args:
+            images: uint8 (n, height, width, channels); n may be any number from 1.
+            count: How many of the outputs, from the first on.
+
+        Returns:
+            float32 (n, ...) for each output: one row per image, in order.
         """
         pieces = [images[at : at + self._batch] for at in range(0, len(images), self._batch)]
-        return np.concatenate(list(self._pool.map(self._run_piece, pieces)))
+        ran = self._pool.map(lambda piece: self._run_piece(piece, count), pieces)
+        return [np.concatenate(output) for output in zip(*ran, strict=True)]
 
     def run_all(
         self, batches: Iterator[NDArray[np.uint8]], ahead: int = 2
@@ -100,10 +117,10 @@ class LiteRunner:
         """Ends the threads."""
         self.close()
 
-    def _run_piece(self, piece: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def _run_piece(self, piece: NDArray[np.uint8], outputs: int) -> list[NDArray[np.float32]]:
         interpreter = self._idle.get()
         try:
-            return interpreter.run(piece)
+            return interpreter.run(piece, outputs)
         finally:
             self._idle.put(interpreter)
 
@@ -124,9 +141,11 @@ class _Interpreter:
             ) from error
         self._input = self._interpreter.get_input_details()[0]["index"]
         self._shape: tuple[int, ...] = ()
+        details = self._outputs()
+        self.output_dims = tuple(int(detail["shape_signature"][-1]) for detail in details)
         self.batch = batch_within(_CACHE_BYTES, self._largest_map_bytes())
 
-    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def run(self, images: NDArray[np.uint8], outputs: int) -> list[NDArray[np.float32]]:
         count = len(images)
         shape = (self.batch, *images.shape[1:])
         if self._shape != shape:
@@ -141,10 +160,13 @@ class _Interpreter:
             images = padded
         self._interpreter.set_tensor(self._input, np.ascontiguousarray(images))
         self._interpreter.invoke()
-        # With a dynamic batch the output's place is known only after the run.
-        output = self._interpreter.get_output_details()[0]["index"]
-        result: NDArray[np.float32] = self._interpreter.get_tensor(output)
-        return result[:count]
+        # With a dynamic batch the outputs' places are known only after the run.
+        details = self._outputs()[:outputs]
+        return [self._interpreter.get_tensor(detail["index"])[:count] for detail in details]
+
+    def _outputs(self) -> list[Any]:
+        # The converter may list them in another order than the function's, which the names tell.
+        return sorted(self._interpreter.get_output_details(), key=lambda detail: detail["name"])
 
     def _largest_map_bytes(self) -> int:
         """Of one image; weights are no maps, and have no open batch."""

@@ -7,6 +7,7 @@ only tells who holds it.
 from __future__ import annotations
 
 import datetime
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -77,6 +78,18 @@ def stage_lock(workspace: Workspace, stage: str, wait_s: float = 0.0) -> Iterato
         PipelineBusyError: If another process is at work on the stage.
     """
     with _held(workspace.var / "locks" / f"{stage}.lock", f"stage {stage}", wait_s, None):
+        yield
+
+
+@contextmanager
+def output_lock(workspace: Workspace, output: Path) -> Iterator[None]:
+    """Holds a file that is no stage's, so that what is written there is written by nobody else.
+
+    Raises:
+        PipelineBusyError: If another process is writing it.
+    """
+    digest = hashlib.sha256(os.fsencode(output.resolve())).hexdigest()[:16]
+    with _held(workspace.var / "locks" / f"output-{digest}.lock", str(output), 0.0, None):
         yield
 
 

@@ -17,6 +17,9 @@ LITERT_FILE = "model.tflite"
 def export_model(graft: Any, size_px: int, folder: Path) -> None:
     """Writes the network three ways; each takes raw uint8 images of one or three channels.
 
+    The LiteRT file has two outputs: the probabilities (n, classes), and the pooled features
+    (n, c) that the head saw, by which drift is measured.
+
     Args:
         graft: From uint8 (n, height, width, channels) to probabilities (n, classes).
         size_px: Its input size; images for the LiteRT file are no larger than this.
@@ -27,8 +30,8 @@ def export_model(graft: Any, size_px: int, folder: Path) -> None:
     trunk, pooling, head = (graft.get_layer(name) for name in (TRUNK, POOLING, HEAD))
     preparation = build_preparation(size_px, family_of(trunk).scaling, antialias=False)
 
-    def probabilities(images: Any) -> Any:
-        maps = trunk(preparation(images), training=False)
-        return head(pooling(maps), training=False)
+    def probabilities_and_features(images: Any) -> Any:
+        features = pooling(trunk(preparation(images), training=False))
+        return head(features, training=False), features
 
-    (folder / LITERT_FILE).write_bytes(convert_to_litert(probabilities))
+    (folder / LITERT_FILE).write_bytes(convert_to_litert(probabilities_and_features))

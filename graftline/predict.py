@@ -13,16 +13,14 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from graftline.errors import DataError, MissingOutputError
-from graftline.images import decode
+from graftline.errors import MissingOutputError
+from graftline.image_files import MAX_IMAGE_PX, images_below, read_image
 from graftline.predictor import Predictor
 from graftline.workspace import Workspace
 
 __all__ = ["Prediction", "Predictor", "predict", "show_predictions"]
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff")
-"""What is taken from a folder; a file that is named is taken whatever its name."""
-_MAX_IMAGE_PX = 50_000_000
+_RECORD = "trained.json"
 _CHUNK_FILES = 256
 
 
@@ -79,7 +77,7 @@ def predict(
     arguments: Sequence[str | Path],
     workspace: Workspace,
     model: Path | None = None,
-    max_image_px: int = _MAX_IMAGE_PX,
+    max_image_px: int = MAX_IMAGE_PX,
 ) -> Iterator[Prediction]:
     """Names what is on each file; one that cannot be read does not stop the others.
 
@@ -107,15 +105,29 @@ def open_predictor(workspace: Workspace, model: Path | None = None) -> Predictor
     Raises:
         MissingOutputError: If there is no model.
     """
-    folder = workspace.trained if model is None else model
-    if not (folder / "trained.json").is_file():
-        raise MissingOutputError(
-            "no model has been trained yet" if model is None else "there is no model here",
-            where=str(folder),
-            allowed="a folder with model.tflite and trained.json, as models/trained is",
-            fix="make run, or dvc repro",
-        )
-    return Predictor(folder)
+    if model is None and not (workspace.trained / _RECORD).is_file():
+        raise _no_model("no model has been trained yet", workspace.trained)
+    return Predictor(checked_model(model or workspace.trained))
+
+
+def checked_model(folder: Path) -> Path:
+    """The folder itself.
+
+    Raises:
+        MissingOutputError: If it holds no model.
+    """
+    if not (folder / _RECORD).is_file():
+        raise _no_model("there is no model here", folder)
+    return folder
+
+
+def _no_model(what: str, folder: Path) -> MissingOutputError:
+    return MissingOutputError(
+        what,
+        where=str(folder),
+        allowed="a folder with model.tflite and trained.json, as models/trained is",
+        fix="make run, or dvc repro",
+    )
 
 
 def expanded(arguments: Iterable[str | Path]) -> Iterator[Path]:
@@ -123,8 +135,7 @@ def expanded(arguments: Iterable[str | Path]) -> Iterator[Path]:
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
-            found = (below for below in path.rglob("*") if below.suffix.lower() in SUFFIXES)
-            yield from sorted(below for below in found if below.is_file())
+            yield from map(Path, images_below(str(path)))
         elif not path.exists() and any(sign in str(path) for sign in "*?["):
             root = Path(path.anchor) if path.is_absolute() else Path()
             matches = sorted(root.glob(str(path.relative_to(root))))
@@ -173,12 +184,11 @@ def _predicted(
 
     def readable() -> Iterator[NDArray[np.uint8]]:
         for file in files:
-            try:
-                yield decode(file.read_bytes(), max_image_px)
-            except DataError as error:
-                reasons[file] = error.what
-            except OSError as error:
-                reasons[file] = error.strerror or str(error)
+            read = read_image(file, max_image_px)
+            if read.pixels is None:
+                reasons[file] = str(read.error)
+            else:
+                yield read.pixels
 
     rows = iter(predictor.probabilities(readable()))
     for file in files:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,12 @@ class Predictor:
         self.weight_digest = trained.weight_digest
         self._runner = LiteRunner(folder / "model.tflite")
 
+    @property
+    def feature_dim(self) -> int | None:
+        """The number of pooled features that it gives; None if its file gives none."""
+        dims = self._runner.output_dims
+        return dims[1] if len(dims) > 1 else None
+
     def close(self) -> None:
         """Ends the runner's threads."""
         self._runner.close()
@@ -64,14 +70,35 @@ class Predictor:
         Raises:
             DataError: If one of them is no such image.
         """
-        rows: list[NDArray[np.float32]] = []
-        for places, batch in self._batches(images):
-            rows.extend([np.empty(0, np.float32)] * (max(places) + 1 - len(rows)))
-            for place, row in zip(places, self._runner.run(batch), strict=True):
-                rows[place] = row
-        if not rows:
-            return np.empty((0, len(self.classes)), np.float32)
-        return np.stack(rows)
+        (found,) = self._collected(
+            images, lambda batch: [self._runner.run(batch)], [len(self.classes)]
+        )
+        return found
+
+    def probabilities_and_features(
+        self, images: Iterable[NDArray[np.uint8]]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Both the probabilities and the pooled features that the head saw, in one pass.
+
+        Args:
+            images: See :meth:`probabilities`.
+
+        Returns:
+            float32 (n, classes), the same bits as those of :meth:`probabilities`, and float32
+            (n, :attr:`feature_dim`).
+
+        Raises:
+            DataError: If one of them is no such image.
+            ValueError: If the model gives no features.
+        """
+        if self.feature_dim is None:
+            raise ValueError("this model gives probabilities only; see feature_dim")
+        probabilities, features = self._collected(
+            images,
+            lambda batch: self._runner.run_outputs(batch, 2),
+            [len(self.classes), self.feature_dim],
+        )
+        return probabilities, features
 
     def table(self, images: Iterable[NDArray[np.uint8]]) -> pd.DataFrame:
         """One row per image: ``label``, ``probability``, and ``p_<class>`` for each class."""
@@ -85,6 +112,24 @@ class Predictor:
         }
         columns |= {f"p_{name}": probabilities[:, at] for at, name in enumerate(self.classes)}
         return pd.DataFrame(columns)
+
+    def _collected(
+        self,
+        images: Iterable[NDArray[np.uint8]],
+        run: Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]],
+        dims: Sequence[int],
+    ) -> list[NDArray[np.float32]]:
+        """What ``run`` gives for each image, in order: (n, dim) for each of ``dims``."""
+        outputs: list[list[NDArray[np.float32]]] = [[] for _ in dims]
+        for places, batch in self._batches(images):
+            for rows, given in zip(outputs, run(batch), strict=True):
+                rows.extend([np.empty(0, np.float32)] * (max(places) + 1 - len(rows)))
+                for place, row in zip(places, given, strict=True):
+                    rows[place] = row
+        return [
+            np.stack(rows) if rows else np.empty((0, dim), np.float32)
+            for rows, dim in zip(outputs, dims, strict=True)
+        ]
 
     def _batches(
         self, images: Iterable[NDArray[np.uint8]]

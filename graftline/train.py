@@ -16,10 +16,12 @@ from graftline.checkpoints import Checkpoints
 from graftline.errors import TrainingDivergedError
 from graftline.examples import Examples, read_examples, read_pooled
 from graftline.extract import STATISTICS
+from graftline.feature_reference import REFERENCE_FILE, write_reference
 from graftline.fitting import DivergedError, EpochCallback, Fitting, Planned, Row
 from graftline.graft import TRUNK
 from graftline.keras_files import variables_digest
-from graftline.model_files import export_model
+from graftline.model_files import LITERT_FILE, export_model
+from graftline.packed import PackedImages
 from graftline.params import Params
 from graftline.phases import Phase, probe_phase, tune_phase
 from graftline.progress import progress
@@ -43,8 +45,8 @@ def train(workspace: Workspace, params: Params, on_epoch: EpochCallback | None =
     """Trains the head, then what the plan leaves unfrozen with it, and exports the network.
 
     Writes ``models/trained/`` (``model.keras``, ``model.tflite``, ``model.weights.h5``,
-    ``trained.json``) and ``reports/history.csv``. Killed and started again, it goes on from its
-    last checkpoint and ends with the same bytes.
+    ``feature_reference.npz``, ``trained.json``) and ``reports/history.csv``. Killed and started
+    again, it goes on from its last checkpoint and ends with the same bytes.
 
     Args:
         workspace: Where the inputs lie and the outputs go.
@@ -75,6 +77,9 @@ def train(workspace: Workspace, params: Params, on_epoch: EpochCallback | None =
     )
     with replacing_directory(workspace.trained) as folder:
         export_model(graft, assembled.size_px, folder)
+        images = PackedImages.open(workspace.preprocessed)
+        reference = folder / REFERENCE_FILE
+        write_reference(images, folder / LITERT_FILE, params.seed, reference)
         record.write(folder / "trained.json")
     write_history(history, workspace.history)
     checkpoints.remove()

@@ -20,3 +20,10 @@ def flow_run_name() -> str:
         f"train {params.data.source}, {params.backbone.weights} at {params.preprocess.size_px} px, "
         f"freeze {strategy}"
     )
+
+
+def prediction_name() -> str:
+    """As in ``predict photos by champion``."""
+    request = flow_run.parameters["request"]
+    more = f" and {len(request.paths) - 1} more" if len(request.paths) > 1 else ""
+    return f"predict {request.paths[0]}{more} by {request.model}"

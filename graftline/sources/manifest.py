@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _REQUIRED = ("path", "label")
 _COLUMNS = (*_REQUIRED, "split")
 _LISTED = 50
+_ROWS = 4096
 _Row = tuple[str, str, str | None]
 """Path, label, split (None where the table has no such column)."""
 
@@ -68,26 +69,59 @@ def _image_file(root: Path, row: _Row) -> ImageFile:
             raise DataError(
                 f"{path!r} has the split {split_name!r}, not one of {', '.join(SPLIT_NAMES)}"
             )
+    resolved = named_file(root, path)
+    return ImageFile(str(resolved), printable(Path(path).as_posix()), label, split)
+
+
+def named_file(root: Path, path: str) -> Path:
+    """The file that a row of a table names, with its links followed; rows are not trusted.
+
+    Args:
+        root: The table's folder, with its links followed.
+        path: What the row says.
+
+    Raises:
+        DataError: If it is no relative path to something that is there, inside ``root``.
+    """
     if not path or "\0" in path:
         raise DataError(f"{path!r} is no path")
     if Path(path).is_absolute():
         raise DataError(f"{path!r} is absolute; paths are relative to the table's folder")
-    resolved = inside(root / path, root)
     try:
+        resolved = inside(root / path, root)
         there = resolved.exists()
-    except OSError as error:
-        raise DataError(f"{path!r} cannot be reached: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DataError(f"{path!r} cannot be reached: {reason}") from error
     if not there:
         raise DataError(f"{path!r} is not there")
-    return ImageFile(str(resolved), printable(Path(path).as_posix()), label, split)
+    return resolved
+
+
+def named_paths(table: Path) -> Iterator[str]:
+    """The column ``path`` of a table whose other columns do not matter, row by row.
+
+    Raises:
+        DataError: If it cannot be read as a table, or has no such column.
+    """
+    read = _parquet_cells if table.suffix == ".parquet" else _csv_cells
+    for (path,) in read(table, ("path",), ()):
+        yield path
 
 
 def _csv_rows(table: Path) -> Iterator[_Row]:
+    for path, label, *split in _csv_cells(table, _REQUIRED, _COLUMNS):
+        yield path, label, split[0] if split else None
+
+
+def _csv_cells(
+    table: Path, required: Sequence[str], known: Sequence[str]
+) -> Iterator[tuple[str, ...]]:
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             header = [name.strip() for name in next(reader, [])]
-            places = [header.index(name) for name in _found_columns(table, header)]
+            places = [header.index(name) for name in _found_columns(table, header, required, known)]
             for cells in reader:
                 if not cells:
                     continue
@@ -98,28 +132,33 @@ def _csv_rows(table: Path) -> Iterator[_Row]:
                         where=str(table),
                         fix="quote cells that hold commas",
                     )
-                path, label, *split = (cells[place] for place in places)
-                yield path, label, split[0] if split else None
+                yield tuple(cells[place] for place in places)
     except (csv.Error, UnicodeDecodeError, OSError) as error:
         raise _unreadable(table, error) from error
 
 
 def _parquet_rows(table: Path) -> Iterator[_Row]:
+    for path, label, *split in _parquet_cells(table, _REQUIRED, _COLUMNS):
+        yield path, label, split[0] if split else None
+
+
+def _parquet_cells(
+    table: Path, required: Sequence[str], known: Sequence[str]
+) -> Iterator[tuple[str, ...]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(table)
-        names = _found_columns(table, file.schema_arrow.names)
-        columns = file.read(columns=names)
-        texts = [_texts(table, name, columns.column(name)) for name in names]
+        with pq.ParquetFile(table) as file:
+            names = _found_columns(table, file.schema_arrow.names, required, known)
+            for batch in file.iter_batches(_ROWS, columns=names):
+                texts = [_texts(table, name, batch.column(name)) for name in names]
+                yield from zip(*texts, strict=True)
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(table, error) from error
-    for path, label, *split in zip(*texts, strict=True):
-        yield path, label, split[0] if split else None
 
 
-def _texts(table: Path, name: str, column: pa.ChunkedArray) -> list[str]:
+def _texts(table: Path, name: str, column: pa.Array) -> list[str]:
     import pyarrow as pa
 
     if pa.types.is_dictionary(column.type):
@@ -134,18 +173,27 @@ def _texts(table: Path, name: str, column: pa.ChunkedArray) -> list[str]:
     return ["" if value is None else str(value) for value in column.to_pylist()]
 
 
-def _found_columns(table: Path, header: Sequence[str]) -> list[str]:
-    lacking = [name for name in _REQUIRED if name not in header]
-    twice = [name for name in _COLUMNS if header.count(name) > 1]
+def _found_columns(
+    table: Path, header: Sequence[str], required: Sequence[str], known: Sequence[str]
+) -> list[str]:
+    """Those of the columns that are there, the required ones first."""
+    columns = list(dict.fromkeys((*required, *known)))
+    lacking = [name for name in required if name not in header]
+    twice = [name for name in columns if header.count(name) > 1]
     if lacking or twice:
         problem = f"misses column {' and '.join(lacking)}" if lacking else f"has {twice[0]} twice"
         raise DataError(
             f"{table.name} {problem}; its columns are: {', '.join(header) or 'none'}",
             where=str(table),
-            allowed="the columns path, label and, if wanted, split",
+            allowed=f"the columns {_enumerated(required, known)}",
             fix="name the columns so in the table's first row",
         )
-    return [name for name in _COLUMNS if name in header]
+    return [name for name in columns if name in header]
+
+
+def _enumerated(required: Sequence[str], known: Sequence[str]) -> str:
+    wanted = [name for name in known if name not in required]
+    return ", ".join(required) + (f" and, if wanted, {', '.join(wanted)}" if wanted else "")
 
 
 def _unreadable(table: Path, error: Exception) -> DataError:

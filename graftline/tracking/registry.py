@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import graftline
 from graftline.artifacts import Trained
 from graftline.errors import MissingOutputError
+from graftline.feature_reference import REFERENCE_FILE
 from graftline.storage import scratch_folder, sha256_file
 from graftline.tracking.store import configure, open_client, reported
 from graftline.workspace import Workspace
@@ -105,7 +106,8 @@ def register_model(
 ) -> tuple[Version, bool]:
     """Makes the trained model a version, and points ``alias`` at it.
 
-    A version of the same weights whose files are whole is taken instead of a second one.
+    A version of the same weights and the same file, if that is whole, is taken instead of a second
+    one.
 
     Args:
         workspace: Where the trained model lies.
@@ -126,12 +128,17 @@ def register_model(
     client, _ = open_client(store)
     with reported(store):
         newest = _newest(client, name)
-        if newest and newest.weight_digest == trained.weight_digest and _is_whole(client, newest):
+        digest = sha256_file(workspace.trained / LITERT)
+        # The same weights may be in another file: one that gives features, which an older did not.
+        same = newest and (newest.weight_digest, newest.tags.get(FILE_TAG)) == (
+            trained.weight_digest,
+            digest,
+        )
+        if newest and same and _is_whole(client, newest):
             if alias not in newest.aliases:
                 client.set_registered_model_alias(name, alias, newest.version)
             return as_version(client.get_model_version(name, newest.version)), True
         model_id = ensure_model(client, run_id, workspace, trained)
-        digest = sha256_file(workspace.trained / LITERT)
         _ensure_registered_model(client, name)
         created = client.create_model_version(
             name,
@@ -154,8 +161,10 @@ def requirements() -> list[str]:
 def _save(folder: Path, workspace: Workspace, trained: Trained, logged: Any) -> None:
     parts = folder / "trained"
     parts.mkdir()
-    for name in (LITERT, RECORD):
-        shutil.copy2(workspace.trained / name, parts / name)
+    for name in (LITERT, RECORD, REFERENCE_FILE):
+        # A model of an earlier Graftline has no reference, and can do without.
+        if name != REFERENCE_FILE or (workspace.trained / name).is_file():
+            shutil.copy2(workspace.trained / name, parts / name)
     package = folder / "code" / "graftline"
     source = Path(graftline.__file__).parent
     shutil.copytree(source, package, ignore=shutil.ignore_patterns("__pycache__"))

@@ -1,0 +1,38 @@
+"""Predicts image files of any number into one Parquet file, and looks whether they have drifted.
+
+python -m flows.predict PATH… [--out FILE] [--model champion]
+"""
+
+# ruff: noqa: E402
+from __future__ import annotations
+
+import sys
+
+from tasks.prediction import Request, launch
+
+if __name__ == "__main__":
+    # Before Prefect is imported, which takes seconds in which its server can already start.
+    sys.exit(launch(sys.argv[1:]))
+
+from prefect import flow
+
+from graftline.drift.judge import Drift
+from graftline.predicting.batch import Batch
+from tasks.choose_model import choose_model
+from tasks.drift import drift
+from tasks.naming import prediction_name
+from tasks.predict import predict as predict_files
+from tasks.prediction import opened
+
+
+@flow(name="predict", flow_run_name=prediction_name, validate_parameters=False)
+def predict(request: Request) -> tuple[Batch, Drift]:
+    """Writes the predictions and the drift report.
+
+    Args:
+        request: What is predicted, by which model, and where the answers go.
+    """
+    with opened(request):
+        model = choose_model(request)
+        batch = predict_files(request, model)
+        return batch, drift(batch, model)

@@ -1,0 +1,1 @@
+"""Drift: whether the images of a batch still resemble those that the model was trained on."""

@@ -1,0 +1,113 @@
+"""Which files are to be predicted: folders, tables, patterns and single files, in order."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from graftline.errors import DataError
+from graftline.image_files import images_below
+from graftline.sources.folder import inside, printable
+from graftline.sources.manifest import named_file, named_paths
+
+TABLES = (".csv", ".parquet")
+
+
+@dataclass(frozen=True)
+class Input:
+    """One row to come.
+
+    Args:
+        name: As the predictions call it: what a table says, or the path as it was given.
+        file: The file's path as bytes; None if there is no file to open.
+        error: Why there is none.
+        size_bytes: Of the file.
+        modified_ns: When it was last written, in nanoseconds since 1970.
+    """
+
+    name: str
+    file: bytes | None = None
+    error: str | None = None
+    size_bytes: int = 0
+    modified_ns: int = 0
+
+
+def inputs(arguments: Sequence[str]) -> Iterator[Input]:
+    """The files that the arguments stand for, in a settled order; none is opened.
+
+    Args:
+        arguments: Image files; folders, for all images below them; tables (.csv, .parquet) whose
+            column ``path`` names files inside the table's folder; and patterns such as ``*.png``.
+
+    Yields:
+        One for each file. What cannot be reached, or leads out of the folder that was named, has
+        its reason.
+
+    Raises:
+        DataError: If an argument itself is not there, or is a table that cannot be read.
+    """
+    for argument in arguments:
+        if os.path.exists(argument):
+            yield from _of_path(argument)
+            continue
+        matches = sorted(glob.iglob(argument, recursive=True, include_hidden=True))
+        if not matches:
+            raise DataError(
+                f"{printable(argument)} is not there",
+                where=printable(argument),
+                allowed="an image file, a folder, a table (.csv, .parquet) or a pattern (*.png)",
+                fix="mend the path; patterns with ** also look into folders below",
+            )
+        for match in matches:
+            yield from _of_path(match)
+
+
+def _of_path(path: str) -> Iterator[Input]:
+    if os.path.isdir(path):
+        yield from _of_folder(path)
+    elif path.lower().endswith(TABLES):
+        yield from _of_table(Path(path))
+    else:
+        yield _stated(printable(path), path)
+
+
+def _of_folder(folder: str) -> Iterator[Input]:
+    root = Path(folder).resolve()
+    try:
+        for path in images_below(folder):
+            try:
+                target = inside(Path(path), root) if os.path.islink(path) else path
+            except DataError as error:
+                yield Input(printable(path), error=error.what)
+            else:
+                yield _stated(printable(path), target)
+    except OSError as error:
+        where = printable(str(error.filename or folder))
+        raise DataError(
+            f"{where} cannot be listed: {error.strerror}",
+            where=where,
+            fix="make the folder readable, or name those beside it",
+        ) from error
+
+
+def _of_table(table: Path) -> Iterator[Input]:
+    root = table.parent.resolve()
+    for path in named_paths(table):
+        name = printable(path)
+        try:
+            file = named_file(root, path)
+        except DataError as error:
+            yield Input(name, error=error.what)
+        else:
+            yield _stated(name, file)
+
+
+def _stated(name: str, path: str | Path) -> Input:
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        return Input(name, error=error.strerror or str(error))
+    return Input(name, os.fsencode(path), None, status.st_size, status.st_mtime_ns)

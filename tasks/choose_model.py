@@ -1,0 +1,40 @@
+"""Task ``choose_model``: has the files of the model that is to predict brought here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect.logging import get_run_logger
+
+from graftline.errors import TrackingError
+from graftline.params import read_params
+from graftline.predicting import models
+from graftline.predicting.models import ChosenModel
+from graftline.workspace import Workspace
+from tasks.coat import step
+from tasks.prediction import Request, told
+
+_RETRY_DELAYS_S = [2.0, 10.0]
+
+
+def _can_pass(_task: Any, _run: Any, state: Any) -> bool:
+    # A busy or absent registry may come back; a version that is not there will not.
+    return isinstance(state.result(raise_on_failure=False), TrackingError)
+
+
+@step(
+    "choose_model",
+    retries=len(_RETRY_DELAYS_S),
+    retry_delay_seconds=_RETRY_DELAYS_S,
+    retry_condition_fn=_can_pass,
+)
+def choose_model(request: Request) -> ChosenModel:
+    """Finds ``request.model`` in the registry, or takes the folder that it is."""
+    workspace = Workspace.here()
+    with told("model") as tell:
+        name = read_params(workspace.params_file).register_.model_name
+        model = models.choose_model(workspace, name, request.model)
+        text = f"{model}, weights {model.weight_digest[:12]}"
+        get_run_logger().info(text)
+        tell(text)
+    return model

@@ -1,0 +1,55 @@
+"""Task ``predict``: has the files predicted, part by part."""
+
+from __future__ import annotations
+
+from prefect.logging import get_run_logger
+
+from graftline.params import read_params
+from graftline.predicting import batch as predicting
+from graftline.predicting.batch import UNSURE_BELOW, Batch
+from graftline.predicting.models import ChosenModel
+from graftline.workspace import Workspace
+from tasks import publish
+from tasks.coat import step
+from tasks.prediction import Request, told
+
+
+@step("predict")
+def predict(request: Request, model: ChosenModel) -> Batch:
+    """Writes ``request.out``; leaves the counts of each label as an artifact."""
+    params = read_params(Workspace.here().params_file)
+    with told("predict") as tell:
+        batch = predicting.predict_files(
+            model, request.paths, request.out, params.data.max_image_px
+        )
+        _publish(batch)
+        text = _sentence(batch)
+        get_run_logger().info(text)
+        tell(text)
+    return batch
+
+
+def _sentence(batch: Batch) -> str:
+    text = f"{batch.images:,} images"
+    if batch.resumed:
+        text += f" ({batch.resumed:,} of them before this start)"
+    if batch.resumed < batch.images:
+        text += f", {batch.images_per_s:,.0f} a second"
+    return text
+
+
+def _publish(batch: Batch) -> None:
+    facts = [
+        ("file", f"`{batch.predictions}`"),
+        ("model", f"{batch.model} {batch.model_version}"),
+        ("images", batch.images),
+        ("could not be read", batch.unread),
+        (f"unsure (below {UNSURE_BELOW:g})", batch.unsure),
+        ("images per second", f"{batch.images_per_s:,.0f}"),
+    ]
+    publish.markdown(
+        "predictions",
+        f"{publish.table(['predictions', 'are'], facts)}\n\n"
+        + publish.table(["label", "images"], batch.labels.items()),
+        "How many images got each label, and where the answers are",
+    )

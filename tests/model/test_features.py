@@ -1,0 +1,72 @@
+"""The second output of the exported model, and the reference that travels with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from graftline.drift.judge import judge
+from graftline.examples import read_pooled
+from graftline.families import family_of
+from graftline.feature_reference import REFERENCE_FILE, read_reference, write_reference
+from graftline.graft import HEAD, POOLING, TRUNK, build_preparation
+from graftline.keras_files import convert_to_litert
+from graftline.litert import LiteRunner
+from graftline.packed import PackedImages
+from graftline.params import DriftParams
+from graftline.predictor import Predictor
+from graftline.workspace import Workspace
+from tests.model import small
+
+
+def test_features_beside_the_probabilities_change_no_bit_of_them(
+    last_block: Workspace, tmp_path: Path
+) -> None:
+    graft = small.trained(last_block)
+    trunk, pooling, head = (graft.get_layer(name) for name in (TRUNK, POOLING, HEAD))
+    preparation = build_preparation(small.SIZE_PX, family_of(trunk).scaling, antialias=False)
+    alone = tmp_path / "alone.tflite"
+    alone.write_bytes(
+        convert_to_litert(lambda images: head(pooling(trunk(preparation(images), training=False))))
+    )
+    images = PackedImages.open(last_block.preprocessed).batch(np.arange(30))
+    with LiteRunner(alone) as one, Predictor(last_block.trained) as predictor:
+        expected = one.run(images)
+        assert predictor.probabilities(images).tobytes() == expected.tobytes()
+        probabilities, features = predictor.probabilities_and_features(images)
+        assert probabilities.tobytes() == expected.tobytes()
+        assert features.shape == (30, predictor.feature_dim)
+    np.testing.assert_allclose(small.answers(head, features), expected, atol=1e-5)
+
+
+def test_with_a_frozen_trunk_they_are_those_that_were_cached(head_only: Workspace) -> None:
+    images = PackedImages.open(head_only.preprocessed)
+    indices = images.indices("validation")
+    with Predictor(head_only.trained) as predictor:
+        _, features = predictor.probabilities_and_features(images.batch(indices))
+    cached = read_pooled(head_only, "validation").read(np.arange(len(indices)))
+    np.testing.assert_allclose(features, cached, rtol=1e-4, atol=1e-5)
+
+
+def test_the_reference_tells_inverted_images_from_others(
+    last_block: Workspace, tmp_path: Path
+) -> None:
+    reference = read_reference(last_block.trained)
+    assert reference is not None
+    images = PackedImages.open(last_block.preprocessed)
+    assert len(reference.train) == len(images.indices("train"))
+    write_reference(images, last_block.trained / "model.tflite", 3, tmp_path / "again.npz")
+    written = (last_block.trained / REFERENCE_FILE).read_bytes()
+    assert (tmp_path / "again.npz").read_bytes() == written
+
+    test = images.batch(images.indices("test"))
+    for batch, alarm in ((test, False), (255 - test, True)):
+        with Predictor(last_block.trained) as predictor:
+            probabilities, features = predictor.probabilities_and_features(batch)
+        sample = type(reference.train)(features, probabilities)
+        counts = np.bincount(sample.labels, minlength=len(small.CLASSES)).tolist()
+        labels = dict(zip(small.CLASSES, counts, strict=True))
+        drift = judge(reference, sample, labels, DriftParams()).drift
+        assert drift.judged
+        assert drift.alarm is alarm, drift.share
