@@ -550,7 +550,9 @@ def test_a_dvc_above_the_stages_makes_them_one_complete_run(
     run = one_run(tracked)
     assert run.info.status == "FINISHED"
     assert run.data.tags["graftline.door"] == "dvc repro"
-    assert run.data.tags["graftline.cached_stages"] == "load, preprocess, assemble, freeze, extract"
+    assert run.data.tags["graftline.cached_stages"] == (
+        "load, preprocess, assemble, freeze, extract, export"
+    )
     assert run.data.metrics["test_accuracy"] == 0.975
 
 
