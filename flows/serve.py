@@ -10,22 +10,25 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
+import psutil
 from rich.console import Console
 
 from graftline.__main__ import reported
 from graftline.environment import prefect_address, quiet_environment
 from graftline.errors import ParamsError, ServerError
-from graftline.processes import termination_as_interrupt
 from graftline.servers import join_running, leave, prefect_server
 from graftline.starts import collect_rarely
 from graftline.workspace import Workspace
 from tasks.abandoned import MESSAGE, close_abandoned
 from tasks.deployments import Deployment, deployments
 from tasks.reach import check_answers
+from tasks.standing import end_all
 
 _MODEL = "nightly"
 """The deployment in ``prefect.yaml`` whose settings hold here too."""
@@ -46,11 +49,11 @@ def main(arguments: Sequence[str]) -> int:
             model = _model(workspace)
             os.environ.update({"PREFECT_API_URL": api} | model.environment)
             try:
-                # A stop is no fault: Prefect has paused the schedule then.
-                with termination_as_interrupt():
-                    _serve(api, model, options)
+                _serve(api, model, options)
             except KeyboardInterrupt:
-                pass
+                pass  # A stop is no fault: Prefect has paused the schedule by now.
+            finally:
+                end_all(psutil.Process().children())
         return 0
 
     return reported(run, debug=options.debug)
@@ -58,6 +61,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _serve(api: str, model: Deployment, options: argparse.Namespace) -> None:
     from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+    from prefect.runner import Runner
     from prefect.schedules import Cron
     from prefect.types.entrypoint import EntrypointType
     from pydantic import ValidationError
@@ -68,6 +72,9 @@ def _serve(api: str, model: Deployment, options: argparse.Namespace) -> None:
     # A run that is gone may hold the place of those to come.
     for name in close_abandoned(Workspace.here()):
         Console(highlight=False, soft_wrap=True).print(f"closed {name}: {MESSAGE}", markup=False)
+    # Prefect's own answer to SIGTERM leaves before it has paused anything; that to Ctrl-C does not.
+    runner: Any = Runner
+    runner.handle_sigterm = lambda *_: signal.raise_signal(signal.SIGINT)
     crons = [options.cron] if options.cron else list(model.crons)
     try:
         schedules = [Cron(cron, timezone=options.timezone) for cron in crons]

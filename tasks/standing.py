@@ -193,14 +193,15 @@ def _stop_worker(worker: Server) -> bool:
     process = process_of(worker)
     marked = list(_marked(worker, process))
     runs = [one for one in marked if process is not None and _parent(one) == process.pid]
-    _end(runs, _ENDING_S)
+    end_all(runs)
     stopped = let_go(worker) == "stopped"
     # What a worker that was killed has left, and what its runs have left.
-    _end(list(_marked(worker, process)), _ENDING_S)
+    end_all(list(_marked(worker, process)))
     return stopped or bool(marked)
 
 
-def _end(processes: Sequence[psutil.Process], grace_s: float) -> None:
+def end_all(processes: Sequence[psutil.Process], grace_s: float = _ENDING_S) -> None:
+    """Ends processes: all are asked first, and killed if they take longer than ``grace_s``."""
     for process in processes:
         _quietly(process.terminate)
     _, late = psutil.wait_procs(processes, timeout=grace_s)

@@ -85,7 +85,7 @@ def test_without_a_server_nothing_new_starts_none_and_imports_nothing_heavy(
         check=True,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     ).stdout
     assert NOTHING in " ".join(said.split())
     assert said.splitlines()[-1] == "0 []"
