@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from graftline.addresses import without_secrets
 from graftline.environment import prefect_address, quiet_environment
-from graftline.errors import GraftlineError, ServerError
+from graftline.errors import GraftlineError, ServerError, visible
 from graftline.processes import termination_as_interrupt
 from graftline.servers import join, leave, prefect_server
 from graftline.starts import collect_rarely
@@ -92,8 +93,9 @@ def launch(module: str, flow: str, arguments: Sequence[str]) -> int:
         if wanted.debug:
             traceback.print_exc()
         errors.print(
-            f"error: {type(error).__name__}: {error}\n  this is a fault in Graftline, or in "
-            "something below it; run again with --debug for the traceback",
+            visible(without_secrets(f"error: {type(error).__name__}: {error}"))
+            + "\n  this is a fault in Graftline, or in something below it; run again with --debug "
+            "for the traceback",
             style="red",
             markup=False,
         )
@@ -185,8 +187,9 @@ def _check_answers(address: str) -> None:
         problem = client.api_healthcheck()
     if problem is not None:
         raise ServerError(
-            f"the Prefect API that was chosen does not answer: {problem}",
-            where=address,
+            "the Prefect API that was chosen does not answer: "
+            + without_secrets(f"{type(problem).__name__}: {problem}"),
+            where=without_secrets(address),
             fix="start that server, or unset PREFECT_API_URL (in the environment and in the "
             "profile) to have one started here",
         )
