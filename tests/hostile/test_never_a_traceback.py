@@ -19,7 +19,7 @@ from tests.hostile.case import Case
 from tests.hostile.checked import check
 from tests.unit.loading import encoded, idx_images, idx_labels, pixels
 
-quick = settings(max_examples=12)
+quick = settings(max_examples=10, deadline=None)
 SOUND = b"data: {source: mnist-5k}\nbackbone: {weights: random}\n"
 
 
@@ -34,8 +34,8 @@ def idx(images: bytes, labels: bytes, ending: str = "") -> Case:
 
 
 def zeros_idx(count: int, side: int) -> Case:
-    """A kilobyte that tells of millions of images, with the zeros to prove it."""
-    labels = struct.pack(">2I", 0x801, count) + bytes(count)
+    """A kilobyte that tells of millions of images; zeros to prove it would cost nothing."""
+    labels = struct.pack(">2I", 0x801, count) + bytes(10_000)
     images = struct.pack(">4I", 0x803, count, side, side)
     return idx(gzip.compress(images, 1), gzip.compress(labels, 1), ".gz")
 
@@ -48,9 +48,11 @@ def npz(**arrays: np.ndarray) -> Case:
 
 def one_long_value(rows: int, length: int) -> Case:
     """A Parquet table that holds one text once, and names it in every row."""
-    table = pa.table({"path": ["x" * length] * rows, "label": ["a"] * rows})
+    paths = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), ["x" * length])
+    table = pa.table({"path": paths, "label": ["a"] * rows})
     file = io.BytesIO()
-    pq.write_table(table, file, compression="zstd")
+    # Without Arrow's own schema a reader takes the column for plain text.
+    pq.write_table(table, file, compression="zstd", store_schema=False)
     return Case("manifest", {"source/table.parquet": file.getvalue()}, ["table.parquet"])
 
 
@@ -93,8 +95,8 @@ def test_idx_files(case: Case) -> None:
 @quick
 @given(strategies.npz_cases())
 @example(npz(images=np.zeros((2, 2, 2), np.uint8), labels=np.full(2, b"\xff")))
-@example(npz(images=np.zeros((2, 2, 2), np.uint8), labels=np.zeros(2, "S90000000")))
-@example(npz(images=np.zeros((2, 2, 2), np.uint8), labels=np.zeros(90_000_000, np.uint8)))
+@example(npz(images=np.zeros((2, 2, 2), np.uint8), labels=np.zeros(2, "S20000000")))
+@example(npz(images=np.zeros((2, 2, 2), np.uint8), labels=np.zeros(40_000_000, np.uint8)))
 def test_npz_files(case: Case) -> None:
     check(case)
 
@@ -103,7 +105,7 @@ def test_npz_files(case: Case) -> None:
 @given(strategies.manifest_cases())
 @example(one_long_value(rows=20_000, length=100_000))
 @example(
-    Case("manifest", {"source/t.csv": b"path,label\n" + b"=cmd|x,a\n" * 50_000}, ["t.csv"]),
+    Case("manifest", {"source/t.csv": b"path,label\n" + b"=cmd|x,a\n" * 2_000}, ["t.csv"]),
 )
 def test_manifests(case: Case) -> None:
     check(case)
