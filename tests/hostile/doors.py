@@ -112,8 +112,11 @@ def weights() -> Door:
     from graftline.weights import BaseWeights, load_into
 
     trunk = build_base(32, 0.35, 0)
+    blank = [0 * values for values in trunk.get_weights()]
 
     def enter(folder: Path, words: Sequence[str]) -> None:
+        # A layer whose weights are as before counts as one that the file says nothing of.
+        trunk.set_weights(blank)
         load_into(trunk, BaseWeights("file", folder / words[0], None))
 
     return enter
