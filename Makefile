@@ -13,7 +13,7 @@ python := .venv/bin/python
 # ARGS goes to the command behind a target: make run ARGS="--set train.epochs=3"
 ARGS ?=
 
-.PHONY: help setup run test test-slow lint format mnist ui up down serve-flows bench schema stages lock clean
+.PHONY: help setup run test test-slow fuzz audit lint format mnist ui up down serve-flows bench schema stages lock clean
 
 help: ## List what can be made
 	@echo "Graftline: labelled images in, a tracked, versioned, reproducible classifier out."
@@ -38,6 +38,12 @@ test: lint ## Lint, types, import arrows, and all the fast tests
 
 test-slow: setup ## The slow tests and those with a browser
 	@$(python) -m pytest -m "slow or browser" $(ARGS)
+
+fuzz: setup ## Hostile input at nine doors, a minute each (ARGS="--seconds 600 params")
+	@$(python) -m tests.hostile.fuzz $(ARGS)
+
+audit: setup ## What is known against the locked packages (ARGS=--strict: fail if unasked)
+	@$(python) -m scripts.audit $(ARGS)
 
 mnist: setup ## The full job: all 70 000 MNIST images (DATA=folder if you have them)
 	@$(python) -m graftline.mnist_files $(if $(DATA),"$(DATA)")

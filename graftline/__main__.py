@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import sys
@@ -13,8 +14,9 @@ from pathlib import Path
 from rich.console import Console, RenderableType
 
 from graftline import __version__
+from graftline.addresses import without_secrets
 from graftline.environment import quiet_environment
-from graftline.errors import GraftlineError
+from graftline.errors import GraftlineError, visible
 from graftline.serving.command import add_options, serve
 from graftline.stages import STAGES, run_stage
 from graftline.starts import collect_rarely
@@ -39,6 +41,9 @@ _FAULT = (
 def entry() -> None:
     """The console script: runs :func:`main` and exits with its code."""
     collect_rarely()
+    # A file's name may hold bytes that are no text; in JSON the escape is the right way to say so.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(main(sys.argv[1:]))
 
 
@@ -72,7 +77,7 @@ def reported(command: Callable[[], int], *, debug: bool) -> int:
         if debug:
             traceback.print_exc()
         console.print(
-            f"error: {type(error).__name__}: {error}\n  {_FAULT}",
+            visible(without_secrets(f"error: {type(error).__name__}: {error}\n  {_FAULT}")),
             style="red",
             markup=False,
         )

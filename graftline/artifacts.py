@@ -39,7 +39,13 @@ class Record(BaseModel):
                 where=str(path),
                 fix="run the steps before it: dvc repro, or python -m flows.train",
             ) from error
-        except ValidationError as error:
+        except OSError as error:
+            raise MissingOutputError(
+                f"{path} cannot be read: {error.strerror or error}",
+                where=str(path),
+                fix="run dvc repro, which writes it anew",
+            ) from error
+        except (ValidationError, UnicodeDecodeError) as error:
             raise MissingOutputError(
                 f"{path} was written by another version of Graftline",
                 where=str(path),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from graftline.addresses import without_secrets
 from graftline.errors import DownloadError
 from graftline.progress import progress
 from graftline.storage import replacing_file
@@ -51,7 +52,7 @@ def fetch(url: str, target: Path, sha256: str | None) -> str:
             if sha256 is not None and found != sha256.lower():
                 raise DownloadError(
                     f"the file at this address is not the right one: SHA-256 {found}",
-                    where=url,
+                    where=without_secrets(url),
                     allowed=f"SHA-256 {sha256}",
                     fix="it changed, or something on the way altered it; get it elsewhere, or "
                     "correct the SHA-256 if you trust the new file",
@@ -59,13 +60,15 @@ def fetch(url: str, target: Path, sha256: str | None) -> str:
             return found
     except requests.exceptions.InvalidSchema as error:
         raise DownloadError(
-            f"the address leads on to one that is not https: {error}",
-            where=url,
+            without_secrets(f"the address leads on to one that is not https: {error}"),
+            where=without_secrets(url),
             allowed="https",
         ) from error
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise DownloadError(
-            f"the download failed: {_reason(error)}", where=url, fix=_OFFLINE
+            without_secrets(f"the download failed: {_reason(error)}"),
+            where=without_secrets(url),
+            fix=_OFFLINE,
         ) from error
 
 
@@ -112,7 +115,9 @@ def _refuse_open_address(url: str) -> None:
     if parts.scheme == "http" and _is_loopback(parts.hostname or ""):
         return
     raise DownloadError(
-        f"{url!r} is no https address", where=url, allowed="an address that starts with https://"
+        f"{without_secrets(url)!r} is no https address",
+        where=without_secrets(url),
+        allowed="an address that starts with https://",
     )
 
 

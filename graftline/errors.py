@@ -47,7 +47,7 @@ class GraftlineError(Exception):
         ):
             if text:
                 lines.append(f"  {title + ':':<9}" + text.replace("\n", "\n" + " " * 11))
-        return "\n".join(lines)
+        return visible("\n".join(lines))
 
     def to_json(self) -> str:
         """The error as JSON, so that it can cross from a stage's process to its caller's."""
@@ -60,6 +60,19 @@ class GraftlineError(Exception):
                 "fix": self.fix,
             }
         )
+
+
+def visible(text: str) -> str:
+    """A text that is fit for a terminal and a log: what does not print is shown as its escape.
+
+    File names and the contents of tables may hold control sequences, marks that turn the direction
+    of writing, and bytes that are no text. Ends of lines stay.
+    """
+    if text.isascii() and text.replace("\n", "").isprintable():
+        return text
+    return "".join(
+        sign if sign == "\n" or sign.isprintable() else repr(sign)[1:-1] for sign in text
+    )
 
 
 class UserError(GraftlineError):

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from graftline.errors import DataError
-from graftline.images import Pixels, decode
+from graftline.images import Pixels, decode, read_file
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 """What is taken from a folder; a file that is named is taken whatever its name."""
 MAX_IMAGE_PX = 50_000_000
-MAX_FILE_BYTES = 256 << 20
-"""A larger file is not read: its compressed pixels alone would fill the memory."""
 FilePath = str | bytes | os.PathLike[str]
 
 
@@ -38,7 +35,7 @@ def read_image(file: FilePath, max_px: int) -> ReadImage:
         max_px: Files with more pixels (width x height) are not decoded.
     """
     try:
-        data = _bytes(file)
+        data = read_file(os.fsdecode(file), max_px)
     except DataError as error:
         return ReadImage(None, None, error.what)
     except (OSError, ValueError) as error:
@@ -66,24 +63,3 @@ def images_below(folder: str) -> Iterator[str]:
             yield from images_below(path)
         elif name.lower().endswith(SUFFIXES) and os.path.isfile(path):
             yield path
-
-
-def _bytes(file: FilePath) -> bytes:
-    # Not blocking, or opening a pipe to which nobody writes would wait for ever.
-    handle = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    try:
-        _check(os.fstat(handle))
-    except DataError:
-        os.close(handle)
-        raise
-    with open(handle, "rb") as opened:
-        return opened.read(MAX_FILE_BYTES)
-
-
-def _check(status: os.stat_result) -> None:
-    if stat.S_ISDIR(status.st_mode):
-        raise DataError("is a folder")
-    if not stat.S_ISREG(status.st_mode):
-        raise DataError("is no regular file")
-    if status.st_size > MAX_FILE_BYTES:
-        raise DataError(f"has {status.st_size} bytes, more than {MAX_FILE_BYTES}")

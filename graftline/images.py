@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import os
 import re
+import stat
 import threading
 import warnings
 from collections.abc import Iterator
@@ -22,6 +24,9 @@ Pixels = NDArray[np.uint8]
 """An image: height, width, channels (1 for grey, 3 for colour)."""
 
 _DATA_ADDRESS = re.compile(r"^data:[^,]{0,200};base64,")
+# No format of ours needs more than 16 bytes for a pixel; the rest is for metadata.
+_BYTES_PER_PX = 16
+_METADATA_BYTES = 64 << 20
 _OPENING = threading.Lock()
 _thread = threading.local()
 
@@ -70,6 +75,54 @@ def from_base64(text: str) -> bytes:
         return base64.b64decode("".join(text.split()), validate=True)
     except ValueError as error:
         raise DataError(f"is no base64: {error}") from error
+
+
+def read_file(path: str | os.PathLike[str], max_px: int, within: str | None = None) -> bytes:
+    """Reads an image file whole, if it is a regular file of a plausible size.
+
+    Args:
+        path: The file.
+        max_px: As for :func:`decode`.
+        within: The folder, links followed, that the file must lie in once it is open. Whoever looks
+            at a path first and opens it later may find a link there that was none before.
+
+    Raises:
+        DataError: If it is a folder, a device or a pipe, or larger than such an image can be; its
+            ``what`` can follow a file's name.
+        OSError: If it cannot be read.
+    """
+    # O_NONBLOCK: opening a pipe that stands among the images must not wait for a writer.
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except ValueError as error:
+        raise DataError("bears a name that no file has") from error
+    try:
+        status = os.fstat(handle)
+        if stat.S_ISDIR(status.st_mode):
+            raise DataError("is a folder")
+        if not stat.S_ISREG(status.st_mode):
+            raise DataError("is no regular file")
+        if within is not None and not _opened_within(handle, within):
+            raise DataError("leads out of the source")
+        limit = max_px * _BYTES_PER_PX + _METADATA_BYTES
+        if status.st_size > limit:
+            raise DataError(f"has {status.st_size} bytes, more than any image of {max_px} pixels")
+        data = os.read(handle, status.st_size)
+        # A single call reads a small file whole; of a large one it may give less.
+        while len(data) < status.st_size and (more := os.read(handle, status.st_size - len(data))):
+            data += more
+        return data
+    finally:
+        os.close(handle)
+
+
+def _opened_within(handle: int, folder: str) -> bool:
+    # Only Linux tells what was opened; elsewhere the look at the path has to do.
+    try:
+        opened = os.readlink(f"/proc/self/fd/{handle}")
+    except OSError:
+        return True
+    return opened.startswith(os.path.join(folder, ""))
 
 
 def content_hash(pixels: Pixels) -> str:

@@ -14,6 +14,8 @@ import numpy as np
 
 from graftline.errors import MissingOutputError
 
+_SPARE_BYTES = 16 << 20
+_SUSPECT_RATIO = 16
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -42,13 +44,35 @@ def load_model(path: Path) -> Any:
     import keras
 
     try:
+        _refuse_bomb(path)
         return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except MissingOutputError:
+        raise
+    # Keras answers broken files with almost any exception, and refuses code (a Lambda layer, a
+    # class of a module that is not its own) with ValueError or TypeError.
+    except Exception as error:
         raise MissingOutputError(
-            f"{path} is absent or no Keras model: {error}",
+            f"{path} is absent or no Keras model that can be trusted: {_first_line(error)}",
             where=str(path),
             fix="run dvc repro, which writes it anew",
         ) from error
+
+
+def _refuse_bomb(path: Path) -> None:
+    """Only weights are large in a model, and they do not shrink."""
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    size_bytes = path.stat().st_size
+    if unpacked > _SPARE_BYTES + _SUSPECT_RATIO * size_bytes:
+        raise MissingOutputError(
+            f"{path} unpacks from {size_bytes} to {unpacked} bytes, as decompression bombs do",
+            where=str(path),
+            fix="run dvc repro, which writes it anew",
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def variables_digest(variables: Iterable[Any]) -> str:

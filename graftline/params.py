@@ -27,7 +27,14 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.events import (
+    AliasEvent,
+    CollectionEndEvent,
+    CollectionStartEvent,
+    NodeEvent,
+)
 
+from graftline.addresses import without_secrets
 from graftline.artifacts import ExportFormat
 from graftline.errors import ParamsError
 from graftline.families import DEFAULT, FAMILIES, STANFORD_DOGS, Family
@@ -41,6 +48,10 @@ SOURCES_WITH_PATH = ("idx", "npz", "folder", "manifest")
 ALPHAS = tuple(sorted({alpha for family in FAMILIES.values() for alpha in family.alphas}))
 """The widths of all trunks; each takes some of them."""
 NAMED_WEIGHTS = ("stanford-dogs", "imagenet", "random")
+
+_MAX_FILE_BYTES = 1 << 16
+_MAX_NODES, _MAX_DEPTH = 10_000, 40
+_PLAIN_SIGNS = 200
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[^/\\]+$")]
@@ -88,6 +99,11 @@ class DataParams(_Section):
         default=50_000_000,
         ge=1,
         description="Images of more pixels (width x height) are refused.",
+    )
+    max_images: int = Field(
+        default=2_000_000,
+        ge=1,
+        description="Sources of more images are refused; each takes about 1 kB of memory in load.",
     )
 
     @model_validator(mode="after")
@@ -181,6 +197,11 @@ class BackboneParams(_Section):
             )
         if self.weights == "random" and self.weights_sha256 is not None:
             raise ValueError("weights random have no weights_sha256; set it to null")
+        if "@" in urlsplit(self.weights).netloc:
+            # Parameters stand in git, in MLflow and in messages: no place for a password.
+            raise ValueError(
+                "the address of the weights holds a name or a password; put them into ~/.netrc"
+            )
         if self.weights.startswith("http://"):
             raise ValueError("weights are fetched by https only; the address starts with http://")
         if self.weights not in NAMED_WEIGHTS and self.weights_sha256 is None:
@@ -688,17 +709,25 @@ def read_text(path: Path) -> str:
     """A parameter file's text.
 
     Raises:
-        ParamsError: If it is absent or cannot be read.
+        ParamsError: If it is absent, cannot be read, or is larger than parameters ever are.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            data = file.read(_MAX_FILE_BYTES + 1)
+        if len(data) > _MAX_FILE_BYTES:
+            raise ParamsError(
+                "the parameter file is too large",
+                where=str(path),
+                allowed=f"at most {_MAX_FILE_BYTES} bytes; all parameters take about 4000",
+            )
+        return data.decode("utf-8")
     except FileNotFoundError as error:
         raise ParamsError(
             "there is no parameter file here",
             where=str(path),
             fix="run in the checkout's root, or name an existing file with --params",
         ) from error
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ParamsError(f"the parameter file cannot be read: {error}", where=str(path)) from error
 
 
@@ -714,8 +743,11 @@ def _read_yaml(path: Path) -> Any:
 
 def _parse_yaml(text: str, where: str) -> Any:
     try:
+        _refuse_unfolding(text, where)
         # YAML 1.2, as DVC reads it: 1e-3 is a number, and a key that stands twice is an error.
         return YAML(typ="safe", pure=True).load(text)
+    except ParamsError:
+        raise
     except YAMLError as error:
         raise ParamsError(f"this is no YAML: {error}", where=where) from error
     except Exception as error:  # What looks like a date or a number and is none fails anyhow.
@@ -724,6 +756,37 @@ def _parse_yaml(text: str, where: str) -> Any:
             where=where,
             fix="put it in quotes if it is meant as text",
         ) from error
+
+
+def _refuse_unfolding(text: str, where: str) -> None:
+    """A short text may stand for more values, or a deeper nesting, than anything can work through.
+
+    A few aliases of aliases unfold to billions of values, and the scanner's time grows with the
+    square of the depth.
+    """
+    if "*" not in text and sum(map(text.count, "[{?-")) <= _PLAIN_SIGNS:
+        return
+    nodes, sizes, opened = 0, dict[str, int](), list[tuple[str | None, int]]()
+    for event in YAML(typ="safe", pure=True).parse(text):
+        if isinstance(event, CollectionEndEvent):
+            anchor, before = opened.pop()
+            if anchor is not None:
+                sizes[anchor] = nodes - before
+        elif isinstance(event, AliasEvent):
+            nodes += sizes.get(str(event.anchor), 1)
+        elif isinstance(event, NodeEvent):
+            if isinstance(event, CollectionStartEvent):
+                opened.append((event.anchor, nodes))
+            nodes += 1
+        if nodes > _MAX_NODES or len(opened) > _MAX_DEPTH:
+            raise ParamsError(
+                "the aliases (*name) unfold to more values than parameters are"
+                if nodes > _MAX_NODES
+                else "the values are nested deeper than parameters are",
+                where=where,
+                allowed=f"at most {_MAX_NODES} values, {_MAX_DEPTH} levels deep",
+                fix="write the values out",
+            )
 
 
 def _section_names() -> list[str]:
@@ -751,8 +814,8 @@ def _explained(error: ValidationError, where: str) -> ParamsError:
         if allowed_here:
             allowed.setdefault(key, f"{key}: {allowed_here}")
     return ParamsError(
-        "\n  ".join(["the parameters are not valid:", *got.values()]),
-        where=where,
+        "\n  ".join(["the parameters are not valid:", *map(without_secrets, got.values())]),
+        where=without_secrets(where),
         allowed="\n".join(allowed.values()) or None,
         fix="mend the key; docs/parameters.md and params.schema.json list what each one allows",
     )

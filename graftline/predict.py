@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from graftline.errors import MissingOutputError
+from graftline.errors import MissingOutputError, visible
 from graftline.image_files import MAX_IMAGE_PX, images_below, read_image
 from graftline.predictor import Predictor
 from graftline.workspace import Workspace
@@ -134,14 +135,33 @@ def expanded(arguments: Iterable[str | Path]) -> Iterator[Path]:
     """Files as they are named; of folders the images below them; of patterns what they match."""
     for argument in arguments:
         path = Path(argument)
-        if path.is_dir():
+        if not _is_reachable(path):
+            yield path
+        elif path.is_dir():
             yield from map(Path, images_below(str(path)))
         elif not path.exists() and any(sign in str(path) for sign in "*?["):
-            root = Path(path.anchor) if path.is_absolute() else Path()
-            matches = sorted(root.glob(str(path.relative_to(root))))
-            yield from matches or [path]
+            yield from _matches(path) or [path]
         else:
             yield path
+
+
+def _is_reachable(path: Path) -> bool:
+    # A name may be too long for the system, or hold a NUL; reading it says so.
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _matches(path: Path) -> list[Path]:
+    root = Path(path.anchor) if path.is_absolute() else Path()
+    try:
+        return sorted(root.glob(str(path.relative_to(root))))
+    except ValueError:  # As in "a**b", which is no pattern and may be a name.
+        return []
 
 
 def show_predictions(
@@ -214,8 +234,13 @@ def _row(one: Prediction, top: int) -> list[str]:
     from rich.markup import escape
 
     if one.error is not None:
-        return [escape(one.file), "[red]not read[/red]", "", escape(one.error)][: 3 + (top > 1)]
+        cells = [escape(visible(one.file)), "[red]not read[/red]", "", escape(visible(one.error))]
+        return cells[: 3 + (top > 1)]
     others = list(one.probabilities.items())[1:top]
     runners_up = ", ".join(f"{escape(name)} {value:.1%}" for name, value in others)
-    row = [escape(one.file), f"[bold]{escape(str(one.label))}[/bold]", f"{one.probability:.1%}"]
+    row = [
+        escape(visible(one.file)),
+        f"[bold]{escape(str(one.label))}[/bold]",
+        f"{one.probability:.1%}",
+    ]
     return [*row, runners_up] if top > 1 else row

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 
 from rich.console import Console
 
+from graftline.addresses import without_secrets
 from graftline.environment import prefect_address
 from graftline.errors import ServerError
 from graftline.processes import termination_as_interrupt
@@ -55,10 +56,10 @@ def _wanted(workspace: Workspace) -> tuple[list[Server], list[tuple[str, str]]]:
     if address is None:
         own.append(prefect_server(workspace))
     else:
-        chosen.append(("Prefect", address.removesuffix("/api")))
+        chosen.append(("Prefect", without_secrets(address).removesuffix("/api")))
     tracking = os.environ.get("MLFLOW_TRACKING_URI", "")
     if tracking.startswith(("http://", "https://")):
-        chosen.append(("MLflow", tracking))
+        chosen.append(("MLflow", without_secrets(tracking)))
     else:
         own.append(mlflow_server(workspace))
     return own, chosen

@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import tempfile
 import warnings
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ import numpy as np
 from graftline.download import fetch
 from graftline.errors import DownloadError, WeightsError
 from graftline.families import family_of
+from graftline.h5_files import refuse_hostile
 from graftline.params import BackboneParams
 from graftline.storage import sha256_file, write_text
 from graftline.workspace import Workspace
@@ -75,7 +77,7 @@ def load_into(base: Any, weights: BaseWeights) -> None:
         return
     before, trunk = _sums(base), f"{family_of(base).name} without its classifier"
     try:
-        _refuse_links(weights.path)
+        refuse_hostile(weights.path)
         if weights.name == "stanford-dogs":
             _load_legacy_group(base, weights.path, _DOGS_GROUP)
         else:
@@ -85,13 +87,15 @@ def load_into(base: Any, weights: BaseWeights) -> None:
                 _load_any(base, weights.path)
     except WeightsError:
         raise
-    except (ValueError, KeyError, OSError, TypeError, UserWarning) as error:
+    # h5py and Keras answer broken files with almost any exception (OSError, KeyError, RuntimeError,
+    # AttributeError, OverflowError, MemoryError, ...).
+    except Exception as error:
         raise WeightsError(
             f"these are no weights of {trunk}",
             where=str(weights.path),
             allowed=f"Keras weights (.weights.h5 or .h5) of {trunk}, of the same alpha",
             fix="check backbone.name, backbone.alpha and the file; Keras says: "
-            + str(error).splitlines()[0],
+            + (str(error).splitlines() or [type(error).__name__])[0],
         ) from error
     untouched = [name for name, total in _sums(base).items() if before[name] == total]
     if untouched:
@@ -179,32 +183,6 @@ def _md5_file(path: Path) -> str:
         return hashlib.file_digest(file, partial(hashlib.md5, usedforsecurity=False)).hexdigest()
 
 
-def _refuse_links(path: Path) -> None:
-    """An HDF5 file can point at other files of the machine; weights have no reason to."""
-    import h5py
-
-    def visit(group: Any) -> None:
-        for name in group:
-            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                raise _link_error(path, f"{group.name}/{name}")
-            item = group[name]
-            if isinstance(item, h5py.Group):
-                visit(item)
-            elif item.external or item.is_virtual:
-                raise _link_error(path, item.name)
-
-    with h5py.File(path, "r") as file:
-        visit(file)
-
-
-def _link_error(path: Path, name: str) -> WeightsError:
-    return WeightsError(
-        f"the file points elsewhere for its values (at {name})",
-        where=str(path),
-        fix="use a weights file that carries all its values itself",
-    )
-
-
 def _load_any(base: Any, path: Path) -> None:
     if path.name.endswith(".weights.h5"):
         base.load_weights(path)
@@ -218,7 +196,11 @@ def _load_any(base: Any, path: Path) -> None:
         # Keras tells the two layouts apart by the name's ending; downloads are named by hash.
         from keras.src.saving import saving_lib
 
-        saving_lib.load_weights_only(base, _as_weights_file(path))
+        with tempfile.TemporaryDirectory(prefix="graftline-weights-") as folder:
+            # In a folder of its own: a file of that name beside it would be one nobody checked.
+            linked = Path(folder, "checked.weights.h5")
+            linked.symlink_to(path.resolve())
+            saving_lib.load_weights_only(base, linked)
         return
     with h5py.File(path, "r") as file:
         group = file[nested] if nested else file
@@ -230,13 +212,6 @@ def _load_any(base: Any, path: Path) -> None:
             legacy_h5_format.load_weights_from_hdf5_group(group, base)
             return
     _load_legacy_group(base, path, nested)
-
-
-def _as_weights_file(path: Path) -> Path:
-    linked = path.with_name(path.stem + ".weights.h5")
-    if not linked.exists():
-        linked.symlink_to(path.resolve())
-    return linked
 
 
 def _load_legacy_group(base: Any, path: Path, group_name: str) -> None:

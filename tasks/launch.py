@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from graftline.addresses import without_secrets
 from graftline.environment import prefect_address, quiet_environment
-from graftline.errors import GraftlineError
+from graftline.errors import GraftlineError, visible
 from graftline.processes import termination_as_interrupt
 from graftline.servers import alive, join, leave, prefect_server
 from graftline.starts import collect_rarely
@@ -97,8 +98,9 @@ def launch(module: str, flow: str, arguments: Sequence[str], *, looks: bool = Fa
         if wanted.debug:
             traceback.print_exc()
         errors.print(
-            f"error: {type(error).__name__}: {error}\n  this is a fault in Graftline, or in "
-            "something below it; run again with --debug for the traceback",
+            visible(without_secrets(f"error: {type(error).__name__}: {error}"))
+            + "\n  this is a fault in Graftline, or in something below it; run again with --debug "
+            "for the traceback",
             style="red",
             markup=False,
         )

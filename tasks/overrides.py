@@ -27,6 +27,7 @@ from graftline.storage import write_text
 from graftline.workspace import Workspace
 
 _WIDTH = 1000
+_REPLACED = object()
 
 
 @dataclass(frozen=True)
@@ -104,12 +105,16 @@ def _with_values(
     yaml.Representer = _Representer
     yaml.preserve_quotes = True
     yaml.width = _WIDTH
-    document = yaml.load(text)
+    # A file of comments alone holds nothing that could be set.
+    document = yaml.load(text) or CommentedMap()
     for override in overrides:
         keys = override.partition("=")[0].split(".")
         value: Any = record
         for key in keys:
-            value = value[key]
+            value = value.get(key, _REPLACED) if isinstance(value, dict) else _REPLACED
+        if value is _REPLACED:
+            # A later override has put a plain value above this one.
+            continue
         section = document
         for key in keys[:-1]:
             if not isinstance(section.get(key), CommentedMap):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graftline.addresses import without_secrets
 from graftline.errors import ServerError
 
 
@@ -21,8 +22,9 @@ def check_answers(address: str) -> None:
         problem = client.api_healthcheck()
     if problem is not None:
         raise ServerError(
-            f"the Prefect API that was chosen does not answer: {problem}",
-            where=address,
+            "the Prefect API that was chosen does not answer: "
+            + without_secrets(f"{type(problem).__name__}: {problem}"),
+            where=without_secrets(address),
             fix="start that server, or unset PREFECT_API_URL (in the environment and in the "
             "profile) to have one started here",
         )

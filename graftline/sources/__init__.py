@@ -28,11 +28,11 @@ def read(params: DataParams, root: Path, scratch: Path) -> Catalog:
         return bundled.catalog()
     if params.source == "mnist":
         return keras_mnist.catalog(scratch, params.max_image_px)
-    path = located(params, root)
+    path, max_px, max_images = located(params, root), params.max_image_px, params.max_images
     if params.source == "idx":
-        return idx.catalog(path, params.max_image_px)
+        return idx.catalog(path, max_px, max_images)
     if params.source == "npz":
-        return npz.catalog(path, scratch, params.max_image_px)
+        return npz.catalog(path, scratch, max_px, max_images)
     if params.source == "folder":
-        return folder.catalog(path, params.max_image_px)
-    return manifest.catalog(path, params.manifest, params.max_image_px)
+        return folder.catalog(path, max_px, max_images)
+    return manifest.catalog(path, params.manifest, max_px, max_images)

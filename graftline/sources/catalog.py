@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,15 +14,12 @@ from numpy.typing import NDArray
 
 from graftline.artifacts import Split
 from graftline.errors import DataError
-from graftline.images import content_hash, decode, named
+from graftline.images import content_hash, decode, named, read_file
 from graftline.packed import FILE, RAW
 from graftline.parallel import ordered_map
 
 _BATCH_FILES = 64
 _BATCH_BYTES = 4 << 20
-# No format of ours needs more than 16 bytes for a pixel; the rest is for metadata.
-_BYTES_PER_PX = 16
-_METADATA_BYTES = 64 << 20
 
 
 class Sample(NamedTuple):
@@ -102,13 +99,13 @@ def from_arrays(arrays: Sequence[ImageArray]) -> Catalog:
     )
 
 
-def from_files(files: Sequence[ImageFile], max_px: int) -> Catalog:
-    """The catalog of image files."""
+def from_files(files: Sequence[ImageFile], max_px: int, root: Path) -> Catalog:
+    """The catalog of image files, which lie in ``root``, its links followed."""
     return Catalog(
         total=len(files),
         labels=frozenset(file.label for file in files),
         given_splits=frozenset(file.split for file in files if file.split is not None),
-        samples=lambda: _file_samples(files, max_px),
+        samples=lambda: _file_samples(files, max_px, str(root)),
         files=files,
     )
 
@@ -135,9 +132,9 @@ def _array_samples(array: ImageArray) -> Iterator[Sample]:
             position += 1
 
 
-def _file_samples(files: Sequence[ImageFile], max_px: int) -> Iterator[Sample | Broken]:
+def _file_samples(files: Sequence[ImageFile], max_px: int, root: str) -> Iterator[Sample | Broken]:
     def read_all(batch: list[ImageFile]) -> list[Sample | Broken]:
-        return [_file_sample(file, max_px) for file in batch]
+        return [_file_sample(file, max_px, root) for file in batch]
 
     for samples in ordered_map(read_all, _batches(files)):
         yield from samples
@@ -161,9 +158,9 @@ def _batches(files: Iterable[ImageFile]) -> Iterator[list[ImageFile]]:
         yield batch
 
 
-def _file_sample(file: ImageFile, max_px: int) -> Sample | Broken:
+def _file_sample(file: ImageFile, max_px: int, root: str) -> Sample | Broken:
     try:
-        data = _read(file.path, max_px)
+        data = read_file(file.path, max_px, root)
         with named(file.name):
             pixels = decode(data, max_px)
     except DataError as error:
@@ -182,22 +179,3 @@ def _file_sample(file: ImageFile, max_px: int) -> Sample | Broken:
         width,
         channels,
     )
-
-
-def _read(path: str, max_px: int) -> bytes:
-    # O_NONBLOCK: opening a pipe that stands among the images must not wait for a writer.
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            raise DataError("is no regular file")
-        limit = max_px * _BYTES_PER_PX + _METADATA_BYTES
-        if status.st_size > limit:
-            raise DataError(f"has {status.st_size} bytes, more than any image of {max_px} pixels")
-        data = os.read(handle, status.st_size)
-        # A single call reads a small file whole; of a large one it may give less.
-        while len(data) < status.st_size and (more := os.read(handle, status.st_size - len(data))):
-            data += more
-        return data
-    finally:
-        os.close(handle)

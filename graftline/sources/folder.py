@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
 from graftline.artifacts import Split
-from graftline.errors import DataError
+from graftline.errors import DataError, visible
 from graftline.sources.catalog import Catalog, ImageFile, from_files
+from graftline.sources.limits import refuse_many
 
 SPLIT_NAMES: dict[str, Split] = {
     "train": "train",
@@ -21,7 +23,7 @@ SPLIT_NAMES: dict[str, Split] = {
 _LITTER = frozenset({"Thumbs.db", "desktop.ini", "__MACOSX"})
 
 
-def catalog(root: Path, max_px: int) -> Catalog:
+def catalog(root: Path, max_px: int, max_images: int = sys.maxsize) -> Catalog:
     """Every file below a class's folder, at any depth, in the order of their names.
 
     Hidden files are left out, and so are files that lie beside the class folders. Every other
@@ -40,6 +42,7 @@ def catalog(root: Path, max_px: int) -> Catalog:
             before = len(files)
             for path in _files_below(class_folder, root, ()):
                 files.append(ImageFile(path, printable(path[start:]), label, split))
+                refuse_many(len(files), max_images, root)
             if len(files) == before:
                 empty.append(str(class_folder.relative_to(root)))
     if empty:
@@ -48,15 +51,19 @@ def catalog(root: Path, max_px: int) -> Catalog:
             where=f"data.path: {root}",
             fix="put images into each, or remove the folder",
         )
-    return from_files(files, max_px)
+    return from_files(files, max_px, root.resolve())
 
 
 def printable(name: str) -> str:
-    """A file's name as text that can be written: composed (NFC), odd bytes as escapes."""
-    if name.isascii():
+    """A file's name as text that can be written and shown: composed (NFC), the rest as escapes.
+
+    The rest are bytes that are no text, control characters, and marks that turn the direction of
+    writing.
+    """
+    if name.isascii() and name.isprintable():
         return name
     text = name.encode("utf-8", "backslashreplace").decode("utf-8")
-    return unicodedata.normalize("NFC", text)
+    return visible(unicodedata.normalize("NFC", text)).replace("\n", "\\n")
 
 
 def inside(path: Path, root: Path) -> Path:

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from graftline.artifacts import Split
 from graftline.errors import DataError
 from graftline.sources.catalog import Catalog, ImageArray, from_arrays
+from graftline.sources.folder import inside
+from graftline.sources.limits import refuse_bomb, refuse_many
 
 _PREFIXES: tuple[tuple[str, Split], ...] = (("train", "train"), ("t10k", "test"))
 _IMAGES_DIMENSIONS = 3
@@ -29,19 +31,19 @@ _PIECE_BYTES = 8 << 20
 _MAX_IMAGES = 100_000_000
 
 
-def catalog(folder: Path, max_px: int) -> Catalog:
+def catalog(folder: Path, max_px: int, max_images: int = _MAX_IMAGES) -> Catalog:
     """The images of ``train-…`` files, and of ``t10k-…`` files as the test split if there are any.
 
     Where a file stands both plain and gzipped, the plain one is read. Labels become their decimal
     text.
 
     Raises:
-        DataError: If a file is absent, has another magic number, is too short or too long, or if
-            images and labels differ in number.
+        DataError: If a file is absent, leads out of the folder, has another magic number, is too
+            short or too long, or if images and labels differ in number.
     """
     has_test = _has_test(folder)
     arrays = [
-        _array(folder, prefix, split if has_test else None, max_px)
+        _array(folder, prefix, split if has_test else None, max_px, max_images)
         for prefix, split in _PREFIXES
         if prefix == "train" or has_test
     ]
@@ -63,11 +65,15 @@ def _has_test(folder: Path) -> bool:
     return any(_located(folder, f"t10k-{kind}") for kind in ("images", "labels"))
 
 
-def _array(folder: Path, prefix: str, split: Split | None, max_px: int) -> ImageArray:
+def _array(
+    folder: Path, prefix: str, split: Split | None, max_px: int, max_images: int
+) -> ImageArray:
     images = _required(folder, f"{prefix}-images")
     labels = _required(folder, f"{prefix}-labels")
     count, height, width = _image_dimensions(images, max_px)
-    digits = _labels(labels)
+    refuse_many(count, max_images, images)
+    _refuse_size(images, count * height * width, _IMAGES_DIMENSIONS)
+    digits = _labels(labels, max_images)
     if len(digits) != count:
         raise DataError(
             f"there are {count} images but {len(digits)} labels",
@@ -100,6 +106,7 @@ def _required(folder: Path, stem: str) -> Path:
             allowed=" or ".join(_names(stem)),
             fix="set data.path to the folder that holds the IDX files",
         )
+    inside(found, folder.resolve())
     return found
 
 
@@ -115,9 +122,28 @@ def _image_dimensions(file: Path, max_px: int) -> tuple[int, int, int]:
     return count, height, width
 
 
-def _labels(file: Path) -> NDArray[np.uint8]:
+def _refuse_size(file: Path, data_bytes: int, dimensions: int) -> None:
+    """A header's word is checked against the file's size before memory or disk is given to it."""
+    size_bytes = file.stat().st_size
+    if file.suffix == ".gz":
+        fix = "if the images are meant, unpack the file with gunzip"
+        refuse_bomb(file, size_bytes, data_bytes, fix)
+        return
+    there = size_bytes - 4 - 4 * dimensions
+    if there != data_bytes:
+        side = "short" if there < data_bytes else "long"
+        raise _wrong(
+            file,
+            f"it is too {side}: its header tells of {data_bytes} bytes of data, and {there} are "
+            "there",
+        )
+
+
+def _labels(file: Path, max_images: int) -> NDArray[np.uint8]:
     with _opened(file) as stream:
         (count,) = _dimensions(stream, file, _LABELS_DIMENSIONS)
+        refuse_many(count, max_images, file)
+        _refuse_size(file, count, _LABELS_DIMENSIONS)
         data = b"".join(_exactly(stream, file, count, 1))
     return np.frombuffer(data, np.uint8)
 

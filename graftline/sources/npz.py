@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import shutil
+import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -19,6 +20,12 @@ from numpy.typing import NDArray
 from graftline.artifacts import Split
 from graftline.errors import DataError, StorageFullError
 from graftline.sources.catalog import Catalog, ImageArray, from_arrays
+from graftline.sources.limits import (
+    MAX_LABEL_CHARACTERS,
+    refuse_bomb,
+    refuse_many,
+    refuse_overfull,
+)
 
 _SPLIT_KEYS: tuple[tuple[str, str, Split], ...] = (
     ("x_train", "y_train", "train"),
@@ -31,12 +38,9 @@ _ALLOWED = (
     "images uint8 (count, height, width[, 1 or 3]), labels integers or text (count)"
 )
 _PIECE_BYTES = 8 << 20
-# Blank images shrink a thousandfold and are small all the same; real ones a few times.
-_SUSPECT_RATIO = 200
-_SUSPECT_BYTES = 1 << 30
 
 
-def catalog(file: Path, scratch: Path, max_px: int) -> Catalog:
+def catalog(file: Path, scratch: Path, max_px: int, max_images: int = sys.maxsize) -> Catalog:
     """The archive's images; integer labels become their decimal text.
 
     Raises:
@@ -52,7 +56,9 @@ def catalog(file: Path, scratch: Path, max_px: int) -> Catalog:
     given = len(pairs) > 1
     return from_arrays(
         [
-            _image_array(file, arrays, images, labels, split if given else None, max_px)
+            _image_array(
+                file, arrays, (images, labels), split if given else None, (max_px, max_images)
+            )
             for images, labels, split in pairs
         ]
     )
@@ -106,20 +112,9 @@ def _needed(file: Path, members: Mapping[str, zipfile.ZipInfo]) -> list[str]:
 def _refuse_bombs(file: Path, members: list[zipfile.ZipInfo], scratch: Path) -> None:
     packed = sum(info.compress_size for info in members)
     unpacked = sum(info.file_size for info in members)
-    if unpacked > _SUSPECT_BYTES and unpacked > _SUSPECT_RATIO * max(1, packed):
-        raise DataError(
-            f"{file.name} unpacks from {packed} to {unpacked} bytes, as decompression bombs do",
-            where=str(file),
-            allowed=f"above {_SUSPECT_BYTES} bytes, at most {_SUSPECT_RATIO} times the packed size",
-            fix="if the images are meant, write them with numpy.savez, uncompressed",
-        )
-    free = shutil.disk_usage(scratch).free
-    if unpacked > free:
-        raise StorageFullError(
-            f"{file.name} unpacks to {unpacked} bytes, and {free} are free on the disk",
-            where=str(scratch),
-            fix="free some space and run again; the earlier output is untouched",
-        )
+    fix = "if the images are meant, write them with numpy.savez, uncompressed"
+    refuse_bomb(file, packed, unpacked, fix)
+    refuse_overfull(file, unpacked, scratch)
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) -> NDArray[Any]:
@@ -146,11 +141,12 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) -> ND
 def _image_array(
     file: Path,
     arrays: Mapping[str, NDArray[Any]],
-    images_key: str,
-    labels_key: str,
+    keys: tuple[str, str],
     split: Split | None,
-    max_px: int,
+    limits: tuple[int, int],
 ) -> ImageArray:
+    (images_key, labels_key), (max_px, max_images) = keys, limits
+
     def wrong(key: str, problem: str) -> DataError:
         array = arrays[key]
         return DataError(
@@ -168,9 +164,11 @@ def _image_array(
         raise wrong(images_key, "is empty")
     if images.shape[1] * images.shape[2] > max_px:
         raise wrong(images_key, f"has images of more than {max_px} pixels (data.max_image_px)")
-    labels = _labels(arrays[labels_key], lambda problem: wrong(labels_key, problem))
-    if len(labels) != len(images):
-        raise wrong(labels_key, f"has {len(labels)} labels for {len(images)} images")
+    refuse_many(len(images), max_images, file)
+    given = arrays[labels_key]
+    if given.ndim and len(given) != len(images):
+        raise wrong(labels_key, f"has {len(given)} labels for {len(images)} images")
+    labels = _labels(given, lambda problem: wrong(labels_key, problem))
     return ImageArray(images_key, split, labels, lambda: _pieces(images))
 
 
@@ -181,9 +179,18 @@ def _labels(array: NDArray[Any], wrong: Callable[[str], DataError]) -> list[str]
         raise wrong("has not one label per image")
     if array.dtype.kind not in "iuUS":
         raise wrong("holds neither integers nor text")
+    per_character = 4 if array.dtype.kind == "U" else 1
+    if array.dtype.kind in "US" and array.dtype.itemsize // per_character > MAX_LABEL_CHARACTERS:
+        raise wrong(f"has room for labels of more than {MAX_LABEL_CHARACTERS} characters")
     if array.dtype.kind == "S":
-        array = np.char.decode(array, "utf-8")
-    labels = [str(label) for label in array.tolist()]
+        try:
+            array = np.char.decode(array, "utf-8")
+        except UnicodeDecodeError as error:
+            raise wrong("holds bytes that are no text in UTF-8") from error
+    try:
+        labels = [str(label) for label in array.tolist()]
+    except ValueError as error:
+        raise wrong("holds numbers that stand for no letters") from error
     if not all(label.strip() for label in labels):
         raise wrong("holds an empty label")
     return labels

@@ -11,7 +11,14 @@ from filelock import FileLock
 
 from graftline.errors import MissingOutputError
 from graftline.storage import replacing_directory, scratch_folder, sha256_file
-from graftline.tracking.registry import FILE_TAG, LITERT, RECORD, Version, as_version
+from graftline.tracking.registry import (
+    FILE_TAG,
+    LITERT,
+    RECORD,
+    RECORD_TAG,
+    Version,
+    as_version,
+)
 from graftline.tracking.store import configure, open_client, reported
 from graftline.workspace import Workspace
 
@@ -113,15 +120,19 @@ def _fetch(client: MlflowClient, version: Version, folder: Path) -> None:
         if found is None or not _is_that(found.parent, version):
             raise _lost(version, uri)
         with replacing_directory(folder) as new:
-            shutil.copytree(found.parent, new, dirs_exist_ok=True)
+            # A link in a store is copied as the link that it is, not as what it leads to.
+            shutil.copytree(found.parent, new, symlinks=True, dirs_exist_ok=True)
 
 
 def _is_that(folder: Path, version: Version) -> bool:
-    model = folder / LITERT
-    return (
-        (folder / RECORD).is_file()
-        and model.is_file()
-        and sha256_file(model) == version.tags.get(FILE_TAG)
+    model, record = folder / LITERT, folder / RECORD
+    if not (model.is_file() and record.is_file()):
+        return False
+    record_digest = version.tags.get(RECORD_TAG)
+    # Versions of before the record had a digest go by the model's alone.
+    return sha256_file(model) == version.tags.get(FILE_TAG) and record_digest in (
+        None,
+        sha256_file(record),
     )
 
 

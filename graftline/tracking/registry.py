@@ -33,6 +33,8 @@ _REQUIREMENTS = ("ai-edge-litert", "mlflow", "numpy", "pandas", "pillow", "pydan
 _EXAMPLE_PX = 32
 _DIGEST_TAG = "graftline.weight_digest"
 FILE_TAG = "graftline.litert_sha256"
+RECORD_TAG = "graftline.trained_sha256"
+"""Of ``trained.json``, which says what the model's outputs are called."""
 _MODEL_TAG = "graftline.model_id"
 
 
@@ -139,13 +141,14 @@ def register_model(
                 client.set_registered_model_alias(name, alias, newest.version)
             return as_version(client.get_model_version(name, newest.version)), True
         model_id = ensure_model(client, run_id, workspace, trained)
+        digests = {FILE_TAG: digest, RECORD_TAG: sha256_file(workspace.trained / RECORD)}
         _ensure_registered_model(client, name)
         created = client.create_model_version(
             name,
             # "models:/<id>" would be looked up in MLflow's global store, which may be another.
             source=client.get_logged_model(model_id).artifact_location,
             run_id=run_id,
-            tags={**tags, _DIGEST_TAG: trained.weight_digest, FILE_TAG: digest},
+            tags={**tags, _DIGEST_TAG: trained.weight_digest, **digests},
             description=description,
             model_id=model_id,
         )

@@ -16,6 +16,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from filelock import FileLock
 
+from graftline.addresses import without_secrets
 from graftline.errors import TrackingError
 from graftline.workspace import Workspace
 
@@ -52,12 +53,8 @@ class Store:
 
     @property
     def shown(self) -> str:
-        """The address without the password that it may hold."""
-        parts = urlsplit(self.uri)
-        if parts.password is None:
-            return self.uri
-        host = f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
-        return parts._replace(netloc=f"{parts.username}:***@{host}").geturl()
+        """The address without the name, password or key that it may hold."""
+        return without_secrets(self.uri)
 
     @property
     def executions(self) -> Path:
@@ -165,5 +162,6 @@ def _checkout(workspace: Workspace) -> Path:
 
 
 def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
+    # MLflow and SQLAlchemy quote the address that they were given.
+    text = without_secrets(str(error).strip())
     return text.splitlines()[0] if text else type(error).__name__

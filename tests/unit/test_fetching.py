@@ -52,6 +52,38 @@ def test_a_models_files_are_fetched_once_and_again_when_changed(registered: Work
     ).read_bytes()
 
 
+def test_a_record_that_was_changed_is_not_taken(registered: Workspace) -> None:
+    version = tracking.find_version(registered, "graftline", "1")
+    assert version is not None
+    folder = tracking.fetch_model(registered, version)
+    sound = (folder / "trained.json").read_bytes()
+    turned = sound + b" "
+
+    (folder / "trained.json").write_bytes(turned)
+    assert (tracking.fetch_model(registered, version) / "trained.json").read_bytes() == sound
+    uri = histories.client_of(registered).get_model_version_download_uri("graftline", "1")
+    (kept,) = Path(uri.removeprefix("file://")).rglob("trained.json")
+    kept.write_bytes(turned)
+    (folder / "trained.json").unlink()
+    with pytest.raises(MissingOutputError, match="version 1 are not those"):
+        tracking.fetch_model(registered, version)
+
+
+def test_a_link_in_the_store_brings_nothing_of_this_machine(
+    registered: Workspace, tmp_path: Path
+) -> None:
+    version = tracking.find_version(registered, "graftline", "1")
+    assert version is not None
+    uri = histories.client_of(registered).get_model_version_download_uri("graftline", "1")
+    (kept,) = Path(uri.removeprefix("file://")).rglob("trained.json")
+    (tmp_path / "secret").write_text("secret")
+    (kept.parent / "extra").symlink_to(tmp_path / "secret")
+
+    with pytest.raises(MissingOutputError, match="version 1 are not those"):
+        tracking.fetch_model(registered, version)
+    assert not (registered.var / "models" / "graftline" / "1").exists()
+
+
 def test_a_version_without_its_files_is_told(registered: Workspace) -> None:
     version = tracking.find_version(registered, "graftline", "1")
     assert version is not None

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graftline.errors import DataError, StorageFullError
-from graftline.sources import npz
+from graftline.sources import limits, npz
 from tests.unit.loading import pixels
 
 MAX_PX = 1_000_000
@@ -178,14 +178,14 @@ def test_a_damaged_archive(tmp_path):
 
 
 def test_bombs_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(npz, "_SUSPECT_BYTES", 100_000)
+    monkeypatch.setattr(limits, "_SUSPECT_BYTES", 100_000)
     text = refused(tmp_path, images=np.zeros((200, 40, 40), np.uint8), labels=np.arange(200))
     assert "as decompression bombs do" in text
 
 
 def test_more_than_the_disk_has_room_for(tmp_path, monkeypatch):
-    usage = npz.shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(npz.shutil, "disk_usage", lambda _: usage._replace(free=10))
+    usage = limits.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(limits.shutil, "disk_usage", lambda _: usage._replace(free=10))
     with pytest.raises(StorageFullError, match="and 10 are free"):
         read(tmp_path, images=images(2), labels=np.arange(2))
 
