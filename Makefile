@@ -13,7 +13,7 @@ python := .venv/bin/python
 # ARGS goes to the command behind a target: make run ARGS="--set train.epochs=3"
 ARGS ?=
 
-.PHONY: help setup run test test-slow lint format mnist ui up down serve-flows bench schema stages lock clean
+.PHONY: help setup run test test-slow torture lint format mnist ui up down serve-flows bench schema stages lock clean
 
 help: ## List what can be made
 	@echo "Graftline: labelled images in, a tracked, versioned, reproducible classifier out."
@@ -38,6 +38,9 @@ test: lint ## Lint, types, import arrows, and all the fast tests
 
 test-slow: setup ## The slow tests and those with a browser
 	@$(python) -m pytest -m "slow or browser" $(ARGS)
+
+torture: setup ## Kill the pipeline at 60 random moments and look for losses (ARGS="--seed 1")
+	@$(python) -m tests.torture $(ARGS)
 
 mnist: setup ## The full job: all 70 000 MNIST images (DATA=folder if you have them)
 	@$(python) -m graftline.mnist_files $(if $(DATA),"$(DATA)")

@@ -16,7 +16,7 @@ from graftline.artifacts import Trained
 from graftline.errors import MissingOutputError
 from graftline.feature_reference import REFERENCE_FILE
 from graftline.storage import scratch_folder, sha256_file
-from graftline.tracking.store import configure, open_client, reported
+from graftline.tracking.store import PATIENCE_S, configure, open_client, reported
 from graftline.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def register_model(
     """
     trained = Trained.read(workspace.trained / RECORD)
     store = configure(workspace)
-    client, _ = open_client(store)
+    client, _ = open_client(store, PATIENCE_S)
     with reported(store):
         newest = _newest(client, name)
         digest = sha256_file(workspace.trained / LITERT)
