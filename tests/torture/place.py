@@ -25,6 +25,7 @@ _PARAMS = {
     "freeze": {"strategy": {"last_blocks": 2}},
     "train": {"epochs": 4, "learning_rate": 0.01},
     "tune": {"epochs": 4},
+    "export": {"formats": ["litert_float16"]},
     "register": {"model_name": "tortured"},
 }
 _IMAGES, _SIZE_PX, _CLASSES = 240, 20, 3

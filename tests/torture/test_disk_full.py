@@ -28,6 +28,7 @@ _LEFT_BYTES = {
     "extract": 16 << 10,
     "train": 128 << 10,
     "evaluate": 64 << 10,
+    "export": 64 << 10,
 }
 """Enough to begin, and too little for what the stage writes."""
 
