@@ -13,7 +13,7 @@ python := .venv/bin/python
 # ARGS goes to the command behind a target: make run ARGS="--set train.epochs=3"
 ARGS ?=
 
-.PHONY: help setup run test test-slow fuzz audit lint format mnist ui up down serve-flows bench schema stages lock clean
+.PHONY: help setup run test test-slow fuzz torture audit lint format mnist ui up down serve-flows bench schema stages lock clean
 
 help: ## List what can be made
 	@echo "Graftline: labelled images in, a tracked, versioned, reproducible classifier out."
@@ -44,6 +44,9 @@ fuzz: setup ## Hostile input at nine doors, a minute each (ARGS="--seconds 600 p
 
 audit: setup ## What is known against the locked packages (ARGS=--strict: fail if unasked)
 	@$(python) -m scripts.audit $(ARGS)
+
+torture: setup ## Kill the pipeline at 60 random moments and look for losses (ARGS="--seed 1")
+	@$(python) -m tests.torture $(ARGS)
 
 mnist: setup ## The full job: all 70 000 MNIST images (DATA=folder if you have them)
 	@$(python) -m graftline.mnist_files $(if $(DATA),"$(DATA)")

@@ -16,7 +16,7 @@ from rich.console import Console, RenderableType
 from graftline import __version__
 from graftline.addresses import without_secrets
 from graftline.environment import quiet_environment
-from graftline.errors import GraftlineError, visible
+from graftline.errors import GraftlineError, from_system, visible
 from graftline.serving.command import add_options, serve
 from graftline.stages import STAGES, run_stage
 from graftline.starts import collect_rarely
@@ -76,6 +76,9 @@ def reported(command: Callable[[], int], *, debug: bool) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
+        if (known := from_system(error, Path.cwd())) is not None:
+            console.print(f"error: {known}", style="red", markup=False)
+            return known.exit_code
         console.print(
             visible(without_secrets(f"error: {type(error).__name__}: {error}\n  {_FAULT}")),
             style="red",

@@ -28,6 +28,8 @@ _QUIET = {
     # The word: MLflow takes no other spelling.
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    # Each try waits twice as long as the one before: seven outlast a server's two minutes.
+    "PREFECT_CLIENT_MAX_RETRIES": "7",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     "TF_CPP_MIN_LOG_LEVEL": "2",

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+_FULL_DISK_WORDS = ("No space left on device", "Disk quota exceeded", "database or disk is full")
 
 
 class GraftlineError(Exception):
@@ -101,8 +105,16 @@ class PipelineBusyError(UserError):
     """Another process holds the pipeline."""
 
 
+class InterruptedExperimentError(UserError):
+    """A killed ``dvc exp run`` still holds changes that were not committed."""
+
+
 class StorageFullError(UserError):
     """No space is left where an output was being written."""
+
+
+class NotWritableError(UserError):
+    """A file or folder of the checkout that the system does not let this user write."""
 
 
 class MissingOutputError(UserError):
@@ -159,14 +171,50 @@ def full_disk_reported(path: Path) -> Iterator[None]:
     """Turns the operating system's "no space left" into a :class:`StorageFullError`."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        if isinstance(error, GraftlineError) or not _tells_of_full_disk(error):
             raise
-        raise StorageFullError(
-            f"no space is left on the disk while writing {path}",
-            where=str(path),
-            fix="free some space and run again; the earlier output is untouched",
-        ) from error
+        raise storage_full(path) from error
+
+
+def storage_full(path: Path | str) -> StorageFullError:
+    """That no space was left for a file or folder."""
+    return StorageFullError(
+        f"no space is left on the disk while writing {path}",
+        where=str(path),
+        fix="free some space and run again; the earlier output is untouched",
+    )
+
+
+def says_full_disk(text: str) -> bool:
+    """Whether somebody else's message tells of a full disk."""
+    return any(words in text for words in _FULL_DISK_WORDS)
+
+
+def from_system(error: BaseException, directory: Path) -> GraftlineError | None:
+    """What the user can mend of an error that nobody expected where it came up; else None.
+
+    Args:
+        error: Whatever was raised.
+        directory: The checkout, for errors that name no file.
+    """
+    named = getattr(error, "filename", None)
+    path = os.fsdecode(named) if isinstance(named, (str, bytes)) else str(directory)
+    if _tells_of_full_disk(error):
+        return storage_full(path)
+    if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return NotWritableError(
+            f"the system does not let {path} be used: {error.strerror}",
+            where=path,
+            allowed="a checkout that this user may read and write",
+            fix="give this user that right, or work in a copy elsewhere (git clone)",
+        )
+    return None
+
+
+def _tells_of_full_disk(error: BaseException) -> bool:
+    # HDF5, TensorFlow, SQLite and MLflow raise errors of their own, with the system's words in.
+    return getattr(error, "errno", None) in _FULL_DISK or says_full_disk(str(error))
 
 
 def _all_kinds(base: type[GraftlineError]) -> list[type[GraftlineError]]:

@@ -11,12 +11,14 @@ import http.client
 import os
 import socket
 import subprocess
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 import psutil
 from filelock import FileLock
@@ -33,9 +35,11 @@ from graftline.workspace import Workspace
 HOST = "127.0.0.1"
 PREFECT_PORT = 4200
 MLFLOW_PORT = 5000
-START_LIMIT_S = 90.0
+START_LIMIT_S = 300.0
+"""A crowded machine may need minutes; a server that dies is not waited for."""
 _ANSWER_LIMIT_S = 5.0
 _POLL_S = 0.1
+_WATCH_S = 2.0
 _ATTEMPTS = 2
 
 
@@ -132,6 +136,38 @@ def serving(server: Server) -> Iterator[str]:
         yield address
     finally:
         leave(server)
+
+
+@contextmanager
+def kept_alive(server: Server, address: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Starts a server of one's own again at the same address, should it go while it is needed.
+
+    Args:
+        server: The one that this process has joined.
+        address: Where it answers.
+        say: Told if that was necessary.
+    """
+    over = threading.Event()
+    same = replace(server, preferred_port=urlsplit(address).port or 0)
+
+    def watch() -> None:
+        while not over.wait(_WATCH_S):
+            if alive(server):
+                continue
+            say(f"the {server.title} server was gone; it is being started again")
+            try:
+                if (again := join(same)) != address:
+                    say(f"it answers at {again} now, since its port was taken")
+            except (ServerError, OSError) as error:
+                say(str(error))
+
+    watcher = threading.Thread(target=watch, name=f"keep {server.title}", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
 
 
 def join(server: Server, limit_s: float = START_LIMIT_S) -> str:

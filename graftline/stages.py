@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import time
@@ -10,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from graftline.environment import ERROR_FILE_VARIABLE
-from graftline.errors import GraftlineError
+from graftline.errors import GraftlineError, StorageFullError, from_system
+from graftline.experiments import refuse_after_interrupted
 from graftline.lock import pipeline_lock, stage_lock
 from graftline.params import Params, read_params
 from graftline.starts import import_keras
@@ -41,6 +43,7 @@ def run_stage(stage: str, workspace: Workspace) -> Any:
     """
     timings = Timings()
     try:
+        refuse_after_interrupted(workspace)
         params = read_params(workspace.params_file)
         with pipeline_lock(workspace), stage_lock(workspace, stage):
             started_s = time.monotonic()
@@ -51,12 +54,19 @@ def run_stage(stage: str, workspace: Workspace) -> Any:
     except GraftlineError as error:
         leave_error(error)
         raise
+    except Exception as error:
+        if (known := from_system(error, workspace.root)) is None:
+            raise
+        leave_error(known)
+        raise known from error
 
 
 def leave_error(error: GraftlineError) -> None:
     """Writes an error where the process that started this stage looks for it."""
     if target := os.environ.get(ERROR_FILE_VARIABLE):
-        write_text(Path(target), error.to_json())
+        # Where nothing can be written, the error that says so cannot be either; it is printed.
+        with contextlib.suppress(OSError, StorageFullError):
+            write_text(Path(target), error.to_json())
 
 
 def _run(stage: str, workspace: Workspace, params: Params, timings: Timings) -> Any:

@@ -6,12 +6,14 @@ Seconds are since 1970, so that the spans of several processes lie on one line.
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from graftline.process_times import boot_id
 from graftline.processes import age_s
 from graftline.storage import write_text
 from graftline.workspace import Workspace
@@ -54,11 +56,36 @@ class Timings:
         record = {
             "seconds": round(seconds, 3),
             "born_s": round(self.born_s, 3),
+            # Which no change of the clock moves; see noted_since.
+            "boot": boot_id(),
+            "uptime_s": round(_uptime_s(), 3),
             "spans": [asdict(span) for span in self.spans],
         }
         write_text(file(workspace, name), json.dumps(record) + "\n")
 
 
+def noted_since(workspace: Workspace, name: str, started: float) -> bool:
+    """Whether a stage has written its timings since a process of this boot was started.
+
+    Args:
+        workspace: The checkout.
+        name: The stage.
+        started: As in :class:`graftline.processes.ProcessIdentity`.
+    """
+    try:
+        record = json.loads(file(workspace, name).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return record.get("boot") == boot_id() and float(record["uptime_s"]) >= started
+
+
 def file(workspace: Workspace, name: str) -> Path:
     """Where the timings of a stage, or of the flow, lie."""
     return workspace.var / "timings" / f"{name}.json"
+
+
+def _uptime_s() -> float:
+    """Now, on the scale of :class:`graftline.processes.ProcessIdentity`."""
+    if sys.platform != "linux":
+        return time.time()
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -25,6 +25,8 @@ from graftline.errors import (
     PipelineBusyError,
     StageFailedError,
     error_from_json,
+    says_full_disk,
+    storage_full,
 )
 from graftline.processes import ProcessIdentity, end_group
 from graftline.starts import module_command
@@ -104,6 +106,8 @@ def stale_stages(workspace: Workspace) -> frozenset[str]:
     )
     if finished.returncode:
         said = finished.stdout + finished.stderr
+        if says_full_disk(said):
+            raise storage_full(workspace.root)
         raise _busy(said) or StageFailedError(
             "DVC cannot tell what is current:\n" + _last_errors(said.splitlines()),
             where=str(workspace.root / "dvc.yaml"),
@@ -240,6 +244,8 @@ def _failure(command: StageCommand, code: int, lines: list[str]) -> GraftlineErr
     said = "\n".join(lines)
     if busy := _busy(said):
         return busy
+    if says_full_disk(said):
+        return storage_full(f"the outputs of {command.stage}, or DVC's cache of them")
     if number := _killed_by(said):
         how = f"was killed ({_signal_name(number)})"
         if number == signal.SIGKILL:

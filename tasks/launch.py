@@ -22,9 +22,10 @@ from rich.console import Console
 
 from graftline.addresses import without_secrets
 from graftline.environment import prefect_address, quiet_environment
-from graftline.errors import GraftlineError, visible
+from graftline.errors import GraftlineError, ServerError, from_system, visible
+from graftline.experiments import refuse_after_interrupted
 from graftline.processes import termination_as_interrupt
-from graftline.servers import alive, join, leave, prefect_server
+from graftline.servers import alive, join, kept_alive, leave, prefect_server
 from graftline.starts import collect_rarely
 from graftline.timings import FLOW, Timings
 from graftline.workspace import Workspace
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from tasks.pipeline import Pipeline
 
 _INTERRUPTED = 130
+_HASTE_S = 10.0
 _CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
 
 
@@ -97,6 +99,9 @@ def launch(module: str, flow: str, arguments: Sequence[str], *, looks: bool = Fa
     except Exception as error:
         if wanted.debug:
             traceback.print_exc()
+        if (known := from_system(error, Path.cwd())) is not None:
+            errors.print(f"error: {known}", style="red", markup=False)
+            return known.exit_code
         errors.print(
             visible(without_secrets(f"error: {type(error).__name__}: {error}"))
             + "\n  this is a fault in Graftline, or in something below it; run again with --debug "
@@ -115,6 +120,7 @@ def _run(wanted: Launch, workspace: Workspace, screen: Screen) -> None:
     os.environ.update(quiet_environment(workspace))
     # Prefect tells of everything on its pages; here a line per step is enough.
     os.environ.setdefault(_CONSOLE_LEVEL, "INFO" if wanted.debug else "CRITICAL")
+    refuse_after_interrupted(workspace)
     change = plan_overrides(workspace, wanted.params_file, wanted.overrides)
     with (
         prepared(
@@ -132,12 +138,17 @@ def _run(wanted: Launch, workspace: Workspace, screen: Screen) -> None:
             screen.say(f"{execution.news}.")
             return
         flow = stack.enter_context(_prefect(workspace, wanted, execution))
+        # Who interrupts a flow wants it to end, even if its server does not answer.
+        patience_s = _HASTE_S
         try:
-            with timings.span("flow"):
+            with timings.span("flow"), _absence_told():
                 outcome = flow(force=wanted.force) if wanted.looks else flow(change.params)
+            from tasks.patience import PATIENCE_S
+
+            patience_s = PATIENCE_S
         finally:
             with timings.span("settle"):
-                _settle(execution.flow_run_id, execution.task_run_ids, screen)
+                _settle(execution, patience_s)
     timings.write(workspace, FLOW, time.monotonic() - started_s)
     if outcome is not None:
         from tasks.closing import show_closing
@@ -183,7 +194,10 @@ def _prefect(workspace: Workspace, wanted: Launch, execution: Pipeline) -> Itera
                 own = f"{start.result()}/api"
         from prefect.settings import PREFECT_API_URL, temporary_settings
 
-        with temporary_settings({PREFECT_API_URL: own}):
+        with (
+            temporary_settings({PREFECT_API_URL: own}),
+            kept_alive(server, start.result(), execution.screen.say),
+        ):
             yield flow
     finally:
         with execution.timings.span("leave"):
@@ -195,16 +209,30 @@ def _track_early(wanted: Launch, execution: Pipeline) -> None:
         execution.track()
 
 
+@contextmanager
+def _absence_told() -> Iterator[None]:
+    import httpx
+
+    try:
+        yield
+    except httpx.TransportError as error:
+        raise ServerError(
+            f"Prefect's server went away in the middle and did not come back: {error}",
+            fix="start it and run again; every step that was finished is kept",
+        ) from error
+
+
 def _imported(wanted: Launch, timings: Timings) -> Any:
     with timings.span("import"):
         return getattr(importlib.import_module(wanted.module), wanted.flow)
 
 
-def _settle(flow_run_id: str | None, task_run_ids: Sequence[str], screen: Screen) -> None:
+def _settle(execution: Pipeline, patience_s: float) -> None:
     from tasks.records import flush_logs, settle
 
-    if not settle(flow_run_id, task_run_ids):
-        screen.say("Prefect's server has not confirmed the end of every task; its page may lag")
+    say = execution.screen.say
+    if not settle(execution.flow_run_id, execution.task_run_ids, say, patience_s):
+        say("Prefect's server has not confirmed the end of every task; its page may lag")
     flush_logs()
 
 

@@ -21,6 +21,7 @@ from graftline.params import Params, read_params
 from graftline.source_state import SourceState, source_state
 from graftline.stages import TRACKED
 from graftline.timings import Timings
+from graftline.torn import put_torn_aside
 from graftline.workspace import Workspace
 from tasks import abandoned, dvc
 from tasks.screen import Screen, State
@@ -228,6 +229,11 @@ def prepared(
             screen.say(f"stage {orphan} was still at work for a flow that is gone; it was ended")
         if left := remove_leftovers(workspace):
             screen.say(f"{len(left)} files that a killed process had left were removed")
+        for name in put_torn_aside(workspace):
+            screen.say(
+                f"{name} was cut off while DVC wrote it; it lies in var/torn/ now, and results "
+                "come from DVC's cache"
+            )
         first()
         pipeline = Pipeline(workspace, params, screen, force, timings or Timings())
         pipeline.look()

@@ -7,6 +7,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from prefect.artifacts import create_markdown_artifact
+from prefect.logging import get_run_logger
+
+from tasks import pipeline
+from tasks.patience import patiently
 
 
 def markdown(key: str, text: str, description: str) -> None:
@@ -17,7 +21,18 @@ def markdown(key: str, text: str, description: str) -> None:
         text: Markdown.
         description: One line on what it is.
     """
-    create_markdown_artifact(text, key=key, description=description)
+    patiently(
+        lambda: create_markdown_artifact(text, key=key, description=description),
+        _say,
+    )
+
+
+def _say(text: str) -> None:
+    try:
+        pipeline.current().screen.say(text)
+    except RuntimeError:
+        # Not every flow holds the pipeline.
+        get_run_logger().warning(text)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -14,7 +14,7 @@ from hypothesis import settings
 settings.register_profile("graftline", deadline=None, print_blob=True)
 settings.load_profile("graftline")
 
-_NOT_OURS = (
+NOT_OURS = (
     "DVC_ROOT",
     "KERAS_BACKEND",
     "KERAS_HOME",
@@ -32,7 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Sets the environment before any test module, and so Prefect or TensorFlow, is imported."""
     home = tempfile.mkdtemp(prefix="graftline-tests-")
     config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
-    for name in _NOT_OURS:
+    for name in NOT_OURS:
         os.environ.pop(name, None)
     os.environ |= {
         "DO_NOT_TRACK": "true",

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from graftline import timings
 from graftline.artifacts import (
     Assembled,
     Dataset,
@@ -130,28 +131,29 @@ def outcome_tags(workspace: Workspace, outputs: Outputs) -> dict[str, str]:
     return {name: value for name, value in tags.items() if value is not None}
 
 
-def cached_stages(workspace: Workspace, since_s: float, ran: Sequence[str]) -> list[str]:
+def cached_stages(workspace: Workspace, started: float, ran: Sequence[str]) -> list[str]:
     """The stages that were skipped.
 
     Args:
         workspace: Where each stage notes how long it took.
-        since_s: When the execution began, in seconds since 1970.
+        started: When the execution's process was, as :mod:`graftline.processes` counts.
         ran: Stages known to have run; the last of them has not noted its seconds yet.
     """
-    timings = workspace.var / "timings"
     return [
         stage
         for stage in STAGES
-        if stage not in ran and not _changed_since(timings / f"{stage}.json", since_s)
+        if stage not in ran and not timings.noted_since(workspace, stage, started)
     ]
 
 
-def seconds(workspace: Workspace, cached: Sequence[str], since_s: float) -> dict[str, float]:
-    """How long each stage took that was not skipped, as far as it was noted after ``since_s``."""
+def seconds(workspace: Workspace, cached: Sequence[str], started: float | None) -> dict[str, float]:
+    """How long each stage took that was not skipped, as far as it was noted after ``started``."""
     values = {}
     for stage in STAGES:
-        timing = workspace.var / "timings" / f"{stage}.json"
-        if stage not in cached and _changed_since(timing, since_s):
+        timing = timings.file(workspace, stage)
+        if stage in cached or not timing.is_file():
+            continue
+        if started is None or timings.noted_since(workspace, stage, started):
             values[f"seconds/{stage}"] = float(json.loads(timing.read_text())["seconds"])
     return values
 
@@ -297,10 +299,6 @@ def _epoch(row: dict[str, str]) -> tuple[int, dict[str, float]]:
     values = {name: float(text) for name, text in row.items() if name != "epoch" and text}
     finite = {name: value for name, value in values.items() if math.isfinite(value)}
     return int(row["epoch"]), finite
-
-
-def _changed_since(path: Path, since_s: float) -> bool:
-    return path.is_file() and path.stat().st_mtime >= since_s
 
 
 def _below(folder: Path) -> list[Path]:

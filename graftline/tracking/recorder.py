@@ -29,6 +29,7 @@ from graftline.workspace import Workspace
 
 _ANSWER_TIMEOUT_S = 300.0
 _CLOSE_TIMEOUT_S = 10.0
+_QUIET_S = 20.0
 _log = logging.getLogger(__name__)
 
 
@@ -73,6 +74,11 @@ class Recorder:
         self._lingers = order.lingers
         self._send(order.model_dump(mode="json"))
 
+    @property
+    def opened(self) -> bool:
+        """Whether there is a run."""
+        return "run_id" in self._answers
+
     def epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Records one epoch.
 
@@ -106,6 +112,8 @@ class Recorder:
             TrackingError: If the store cannot be used.
         """
         self._send({"end": status})
+        if not self._ended.wait(_QUIET_S):
+            _log.warning("waiting for the tracking store; see %s", self.log_file)
         done = self._ended.wait(_ANSWER_TIMEOUT_S)
         self._close()
         self._raise_failure()
@@ -180,7 +188,13 @@ def stage_recorder(workspace: Workspace, params: Params, stage: str) -> Iterator
             # The stage's own error is the one that its user must see.
             _log.warning("%s", second)
         raise
-    recorder.end("FINISHED")
+    try:
+        recorder.end("FINISHED")
+    except TrackingError as error:
+        if not recorder.opened:
+            raise
+        # What the stage has made is whole; its run is completed from the outputs later.
+        _log.warning("the tracked run is not complete: %s", error)
 
 
 def _environment() -> dict[str, str]:

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 import graftline
 from graftline.artifacts import Trained
 from graftline.errors import MissingOutputError
-from graftline.feature_reference import REFERENCE_FILE
 from graftline.storage import scratch_folder, sha256_file
-from graftline.tracking.store import configure, open_client, reported
+from graftline.tracking.store import PATIENCE_S, configure, open_client, reported
 from graftline.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -127,7 +126,7 @@ def register_model(
     """
     trained = Trained.read(workspace.trained / RECORD)
     store = configure(workspace)
-    client, _ = open_client(store)
+    client, _ = open_client(store, PATIENCE_S)
     with reported(store):
         newest = _newest(client, name)
         digest = sha256_file(workspace.trained / LITERT)
@@ -162,6 +161,8 @@ def requirements() -> list[str]:
 
 
 def _save(folder: Path, workspace: Workspace, trained: Trained, logged: Any) -> None:
+    from graftline.feature_reference import REFERENCE_FILE
+
     parts = folder / "trained"
     parts.mkdir()
     for name in (LITERT, RECORD, REFERENCE_FILE):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from graftline.params import Params
+from graftline.processes import ProcessIdentity
 from graftline.tracking import contents, executions, receipts
-from graftline.tracking.store import Store, configure, open_client, reported
+from graftline.tracking.store import PATIENCE_S, Store, configure, open_client, reported
 from graftline.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 _FILES_TAG = "graftline.files_digest"
+_PROCESS_TAG = "graftline.process"
+_CHECKOUT_TAG = "graftline.checkout"
 _MAX_PARAM_CHARACTERS = 6000
 _DIGEST_CHARACTERS = 36
 _BATCH = 500
@@ -48,7 +52,7 @@ def start(workspace: Workspace, params: Params, owner: executions.Owner) -> exec
         run = client.create_run(
             experiment_id,
             run_name=contents.run_name(params),
-            tags=contents.origin_tags(workspace, params, owner.door),
+            tags=contents.origin_tags(workspace, params, owner.door) | _process_tags(store, owner),
         )
         _log_params(client, run, params)
     execution = executions.Execution(
@@ -95,7 +99,7 @@ def complete_run(
         TrackingError: If the store cannot be used, or has no such run.
     """
     store = configure(workspace)
-    client, _ = open_client(store)
+    client, _ = open_client(store, PATIENCE_S if status == "FINISHED" else 0.0)
     with reported(store):
         if status == "FINISHED":
             fill(client, run_id, workspace, params, evaluated=True)
@@ -109,7 +113,7 @@ def note_cached(
     run_id: str,
     workspace: Workspace,
     cached: Sequence[str],
-    since_s: float = 0.0,
+    started: float | None = None,
 ) -> None:
     """Tells the run which stages were skipped, and how long the others took.
 
@@ -118,7 +122,8 @@ def note_cached(
         run_id: The run.
         workspace: Where each stage notes how long it took.
         cached: The stages that were skipped.
-        since_s: When the execution began, in seconds since 1970; earlier notes are not its own.
+        started: When the execution's process was, as :mod:`graftline.processes` counts; earlier
+            notes are not its own. None takes every note for its own.
     """
     from mlflow.entities import Metric, RunTag
 
@@ -126,7 +131,7 @@ def note_cached(
     now_ms = int(time.time() * 1000)
     taken = [
         Metric(name, value, now_ms, 0)
-        for name, value in contents.seconds(workspace, cached, since_s).items()
+        for name, value in contents.seconds(workspace, cached, started).items()
         if known.get(name) != value
     ]
     tag = RunTag("graftline.cached_stages", ", ".join(cached) or "none")
@@ -190,7 +195,32 @@ def close_abandoned(store: Store, client: MlflowClient) -> list[str]:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
         executions.forget(store, execution.run_id)
+    for run_id in list(_unnoted(store, client)):
+        close(store, client, run_id, "KILLED")
+        closed.append(run_id)
     return closed
+
+
+def _unnoted(store: Store, client: MlflowClient) -> Iterator[str]:
+    """Runs whose process was killed between opening them and writing that down."""
+    experiment = client.get_experiment_by_name(store.experiment)
+    if experiment is None:
+        return
+    for run in client.search_runs([experiment.experiment_id], "attributes.status = 'RUNNING'"):
+        tags = run.data.tags
+        # A store may be shared: only who is on this machine is known to be gone.
+        if _PROCESS_TAG not in tags or tags.get(_CHECKOUT_TAG) != _checkout(store):
+            continue
+        if not ProcessIdentity.model_validate_json(tags[_PROCESS_TAG]).alive():
+            yield run.info.run_id
+
+
+def _process_tags(store: Store, owner: executions.Owner) -> dict[str, str]:
+    return {_PROCESS_TAG: owner.process.model_dump_json(), _CHECKOUT_TAG: _checkout(store)}
+
+
+def _checkout(store: Store) -> str:
+    return f"{socket.gethostname()}:{store.root}"
 
 
 def log_epoch(client: MlflowClient, run_id: str, epoch: int, values: Mapping[str, float]) -> None:

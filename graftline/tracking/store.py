@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,14 +18,18 @@ from urllib.request import getproxies, proxy_bypass
 from filelock import FileLock
 
 from graftline.addresses import without_secrets
-from graftline.errors import TrackingError
+from graftline.errors import StorageFullError, TrackingError, from_system, storage_full
 from graftline.workspace import Workspace
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 DEFAULT_EXPERIMENT = "graftline"
+PATIENCE_S = 180.0
+"""How long the middle of a run waits for a server that is away."""
 _PROBE_TIMEOUT_S = 5.0
+_PROBE_EVERY_S = 1.0
+_log = logging.getLogger(__name__)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _SWITCHES = {
     # MLflow reads "true"; "1" would leave the telemetry on.
@@ -82,15 +87,30 @@ def configure(workspace: Workspace) -> Store:
     return Store(f"sqlite:///{root / 'mlflow.db'}", experiment, root, root / "artifacts")
 
 
-def open_client(store: Store) -> tuple[MlflowClient, str]:
+def open_client(store: Store, patience_s: float = 0.0) -> tuple[MlflowClient, str]:
     """The client of a store, and its experiment's id; both are made at first use.
+
+    Args:
+        store: Which.
+        patience_s: How long to wait for a server that does not answer, in seconds: in the middle
+            of a run it may just be restarting.
 
     Raises:
         TrackingError: If the store cannot be reached or used.
     """
     with reported(store):
-        _probe(store)
+        _await(store, patience_s)
         return _opened(store)
+
+
+def probe(store: Store) -> None:
+    """Sees to it that a store's server is reached at all; MLflow tries for minutes before it says.
+
+    Raises:
+        TrackingError: If it is not.
+    """
+    with reported(store):
+        _probe(store)
 
 
 @contextmanager
@@ -102,6 +122,8 @@ def reported(store: Store) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
+        if isinstance(from_system(error, store.root), StorageFullError):
+            raise storage_full(store.root) from error
         raise TrackingError(
             f"the tracking store cannot be used: {_first_line(error)}",
             where=store.shown,
@@ -140,8 +162,30 @@ def _experiment_id(client: MlflowClient, store: Store) -> str:
     return str(experiment.experiment_id)
 
 
+def _await(store: Store, patience_s: float) -> None:
+    until_s = time.monotonic() + patience_s
+    said = False
+    while True:
+        try:
+            _probe(store)
+        except OSError:
+            if time.monotonic() >= until_s:
+                raise
+            if not said:
+                _log.warning(
+                    "the tracking store at %s does not answer; waiting for it, up to %g s",
+                    store.shown,
+                    patience_s,
+                )
+            said = True
+            time.sleep(_PROBE_EVERY_S)
+        else:
+            if said:
+                _log.warning("the tracking store at %s answers again", store.shown)
+            return
+
+
 def _probe(store: Store) -> None:
-    # MLflow tries an absent server for minutes before it says so.
     parts = urlsplit(store.uri)
     port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
     if parts.scheme not in _DEFAULT_PORTS or parts.hostname is None or port is None:

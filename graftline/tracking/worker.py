@@ -14,13 +14,11 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
-import psutil
-
 from graftline.errors import GraftlineError, TrackingError
 from graftline.lockfile import read_lock, reads_what_others_wrote
 from graftline.params import Params, params_from_record
 from graftline.tracking import contents, executions, runs
-from graftline.tracking.store import Store, configure, open_client, reported
+from graftline.tracking.store import PATIENCE_S, Store, configure, open_client, probe, reported
 from graftline.workspace import Workspace
 
 _OWNER_TIMEOUT_S = 24 * 3600.0
@@ -43,8 +41,8 @@ class Worker:
         self.workspace = Workspace(Path(order.root))
         self.params: Params = params_from_record(order.params, "params.yaml")
         self.store: Store = configure(self.workspace)
-        self.client, _ = open_client(self.store)
-        self.since_s = psutil.Process(order.owner.process.pid).create_time()
+        begun = self.held or executions.find(self.store, self.owner) is not None
+        self.client, _ = open_client(self.store, PATIENCE_S if begun else 0.0)
         self.ended: runs.Status | None = None
         self.ran: tuple[str, ...] = ()
         self.run_id = order.held_run_id or self._join()
@@ -52,6 +50,8 @@ class Worker:
     def epoch(self, message: dict[str, Any]) -> None:
         """Logs one epoch. A store that is away for a moment costs the live picture, no more."""
         try:
+            # MLflow would try for minutes, and all further epochs wait.
+            probe(self.store)
             with reported(self.store):
                 runs.log_epoch(self.client, self.run_id, message["epoch"], message["metrics"])
         except TrackingError as error:
@@ -106,8 +106,9 @@ class Worker:
     def _fill(self, *, evaluated: bool) -> None:
         runs.fill(self.client, self.run_id, self.workspace, self.params, evaluated=evaluated)
         ran = self.ran if evaluated else (*self.ran, _LAST_STAGE)
-        cached = contents.cached_stages(self.workspace, self.since_s, ran)
-        runs.note_cached(self.client, self.run_id, self.workspace, cached, self.since_s)
+        started = self.owner.process.started
+        cached = contents.cached_stages(self.workspace, started, ran)
+        runs.note_cached(self.client, self.run_id, self.workspace, cached, started)
 
     def _stages_when_over(self) -> tuple[str, ...]:
         stages: tuple[str, ...] = ()

@@ -54,7 +54,7 @@ def test_a_changed_parameter_is_trained_and_after_that_nothing_is_new(
     checkout_after: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("--set", "train.learning_rate=0.025") == 0
-    assert toy.ran(checkout_after) == ["train", "evaluate"]
+    assert toy.ran(checkout_after) == ["train", "evaluate", "export"]
     flow_run = newest()
     assert flow_run.state_name == "Completed"
     assert flow_run.name == "retrain: train.learning_rate: 0.001 → 0.025"
@@ -65,7 +65,7 @@ def test_a_changed_parameter_is_trained_and_after_that_nothing_is_new(
     assert "97.50% of 1,000 test images" in capsys.readouterr().out
     assert run() == 0
     assert message(newest()) == NOTHING
-    assert toy.ran(checkout_after) == ["train", "evaluate"]
+    assert toy.ran(checkout_after) == ["train", "evaluate", "export"]
 
 
 def test_without_a_server_nothing_new_starts_none_and_imports_nothing_heavy(

@@ -69,6 +69,7 @@ export: {formats: []}
 register: {}
 promote: {min_accuracy: 0.9, margin: -0.05, significance: 0.05, max_recall_drop: 0.1}
 notify: {}
+drift: {}
 """
 
 

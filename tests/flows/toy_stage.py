@@ -37,6 +37,7 @@ def main(stage: str) -> int:
             _run(stage, workspace, params)
     except GraftlineError as error:
         leave_error(error)
+        sys.stderr.write(f"error: {error}\n")
         return error.exit_code
     return 0
 
@@ -50,6 +51,10 @@ def _run(stage: str, workspace: Workspace, params: Params) -> None:
     if os.environ.get("TOY_HANGS") == stage:
         write_text(workspace.var / "hanging.pid", str(os.getpid()))
         time.sleep(600)
+    if os.environ.get("TOY_WAITS") == stage:
+        write_text(workspace.var / "waiting", stage)
+        while not (workspace.var / "go").exists():
+            time.sleep(0.05)
     if os.environ.get("TOY_DIES") == stage:
         os.kill(os.getpid(), 9)
     _write(stage, workspace, params)

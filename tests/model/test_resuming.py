@@ -59,7 +59,7 @@ def every_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def same_bytes(one: Workspace, other: Workspace) -> None:
     files = [path.relative_to(one.root) for path in sorted(one.trained.iterdir())]
-    assert len(files) == 4
+    assert len(files) == 5
     for file in [*files, one.history.relative_to(one.root)]:
         assert (one.root / file).read_bytes() == (other.root / file).read_bytes(), file
 

@@ -82,7 +82,7 @@ def test_adapted_statistics_are_those_of_the_folds_own_training_images(
 
 def test_auto_chooses_with_real_trainings(assembled: Workspace, tmp_path: Path) -> None:
     workspace = small.copied(assembled, tmp_path)
-    params = small.small_params("auto", tune=TUNE | {"epochs": 3}, freeze={"budget": 0.5})
+    params = small.small_params("auto", tune=TUNE | {"epochs": 3}, freeze={"budget": 1.0})
     plan = freeze(workspace, params)
     assert plan.measured
     verdict = Verdict.read(workspace.freezing_report / "verdict.json")

@@ -12,6 +12,7 @@ from graftline.errors import (
     GraftlineError,
     PipelineBusyError,
     StageFailedError,
+    StorageFullError,
 )
 from graftline.processes import ProcessIdentity, runs
 from graftline.workspace import Workspace
@@ -131,3 +132,9 @@ def test_an_orphan_is_ended_and_a_stranger_is_not(tmp_path: Path) -> None:
         assert end_orphans(workspace) == "train"
         assert not identity.alive()
     assert not group_file.exists()
+
+
+def test_a_disk_that_dvc_found_full_is_for_the_user_to_mend(tmp_path: Path) -> None:
+    error = failure(tmp_path, "ERROR: unexpected error - [Errno 28] No space left on device: 'a'")
+    assert isinstance(error, StorageFullError)
+    assert error.exit_code == 2

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+from pathlib import Path
+
 import pytest
 
 from graftline import errors
-from graftline.errors import GraftlineError, StageFailedError, UserError, error_from_json
+from graftline.errors import (
+    GraftlineError,
+    NotWritableError,
+    StageFailedError,
+    StorageFullError,
+    UserError,
+    error_from_json,
+    from_system,
+)
 
 KINDS = [
     kind
@@ -31,3 +42,31 @@ def test_the_text_has_a_line_for_each_part() -> None:
 def test_an_unknown_kind_becomes_a_failed_stage() -> None:
     text = GraftlineError("it broke").to_json().replace("GraftlineError", "Other")
     assert isinstance(error_from_json(text), StageFailedError)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "a"), StorageFullError),
+        (OSError(errno.EDQUOT, "Disk quota exceeded", "a"), StorageFullError),
+        # As HDF5, TensorFlow and SQLite put it.
+        (OSError("Can't write data (errno = 28, 'No space left on device')"), StorageFullError),
+        (RuntimeError("b.index; No space left on device"), StorageFullError),
+        (RuntimeError("(sqlite3.OperationalError) database or disk is full"), StorageFullError),
+        (OSError(errno.EROFS, "Read-only file system", "a"), NotWritableError),
+        (PermissionError(errno.EACCES, "Permission denied", "a"), NotWritableError),
+    ],
+)
+def test_what_the_system_refuses_is_for_the_user_to_mend(
+    error: Exception, kind: type[GraftlineError], tmp_path: Path
+) -> None:
+    found = from_system(error, tmp_path)
+    assert type(found) is kind
+    assert found.exit_code == 2
+    assert found.where == ("a" if getattr(error, "filename", None) else str(tmp_path))
+    assert found.fix
+
+
+@pytest.mark.parametrize("error", [ValueError("odd"), FileNotFoundError(errno.ENOENT, "gone", "a")])
+def test_anything_else_is_not(error: Exception, tmp_path: Path) -> None:
+    assert from_system(error, tmp_path) is None

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from graftline import tracking
-from graftline.errors import MissingOutputError
+from graftline.errors import MissingOutputError, StorageFullError
 from graftline.images import decode, from_base64
 from graftline.register import Registered, register
 from graftline.tracking import registry
@@ -270,7 +270,7 @@ def test_what_a_failing_upload_leaves_is_no_version(
 
     run_id = tracking.open_run(tracked, PARAMS)
     monkeypatch.setattr("mlflow.MlflowClient.log_model_artifacts", full)
-    with pytest.raises(Exception, match="No space left"):
+    with pytest.raises(StorageFullError):
         register(tracked, PARAMS, run_id)
     monkeypatch.undo()
 

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,6 +59,26 @@ def test_it_runs_while_it_is_used(server: Server) -> None:
         assert alive(server)
     assert not alive(server)
     assert not answers("127.0.0.1", port_of(address), "/")
+
+
+def test_one_that_is_killed_while_it_is_needed_is_started_again_at_its_address(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "_WATCH_S", 0.05)
+    said: list[str] = []
+    address = join(server)
+    with servers.kept_alive(server, address, said.append):
+        killed = record_of(server).process
+        os.kill(killed.pid, signal.SIGKILL)
+        until = time.monotonic() + 60
+        while record_of(server).process == killed and time.monotonic() < until:
+            time.sleep(0.05)
+        # Joining waits until it answers.
+        assert join(server) == address
+        assert answers("127.0.0.1", port_of(address), "/")
+    leave(server)
+    assert said == ["the Toy server was gone; it is being started again"]
+    assert not alive(server)
 
 
 def test_a_second_user_shares_it_and_the_last_one_stops_it(server: Server) -> None:

@@ -19,6 +19,7 @@ from graftline.artifacts import Metrics
 from graftline.errors import TrackingError
 from graftline.processes import ProcessIdentity
 from graftline.storage import sha256_file, write_text
+from graftline.timings import Timings
 from graftline.tracking import contents, executions, runs, store, worker
 from graftline.workspace import Workspace
 from tests import finished, histories
@@ -216,11 +217,59 @@ def test_the_seconds_of_the_stages_that_ran_are_told(tracked: Workspace) -> None
 
 def test_seconds_of_an_earlier_execution_are_not_told(tracked: Workspace) -> None:
     timing = tracked.var / "timings" / "load.json"
-    write_text(timing, json.dumps({"seconds": 1.5}))
-    os.utime(timing, (0, 0))
+    Timings().write(tracked, "load", 1.5)
+    record = json.loads(timing.read_text(encoding="utf-8"))
+    write_text(timing, json.dumps({**record, "uptime_s": 0.0}))
     serve(tracked, {"end": "FINISHED"}, stage="evaluate")
 
     assert "seconds/load" not in one_run(tracked).data.metrics
+
+
+def test_a_clock_that_jumped_back_hides_no_stage(tracked: Workspace) -> None:
+    Timings().write(tracked, "load", 1.5)
+    os.utime(tracked.var / "timings" / "load.json", (0, 0))
+    serve(tracked, {"end": "FINISHED"}, stage="evaluate")
+
+    run = one_run(tracked)
+    assert run.data.metrics["seconds/load"] == 1.5
+    assert "load" not in run.data.tags["graftline.cached_stages"]
+
+
+def test_a_server_that_is_away_in_the_middle_is_waited_for(
+    tracked: Workspace, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = iter([OSError("refused"), OSError("refused"), None])
+
+    def probe(_: object) -> None:
+        if (problem := next(tries)) is not None:
+            raise problem
+
+    monkeypatch.setattr(store, "_probe", probe)
+    monkeypatch.setattr(store, "_PROBE_EVERY_S", 0.0)
+    store.open_client(store.configure(tracked), patience_s=60)
+
+    shown = store.configure(tracked).shown
+    assert caplog.messages == [
+        f"the tracking store at {shown} does not answer; waiting for it, up to 60 s",
+        f"the tracking store at {shown} answers again",
+    ]
+
+
+def test_a_store_that_goes_away_at_the_end_costs_no_training(
+    tracked: Workspace, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tracking.stage_recorder(tracked, PARAMS, "train") as recorder:
+        recorder.run_id()
+        recorder.epoch(1, {"loss": 1.0})
+
+        end = recorder.end
+
+        def lost(status: str) -> None:
+            end(status)
+            raise TrackingError("gone")
+
+        monkeypatch.setattr(recorder, "end", lost)
+    assert "the tracked run is not complete: gone" in caplog.text
 
 
 def test_values_that_are_not_finite_are_left_out(tracked: Workspace) -> None:
@@ -425,6 +474,16 @@ def test_a_flow_that_died_leaves_a_killed_run(tracked: Workspace) -> None:
     first, second = histories.runs_of(tracked)
     assert (first.info.run_id, first.info.status) == (dead.run_id, "KILLED")
     assert second.info.status == "RUNNING"
+
+
+def test_a_process_killed_before_it_noted_its_run_leaves_a_killed_one(tracked: Workspace) -> None:
+    owner = executions.Owner(door="flow", process=gone_process())
+    lost = runs.start(tracked, PARAMS, owner).run_id
+    executions.forget(store.configure(tracked), lost)
+    living = tracking.open_run(tracked, PARAMS)
+
+    states = {run.info.run_id: run.info.status for run in histories.runs_of(tracked)}
+    assert states == {lost: "KILLED", living: "RUNNING"}
 
 
 def test_a_run_that_was_deleted_does_not_stop_the_next(tracked: Workspace) -> None:

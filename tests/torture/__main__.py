@@ -1,0 +1,107 @@
+"""make torture: kills the pipeline at random moments, starts it again, and looks for losses.
+
+python -m tests.torture --kills 60 --seed 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.torture import place, processes
+from tests.torture.audit import Check
+from tests.torture.campaign import Campaign
+from tests.torture.lives import DOORS, ROWS
+
+_WIDTH = 100
+_MEMORY = Path("/dev/shm")
+
+
+def main() -> int:
+    """Runs a campaign; returns 1 if anything was lost, and then keeps the checkout."""
+    options = _options()
+    console = Console(width=_WIDTH, highlight=False)
+    processes.become_init()
+    # In memory where possible: a kill is no power failure for a disk, and its waits cost minutes.
+    memory = _MEMORY if _MEMORY.is_dir() else None
+    folder = Path(tempfile.mkdtemp(prefix="graftline-torture-", dir=memory))
+    started_s = time.monotonic()
+    console.print(f"{options.kills} kills, seed {options.seed}, in {folder}", markup=False)
+    campaign = Campaign(
+        place.make(folder),
+        options.kills,
+        options.seed,
+        lambda text: console.print(text, markup=False, soft_wrap=True),
+    )
+    audit: list[Check] = []
+    try:
+        audit = campaign.run()
+    except (Exception, KeyboardInterrupt) as error:
+        campaign.losses.append(f"{type(error).__name__}: {error}")
+    finally:
+        for process in processes.marked(campaign.place.mark):
+            process.kill()
+    console.print(_table(campaign))
+    for check in audit:
+        sign = "LOST" if check.wrong else "ok"
+        console.print(f"{sign:<4}  {check.title}  {check.count}", markup=False, soft_wrap=True)
+    for loss in campaign.losses:
+        console.print(f"LOST  {loss}", markup=False, soft_wrap=True)
+    minutes = (time.monotonic() - started_s) / 60
+    console.print(
+        f"{len(campaign.done)} kills, {campaign.finished} lives came to their end, "
+        f"{campaign.refused} were refused since another was at work, {campaign.mended} times an "
+        f"experiment's changes were brought back; {minutes:.1f} minutes"
+    )
+    if campaign.losses:
+        console.print(f"something was lost; everything is kept in {folder}", soft_wrap=True)
+        return 1
+    console.print("nothing was lost")
+    if not options.keep:
+        shutil.rmtree(folder)
+    return 0
+
+
+def _table(campaign: Campaign) -> Table:
+    table = Table(title=f"{len(campaign.done)} kills, seed {campaign.seed}")
+    table.add_column("killed in")
+    for title in (*DOORS, "all"):
+        table.add_column(title, justify="right")
+    for row in ROWS:
+        counts = Counter(kill.door for kill in campaign.done if kill.row == row)
+        table.add_row(row, *(str(counts[door] or "") for door in DOORS), str(counts.total()))
+    counts = Counter(kill.door for kill in campaign.done)
+    table.add_section()
+    table.add_row("all", *(str(counts[door]) for door in DOORS), str(counts.total()))
+    reaches = Counter(kill.reach for kill in campaign.done)
+    at_work = sum(kill.at_work for kill in campaign.done)
+    table.caption = (
+        f"{', '.join(f'{reach}: {count}' for reach, count in reaches.items())}; "
+        f"{at_work} while a stage was at work, {len(campaign.done) - at_work} between two"
+    )
+    return table
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
+    parser.add_argument("--kills", type=int, default=60, help="how many (default: 60)")
+    parser.add_argument(
+        "--seed", type=int, default=secrets.randbelow(10_000), help="of all that is left to chance"
+    )
+    parser.add_argument("--keep", action="store_true", help="keep the checkout in any case")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    os.chdir(Path(__file__).resolve().parents[2])
+    sys.exit(main())

@@ -1,0 +1,140 @@
+"""A checkout to be tortured: a tiny network in two phases, and checkpoints after every moment."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from graftline.lockfile import read_lock
+from graftline.stages import STAGES
+from graftline.workspace import Workspace
+from tests.conftest import NOT_OURS
+from tests.flows import tiny
+
+MARK = "GRAFTLINE_TORTURE"
+"""In the environment of everything that is started here, so that no process gets out of sight."""
+_CHECKPOINT_EVERY = ("every_s: float = 15.0", "every_s: float = 0.2")
+_PARAMS = {
+    "freeze": {"strategy": {"last_blocks": 2}},
+    "train": {"epochs": 4, "learning_rate": 0.01},
+    "tune": {"epochs": 4},
+    "export": {"formats": ["litert_float16"]},
+    "register": {"model_name": "tortured"},
+}
+_IMAGES, _SIZE_PX, _CLASSES = 240, 20, 3
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the torture takes place.
+
+    Args:
+        folder: Holds everything: the checkout, its images, temporary files, what the lives said.
+        mark: The value of :data:`MARK`, which no other process has.
+    """
+
+    folder: Path
+    mark: str
+
+    @property
+    def workspace(self) -> Workspace:
+        """The checkout."""
+        return Workspace(self.root)
+
+    @property
+    def root(self) -> Path:
+        """The checkout's root."""
+        return self.folder / "checkout"
+
+    @property
+    def temporary(self) -> Path:
+        """What the lives have for TMPDIR."""
+        return self.folder / "tmp"
+
+    @property
+    def said(self) -> Path:
+        """What the lives printed, a file for each."""
+        return self.folder / "said"
+
+    def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        """For a life: nothing of the user's servers, and everything that it writes in here."""
+        kept = {name: text for name, text in os.environ.items() if name not in NOT_OURS}
+        binaries = str(Path(sys.executable).parent)
+        return {
+            **{name: text for name, text in kept.items() if not name.startswith("PREFECT_")},
+            "PATH": os.pathsep.join((binaries, os.environ["PATH"])),
+            "PYTHONPATH": "",
+            "TMPDIR": str(self.temporary),
+            "DVC_SITE_CACHE_DIR": str(self.folder / "dvc-site"),
+            "DVC_GLOBAL_CONFIG_DIR": str(self.folder / "dvc-global"),
+            "DVC_SYSTEM_CONFIG_DIR": str(self.folder / "dvc-system"),
+            "GIT_CONFIG_GLOBAL": str(self.folder / "gitconfig"),
+            "DVC_NO_ANALYTICS": "true",
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            MARK: self.mark,
+            **(more or {}),
+        }
+
+    def done(self) -> list[str]:
+        """The stages whose results DVC has written down."""
+        locked = read_lock(self.root)
+        return [stage for stage in STAGES if stage in locked]
+
+    def make_stale(self, *, wipe: bool) -> None:
+        """Has every stage run again, by taking away what DVC knows of it.
+
+        Args:
+            wipe: Whether the outputs, the cache and all state go too, as in a fresh clone.
+        """
+        (self.root / "dvc.lock").unlink(missing_ok=True)
+        # An experiment has git know of it.
+        tiny.sh(self.root, "git", "rm", "-q", "--cached", "--ignore-unmatch", "dvc.lock")
+        shutil.rmtree(self.root / ".dvc" / "cache" / "runs", ignore_errors=True)
+        if not wipe:
+            return
+        shutil.rmtree(self.root / ".dvc" / "cache", ignore_errors=True)
+        shutil.rmtree(self.root / "var", ignore_errors=True)
+        tiny.sh(self.root, "git", "clean", "-qfdx", "data", "models", "reports")
+
+
+def make(folder: Path) -> Place:
+    """A fresh place in an empty folder."""
+    place = Place(folder, f"{os.getpid()}-{folder.name}")
+    for made in (place.temporary, place.said):
+        made.mkdir(parents=True)
+    (folder / "gitconfig").write_text("[user]\n\tname = Torture\n\temail = torture@localhost\n")
+    workspace = tiny.make(folder)
+    _write_images(folder / "images.npz")
+    _save_checkpoints_often(workspace.root / "graftline" / "checkpoints.py")
+    tiny.sh(workspace.root, "git", "add", "-A")
+    tiny.sh(workspace.root, *tiny.COMMIT, "torture")
+    # Not committed, as after python -m flows.train --set: DVC sets it aside for experiments.
+    params = json.loads(workspace.params_file.read_text())
+    workspace.params_file.write_text(json.dumps({**params, **_PARAMS}, indent=2))
+    return place
+
+
+def _write_images(path: Path) -> None:
+    """Classes that differ by where the light is, in so much noise that some are mistaken."""
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 200, (_IMAGES, _SIZE_PX, _SIZE_PX)).astype(np.int64)
+    labels = np.arange(_IMAGES) % _CLASSES
+    for image, label in zip(images, labels, strict=True):
+        image[:, label * 7 : label * 7 + 6] += rng.integers(0, 60)
+    np.savez(path, images=np.clip(images, 0, 255).astype(np.uint8), labels=labels)
+
+
+def _save_checkpoints_often(module: Path) -> None:
+    # A training of seconds would otherwise be over before its first checkpoint.
+    text = module.read_text(encoding="utf-8")
+    before, after = _CHECKPOINT_EVERY
+    if text.count(before) != 1:
+        raise RuntimeError(f"{module} does not say {before!r} any more; mend {__file__}")
+    module.write_text(text.replace(before, after), encoding="utf-8")

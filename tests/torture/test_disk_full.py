@@ -1,0 +1,140 @@
+"""A full disk at every stage: an error that says so, what was there stays, and then it goes on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from graftline.stages import STAGES
+from tests.torture import place as places
+from tests.torture.place import Place
+
+pytestmark = [pytest.mark.slow, pytest.mark.kill]
+
+# load knows beforehand how much it is going to unpack.
+FULL = ("no space is left on the disk", "are free on the disk")
+_SIZE_MIB = 96
+_LEFT_BYTES = {
+    "load": 16 << 10,
+    "preprocess": 16 << 10,
+    "assemble": 256 << 10,
+    "freeze": 4 << 10,
+    # With more it would go on without feature maps, and say so.
+    "extract": 16 << 10,
+    "train": 128 << 10,
+    "evaluate": 64 << 10,
+    "export": 64 << 10,
+}
+"""Enough to begin, and too little for what the stage writes."""
+
+
+@pytest.fixture(scope="module")
+def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """A whole checkout, all of whose files lie on a small disk of their own."""
+    folder = tmp_path_factory.mktemp("disk") / "small"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={_SIZE_MIB}m", "graftline-small-disk", folder],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip(f"no disk can be mounted here: {mounted.stderr.strip()}")
+    try:
+        place = places.make(folder)
+        ran(place, "dvc", "repro")
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.mark.parametrize("left", ["nothing", "a little"])
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_says_so_keeps_what_was_and_goes_on(
+    stage: str, left: str, small_disk: Place
+) -> None:
+    before = contents(small_disk)
+    with filled(small_disk.folder, _LEFT_BYTES[stage] if left == "a little" else 0):
+        ended = run(small_disk, sys.executable, "-m", "graftline", stage)
+    assert ended.returncode == 2, ended.stdout
+    assert any(words in ended.stdout for words in FULL)
+    assert "free some space and run again" in ended.stdout
+    assert "Traceback" not in ended.stdout
+    assert contents(small_disk) == before
+    ran(small_disk, sys.executable, "-m", "graftline", stage)
+    assert contents(small_disk) == before
+
+
+def test_dvc_says_so_and_goes_on(small_disk: Place) -> None:
+    before = contents(small_disk)
+    small_disk.make_stale(wipe=False)
+    with filled(small_disk.folder, 512 << 10):
+        ended = run(small_disk, "dvc", "repro")
+    assert ended.returncode
+    assert "no space" in ended.stdout.lower()
+    ran(small_disk, "dvc", "repro")
+    assert contents(small_disk) == before
+    assert run(small_disk, "dvc", "status", "--json").stdout.strip().endswith("{}")
+
+
+@pytest.mark.parametrize("left_bytes", [0, 64 << 10, 4 << 20])
+def test_a_flow_says_so_and_goes_on(left_bytes: int, small_disk: Place) -> None:
+    before = contents(small_disk)
+    small_disk.make_stale(wipe=False)
+    with filled(small_disk.folder, left_bytes):
+        ended = run(small_disk, sys.executable, "-m", "flows.train")
+    assert ended.returncode == 2, ended.stdout
+    assert "no space is left on the disk" in ended.stdout
+    assert "Traceback" not in ended.stdout
+    ran(small_disk, sys.executable, "-m", "flows.train")
+    assert contents(small_disk) == before
+
+
+class filled:  # noqa: N801
+    """Fills a disk but for some bytes, and frees it again."""
+
+    def __init__(self, folder: Path, left_bytes: int) -> None:
+        self._file, self._left_bytes = folder / "filler", left_bytes
+
+    def __enter__(self) -> None:
+        free = os.statvfs(self._file.parent)
+        count = max(free.f_bavail * free.f_frsize - self._left_bytes, 0)
+        with self._file.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, count)
+
+    def __exit__(self, *_: object) -> None:
+        self._file.unlink()
+
+
+def contents(place: Place) -> dict[str, bytes]:
+    """Every output's bytes by path."""
+    return {
+        str(path.relative_to(place.root)): path.read_bytes()
+        for folder in ("data", "models", "reports")
+        for path in sorted((place.root / folder).rglob("*"))
+        if path.is_file()
+    }
+
+
+def run(place: Place, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        cwd=place.root,
+        env=place.environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+
+
+def ran(place: Place, *command: str) -> None:
+    ended = run(place, *command)
+    assert ended.returncode == 0, ended.stdout

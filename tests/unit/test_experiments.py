@@ -1,0 +1,74 @@
+"""What a killed dvc exp run leaves is refused, with the commands that bring everything back."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from graftline import experiments
+from graftline.errors import InterruptedExperimentError
+from graftline.experiments import refuse_after_interrupted
+from graftline.workspace import Workspace
+
+
+def git(root: Path, *arguments: str) -> None:
+    subprocess.run(["git", *arguments], cwd=root, check=True, capture_output=True)
+
+
+@pytest.fixture
+def left(tmp_path: Path) -> Workspace:
+    """The changes stashed, and the branch left, as DVC does it."""
+    git(tmp_path, "init", "--initial-branch", "chosen")
+    params = tmp_path / "params.yaml"
+    params.write_text("seed: 1\n")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "--message", "one: two")
+    params.write_text("seed: 2\n")
+    git(tmp_path, "stash")
+    git(tmp_path, "checkout", "--detach")
+    return Workspace(tmp_path)
+
+
+def test_it_is_refused_and_the_commands_bring_everything_back(left: Workspace) -> None:
+    with pytest.raises(InterruptedExperimentError) as caught:
+        refuse_after_interrupted(left)
+    assert "git checkout --force chosen && git stash pop" in str(caught.value)
+    for command in experiments.mending("chosen"):
+        subprocess.run(command.split(), cwd=left.root, check=True, capture_output=True)
+    assert left.params_file.read_text() == "seed: 2\n"
+    refuse_after_interrupted(left)
+
+
+def test_dvc_at_work_is_let_be(left: Workspace) -> None:
+    record = left.root / ".dvc" / "tmp" / "exps" / "rwlock"
+    record.parent.mkdir(parents=True)
+    record.write_text(json.dumps({"write": {"workspace": {"pid": os.getpid(), "cmd": "dvc"}}}))
+    refuse_after_interrupted(left)
+
+
+def test_a_stage_inside_an_experiment_is_let_be(
+    left: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_EXP_NAME", "tipsy-gull")
+    refuse_after_interrupted(left)
+
+
+def test_a_commit_checked_out_by_hand_is_no_such_thing(left: Workspace) -> None:
+    git(left.root, "commit", "--allow-empty", "--message", "another")
+    refuse_after_interrupted(left)
+    git(left.root, "checkout", "HEAD~")
+    git(left.root, "stash", "drop")
+    refuse_after_interrupted(left)
+
+
+def test_a_stash_of_ones_own_is_no_such_thing(left: Workspace) -> None:
+    git(left.root, "checkout", "chosen")
+    refuse_after_interrupted(left)
+
+
+def test_no_repository_is_no_such_thing(tmp_path: Path) -> None:
+    refuse_after_interrupted(Workspace(tmp_path))
