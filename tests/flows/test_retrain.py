@@ -19,6 +19,9 @@ from tests import histories
 from tests.flows import toy
 from tests.flows.conftest import Ran
 
+# Each runs a whole pipeline; what counts as news is tested in tests/unit/test_news.py.
+pytestmark = pytest.mark.slow
+
 NOTHING = "nothing new: images, parameters and code are those of the last training"
 
 

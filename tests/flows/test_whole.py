@@ -45,6 +45,7 @@ def test_the_frozen_part_did_not_move(whole: Workspace) -> None:
     assert trained.frozen_digest_before == trained.frozen_digest_after
 
 
+@pytest.mark.slow
 def test_a_flow_with_another_rate_runs_training_and_what_follows(whole: Workspace) -> None:
     before = Trained.read(whole.trained / "trained.json").weight_digest
     said = sh(whole.root, sys.executable, "-m", "flows.train", "--set", "train.learning_rate=0.02")

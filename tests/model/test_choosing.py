@@ -153,6 +153,7 @@ def _what_is_finished_is_not_done_again(workspace: Workspace, scripted: Free) ->
     assert report(workspace) == before
 
 
+@pytest.mark.slow
 def test_a_killed_profile_goes_on(
     workspace: Workspace, assembled: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

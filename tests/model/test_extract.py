@@ -133,6 +133,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_gives_others(
     assert (array(other, "train")[1] != array(views, "train")[1]).any()
 
 
+@pytest.mark.slow
 def test_over_the_budget_training_reads_images(
     assembled: Workspace, last_block: Workspace, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

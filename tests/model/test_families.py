@@ -331,7 +331,9 @@ def test_a_grouped_convolution_counts_its_own_group_alone() -> None:
     assert multiply_adds_of(layer) == 3 * 3 * (16 // 4) * 8 * 5 * 6
 
 
-@pytest.mark.parametrize("name", ["MobileNetV2", "ResNet50V2"])
+@pytest.mark.parametrize(
+    "name", ["MobileNetV2", pytest.param("ResNet50V2", marks=pytest.mark.slow)]
+)
 def test_multiply_adds_are_those_that_tensorflow_counts(name: str) -> None:
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2

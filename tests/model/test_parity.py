@@ -154,6 +154,7 @@ def test_the_trunk_runs_in_inference_mode_while_the_head_trains(head_only: Works
     ]
 
 
+@pytest.mark.slow
 def test_another_trunk_goes_all_the_way(tmp_path: Path) -> None:
     # Its inputs are scaled otherwise than MobileNetV2's, channel by channel.
     backbone = BackboneParams(name="EfficientNetV2B0", weights="random", cut="block2b_add")

@@ -39,7 +39,9 @@ def candidate(workspace: Workspace, strategy: Strategy, **options: str) -> Candi
     return make_candidate(record, strategy, CUT, **options)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("strategy", ["all", LastBlocks(last_blocks=1)])
+@pytest.mark.parametrize(
+    "strategy", ["all", pytest.param(LastBlocks(last_blocks=1), marks=pytest.mark.slow)]
+)
 def test_a_trial_is_the_same_whatever_came_before_it(
     strategy: Strategy, assembled: Workspace, folds: tuple[Fold, ...]
 ) -> None:
@@ -69,6 +71,7 @@ def test_tuning_learns_from_what_it_is_shown(assembled: Workspace, folds: tuple[
     assert long.loss < short.loss
 
 
+@pytest.mark.slow
 def test_adapted_statistics_are_those_of_the_folds_own_training_images(
     assembled: Workspace, folds: tuple[Fold, ...]
 ) -> None:
@@ -82,7 +85,7 @@ def test_adapted_statistics_are_those_of_the_folds_own_training_images(
 
 def test_auto_chooses_with_real_trainings(assembled: Workspace, tmp_path: Path) -> None:
     workspace = small.copied(assembled, tmp_path)
-    params = small.small_params("auto", tune=TUNE | {"epochs": 3}, freeze={"budget": 1.0})
+    params = small.small_params("auto", tune=TUNE | {"epochs": 3}, freeze={"budget": 0.7})
     plan = freeze(workspace, params)
     assert plan.measured
     verdict = Verdict.read(workspace.freezing_report / "verdict.json")

@@ -255,6 +255,7 @@ def registered_second(workspace: Workspace) -> None:
     register(workspace, wanted, tracking.open_run(workspace, wanted))
 
 
+@pytest.mark.slow
 def test_two_at_once_do_not_both_win(tracked: Workspace) -> None:
     registered_second(tracked)
     both = [in_process(tracked) for _ in range(2)]

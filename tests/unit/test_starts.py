@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from graftline.starts import THRESHOLDS, module_command
 
 
@@ -42,6 +44,7 @@ def test_garbage_is_looked_for_less_often_and_not_at_the_end() -> None:
     assert frozen > 0
 
 
+@pytest.mark.slow
 def test_keras_comes_without_what_nothing_uses_and_that_can_be_had_afterwards() -> None:
     script = (
         "import sys\n"
