@@ -11,6 +11,7 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from graftline.errors import InterruptedExperimentError
 from graftline.processes import runs
@@ -19,6 +20,9 @@ from graftline.workspace import Workspace
 _INSIDE = ("DVC_EXP_NAME", "DVC_ROOT")
 _STASHED = re.compile(r"\tWIP on (?P<branch>[^:\n]+): (?P<commit>[0-9a-f]+) [^\n]*$")
 _LEFT = re.compile(r"\tcheckout: moving from (?P<branch>\S+) to \S+$")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+# Of a later experiment, which began without a branch and came to its end.
+_BY_DVC = re.compile(r"\t(dvc: Restore HEAD to |commit: dvc: commit experiment )")
 
 
 def refuse_after_interrupted(workspace: Workspace) -> None:
@@ -30,53 +34,63 @@ def refuse_after_interrupted(workspace: Workspace) -> None:
     """
     if any(name in os.environ for name in _INSIDE):
         return
-    branch = _interrupted(workspace.root)
-    if branch is None:
+    git = workspace.root / ".git"
+    head = _read(git / "HEAD").strip()
+    branch = _left_branch(git)
+    if not git.is_dir() or head.startswith("ref:") or branch is None or _dvc_works(workspace.root):
         return
-    raise InterruptedExperimentError(
-        "a dvc exp run was killed here before it gave back what had not been committed",
-        where=f"{workspace.root}: the branch {branch} was left, and git stash holds the changes",
-        fix=f"{' && '.join(mending(branch))}, and run again",
-    )
-
-
-def mending(branch: str) -> tuple[str, ...]:
-    """The commands that bring the branch and the changes back."""
-    return (f"git checkout --force {branch}", "git stash pop")
-
-
-def _interrupted(root: Path) -> str | None:
-    """The branch that was left, if it was, the changes are stashed, and DVC is not at work."""
-    git = root / ".git"
-    head = _read(git / "HEAD")
-    if not git.is_dir() or head.startswith("ref:"):
-        return None
     stashed = _STASHED.search(_last_line(git / "logs" / "refs" / "stash"))
-    left = _LEFT.search(_last_line(git / "logs" / "HEAD"))
     # Who checks out a commit by hand takes another than that from which they stashed something.
-    if stashed is None or left is None or not head.startswith(stashed["commit"]):
-        return None
-    if _dvc_works(root):
-        return None
-    # Of the stash of a run that was killed after another one was, only the first names a branch.
-    branch = left["branch"]
-    return stashed["branch"] if stashed["branch"] != "(no branch)" else branch
+    if stashed is not None and head.startswith(stashed["commit"]):
+        # Of the stash of a run that was killed after another one was, only the first names it.
+        branch = stashed["branch"] if stashed["branch"] != "(no branch)" else branch
+        raise InterruptedExperimentError(
+            "a dvc exp run was killed here before it gave back what had not been committed",
+            where=f"{workspace.root}: the branch {branch} was left, git stash holds the changes",
+            fix=f"git checkout --force {branch} && git stash pop, and run again",
+        )
+    if _names_an_experiment(workspace.root / ".dvc" / "tmp" / "exps" / "rwlock"):
+        raise InterruptedExperimentError(
+            "a dvc exp run was killed here before it returned to its branch",
+            where=f"{workspace.root}: the branch {branch} was left",
+            fix=f"git checkout {branch}, and run again",
+        )
+
+
+def _left_branch(git: Path) -> str | None:
+    """The branch that was left last, if DVC alone has moved HEAD since."""
+    for line in reversed(_read(git / "logs" / "HEAD").splitlines()):
+        left = _LEFT.search(line)
+        if left is not None and not _COMMIT.fullmatch(left["branch"]):
+            return left["branch"]
+        if left is None and not _BY_DVC.search(line):
+            return None
+    return None
 
 
 def _dvc_works(root: Path) -> bool:
     state = root / ".dvc" / "tmp"
-    return any(_names_the_living(path) for path in (state / "rwlock", state / "exps" / "rwlock"))
+    return any(
+        runs(int(holder["pid"]))
+        for path in (state / "rwlock", state / "exps" / "rwlock")
+        for holder in _holders(path)
+    )
 
 
-def _names_the_living(path: Path) -> bool:
+def _names_an_experiment(path: Path) -> bool:
+    return any("exp run" in holder["cmd"] for holder in _holders(path))
+
+
+def _holders(path: Path) -> list[dict[str, Any]]:
+    """Who DVC's record says is at work, alive or not."""
     try:
         record = json.loads(_read(path))
         holders = list(record.get("write", {}).values())
         for readers in record.get("read", {}).values():
             holders += readers
-        return any(runs(int(holder["pid"])) for holder in holders)
+        return [one for one in holders if int(one["pid"]) and isinstance(one["cmd"], str)]
     except (ValueError, KeyError, TypeError, AttributeError):
-        return False
+        return []
 
 
 def _last_line(path: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -31,8 +32,20 @@ def save_model(model: Any, path: Path) -> None:
             content = source.read(name)
             if name == "metadata.json":
                 content = _undated(content)
+            if name == "config.json":
+                content = _numbered(content)
             target.writestr(zipfile.ZipInfo(name, _ZIP_EPOCH), content)
     written.unlink()
+
+
+def _numbered(config: bytes) -> bytes:
+    """With the places in memory that tell shared objects apart replaced by 1, 2, 3 and so on."""
+    numbers: dict[bytes, int] = {}
+
+    def number(found: re.Match[bytes]) -> bytes:
+        return found[1] + str(numbers.setdefault(found[2], len(numbers) + 1)).encode()
+
+    return re.sub(rb'("shared_object_id": )(\d+)', number, config)
 
 
 def load_model(path: Path) -> Any:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from graftline.experiments import refuse_after_interrupted
 from graftline.lock import pipeline_lock, stage_lock
 from graftline.params import Params, read_params
 from graftline.starts import import_keras
-from graftline.storage import write_text
+from graftline.storage import scratch_folder, write_text
 from graftline.timings import Timings
 from graftline.workspace import Workspace
 
@@ -45,7 +47,7 @@ def run_stage(stage: str, workspace: Workspace) -> Any:
     try:
         refuse_after_interrupted(workspace)
         params = read_params(workspace.params_file)
-        with pipeline_lock(workspace), stage_lock(workspace, stage):
+        with pipeline_lock(workspace), stage_lock(workspace, stage), _scratch():
             started_s = time.monotonic()
             record = _run(stage, workspace, params, timings)
             # Outside the outputs, which hold nothing that changes between two equal runs.
@@ -59,6 +61,20 @@ def run_stage(stage: str, workspace: Workspace) -> Any:
             raise
         leave_error(known)
         raise known from error
+
+
+@contextmanager
+def _scratch() -> Iterator[None]:
+    """Has temporary files lie in a folder that the next start finds by its name after a kill.
+
+    TensorFlow writes a module for each function that it traces, and removes them at exit alone.
+    """
+    with scratch_folder() as folder:
+        before, tempfile.tempdir = tempfile.tempdir, str(folder)
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
 
 
 def leave_error(error: GraftlineError) -> None:

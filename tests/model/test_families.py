@@ -378,3 +378,13 @@ def test_a_network_of_none_of_the_families_is_refused() -> None:
     network = keras.Model(start, keras.layers.Dense(1)(start))
     with pytest.raises(MissingOutputError, match="mine"):
         family_of(network)
+
+
+def test_the_same_model_gives_the_same_file_wherever_its_objects_lie(tmp_path: Path) -> None:
+    # Built beside each other, so that no object of one lies where one of the other does.
+    twins = [build_base(32, 0.35, 0, "MobileNetV2") for _ in range(2)]
+    for number, twin in enumerate(twins):
+        save_model(twin, tmp_path / f"{number}.keras")
+    assert (tmp_path / "0.keras").read_bytes() == (tmp_path / "1.keras").read_bytes()
+    loaded = load_model(tmp_path / "0.keras")
+    assert variables_digest(loaded.variables) == variables_digest(twins[1].variables)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from graftline import experiments
 from graftline.errors import InterruptedExperimentError
 from graftline.experiments import refuse_after_interrupted
 from graftline.workspace import Workspace
@@ -37,9 +36,31 @@ def test_it_is_refused_and_the_commands_bring_everything_back(left: Workspace) -
     with pytest.raises(InterruptedExperimentError) as caught:
         refuse_after_interrupted(left)
     assert "git checkout --force chosen && git stash pop" in str(caught.value)
-    for command in experiments.mending("chosen"):
+    for command in ("git checkout --force chosen", "git stash pop"):
         subprocess.run(command.split(), cwd=left.root, check=True, capture_output=True)
     assert left.params_file.read_text() == "seed: 2\n"
+    refuse_after_interrupted(left)
+
+
+def test_a_branch_left_without_changes_is_told_where_dvc_says_that_it_was_its_doing(
+    left: Workspace,
+) -> None:
+    git(left.root, "stash", "drop")
+    refuse_after_interrupted(left)  # whoever left the branch by hand is let be
+    record = left.root / ".dvc" / "tmp" / "exps" / "rwlock"
+    record.parent.mkdir(parents=True)
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    holder = {"pid": gone.pid, "cmd": "/usr/bin/dvc exp run"}
+    record.write_text(json.dumps({"write": {"workspace": holder}}))
+    # A later experiment, of a commit without a branch, came to its end.
+    with (left.root / ".git" / "logs" / "HEAD").open("a") as log:
+        line = "0 0 a <a@example.org> 0 +0000\tdvc: Restore HEAD to '0'"
+        log.write(f"{line}\n")
+    with pytest.raises(InterruptedExperimentError) as caught:
+        refuse_after_interrupted(left)
+    assert "git checkout chosen, and run again" in str(caught.value)
+    git(left.root, "checkout", "chosen")
     refuse_after_interrupted(left)
 
 
