@@ -24,6 +24,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 
 from graftline.leftovers import remove_leftovers
+from graftline.params import read_record
 from graftline.register import Registered
 from graftline.workspace import Workspace
 from tests.flows.tiny import COMMIT, make, sh
@@ -166,7 +167,7 @@ def test_new_images_give_a_new_challenger_with_no_hand_on_it(checkout: Workspace
     ):
         try:
             wait_until(lambda: triggers(checkout), "the deployment is there")
-            images = Path(json.loads(checkout.params_file.read_text())["data"]["path"])
+            images = Path(read_record(checkout.params_file)["data"]["path"])
             add_images(images, 100, 10)
             wait_until(lambda: version(checkout) != before, f"there is a new version; see {log}")
             wait_until(
