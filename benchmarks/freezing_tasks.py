@@ -19,8 +19,8 @@ from graftline.params import Params, params_from_record
 FLOWERS = Path("../shared/data/flowers12")
 IMAGENET = Path("../shared/weights/mobilenet_v2_1.0_imagenet_notop.weights.h5")
 IMAGENET_SHA256 = "0c307d1bb5e7222e0fd2cfe2ad6c38bb67e183d4b6f60f69f5a1b6f66272f73e"
-TEST_DIGITS = 2000
-"""Of MNIST's 10 000 test images: a fifth of the time to evaluate, twice the interval."""
+TEST_DIGITS = 5000
+"""Of MNIST's 10 000 test images: half the time to evaluate, 1.4 times the interval."""
 
 Arrays = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
