@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from graftline.choosing.paired import LOSS_LEVEL
 from graftline.choosing.profile import DepthScore, Profile
 from graftline.choosing.race import Race, Result
 from graftline.choosing.records import Verdict
@@ -183,6 +184,8 @@ def _draw_candidate(
         note += f", out after round {last.rung}"
     elif last.p_value < 1:
         note += f", p {p_words(last.p_value)}"
+        if last.loss_p_value < LOSS_LEVEL:
+            note += f", of losses {p_words(last.loss_p_value)}"
     axes.annotate(
         note,
         (last.accuracy + last.standard_error, place),
