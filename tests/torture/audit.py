@@ -148,8 +148,8 @@ def _git_status(place: Place) -> Iterator[str]:
         if line.split()[-1] not in ("dvc.lock", "params.yaml"):
             yield line
     yield from _run(place, "git", "stash", "list").splitlines()
-    # DVC leaves HEAD at the branch's commit if it is killed just before it returns, which nobody can
-    # tell from a checkout by hand once a later experiment has removed its record. Nothing is lost.
+    # DVC leaves HEAD at the branch's commit if it is killed just before it returns to the branch.
+    # Once a later experiment has removed the record, that looks like a checkout by hand.
     head = _run(place, "git", "rev-parse", "HEAD").strip()
     if head not in _run(place, "git", "for-each-ref", "--format=%(objectname)", "refs/heads"):
         yield "HEAD is at another commit than the branch"
