@@ -278,6 +278,7 @@ def test_the_next_run_goes_on_after_a_kill(
     }
 
 
+@pytest.mark.slow
 def test_a_server_of_ones_own_keeps_every_record_and_goes(
     checkout_after: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,6 +61,7 @@ def test_a_flow_with_another_rate_runs_training_and_what_follows(whole: Workspac
     assert json.loads(sh(whole.root, "dvc", "status", "--json")) == {}
 
 
+@pytest.mark.slow
 def test_both_doors_left_a_complete_run(whole: Workspace) -> None:
     code = (
         "import json, mlflow\n"

@@ -115,6 +115,7 @@ def test_each_group_has_moments_of_its_own(two_blocks: Workspace) -> None:
     assert farthest == pytest.approx([0.01, 0.001, 0.0001], rel=0.1)
 
 
+@pytest.mark.slow
 def test_the_average_is_what_is_validated_and_kept(two_blocks: Workspace) -> None:
     params = small.small_params(
         STRATEGY, train={"epochs": 1, "ema": 0.95}, tune={"epochs": 3, "batch_size": 16}
@@ -178,6 +179,7 @@ def test_the_head_is_trained_before_the_trunk(two_blocks: Workspace) -> None:
     assert fitted.history[3]["validation_loss"] < fitted.history[0]["validation_loss"]
 
 
+@pytest.mark.slow
 def test_a_tuning_that_only_harms_leaves_the_head_as_it_was_best(two_blocks: Workspace) -> None:
     wild = {"epochs": 2, "learning_rate": 5.0, "warmup": 0}
     fitted = fit(two_blocks, small.small_params(STRATEGY, train={"epochs": 4}, tune=wild))

@@ -39,9 +39,8 @@ def candidate(workspace: Workspace, strategy: Strategy, **options: str) -> Candi
     return make_candidate(record, strategy, CUT, **options)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    "strategy", ["all", pytest.param(LastBlocks(last_blocks=1), marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["all", LastBlocks(last_blocks=1)])
 def test_a_trial_is_the_same_whatever_came_before_it(
     strategy: Strategy, assembled: Workspace, folds: tuple[Fold, ...]
 ) -> None:
@@ -65,6 +64,7 @@ def test_showing_nothing_new_is_the_heads_own_answer(
     assert short.right.mean() > 0.6
 
 
+@pytest.mark.slow
 def test_tuning_learns_from_what_it_is_shown(assembled: Workspace, folds: tuple[Fold, ...]) -> None:
     last = candidate(assembled, LastBlocks(last_blocks=1))
     short, long = (trainer(assembled).run(last, shown, folds[0], 3) for shown in (32, 1600))
