@@ -18,7 +18,7 @@ def load() -> int:
 def train(images: int) -> int:
     """Logs a run as training does: parameters, a curve, a picture."""
     mlflow.set_experiment("graftline")
-    with mlflow.start_run(run_name="toy run"):
+    with mlflow.start_run(run_name="toy run") as run:
         mlflow.log_param("train.learning_rate", 0.001)
         for epoch in range(1, 6):
             mlflow.log_metric("loss", 1 / epoch, step=epoch)
@@ -27,7 +27,7 @@ def train(images: int) -> int:
     client = mlflow.MlflowClient()
     client.create_registered_model("toy")
     for number, alias in ((1, "champion"), (2, "challenger")):
-        client.create_model_version("toy", source)
+        client.create_model_version("toy", source, run_id=run.info.run_id)
         client.set_registered_model_alias("toy", alias, str(number))
     return images
 
