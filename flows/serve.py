@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 from rich.console import Console
 
-from graftline.__main__ import reported
+from graftline.endings import reported
 from graftline.environment import prefect_address, quiet_environment
 from graftline.errors import ParamsError, ServerError
 from graftline.servers import join_running, leave, prefect_server

@@ -7,16 +7,14 @@ import io
 import logging
 import os
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console, RenderableType
 
 from graftline import __version__
-from graftline.addresses import without_secrets
+from graftline.endings import reported
 from graftline.environment import quiet_environment
-from graftline.errors import GraftlineError, from_system, visible
 from graftline.serving.command import add_options, serve
 from graftline.stages import STAGES, run_stage
 from graftline.starts import collect_rarely
@@ -32,10 +30,6 @@ _STEP_HELP = {
     "evaluate": "measure the whole test split through the exported model",
     "export": "bring the model into other formats, each held against the original",
 }
-_FAULT = (
-    "this is a fault in Graftline, or in something below it; run again with --debug for the "
-    "traceback"
-)
 
 
 def entry() -> None:
@@ -58,33 +52,6 @@ def main(arguments: Sequence[str]) -> int:
     os.environ.update(quiet_environment(workspace))
     command: Callable[[Workspace, argparse.Namespace], int] = options.command
     return reported(lambda: command(workspace, options), debug=options.debug)
-
-
-def reported(command: Callable[[], int], *, debug: bool) -> int:
-    """Runs a command and turns what it raises into a message and an exit code."""
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
-    try:
-        return command()
-    except GraftlineError as error:
-        if debug:
-            traceback.print_exc()
-        console.print(f"error: {error}", style="red", markup=False)
-        return error.exit_code
-    except KeyboardInterrupt:
-        console.print("interrupted; what was finished is kept", style="yellow")
-        return 130
-    except Exception as error:
-        if debug:
-            traceback.print_exc()
-        if (known := from_system(error, Path.cwd())) is not None:
-            console.print(f"error: {known}", style="red", markup=False)
-            return known.exit_code
-        console.print(
-            visible(without_secrets(f"error: {type(error).__name__}: {error}\n  {_FAULT}")),
-            style="red",
-            markup=False,
-        )
-        return 1
 
 
 def _parser() -> argparse.ArgumentParser:

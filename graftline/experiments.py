@@ -7,12 +7,11 @@ changes, and whatever runs next would run with these.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from pathlib import Path
-from typing import Any
 
+from graftline.dvc_holders import read_holders
 from graftline.errors import InterruptedExperimentError
 from graftline.processes import runs
 from graftline.workspace import Workspace
@@ -71,26 +70,14 @@ def _left_branch(git: Path) -> str | None:
 def _dvc_works(root: Path) -> bool:
     state = root / ".dvc" / "tmp"
     return any(
-        runs(int(holder["pid"]))
+        runs(holder.pid)
         for path in (state / "rwlock", state / "exps" / "rwlock")
-        for holder in _holders(path)
+        for holder in read_holders(path)
     )
 
 
 def _names_an_experiment(path: Path) -> bool:
-    return any("exp run" in holder["cmd"] for holder in _holders(path))
-
-
-def _holders(path: Path) -> list[dict[str, Any]]:
-    """Who DVC's record says is at work, alive or not."""
-    try:
-        record = json.loads(_read(path))
-        holders = list(record.get("write", {}).values())
-        for readers in record.get("read", {}).values():
-            holders += readers
-        return [one for one in holders if int(one["pid"]) and isinstance(one["cmd"], str)]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return []
+    return any("exp run" in holder.command for holder in read_holders(path))
 
 
 def _last_line(path: Path) -> str:

@@ -6,7 +6,6 @@ one is writing stays. DVC's temporary names tell nothing; they go only while DVC
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -14,11 +13,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
+from graftline.dvc_holders import read_holders
 from graftline.lock import Holder
 from graftline.process_times import tag_lives
 from graftline.processes import runs
@@ -109,7 +108,8 @@ def _dvc_leftovers(workspace: Workspace) -> list[Path]:
         # DVC's own lock, so that it does not begin in between.
         with FileLock(state / "lock", timeout=0):
             record = state / "rwlock"
-            if (pids := _dvc_holders(record)) and not any(map(runs, pids)):
+            pids = {holder.pid for holder in read_holders(record)}
+            if pids and not any(map(runs, pids)):
                 found.append(record)
             elif pids:
                 return []
@@ -125,19 +125,3 @@ def _dvc_leftovers(workspace: Workspace) -> list[Path]:
     except (Timeout, OSError):
         return []
     return found
-
-
-def _dvc_holders(record: Path) -> set[int]:
-    """Whom DVC's record of readers and writers names.
-
-    DVC forgets the dead too, but to it a process is alive until its parent has waited for it,
-    and who adopts a killed flow's children, as in a container, may never do so.
-    """
-    try:
-        content: dict[str, dict[str, Any]] = json.loads(record.read_text(encoding="utf-8"))
-        holders = list(content.get("write", {}).values())
-        for readers in content.get("read", {}).values():
-            holders += readers
-        return {int(holder["pid"]) for holder in holders}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return set()

@@ -81,7 +81,7 @@ def main(arguments: Sequence[str]) -> int:
     Returns:
         The exit code: 0, or 2 if no place has them.
     """
-    from graftline.__main__ import reported
+    from graftline.endings import reported
 
     parser = argparse.ArgumentParser(prog="python -m graftline.mnist_files", description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, help="a folder that has the four files")

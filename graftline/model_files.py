@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,27 @@ from graftline.keras_files import convert_to_litert, save_model
 KERAS_FILE = "model.keras"
 WEIGHTS_FILE = "model.weights.h5"
 LITERT_FILE = "model.tflite"
+
+
+def make_answering(
+    graft: Any, size_px: int, dtype: str = "uint8"
+) -> Callable[[Any], tuple[Any, Any]]:
+    """From images to the probabilities (n, classes) and the features (n, c) that the head saw.
+
+    Args:
+        graft: As for :func:`export_model`.
+        size_px: Its input size; the images are no larger than this.
+        dtype: What the images' values, 0 to 255, are stored as.
+    """
+    trunk, pooling, head = (graft.get_layer(name) for name in (TRUNK, POOLING, HEAD))
+    scaling = family_of(trunk).scaling
+    preparation = build_preparation(size_px, scaling, antialias=False, dtype=dtype)
+
+    def answer(images: Any) -> tuple[Any, Any]:
+        features = pooling(trunk(preparation(images), training=False))
+        return head(features, training=False), features
+
+    return answer
 
 
 def export_model(graft: Any, size_px: int, folder: Path) -> None:
@@ -27,11 +49,4 @@ def export_model(graft: Any, size_px: int, folder: Path) -> None:
     """
     save_model(graft, folder / KERAS_FILE)
     graft.save_weights(folder / WEIGHTS_FILE)
-    trunk, pooling, head = (graft.get_layer(name) for name in (TRUNK, POOLING, HEAD))
-    preparation = build_preparation(size_px, family_of(trunk).scaling, antialias=False)
-
-    def probabilities_and_features(images: Any) -> Any:
-        features = pooling(trunk(preparation(images), training=False))
-        return head(features, training=False), features
-
-    (folder / LITERT_FILE).write_bytes(convert_to_litert(probabilities_and_features))
+    (folder / LITERT_FILE).write_bytes(convert_to_litert(make_answering(graft, size_px)))

@@ -11,7 +11,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from graftline.params import read_params
 from graftline.processes import ProcessIdentity, end_group, termination_as_interrupt
 from graftline.stages import STAGES
 from graftline.starts import module_command
+from graftline.storage import scratch_folder
 from graftline.tracking import PastRun
 from graftline.tracking.contents import test_metrics as metrics_of
 from graftline.tracking.contents import versions
@@ -111,8 +111,8 @@ def reproduce(
     """
     run = _wanted(workspace, which)
     commit = _commit(workspace, run)
-    with tempfile.TemporaryDirectory(prefix="graftline-reproduce-") as folder:
-        files = [_from_history(workspace, run, name, Path(folder)) for name in _FROM_HISTORY]
+    with scratch_folder() as folder:
+        files = [_from_history(workspace, run, name, folder) for name in _FROM_HISTORY]
         on_step(f"a worktree at {commit[:12]}")
         with worktree(workspace.root, commit) as place:
             for path in files:

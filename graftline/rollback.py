@@ -7,9 +7,7 @@ is finished by the next, which then goes no further back.
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 from pydantic import ValidationError
 from rich.console import Console
@@ -20,6 +18,7 @@ from graftline.errors import RollbackError, TrackingError
 from graftline.params import read_params
 from graftline.processes import own_command
 from graftline.promote import LEFT_TAG, finish_pending, now, who
+from graftline.storage import scratch_folder
 from graftline.tracking import CHAMPION, Version
 from graftline.workspace import Workspace
 
@@ -190,8 +189,8 @@ def _carry_out(workspace: Workspace, rollback: Rollback, left: Version, champion
 def _tell_run(workspace: Workspace, rollback: Rollback, versions: Sequence[Version]) -> None:
     """Leaves the receipt with the run of each version that it is about."""
     concerned = (rollback.from_version, rollback.to_version)
-    with tempfile.TemporaryDirectory(prefix="graftline-receipt-") as folder:
-        path = Path(folder) / "rollback.json"
+    with scratch_folder() as folder:
+        path = folder / "rollback.json"
         rollback.write(path)
         for version in versions:
             if version.version not in concerned:

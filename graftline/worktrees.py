@@ -26,13 +26,7 @@ _GIT = ("git", "-c", "core.hooksPath=/dev/null")
 
 def has_commit(root: Path, commit: str) -> bool:
     """Whether a checkout's git knows a commit."""
-    done = subprocess.run(
-        [*_GIT, "cat-file", "-e", f"{commit}^{{commit}}"],
-        cwd=root,
-        capture_output=True,
-        timeout=_LIMIT_S,
-        check=False,
-    )
+    done = _ended(root, *_GIT, "cat-file", "-e", f"{commit}^{{commit}}")
     return done.returncode == 0
 
 
@@ -52,13 +46,8 @@ def worktree(root: Path, commit: str) -> Iterator[Path]:
     remove_leftovers(root)
     place = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=_parent(root)))
     try:
-        done = subprocess.run(
-            [*_GIT, "worktree", "add", "--quiet", "--force", "--detach", str(place), commit],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            timeout=_LIMIT_S,
-            check=False,
+        done = _ended(
+            root, *_GIT, "worktree", "add", "--quiet", "--force", "--detach", str(place), commit
         )
         if done.returncode:
             raise ReproductionError(
@@ -93,38 +82,22 @@ def _is_of(root: Path, path: Path) -> bool:
         text = (path / ".git").read_text(encoding="utf-8")
     except OSError:
         return False
-    own = subprocess.run(
-        [*_GIT, "rev-parse", "--path-format=absolute", "--git-common-dir"],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        timeout=_LIMIT_S,
-        check=False,
+    own = _ended(
+        root, *_GIT, "rev-parse", "--path-format=absolute", "--git-common-dir"
     ).stdout.strip()
     named = Path(text.removeprefix("gitdir:").strip())
     return bool(own) and named.resolve().is_relative_to(Path(own).resolve())
 
 
 def _share_cache(root: Path, place: Path) -> None:
-    cache = subprocess.run(
-        [sys.executable, "-m", "dvc", "cache", "dir"],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        timeout=_LIMIT_S,
-        check=False,
-        env={**os.environ, "COLUMNS": "100000"},
+    cache = _ended(
+        root, sys.executable, "-m", "dvc", "cache", "dir", COLUMNS="100000"
     ).stdout.strip()
     local = root / ".dvc" / "config.local"
     if local.is_file() and (place / ".dvc").is_dir():
         shutil.copy(local, place / ".dvc" / "config.local")
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", "cache", "dir", "--local", cache or f"{root}/.dvc/cache"],
-        cwd=place,
-        capture_output=True,
-        text=True,
-        timeout=_LIMIT_S,
-        check=False,
+    done = _ended(
+        place, sys.executable, "-m", "dvc", "cache", "dir", "--local", cache or f"{root}/.dvc/cache"
     )
     if done.returncode:
         raise ReproductionError(
@@ -136,6 +109,17 @@ def _share_cache(root: Path, place: Path) -> None:
 
 def _remove(root: Path, place: Path) -> None:
     shutil.rmtree(place, ignore_errors=True)
-    subprocess.run(
-        [*_GIT, "worktree", "prune"], cwd=root, capture_output=True, timeout=_LIMIT_S, check=False
+    _ended(root, *_GIT, "worktree", "prune")
+
+
+def _ended(cwd: Path, *command: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """A command that came to its end, with what it said; ``more`` goes into its environment."""
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=_LIMIT_S,
+        check=False,
+        env={**os.environ, **more},
     )

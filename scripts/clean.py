@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.prompt import Confirm
 
-from graftline.__main__ import reported
+from graftline.endings import reported
 from graftline.errors import PipelineBusyError, UserError
 from graftline.lock import pipeline_lock
 from graftline.servers import alive, mlflow_server, prefect_server

@@ -10,7 +10,6 @@ import argparse
 import importlib
 import os
 import time
-import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -18,11 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
-from graftline.addresses import without_secrets
+from graftline.endings import reported
 from graftline.environment import prefect_address, quiet_environment
-from graftline.errors import GraftlineError, ServerError, from_system, visible
+from graftline.errors import ServerError
 from graftline.experiments import refuse_after_interrupted
 from graftline.processes import termination_as_interrupt
 from graftline.servers import alive, join, kept_alive, leave, prefect_server
@@ -36,7 +33,6 @@ from tasks.screen import Screen
 if TYPE_CHECKING:
     from tasks.pipeline import Pipeline
 
-_INTERRUPTED = 130
 _HASTE_S = 10.0
 _CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
 
@@ -83,33 +79,13 @@ def launch(module: str, flow: str, arguments: Sequence[str], *, looks: bool = Fa
     wanted = _parsed(module, flow, arguments, looks=looks)
     collect_rarely()
     screen = Screen()
-    errors = Console(stderr=True, soft_wrap=True, highlight=False)
-    try:
+
+    def command() -> int:
         with termination_as_interrupt():
             _run(wanted, Workspace.here(), screen)
         return 0
-    except GraftlineError as error:
-        if wanted.debug:
-            traceback.print_exc()
-        errors.print(f"error: {error}", style="red", markup=False)
-        return error.exit_code
-    except KeyboardInterrupt:
-        errors.print("interrupted; what was finished is kept", style="yellow")
-        return _INTERRUPTED
-    except Exception as error:
-        if wanted.debug:
-            traceback.print_exc()
-        if (known := from_system(error, Path.cwd())) is not None:
-            errors.print(f"error: {known}", style="red", markup=False)
-            return known.exit_code
-        errors.print(
-            visible(without_secrets(f"error: {type(error).__name__}: {error}"))
-            + "\n  this is a fault in Graftline, or in something below it; run again with --debug "
-            "for the traceback",
-            style="red",
-            markup=False,
-        )
-        return 1
+
+    return reported(command, debug=wanted.debug)
 
 
 def _run(wanted: Launch, workspace: Workspace, screen: Screen) -> None:

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from graftline.__main__ import reported
+from graftline.endings import reported
 from graftline.environment import prefect_address, quiet_environment
 from graftline.figures import percent
 from graftline.processes import termination_as_interrupt

@@ -19,7 +19,7 @@ import psutil
 from filelock import FileLock
 from rich.console import Console
 
-from graftline.__main__ import reported
+from graftline.endings import reported
 from graftline.environment import prefect_address, quiet_environment
 from graftline.processes import ProcessIdentity
 from graftline.servers import (

@@ -14,7 +14,7 @@ from datetime import timedelta
 
 from rich.console import Console
 
-from graftline.__main__ import reported
+from graftline.endings import reported
 from graftline.environment import prefect_address, quiet_environment
 from graftline.errors import ServerError
 from graftline.servers import address, prefect_server

@@ -18,7 +18,8 @@ from graftline.exporting.contract import (
     PreparationContract,
 )
 from graftline.families import family_of
-from graftline.graft import HEAD, POOLING, TRUNK, build_preparation
+from graftline.graft import TRUNK
+from graftline.model_files import make_answering
 
 IMAGES = "images"
 PROBABILITIES = "probabilities"
@@ -46,13 +47,10 @@ class Network:
         Args:
             dtype: What the images' values, 0 to 255, are stored as.
         """
-        trunk, pooling, head = (self.graft.get_layer(name) for name in (TRUNK, POOLING, HEAD))
-        scaling = family_of(trunk).scaling
-        preparation = build_preparation(self.trained.size_px, scaling, antialias=False, dtype=dtype)
+        answer = make_answering(self.graft, self.trained.size_px, dtype)
 
         def probabilities(images: Any) -> Any:
-            maps = trunk(preparation(images), training=False)
-            return head(pooling(maps), training=False)
+            return answer(images)[0]
 
         return probabilities
 

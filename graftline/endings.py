@@ -1,0 +1,50 @@
+"""How a command ends: what it raises becomes a message and an exit code."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from graftline.addresses import without_secrets
+from graftline.errors import GraftlineError, from_system, visible
+
+_INTERRUPTED = 130
+_FAULT = (
+    "this is a fault in Graftline, or in something below it; run again with --debug for the "
+    "traceback"
+)
+
+
+def reported(command: Callable[[], int], *, debug: bool) -> int:
+    """Runs a command and turns what it raises into a message and an exit code.
+
+    Returns:
+        What the command returns; 2 for what the user can mend; 1 for a fault of ours; 130 when
+        interrupted.
+    """
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    try:
+        return command()
+    except GraftlineError as error:
+        if debug:
+            traceback.print_exc()
+        console.print(f"error: {error}", style="red", markup=False)
+        return error.exit_code
+    except KeyboardInterrupt:
+        console.print("interrupted; what was finished is kept", style="yellow")
+        return _INTERRUPTED
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        if (known := from_system(error, Path.cwd())) is not None:
+            console.print(f"error: {known}", style="red", markup=False)
+            return known.exit_code
+        console.print(
+            visible(without_secrets(f"error: {type(error).__name__}: {error}\n  {_FAULT}")),
+            style="red",
+            markup=False,
+        )
+        return 1
