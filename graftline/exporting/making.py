@@ -25,6 +25,7 @@ from graftline.exporting.contract import (
     append_contract,
 )
 from graftline.exporting.network import IMAGES, PROBABILITIES, SIGNATURE, Network
+from graftline.exporting.onnx_order import put_in_order
 from graftline.keras_files import convert_to_litert
 from graftline.litert import quiet_standard_error
 
@@ -160,6 +161,7 @@ def _onnx(network: Network, path: Path) -> None:
 
     function = tf.function(serve, input_signature=[images])
     model, _ = tf2onnx.convert.from_function(function, input_signature=[images], opset=ONNX_OPSET)
+    put_in_order(model)
     contract = network.contract("onnx")
     onnx.helper.set_model_props(
         model, {CONTRACT_KEY: contract.json_text, LABELS_KEY: contract.labels}
