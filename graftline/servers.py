@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import shutil
 import socket
 import subprocess
 import threading
@@ -26,7 +27,7 @@ from pydantic import ValidationError
 
 from graftline.artifacts import Record
 from graftline.environment import prefect_home, quiet_environment
-from graftline.errors import ServerError
+from graftline.errors import ServerError, says_full_disk, storage_full
 from graftline.processes import ProcessIdentity, end_group
 from graftline.starts import module_command
 from graftline.storage import write_text
@@ -41,6 +42,8 @@ _ANSWER_LIMIT_S = 5.0
 _POLL_S = 0.1
 _WATCH_S = 2.0
 _ATTEMPTS = 2
+_NEEDED_BYTES = 1 << 20
+"""Less than this on the disk, and no database opens."""
 
 
 class ServerRecord(Record):
@@ -179,7 +182,8 @@ def join(server: Server, limit_s: float = START_LIMIT_S) -> str:
         The server's address, as in ``http://127.0.0.1:4200``.
 
     Raises:
-        ServerError: If it does not answer within ``limit_s`` seconds.
+        ServerError: If it does not answer within ``limit_s`` seconds, or ends.
+        StorageFullError: If it ends since the disk is full.
     """
     with _locked(server):
         record = _living(server, limit_s) or _started(server, limit_s)
@@ -312,10 +316,17 @@ def _started(server: Server, limit_s: float) -> ServerRecord:
         record = _start(server, _free_port(server.preferred_port if attempt == 1 else 0))
         if _ready(server, record, limit_s):
             return record
+        died = not record.process.alive()
         end_group(record.process)
         _record_path(server).unlink(missing_ok=True)
+    said = server.log_file.read_text(encoding="utf-8", errors="replace")
+    # A full disk may not even take what the server says of it.
+    if died and (says_full_disk(said) or shutil.disk_usage(server.folder).free < _NEEDED_BYTES):
+        raise storage_full(server.folder)
     raise ServerError(
-        f"the {server.title} server did not start within {limit_s:g} s",
+        f"the {server.title} server ended while it started"
+        if died
+        else f"the {server.title} server did not start within {limit_s:g} s",
         where=str(server.log_file),
         fix="read the end of that file; it says what the server missed",
     )

@@ -139,6 +139,8 @@ def _opened(store: Store) -> tuple[MlflowClient, str]:
     # MLflow tells of every migration of a new database, which says nothing to a user.
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    # What it logs there, with a traceback, it raises too.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     store.root.mkdir(parents=True, exist_ok=True)
     # Two first uses at once would both create the tables, and one of them would fail.
     with FileLock(store.root / "store.lock"):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from graftline import servers
-from graftline.errors import ServerError
+from graftline.errors import ServerError, StorageFullError
 from graftline.processes import ProcessIdentity, end_group
 from graftline.servers import (
     Server,
@@ -141,10 +141,25 @@ def test_somebody_elses_answer_on_the_port_is_not_taken_for_its_own(tmp_path: Pa
 
 def test_one_that_does_not_start_is_reported_with_its_log(tmp_path: Path) -> None:
     broken = Server("Broken", tmp_path, ("no_such_module_at_all",), "/", preferred_port=0)
-    with pytest.raises(ServerError, match="the Broken server did not start") as caught:
+    with pytest.raises(ServerError, match="the Broken server ended while it started") as caught:
         join(broken, limit_s=20)
     assert caught.value.where == str(broken.log_file)
     assert "no_such_module_at_all" in broken.log_file.read_text()
+
+
+def test_one_that_never_answers_is_given_up(tmp_path: Path) -> None:
+    sleeps = ("timeit", "-n", "1", "-r", "1", "import time; time.sleep(60)")
+    mute = Server("Mute", tmp_path, sleeps, "/", preferred_port=0)
+    with pytest.raises(ServerError, match=r"the Mute server did not start within 0.5 s"):
+        join(mute, limit_s=0.5)
+    assert not servers.alive(mute)
+
+
+def test_one_that_ends_for_want_of_space_says_so(tmp_path: Path) -> None:
+    raises = ("timeit", "-n", "1", "raise OSError(28, 'No space left on device')")
+    full = Server("Full", tmp_path, raises, "/", preferred_port=0)
+    with pytest.raises(StorageFullError, match="no space is left on the disk"):
+        join(full, limit_s=20)
 
 
 def test_a_taken_port_is_not_insisted_on(tmp_path: Path) -> None:
