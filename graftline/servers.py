@@ -28,6 +28,7 @@ from pydantic import ValidationError
 from graftline.artifacts import Record
 from graftline.environment import prefect_home, quiet_environment
 from graftline.errors import ServerError, says_full_disk, storage_full
+from graftline.fresh_databases import begin_with_copy
 from graftline.processes import ProcessIdentity, end_group
 from graftline.starts import module_command
 from graftline.storage import write_text
@@ -74,6 +75,8 @@ class Server:
         preferred_port: Taken if it is free.
         environment: What is set for it besides this process's environment, with ``{port}`` too.
         unset: What it must not inherit.
+        database: Whose empty database it may begin with (see :mod:`graftline.fresh_databases`), and
+            where.
     """
 
     title: str
@@ -83,6 +86,7 @@ class Server:
     preferred_port: int
     environment: Mapping[str, str] = field(default_factory=dict)
     unset: tuple[str, ...] = ()
+    database: tuple[str, Path] | None = None
 
     @property
     def log_file(self) -> Path:
@@ -92,9 +96,10 @@ class Server:
 
 def prefect_server(workspace: Workspace, preferred_port: int = PREFECT_PORT) -> Server:
     """The Prefect server whose database lies under ``var/prefect``; port 0 takes any."""
+    home = prefect_home(workspace)
     return Server(
         title="Prefect",
-        folder=prefect_home(workspace),
+        folder=home,
         arguments=("prefect", "server", "start", "--host", HOST, "--port", "{port}"),
         health_path="/api/health",
         preferred_port=preferred_port,
@@ -105,6 +110,7 @@ def prefect_server(workspace: Workspace, preferred_port: int = PREFECT_PORT) -> 
             "PREFECT_SERVER_UI_API_URL": f"http://{HOST}:{{port}}/api",
         },
         unset=("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_UI_API_URL"),
+        database=("prefect", home / "prefect.db") if _keeps_database_in(home) else None,
     )
 
 
@@ -128,6 +134,7 @@ def mlflow_server(workspace: Workspace, preferred_port: int = MLFLOW_PORT) -> Se
             **quiet_environment(workspace),
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         },
+        database=None if store.database is None else ("mlflow", store.database),
     )
 
 
@@ -277,6 +284,12 @@ def answers(host: str, port: int, path: str, limit_s: float = _ANSWER_LIMIT_S) -
         connection.close()
 
 
+def _keeps_database_in(home: Path) -> bool:
+    # Prefect takes its database's address from any of several variables.
+    elsewhere = any("DATABASE" in name for name in os.environ if name.startswith("PREFECT_"))
+    return not elsewhere and Path(os.environ.get("PREFECT_HOME", home)) == home
+
+
 def _with_user(record: ServerRecord) -> ServerRecord:
     me = ProcessIdentity.of()
     others = tuple(user for user in record.users if user.alive() and user != me)
@@ -334,6 +347,8 @@ def _started(server: Server, limit_s: float) -> ServerRecord:
 
 def _start(server: Server, port: int) -> ServerRecord:
     arguments = [argument.replace("{port}", str(port)) for argument in server.arguments]
+    if server.database is not None:
+        begin_with_copy(*server.database)
     with server.log_file.open("wb") as log:
         process = subprocess.Popen(
             module_command(*arguments),

@@ -130,6 +130,8 @@ def _install() -> None:
         # uv compiles what it has just installed, so not what a killed set-up had installed before.
         _say("compiling what an interrupted set-up has left")
         _run([str(_python()), "-m", "compileall", "-qq", "-j", "0", str(VENV / "lib")])
+    if _run([str(_python()), "-m", "graftline.fresh_databases"]):
+        _say("Prefect's and MLflow's empty databases were not made; the first run makes its own")
     STAMP.write_text(stamp(ROOT, LOCK, PROJECT), encoding="utf-8")
 
 

@@ -11,9 +11,9 @@ import importlib
 import os
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +22,12 @@ from graftline.environment import prefect_address, quiet_environment
 from graftline.errors import ServerError
 from graftline.experiments import refuse_after_interrupted
 from graftline.processes import termination_as_interrupt
-from graftline.servers import alive, join, kept_alive, leave, prefect_server
+from graftline.servers import alive, prefect_server
 from graftline.starts import collect_rarely
 from graftline.timings import FLOW, Timings
 from graftline.workspace import Workspace
+from tasks.api import api_for
 from tasks.overrides import Change, plan_overrides
-from tasks.reach import check_answers
 from tasks.screen import Screen
 
 if TYPE_CHECKING:
@@ -113,11 +113,12 @@ def _run(wanted: Launch, workspace: Workspace, screen: Screen) -> None:
         if wanted.looks and not (_server_runs(workspace) or execution.news.anything):
             screen.say(f"{execution.news}.")
             return
-        flow = stack.enter_context(_prefect(workspace, wanted, execution))
+        imported = partial(_imported, wanted, execution)
+        flow = stack.enter_context(api_for(workspace, imported, screen.say, timings))
         # Who interrupts a flow wants it to end, even if its server does not answer.
         patience_s = _HASTE_S
         try:
-            with timings.span("flow"), _absence_told():
+            with timings.span("flow"), _loss_reported():
                 outcome = flow(force=wanted.force) if wanted.looks else flow(change.params)
             from tasks.patience import PATIENCE_S
 
@@ -148,45 +149,7 @@ def _write(change: Change, workspace: Workspace, screen: Screen) -> None:
 
 
 @contextmanager
-def _prefect(workspace: Workspace, wanted: Launch, execution: Pipeline) -> Iterator[Any]:
-    """The flow, with a Prefect API to tell: the user's own, or the server under ``var/``."""
-    address = prefect_address(os.environ, workspace.root)
-    if address is not None:
-        flow = _imported(wanted, execution.timings)
-        _track_early(wanted, execution)
-        check_answers(address)
-        yield flow
-        return
-    # Port 4200 is left to those who stay: graftline ui, and whatever the user runs.
-    server = prefect_server(workspace, preferred_port=0)
-    os.environ.pop("PREFECT_PROFILE", None)
-    try:
-        with ThreadPoolExecutor(1) as pool:
-            start = pool.submit(join, server)
-            flow = _imported(wanted, execution.timings)
-            # Importing MLflow takes the seconds that the server still needs.
-            _track_early(wanted, execution)
-            with execution.timings.span("server"):
-                own = f"{start.result()}/api"
-        from prefect.settings import PREFECT_API_URL, temporary_settings
-
-        with (
-            temporary_settings({PREFECT_API_URL: own}),
-            kept_alive(server, start.result(), execution.screen.say),
-        ):
-            yield flow
-    finally:
-        with execution.timings.span("leave"):
-            leave(server)
-
-
-def _track_early(wanted: Launch, execution: Pipeline) -> None:
-    if not wanted.looks or execution.news.anything:
-        execution.track()
-
-
-@contextmanager
-def _absence_told() -> Iterator[None]:
+def _loss_reported() -> Iterator[None]:
     import httpx
 
     try:
@@ -198,9 +161,13 @@ def _absence_told() -> Iterator[None]:
         ) from error
 
 
-def _imported(wanted: Launch, timings: Timings) -> Any:
-    with timings.span("import"):
-        return getattr(importlib.import_module(wanted.module), wanted.flow)
+def _imported(wanted: Launch, execution: Pipeline) -> Any:
+    with execution.timings.span("import"):
+        flow = getattr(importlib.import_module(wanted.module), wanted.flow)
+    # Importing MLflow takes the seconds that the server still needs.
+    if not wanted.looks or execution.news.anything:
+        execution.track()
+    return flow
 
 
 def _settle(execution: Pipeline, patience_s: float) -> None:

@@ -11,7 +11,6 @@ import importlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +21,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from graftline.endings import reported
-from graftline.environment import prefect_address, quiet_environment
+from graftline.environment import quiet_environment
 from graftline.figures import percent
 from graftline.processes import termination_as_interrupt
-from graftline.servers import join, leave, prefect_server
 from graftline.starts import collect_rarely
+from graftline.timings import Timings
 from graftline.workspace import Workspace
-from tasks.reach import check_answers
+from tasks.api import api_for
 from tasks.screen import Screen, StepEnd
 
 if TYPE_CHECKING:
@@ -160,7 +159,7 @@ def _run(request: Request, workspace: Workspace, *, debug: bool) -> None:
     began_s = time.monotonic()
     os.environ.update(quiet_environment(workspace))
     os.environ.setdefault(_CONSOLE_LEVEL, "INFO" if debug else "CRITICAL")
-    with _prefect(workspace) as flow:
+    with api_for(workspace, _imported, Screen().say, Timings()) as flow:
         try:
             batch, drift = flow(request)
         finally:
@@ -168,30 +167,6 @@ def _run(request: Request, workspace: Workspace, *, debug: bool) -> None:
 
             flush_logs()
     show_summary(Console(highlight=False), batch, drift, time.monotonic() - began_s)
-
-
-@contextmanager
-def _prefect(workspace: Workspace) -> Iterator[Any]:
-    """The flow, with a Prefect API to tell: the user's own, or the server under ``var/``."""
-    address = prefect_address(os.environ, workspace.root)
-    if address is not None:
-        flow = _imported()
-        check_answers(address)
-        yield flow
-        return
-    server = prefect_server(workspace, preferred_port=0)
-    os.environ.pop("PREFECT_PROFILE", None)
-    try:
-        with ThreadPoolExecutor(1) as pool:
-            start = pool.submit(join, server)
-            flow = _imported()
-            own = f"{start.result()}/api"
-        from prefect.settings import PREFECT_API_URL, temporary_settings
-
-        with temporary_settings({PREFECT_API_URL: own}):
-            yield flow
-    finally:
-        leave(server)
 
 
 def _imported() -> Any:

@@ -1,9 +1,16 @@
-"""Whether a Prefect API answers, asked once and without an ephemeral server in its place."""
+"""Whether a Prefect API answers: at the start, and while a flow is at work."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 from graftline.addresses import without_secrets
 from graftline.errors import ServerError
+
+_WATCH_S = 3.0
+_ANSWER_LIMIT_S = 5.0
 
 
 def check_answers(address: str) -> None:
@@ -28,3 +35,56 @@ def check_answers(address: str) -> None:
             fix="start that server, or unset PREFECT_API_URL (in the environment and in the "
             "profile) to have one started here",
         )
+
+
+@contextmanager
+def absence_told(
+    address: str, say: Callable[[str], None], every_s: float = _WATCH_S
+) -> Iterator[None]:
+    """Tells whoever looks on that a server is away, and that it is back.
+
+    Prefect's client waits for it without a word, so that a flow would seem to stand still.
+
+    Args:
+        address: Of the API, as in ``http://127.0.0.1:4200/api``.
+        say: Told.
+        every_s: How often the server is asked, in seconds.
+    """
+    over = threading.Event()
+
+    def watch() -> None:
+        # Where certificates or a proxy keep this plain question from it, nothing can be told.
+        if not _answers(address):
+            return
+        here = True
+        while not over.wait(every_s):
+            if _answers(address) == here:
+                continue
+            here = not here
+            say(
+                "Prefect's server is back"
+                if here
+                else "Prefect's server is away; work goes on where it can, and waits for it where "
+                "it must"
+            )
+
+    watcher = threading.Thread(target=watch, name="ask for Prefect's server", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def _answers(address: str) -> bool:
+    """Whether anything is said, be it a refusal."""
+    import httpx
+
+    try:
+        httpx.get(f"{address}/health", timeout=_ANSWER_LIMIT_S)
+    except httpx.TimeoutException:
+        # A busy server is not away.
+        return True
+    except httpx.HTTPError:
+        return False
+    return True

@@ -19,6 +19,7 @@ from filelock import FileLock
 
 from graftline.addresses import without_secrets
 from graftline.errors import StorageFullError, TrackingError, from_system, storage_full
+from graftline.fresh_databases import begin_with_copy
 from graftline.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -55,6 +56,11 @@ class Store:
     experiment: str
     root: Path
     artifacts: Path | None
+
+    @property
+    def database(self) -> Path | None:
+        """The file of the default store; None for another one."""
+        return None if self.artifacts is None else self.root / "mlflow.db"
 
     @property
     def shown(self) -> str:
@@ -144,6 +150,8 @@ def _opened(store: Store) -> tuple[MlflowClient, str]:
     store.root.mkdir(parents=True, exist_ok=True)
     # Two first uses at once would both create the tables, and one of them would fail.
     with FileLock(store.root / "store.lock"):
+        if store.database is not None:
+            begin_with_copy("mlflow", store.database)
         registry_uri = os.environ.get("MLFLOW_REGISTRY_URI") or store.uri
         client = MlflowClient(store.uri, registry_uri)
         return client, _experiment_id(client, store)

@@ -16,7 +16,6 @@ from tests.torture import toys
 pytestmark = [pytest.mark.slow, pytest.mark.kill]
 
 COMPILER = shutil.which("cc")
-STEPS = [*STAGES, "register"]
 
 
 @pytest.mark.skipif(COMPILER is None, reason="there is no C compiler to make another clock with")
@@ -36,7 +35,7 @@ def test_a_run_outlives_it(tmp_path: Path, prefect_api: str) -> None:
     (workspace.var / "go").touch()
     code, said = toys.ended(flow)
     assert code == 0, said
-    assert task_states() == dict.fromkeys(STEPS, "COMPLETED")
+    assert task_states() == dict.fromkeys(toys.STEPS, "COMPLETED")
     assert toys.dvc_status(workspace) == {}
     [run] = histories.runs_of(workspace)
     assert run.info.status == "FINISHED"

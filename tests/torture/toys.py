@@ -10,10 +10,13 @@ import sys
 import time
 from pathlib import Path
 
+from graftline.stages import STAGES
 from graftline.workspace import Workspace
 from tests import histories
 from tests.flows import toy
 
+STEPS = (*STAGES, "register", "promote")
+"""The tasks of a whole run."""
 OUTAGE_S = float(os.environ.get("GRAFTLINE_TORTURE_OUTAGE_S", "6"))
 """How long a server is away; 60 for a real minute."""
 _LIMIT_S = 1200.0

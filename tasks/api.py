@@ -1,0 +1,64 @@
+"""A Prefect API that a flow can tell: the user's own, or the server under ``var/``.
+
+Nothing here imports Prefect at the top: its settings are read from the environment when it is
+imported, and its server needs seconds to start, in which the import can take place.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+from graftline.environment import prefect_address
+from graftline.servers import join, kept_alive, leave, prefect_server
+from graftline.timings import Timings
+from graftline.workspace import Workspace
+from tasks.reach import absence_told, check_answers
+
+T = TypeVar("T")
+
+
+@contextmanager
+def api_for(
+    workspace: Workspace, imported: Callable[[], T], say: Callable[[str], None], timings: Timings
+) -> Iterator[T]:
+    """Has an API answering, and says so if it goes away meanwhile.
+
+    Args:
+        workspace: Whose server is started if the user has chosen none.
+        imported: What is to be imported; called while that server starts.
+        say: Told of absences.
+        timings: Where the wait is written down.
+
+    Yields:
+        What ``imported`` gives.
+
+    Raises:
+        ServerError: If the chosen API does not answer, or the server does not start.
+    """
+    address = prefect_address(os.environ, workspace.root)
+    if address is not None:
+        flow = imported()
+        check_answers(address)
+        with absence_told(address, say):
+            yield flow
+        return
+    # Port 4200 is left to those who stay: graftline ui, and whatever the user runs.
+    server = prefect_server(workspace, preferred_port=0)
+    os.environ.pop("PREFECT_PROFILE", None)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            start = pool.submit(join, server)
+            flow = imported()
+            with timings.span("server"):
+                own = start.result()
+        from prefect.settings import PREFECT_API_URL, temporary_settings
+
+        with temporary_settings({PREFECT_API_URL: f"{own}/api"}), kept_alive(server, own, say):
+            yield flow
+    finally:
+        with timings.span("leave"):
+            leave(server)
