@@ -120,6 +120,7 @@ def test_a_whole_run_leaves_no_secret_anywhere(tmp_path: Path, mlflow_address: s
         "PYTHONPATH": str(toy.CHECKOUT),
         **CANARIES,
         "MLFLOW_TRACKING_URI": address,
+        "PREFECT_HOME": str(workspace.var / "prefect"),
     }
     with marked(workspace.root, environment, "-m", "flows.train", "--debug") as one:
         code = one.watch(LIMIT_S)
