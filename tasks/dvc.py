@@ -85,25 +85,46 @@ class StageCommand:
         return self.log_file.with_suffix(".error.json")
 
 
-def stale_stages(workspace: Workspace) -> frozenset[str]:
-    """The stages that DVC would run, as far as that can be told before any of them has run.
+@dataclass(frozen=True)
+class Staleness:
+    """What DVC has to do.
+
+    Args:
+        stale: The stages that it would run, as far as that can be told before any of them has run.
+        restored: Those whose outputs were gone, and came back from its cache.
+    """
+
+    stale: frozenset[str]
+    restored: frozenset[str] = frozenset()
+
+
+def staleness(workspace: Workspace) -> Staleness:
+    """Asks DVC what is stale, and has it fetch the outputs that are only gone.
+
+    It would run their stages again: it looks into its cache for none whose outputs persist.
 
     Raises:
         PipelineBusyError: If another DVC process is at work.
         StageFailedError: If DVC cannot tell.
     """
-    finished = subprocess.run(
-        status_command(),
-        cwd=workspace.root,
-        env=_environment({}),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        timeout=_STATUS_LIMIT_S,
-        check=False,
-    )
+    report = _status(workspace)
+    deleted = {
+        stage: outputs
+        for stage, changes in report.items()
+        if (outputs := _only_deleted(changes)) is not None
+    }
+    outputs = sorted({output for of_stage in deleted.values() for output in of_stage})
+    # What the cache lacks too is left to its stage.
+    if not outputs or _run(workspace, module_command("dvc", "checkout", *outputs)).returncode:
+        return Staleness(frozenset(report))
+    left = frozenset(_status(workspace))
+    restored = frozenset(stage for stage, of_stage in deleted.items() if of_stage)
+    return Staleness(left, restored - left)
+
+
+def _status(workspace: Workspace) -> dict[str, Any]:
+    """What has changed of each stage, by its name."""
+    finished = _run(workspace, status_command())
     if finished.returncode:
         said = finished.stdout + finished.stderr
         if says_full_disk(said):
@@ -114,7 +135,35 @@ def stale_stages(workspace: Workspace) -> frozenset[str]:
             fix="run dvc status, which says the same at length",
         )
     report: dict[str, Any] = json.loads(finished.stdout or "{}")
-    return frozenset(name.rpartition(":")[2] for name in report)
+    return {name.rpartition(":")[2]: changes for name, changes in report.items()}
+
+
+def _only_deleted(changes: list[Any]) -> list[str] | None:
+    """The outputs that are gone, if nothing has happened to the stage but that files are gone."""
+    outputs: list[str] = []
+    for change in changes:
+        if not isinstance(change, dict) or not change.keys() <= {"changed outs", "changed deps"}:
+            return None
+        for kind, files in change.items():
+            if any(what != "deleted" for what in files.values()):
+                return None
+            outputs += files if kind == "changed outs" else ()
+    return outputs
+
+
+def _run(workspace: Workspace, command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        cwd=workspace.root,
+        env=_environment({}),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        timeout=_STATUS_LIMIT_S,
+        check=False,
+    )
 
 
 def reproduce(workspace: Workspace, command: StageCommand, on_line: Callable[[str], None]) -> Doing:

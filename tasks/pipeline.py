@@ -56,15 +56,15 @@ class Pipeline:
     task_run_ids: list[str] = field(default_factory=list)
     flow_run_id: str | None = None
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4))
-    _stale: Future[frozenset[str]] | None = None
+    _staleness: Future[dvc.Staleness] | None = None
     _source: Future[SourceState] | None = None
     _run: Future[str] | None = None
     _changed: bool = False
 
     def look(self) -> None:
         """Starts asking DVC what is stale, and looking at what the source holds."""
-        if self._stale is None:
-            self._stale = self._pool.submit(dvc.stale_stages, self.workspace)
+        if self._staleness is None:
+            self._staleness = self._pool.submit(dvc.staleness, self.workspace)
             self._source = self._pool.submit(source_state, self.workspace, self.params.data)
 
     @property
@@ -75,7 +75,7 @@ class Pipeline:
             DataError: If the source cannot be used.
             GraftlineError: If DVC cannot tell what is stale.
         """
-        stale = self._stale_stages()
+        stale = self._known().stale
         source = self._result(self._source)
         return news_of(self.workspace, self.params, source, stale, forced=self.force)
 
@@ -121,8 +121,9 @@ class Pipeline:
         """
         self._raise_early()
         force = self.force or (stage == "load" and self._unseen())
-        if not (force or self._changed or stage in self._stale_stages()):
-            return "cached"
+        known = self._known()
+        if not (force or self._changed or stage in known.stale):
+            return "restored" if stage in known.restored else "cached"
         environment = {HELD_BY_VARIABLE: str(os.getpid())}
         if stage in TRACKED:
             environment[RUN_ID_VARIABLE] = self.run_id
@@ -164,13 +165,13 @@ class Pipeline:
         now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
         self._name = f"{now}-{os.getpid()}"
 
-    def _stale_stages(self) -> frozenset[str]:
+    def _known(self) -> dvc.Staleness:
         self.look()
-        return self._result(self._stale)
+        return self._result(self._staleness)
 
     def _unseen(self) -> bool:
         """Whether there are images that DVC does not see, as it follows no link to a folder."""
-        return "load" not in self._stale_stages() and bool(self.news.images)
+        return "load" not in self._known().stale and bool(self.news.images)
 
     def _raise_early(self) -> None:
         # A history that cannot be written is better known before an hour of training.

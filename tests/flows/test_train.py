@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -116,6 +117,17 @@ def test_a_second_run_finds_everything_cached(
     # The registry now has these weights.
     assert run() == 0
     assert states() == dict.fromkeys(STEPS, "Cached")
+
+
+def test_outputs_that_are_gone_come_back_without_their_stages(checkout_after: Workspace) -> None:
+    shutil.rmtree(checkout_after.trained)
+    shutil.rmtree(checkout_after.root / "data" / "features")
+    assert run() == 0
+    assert toy.ran(checkout_after) == []
+    found = states()
+    assert {name for name, state in found.items() if state == "Restored"} == {"extract", "train"}
+    assert {found[name] for name in STAGES if name not in ("extract", "train")} == {"Cached"}
+    assert dvc_status(checkout_after) == {}
 
 
 def test_a_change_runs_just_what_follows_from_it(checkout_after: Workspace) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ from graftline.errors import (
 from graftline.processes import ProcessIdentity, runs
 from graftline.workspace import Workspace
 from tasks import dvc
-from tasks.dvc import StageCommand, end_orphans, reproduce, stale_stages
+from tasks.dvc import StageCommand, Staleness, end_orphans, reproduce, staleness
 
 STAGE = """\
 stages:
@@ -43,17 +44,42 @@ def command(workspace: Workspace, limit_s: float = 60) -> StageCommand:
 
 def test_a_stage_runs_with_its_lines_told_and_kept(tmp_path: Path) -> None:
     workspace = project(tmp_path, "echo $WORD && cp in.txt out.txt")
-    assert stale_stages(workspace) == {"toy"}
+    assert staleness(workspace).stale == {"toy"}
     told: list[str] = []
     assert reproduce(workspace, command(workspace), told.append) == "executed"
     assert told == ["from above"]
     assert "from above" in (workspace.var / "logs" / "toy.log").read_text()
     assert reproduce(workspace, command(workspace), told.append) == "unchanged"
-    assert stale_stages(workspace) == frozenset()
+    assert staleness(workspace).stale == frozenset()
     (workspace.root / "out.txt").unlink()
-    assert stale_stages(workspace) == {"toy"}
     assert reproduce(workspace, command(workspace), told.append) == "restored"
     assert not (workspace.var / "stage.json").exists()
+
+
+@pytest.mark.parametrize("options", ["", "{persist: true}"])
+def test_outputs_that_are_gone_come_back_from_the_cache(tmp_path: Path, options: str) -> None:
+    workspace = project(tmp_path, "echo ran >> runs.txt && cp in.txt out.txt")
+    text = (tmp_path / "dvc.yaml").read_text(encoding="utf-8")
+    if options:
+        text = text.replace("[out.txt]", f"[out.txt: {options}]")
+        (tmp_path / "dvc.yaml").write_text(text, encoding="utf-8")
+    # Nothing is fetched of what was never there.
+    assert staleness(workspace) == Staleness(frozenset({"toy"}))
+    reproduce(workspace, command(workspace), lambda _: None)
+    (tmp_path / "out.txt").unlink()
+    assert staleness(workspace) == Staleness(frozenset(), frozenset({"toy"}))
+    assert (tmp_path / "out.txt").read_text(encoding="utf-8") == "one"
+    assert staleness(workspace) == Staleness(frozenset())
+    # Gone, and not what its stage would make now.
+    (tmp_path / "out.txt").unlink()
+    (tmp_path / "in.txt").write_text("two", encoding="utf-8")
+    assert staleness(workspace) == Staleness(frozenset({"toy"}))
+    assert not (tmp_path / "out.txt").exists()
+    (tmp_path / "in.txt").write_text("one", encoding="utf-8")
+    shutil.rmtree(tmp_path / ".dvc" / "cache")
+    assert staleness(workspace) == Staleness(frozenset({"toy"}))
+    reproduce(workspace, command(workspace), lambda _: None)
+    assert (tmp_path / "runs.txt").read_text(encoding="utf-8") == "ran\nran\n"
 
 
 @pytest.mark.kill
@@ -70,7 +96,7 @@ def test_a_broken_dvc_yaml_is_reported_with_what_dvc_says(tmp_path: Path) -> Non
     workspace = project(tmp_path, "true")
     (tmp_path / "dvc.yaml").write_text("stages: {toy: {outs: 3}}", encoding="utf-8")
     with pytest.raises(StageFailedError) as caught:
-        stale_stages(workspace)
+        staleness(workspace)
     assert "dvc.yaml" in str(caught.value)
 
 
