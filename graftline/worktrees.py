@@ -7,6 +7,7 @@ shares the checkout's DVC cache and remotes.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,9 +17,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from graftline.errors import ReproductionError
-from graftline.processes import runs
+from graftline.process_times import name_tag, tag_lives
 
 _PREFIX = ".graftline-worktree-"
+_OURS = re.compile(rf"{re.escape(_PREFIX)}(?P<tag>\d+-\d+)-.*")
 _LIMIT_S = 600
 # A hook of the checkout's has nothing to do here, and could do anything.
 _GIT = ("git", "-c", "core.hooksPath=/dev/null")
@@ -44,7 +46,7 @@ def worktree(root: Path, commit: str) -> Iterator[Path]:
         ReproductionError: If git cannot make it.
     """
     remove_leftovers(root)
-    place = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=_parent(root)))
+    place = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{name_tag()}-", dir=_parent(root)))
     try:
         done = _ended(
             root, *_GIT, "worktree", "add", "--quiet", "--force", "--detach", str(place), commit
@@ -65,8 +67,8 @@ def remove_leftovers(root: Path) -> list[Path]:
     """Removes worktrees of processes that are gone; returns where they were."""
     removed = []
     for path in _parent(root).glob(f"{_PREFIX}*"):
-        number = path.name.removeprefix(_PREFIX).partition("-")[0]
-        if _is_of(root, path) and number.isdigit() and not runs(int(number)):
+        name = _OURS.fullmatch(path.name)
+        if name and not tag_lives(name["tag"]) and _is_of(root, path):
             _remove(root, path)
             removed.append(path)
     return removed

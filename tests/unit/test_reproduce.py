@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ import pytest
 
 from graftline import tracking, worktrees
 from graftline.__main__ import main
+from graftline.process_times import name_tag
 from graftline.reproduce import Compared, Reproduction
 from graftline.storage import write_text
 from graftline.workspace import Workspace
@@ -102,11 +102,11 @@ def test_a_worktree_is_the_commit_with_the_checkouts_cache_and_leaves_nothing(
     # One that a killed process left, and one that is no worktree of this checkout.
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    left = repository.parent / f".graftline-worktree-{dead.pid}-x"
+    left = repository.parent / f".graftline-worktree-{dead.pid}-1-x"
     git(repository, "worktree", "add", "-q", "--detach", str(left), first)
-    foreign = repository.parent / f".graftline-worktree-{dead.pid}-y"
+    foreign = repository.parent / f".graftline-worktree-{dead.pid}-1-y"
     foreign.mkdir()
-    alive = repository.parent / f".graftline-worktree-{os.getpid()}-z"
+    alive = repository.parent / f".graftline-worktree-{name_tag()}-z"
     git(repository, "worktree", "add", "-q", "--detach", str(alive), first)
 
     with pytest.raises(KeyboardInterrupt), worktrees.worktree(repository, first) as place:
