@@ -2,7 +2,8 @@
 
 DVC stashes what is not committed, leaves the branch, puts the changes back, and returns to the
 branch at the end. Killed in between, the files are those of the last commit, or half of the
-changes, and whatever runs next would run with these.
+changes, and whatever runs next would run with these. It also leaves files staged, which keep the
+experiment after it from putting the changes back: DVC then says so, and leaves them in the stash.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from graftline.workspace import Workspace
 _INSIDE = ("DVC_EXP_NAME", "DVC_ROOT")
 _STASHED = re.compile(r"\tWIP on (?P<branch>[^:\n]+): (?P<commit>[0-9a-f]+) [^\n]*$")
 _LEFT = re.compile(r"\tcheckout: moving from (?P<branch>\S+) to \S+$")
+_RETURNED = re.compile(r"\S+ (?P<commit>[0-9a-f]{40}) .*\tdvc: Restore HEAD to ")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 # Of a later experiment, which began without a branch and came to its end.
 _BY_DVC = re.compile(r"\t(dvc: Restore HEAD to |commit: dvc: commit experiment )")
@@ -28,15 +30,20 @@ def refuse_after_interrupted(workspace: Workspace) -> None:
     """Sees to it that nothing runs with parameters that nobody chose.
 
     Raises:
-        InterruptedExperimentError: If a ``dvc exp run`` was killed before it gave back what it
-            had set aside; the message holds the commands that do.
+        InterruptedExperimentError: If a ``dvc exp run`` ended before it gave back what it had set
+            aside; the message holds the commands that do.
     """
     if any(name in os.environ for name in _INSIDE):
         return
     git = workspace.root / ".git"
     head = _read(git / "HEAD").strip()
+    if not git.is_dir() or _dvc_works(workspace.root):
+        return
+    if head.startswith("ref:"):
+        _refuse_after_conflict(workspace, git)
+        return
     branch = _left_branch(git)
-    if not git.is_dir() or head.startswith("ref:") or branch is None or _dvc_works(workspace.root):
+    if branch is None:
         return
     stashed = _STASHED.search(_last_line(git / "logs" / "refs" / "stash"))
     # Who checks out a commit by hand takes another than that from which they stashed something.
@@ -46,13 +53,29 @@ def refuse_after_interrupted(workspace: Workspace) -> None:
         raise InterruptedExperimentError(
             "a dvc exp run was killed here before it gave back what had not been committed",
             where=f"{workspace.root}: the branch {branch} was left, git stash holds the changes",
-            fix=f"git checkout --force {branch} && git stash pop, and run again",
+            # What is staged is DVC's doing, and would be in its way: see above.
+            fix=f"git checkout --force {branch} && git stash pop && git reset --quiet, "
+            "and run again",
         )
     if _names_an_experiment(workspace.root / ".dvc" / "tmp" / "exps" / "rwlock"):
         raise InterruptedExperimentError(
             "a dvc exp run was killed here before it returned to its branch",
             where=f"{workspace.root}: the branch {branch} was left",
-            fix=f"git checkout {branch}, and run again",
+            fix=f"git checkout {branch} && git reset --quiet, and run again",
+        )
+
+
+def _refuse_after_conflict(workspace: Workspace, git: Path) -> None:
+    returned = _RETURNED.match(_last_line(git / "logs" / "HEAD"))
+    stashed = _STASHED.search(_last_line(git / "logs" / "refs" / "stash"))
+    # Whoever stashes by hand is on a branch; DVC has left it by then.
+    if returned is None or stashed is None or stashed["branch"] != "(no branch)":
+        return
+    if returned["commit"].startswith(stashed["commit"]):
+        raise InterruptedExperimentError(
+            "a dvc exp run could not give back what had not been committed",
+            where=f"{workspace.root}: git stash holds the changes",
+            fix="git checkout stash@{0} -- . && git stash drop && git reset --quiet, and run again",
         )
 
 

@@ -18,6 +18,13 @@ def git(root: Path, *arguments: str) -> None:
     subprocess.run(["git", *arguments], cwd=root, check=True, capture_output=True)
 
 
+def follow(workspace: Workspace, error: InterruptedExperimentError) -> None:
+    """Does what the error says, word by word."""
+    assert error.fix is not None
+    for command in error.fix.removesuffix(", and run again").split(" && "):
+        git(workspace.root, *command.split()[1:])
+
+
 @pytest.fixture
 def left(tmp_path: Path) -> Workspace:
     """The changes stashed, and the branch left, as DVC does it."""
@@ -36,10 +43,34 @@ def test_it_is_refused_and_the_commands_bring_everything_back(left: Workspace) -
     with pytest.raises(InterruptedExperimentError) as caught:
         refuse_after_interrupted(left)
     assert "git checkout --force chosen && git stash pop" in str(caught.value)
-    for command in ("git checkout --force chosen", "git stash pop"):
-        subprocess.run(command.split(), cwd=left.root, check=True, capture_output=True)
+    follow(left, caught.value)
     assert left.params_file.read_text() == "seed: 2\n"
     refuse_after_interrupted(left)
+
+
+def test_changes_that_dvc_could_not_put_back_are_refused_and_come_back(left: Workspace) -> None:
+    # A file that a killed experiment had staged, and that the next one wrote once more.
+    git(left.root, "stash", "pop")
+    (left.root / "dvc.lock").write_text("stashed")
+    git(left.root, "add", "dvc.lock")
+    git(left.root, "stash")
+    (left.root / "dvc.lock").write_text("made since")
+    git(left.root, "checkout", "chosen")
+    refuse_after_interrupted(left)  # whoever returned by hand is let be
+    log = left.root / ".git" / "logs" / "HEAD"
+    lines = log.read_text().splitlines()
+    lines[-1] = lines[-1].partition("\t")[0] + "\tdvc: Restore HEAD to 'chosen'"
+    log.write_text("\n".join(lines) + "\n")
+    with pytest.raises(InterruptedExperimentError, match="could not give back") as caught:
+        refuse_after_interrupted(left)
+    follow(left, caught.value)
+    assert left.params_file.read_text() == "seed: 2\n"
+    assert (left.root / "dvc.lock").read_text() == "stashed"
+    refuse_after_interrupted(left)
+    staged = subprocess.run(
+        ["git", "diff", "--cached", "--name-only"], cwd=left.root, capture_output=True, check=True
+    )
+    assert staged.stdout == b""
 
 
 def test_a_branch_left_without_changes_is_told_where_dvc_says_that_it_was_its_doing(
@@ -59,8 +90,8 @@ def test_a_branch_left_without_changes_is_told_where_dvc_says_that_it_was_its_do
         log.write(f"{line}\n")
     with pytest.raises(InterruptedExperimentError) as caught:
         refuse_after_interrupted(left)
-    assert "git checkout chosen, and run again" in str(caught.value)
-    git(left.root, "checkout", "chosen")
+    assert "git checkout chosen && git reset --quiet, and run again" in str(caught.value)
+    follow(left, caught.value)
     refuse_after_interrupted(left)
 
 
