@@ -47,6 +47,9 @@ _NOISE = (
     "Updating lock file",
     "Use `dvc push`",
     "To track the changes",
+    "\tgit add ",
+    "To enable auto staging",
+    "\tdvc config core.autostage",
     # What failed, and why, is told by the error that the task raises.
     "ERROR: failed to reproduce",
 )

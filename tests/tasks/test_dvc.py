@@ -29,12 +29,11 @@ stages:
 """
 
 
-def project(root: Path, cmd: str) -> Workspace:
+def project(root: Path, cmd: str, *options: str) -> Workspace:
     (root / "dvc.yaml").write_text(STAGE.format(cmd=cmd), encoding="utf-8")
     (root / "in.txt").write_text("one", encoding="utf-8")
-    subprocess.run(
-        [sys.executable, "-m", "dvc", "init", "--no-scm", "--quiet"], cwd=root, check=True
-    )
+    init = ["dvc", "init", "--quiet", *(options or ("--no-scm",))]
+    subprocess.run([sys.executable, "-m", *init], cwd=root, check=True)
     return Workspace(root)
 
 
@@ -54,6 +53,15 @@ def test_a_stage_runs_with_its_lines_told_and_kept(tmp_path: Path) -> None:
     (workspace.root / "out.txt").unlink()
     assert reproduce(workspace, command(workspace), told.append) == "restored"
     assert not (workspace.var / "stage.json").exists()
+
+
+def test_what_dvc_says_of_git_is_not_passed_on(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    workspace = project(tmp_path, "echo $WORD && cp in.txt out.txt", "--force")
+    told: list[str] = []
+    reproduce(workspace, command(workspace), told.append)
+    assert told == ["from above"]
+    assert "git add dvc.lock" in (workspace.var / "logs" / "toy.log").read_text()
 
 
 @pytest.mark.parametrize("options", ["", "{persist: true}"])
