@@ -167,6 +167,16 @@ def image_cases() -> st.SearchStrategy[Case]:
     return images().map(lambda data: Case("image", {"image": data}))
 
 
+@cache
+def _sound_images() -> dict[str, bytes]:
+    """Enough images of two classes to be split, each another."""
+    return {
+        f"{label}/{at}.png": encoded(pixels(at + 20 * (label == "dog")))
+        for label in ("cat", "dog")
+        for at in range(20)
+    }
+
+
 @st.composite
 def folder_cases(draw: st.DrawFn) -> Case:
     """A folder of images with odd names."""
@@ -177,7 +187,13 @@ def folder_cases(draw: st.DrawFn) -> Case:
     label = st.sampled_from(("cat", "dog", "train", "test", "=cmd", "\x07", "${x}", "ﬁ", "fi"))
     places = draw(st.lists(st.tuples(label, name), min_size=2, max_size=8, unique=True))
     content = st.one_of(images(), st.sampled_from(_image_seeds()))
-    return Case("folder", {f"source/{a}/{b}": draw(content) for a, b in places})
+    odd = {f"source/{a}/{b}": draw(content) for a, b in places}
+    if draw(st.booleans()):
+        return Case("folder", odd)
+    # One among enough sound ones, which the step would take without it.
+    one = draw(st.sampled_from(sorted(odd)))
+    sound = {f"source/{name}": data for name, data in _sound_images().items()}
+    return Case("folder", {**sound, one: odd[one]})
 
 
 # --- arrays ---------------------------------------------------------------------------------
@@ -267,6 +283,13 @@ def manifest_cases(draw: st.DrawFn) -> Case:
     odd = st.lists(st.sampled_from(("path", "label", "split", "x", "", "Path")), max_size=5)
     header = list(draw(sound | odd))
     rows = draw(st.lists(st.lists(_CELLS, min_size=len(header), max_size=len(header)), max_size=6))
+    if {"path", "label"} <= set(header) and draw(st.booleans()):
+        # Among enough sound ones, which the step would take without the odd ones.
+        files |= {f"source/{name}": data for name, data in _sound_images().items()}
+        rows = [
+            [{"path": name, "label": name.partition("/")[0]}.get(of, "") for of in header]
+            for name in _sound_images()
+        ] + rows[: draw(st.integers(0, 1))]
     if draw(st.booleans()):
         encoding = draw(st.sampled_from(("utf-8", "utf-8-sig", "utf-16", "latin-1", "utf-32")))
         lines = [",".join(header), *(",".join(f'"{cell}"' for cell in row) for row in rows)]
