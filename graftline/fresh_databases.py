@@ -21,6 +21,7 @@ from graftline.storage import replacing_file
 from graftline.workspace import Workspace
 
 FOLDER = Path(sys.prefix) / "share" / "graftline"
+_PREFIX = "making-"
 _LIMIT_S = 300.0
 
 
@@ -46,6 +47,8 @@ def main() -> int:
         The exit code: 1 if one could not be made.
     """
     FOLDER.mkdir(parents=True, exist_ok=True)
+    for left in FOLDER.glob(f"{_PREFIX}*"):
+        shutil.rmtree(left, ignore_errors=True)
     missing = [package for package in ("prefect", "mlflow") if not _kept(package).is_file()]
     with ThreadPoolExecutor() as pool:
         made = list(pool.map(_make, missing))
@@ -58,7 +61,7 @@ def _kept(package: str) -> Path:
 
 
 def _make(package: str) -> bool:
-    with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=FOLDER) as folder:
         database = Path(folder) / f"{package}.db"
         command = {
             "prefect": ("server", "database", "upgrade", "-y"),
@@ -70,7 +73,8 @@ def _make(package: str) -> bool:
                 capture_output=True,
                 check=False,
                 timeout=_LIMIT_S,
-                env={**os.environ, **quiet_environment(Workspace.here()), "PREFECT_HOME": folder},
+                cwd=folder,
+                env=_environment(Path(folder), database),
             )
         except subprocess.TimeoutExpired:
             return False
@@ -78,6 +82,17 @@ def _make(package: str) -> bool:
             return False
         database.replace(_kept(package))
     return True
+
+
+def _environment(folder: Path, database: Path) -> dict[str, str]:
+    # Nothing of the user's settings: they may name the database of a server that others use.
+    own = {name: text for name, text in os.environ.items() if not name.startswith("PREFECT_")}
+    return {
+        **own,
+        **quiet_environment(Workspace(folder), own),
+        "PREFECT_HOME": str(folder),
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{database}",
+    }
 
 
 if __name__ == "__main__":

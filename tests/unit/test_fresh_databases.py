@@ -46,8 +46,15 @@ def test_one_of_another_version_is_not_taken(folder: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_what_is_made_has_tables_and_nothing_of_this_machine(folder: Path) -> None:
+def test_what_is_made_has_tables_and_nothing_of_this_machine(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = tmp_path / "others.db"
+    for name in ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL"):
+        monkeypatch.setenv(name, f"sqlite+aiosqlite:///{others}")
+    (folder / "making-x").mkdir(parents=True)  # of a killed one
     assert main() == 0
+    assert not others.exists()
     for package, tables in (("prefect", {"flow_run", "task_run"}), ("mlflow", {"runs", "metrics"})):
         with closing(sqlite3.connect(folder / f"{package}-{version(package)}.db")) as connection:
             found = {name for (name,) in connection.execute("select name from sqlite_master")}
