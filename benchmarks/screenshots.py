@@ -108,7 +108,9 @@ def main(arguments: list[str]) -> int:
 
 def prefect_shots(base: str) -> list[Shot]:
     """The newest flow run: its page with the graph of its tasks, and its table of exports."""
-    found = _asked(f"{base}/api/flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1})
+    # A deployment's schedule makes runs days before they begin.
+    begun = {"flow_runs": {"start_time": {"is_null_": False}}}
+    found = _asked(f"{base}/api/flow_runs/filter", {**begun, "sort": "START_TIME_DESC", "limit": 1})
     if not found:
         raise SystemExit(f"there is no flow run at {base}")
     run = found[0]

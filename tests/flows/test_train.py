@@ -119,6 +119,7 @@ def test_a_second_run_finds_everything_cached(
     assert states() == dict.fromkeys(STEPS, "Cached")
 
 
+@pytest.mark.slow
 def test_outputs_that_are_gone_come_back_without_their_stages(checkout_after: Workspace) -> None:
     shutil.rmtree(checkout_after.trained)
     shutil.rmtree(checkout_after.root / "data" / "features")
