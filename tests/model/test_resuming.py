@@ -76,6 +76,7 @@ def stopping_after(chunks: int, training: Callable[..., object]) -> Callable[...
 
 
 @pytest.mark.usefixtures("every_chunk")
+@pytest.mark.slow
 def test_it_goes_on_from_any_chunk_of_either_phase(
     ready: Workspace,
     undisturbed: Workspace,

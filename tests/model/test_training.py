@@ -42,6 +42,7 @@ def test_it_learns(head_only: Workspace) -> None:
     assert history[-1]["loss"] < 0.6 * history[0]["loss"]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_and_metrics(
     last_block: Workspace, tmp_path: Path
 ) -> None:
