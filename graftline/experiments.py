@@ -39,13 +39,13 @@ def refuse_after_interrupted(workspace: Workspace) -> None:
     head = _read(git / "HEAD").strip()
     if not git.is_dir() or _dvc_works(workspace.root):
         return
+    stashed = _STASHED.search(_last_line(git / "logs" / "refs" / "stash"))
     if head.startswith("ref:"):
-        _refuse_after_conflict(workspace, git)
+        _refuse_after_conflict(workspace, _last_line(git / "logs" / "HEAD"), stashed)
         return
     branch = _left_branch(git)
     if branch is None:
         return
-    stashed = _STASHED.search(_last_line(git / "logs" / "refs" / "stash"))
     # Who checks out a commit by hand takes another than that from which they stashed something.
     if stashed is not None and head.startswith(stashed["commit"]):
         # Of the stash of a run that was killed after another one was, only the first names it.
@@ -65,9 +65,8 @@ def refuse_after_interrupted(workspace: Workspace) -> None:
         )
 
 
-def _refuse_after_conflict(workspace: Workspace, git: Path) -> None:
-    returned = _RETURNED.match(_last_line(git / "logs" / "HEAD"))
-    stashed = _STASHED.search(_last_line(git / "logs" / "refs" / "stash"))
+def _refuse_after_conflict(workspace: Workspace, moved: str, stashed: re.Match[str] | None) -> None:
+    returned = _RETURNED.match(moved)
     # Whoever stashes by hand is on a branch; DVC has left it by then.
     if returned is None or stashed is None or stashed["branch"] != "(no branch)":
         return

@@ -18,11 +18,11 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from graftline.artifacts import Record
+from graftline.dvc_commands import dvc_ended
 from graftline.errors import DataError, MissingOutputError
 from graftline.news import last_finished
 from graftline.params import read_params
 from graftline.source_state import source_state
-from graftline.starts import module_command
 from graftline.storage import sha256_record
 from graftline.workspace import Workspace
 
@@ -209,17 +209,8 @@ def _tracked(path: Path) -> Any:
 def _listed(workspace: Workspace, address: str) -> list[str]:
     """Names and sizes below an address, as DVC lists them."""
     try:
-        said = subprocess.run(
-            module_command("dvc", "list-url", "--recursive", "--size", address),
-            cwd=workspace.root,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=_LIST_LIMIT_S,
-            check=False,
-        )
+        command = ("list-url", "--recursive", "--size", address)
+        said = dvc_ended(workspace.root, *command, limit_s=_LIST_LIMIT_S)
     except subprocess.TimeoutExpired:
         raise DataError(
             f"DVC could not list it within {_LIST_LIMIT_S:g} s", where=address

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from graftline.artifacts import Metrics, Record
-from graftline.dvc_status import status_command
+from graftline.dvc_commands import STATUS, dvc_ended
 from graftline.errors import GraftlineError, MissingOutputError, PipelineBusyError
 from graftline.lock import holder
 from graftline.lockfile import LockedStage, read_lock
@@ -111,14 +110,7 @@ def _stages(workspace: Workspace) -> list[StageStatus]:
 
 
 def _dvc_status(root: Path) -> dict[str, list[Any]]:
-    done = subprocess.run(
-        status_command(),
-        cwd=root,
-        capture_output=True,
-        text=True,
-        timeout=_DVC_TIMEOUT_S,
-        check=False,
-    )
+    done = dvc_ended(root, *STATUS, limit_s=_DVC_TIMEOUT_S)
     if done.returncode == 0:
         changes: dict[str, list[Any]] = json.loads(done.stdout or "{}")
         return changes

@@ -12,13 +12,26 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
-from graftline.environment import prefect_address
+from graftline.environment import prefect_address, quiet_environment
 from graftline.servers import join, kept_alive, leave, prefect_server
 from graftline.timings import Timings
 from graftline.workspace import Workspace
 from tasks.reach import absence_told, check_answers
 
 T = TypeVar("T")
+_CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
+
+
+def quieten(workspace: Workspace, *, debug: bool) -> None:
+    """Sets what the environment leaves open; call it before Prefect is imported.
+
+    Args:
+        workspace: Whose ``var/`` holds Prefect's database.
+        debug: Whether Prefect's own lines are shown.
+    """
+    os.environ.update(quiet_environment(workspace))
+    # Prefect tells of everything on its pages; here a line per step is enough.
+    os.environ.setdefault(_CONSOLE_LEVEL, "INFO" if debug else "CRITICAL")
 
 
 @contextmanager

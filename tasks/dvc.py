@@ -18,7 +18,7 @@ from typing import IO, Any, Literal
 from pydantic import ValidationError
 
 from graftline.artifacts import Record
-from graftline.dvc_status import status_command
+from graftline.dvc_commands import STATUS, dvc_ended
 from graftline.environment import ERROR_FILE_VARIABLE
 from graftline.errors import (
     GraftlineError,
@@ -118,7 +118,7 @@ def staleness(workspace: Workspace) -> Staleness:
     }
     outputs = sorted({output for of_stage in deleted.values() for output in of_stage})
     # What the cache lacks too is left to its stage.
-    if not outputs or _run(workspace, module_command("dvc", "checkout", *outputs)).returncode:
+    if not outputs or _asked(workspace, "checkout", *outputs).returncode:
         return Staleness(frozenset(report))
     left = frozenset(_status(workspace))
     restored = frozenset(stage for stage, of_stage in deleted.items() if of_stage)
@@ -127,7 +127,7 @@ def staleness(workspace: Workspace) -> Staleness:
 
 def _status(workspace: Workspace) -> dict[str, Any]:
     """What has changed of each stage, by its name."""
-    finished = _run(workspace, status_command())
+    finished = _asked(workspace, *STATUS)
     if finished.returncode:
         said = finished.stdout + finished.stderr
         if says_full_disk(said):
@@ -154,18 +154,9 @@ def _only_deleted(changes: list[Any]) -> list[str] | None:
     return outputs
 
 
-def _run(workspace: Workspace, command: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command,
-        cwd=workspace.root,
-        env=_environment({}),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        timeout=_STATUS_LIMIT_S,
-        check=False,
+def _asked(workspace: Workspace, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return dvc_ended(
+        workspace.root, *arguments, limit_s=_STATUS_LIMIT_S, environment=_environment({})
     )
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graftline.endings import reported
-from graftline.environment import prefect_address, quiet_environment
+from graftline.environment import prefect_address
 from graftline.errors import ServerError
 from graftline.experiments import refuse_after_interrupted
 from graftline.processes import termination_as_interrupt
@@ -26,7 +26,7 @@ from graftline.servers import alive, prefect_server
 from graftline.starts import collect_rarely
 from graftline.timings import FLOW, Timings
 from graftline.workspace import Workspace
-from tasks.api import api_for
+from tasks.api import api_for, quieten
 from tasks.overrides import Change, plan_overrides
 from tasks.screen import Screen
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from tasks.pipeline import Pipeline
 
 _HASTE_S = 10.0
-_CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
 
 
 @dataclass(frozen=True)
@@ -93,9 +92,7 @@ def _run(wanted: Launch, workspace: Workspace, screen: Screen) -> None:
 
     started_s = time.monotonic()
     timings = Timings()
-    os.environ.update(quiet_environment(workspace))
-    # Prefect tells of everything on its pages; here a line per step is enough.
-    os.environ.setdefault(_CONSOLE_LEVEL, "INFO" if wanted.debug else "CRITICAL")
+    quieten(workspace, debug=wanted.debug)
     refuse_after_interrupted(workspace)
     change = plan_overrides(workspace, wanted.params_file, wanted.overrides)
     with (

@@ -121,6 +121,7 @@ class Pipeline:
         """
         self._raise_early()
         force = self.force or (stage == "load" and self._unseen())
+        # Even if every stage is forced: DVC may be fetching outputs still.
         known = self._known()
         if not (force or self._changed or stage in known.stale):
             return "restored" if stage in known.restored else "cached"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,13 +20,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from graftline.endings import reported
-from graftline.environment import quiet_environment
 from graftline.figures import percent
 from graftline.processes import termination_as_interrupt
 from graftline.starts import collect_rarely
 from graftline.timings import Timings
 from graftline.workspace import Workspace
-from tasks.api import api_for
+from tasks.api import api_for, quieten
 from tasks.screen import Screen, StepEnd
 
 if TYPE_CHECKING:
@@ -36,7 +34,6 @@ if TYPE_CHECKING:
 
 _MODULE, _FLOW = "flows.predict", "predict"
 _FOLDER = "predictions"
-_CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
 _MOST_LABELS = 12
 
 
@@ -157,8 +154,7 @@ def _relative(path: Path) -> str:
 
 def _run(request: Request, workspace: Workspace, *, debug: bool) -> None:
     began_s = time.monotonic()
-    os.environ.update(quiet_environment(workspace))
-    os.environ.setdefault(_CONSOLE_LEVEL, "INFO" if debug else "CRITICAL")
+    quieten(workspace, debug=debug)
     with api_for(workspace, _imported, Screen().say, Timings()) as flow:
         try:
             batch, drift = flow(request)

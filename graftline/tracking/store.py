@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 DEFAULT_EXPERIMENT = "graftline"
+_DATABASE = "mlflow.db"
 PATIENCE_S = 180.0
 """How long the middle of a run waits for a server that is away."""
 _PROBE_TIMEOUT_S = 5.0
@@ -60,7 +61,7 @@ class Store:
     @property
     def database(self) -> Path | None:
         """The file of the default store; None for another one."""
-        return None if self.artifacts is None else self.root / "mlflow.db"
+        return None if self.artifacts is None else self.root / _DATABASE
 
     @property
     def shown(self) -> str:
@@ -90,7 +91,7 @@ def configure(workspace: Workspace) -> Store:
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     if uri:
         return Store(uri, experiment, root, None)
-    return Store(f"sqlite:///{root / 'mlflow.db'}", experiment, root, root / "artifacts")
+    return Store(f"sqlite:///{root / _DATABASE}", experiment, root, root / "artifacts")
 
 
 def open_client(store: Store, patience_s: float = 0.0) -> tuple[MlflowClient, str]:
