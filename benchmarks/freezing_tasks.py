@@ -1,7 +1,8 @@
 """The tasks on which choosing by measurement is held against the exhaustive sweep.
 
 Each is made from MNIST's four files or from flowers12; the test images are those of the official
-split, or of the given one.
+split, or of the given one. Where these are few, a task is repeated with other seeds, and where few
+images are trained on, those of the training split that no repeat trains on are tested on too.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ TEST_DIGITS = 5000
 """Of MNIST's 10 000 test images: half the time to evaluate, 1.4 times the interval."""
 
 Arrays = tuple[NDArray[np.uint8], NDArray[np.int64]]
+Make = Callable[[int], tuple[Arrays, Arrays]]
+"""Gives training images with labels, and test images with labels, of a repeat (from 0)."""
 
 
 @dataclass(frozen=True)
@@ -31,27 +34,34 @@ class Task:
 
     Args:
         name: Its name.
-        make: Gives training images with labels, and test images with labels.
+        make: Gives its images; those to test on are the same in each repeat.
         size_px: Of the network's input.
         weights: Base weights.
         epochs: Of fine-tuning.
         head_epochs: Of the head before it, about 600 steps or more.
+        repeats: How often all is done, with another seed and so another validation split.
     """
 
     name: str
-    make: Callable[[], tuple[Arrays, Arrays]]
+    make: Make
     size_px: int
     weights: str
     epochs: int
     head_epochs: int = 10
+    repeats: int = 1
 
-    def params(self, source: Path) -> Params:
+    def folder(self, repeat: int) -> str:
+        """The name of a repeat's folder; the first has the task's own."""
+        return self.name if repeat == 0 else f"{self.name}.{repeat + 1}"
+
+    def params(self, source: Path, repeat: int = 0) -> Params:
         """The parameters of the sweep's trainings, and of the choice."""
         weights: dict[str, Any] = {"weights": self.weights}
         if self.weights.endswith(".h5"):
             weights["weights_sha256"] = IMAGENET_SHA256
         return params_from_record(
             {
+                "seed": repeat,
                 "data": {"source": "npz", "path": str(source)},
                 "preprocess": {"size_px": self.size_px},
                 "backbone": weights,
@@ -63,10 +73,11 @@ class Task:
         )
 
 
-def digits(count: int, change: Callable[[Arrays], Arrays] = lambda arrays: arrays) -> Any:
+def digits(count: int, change: Callable[[Arrays], Arrays] = lambda arrays: arrays) -> Make:
     """MNIST with so many training images, each class in its share, changed or not."""
 
-    def make() -> tuple[Arrays, Arrays]:
+    def make(repeat: int) -> tuple[Arrays, Arrays]:
+        del repeat  # The images stay; what the seed decides does not.
         train, test = _mnist("train"), _mnist("t10k")
         test = (test[0][:TEST_DIGITS], test[1][:TEST_DIGITS])
         return change(_some(train, count)), change(test)
@@ -74,12 +85,30 @@ def digits(count: int, change: Callable[[Arrays], Arrays] = lambda arrays: array
     return make
 
 
-def flowers(per_class: int | None = None, *, grey: bool = False) -> Any:
+def flowers(per_class: int | None = None, *, grey: bool = False) -> Make:
     """The twelve flowers, so many training images of each, in colour or grey."""
 
-    def make() -> tuple[Arrays, Arrays]:
+    def make(repeat: int) -> tuple[Arrays, Arrays]:
+        del repeat
         train, test = (_photographs(FLOWERS / split, grey) for split in ("train", "test"))
         return (train if per_class is None else _some(train, 12 * per_class)), test
+
+    return make
+
+
+def few_flowers(per_class: int, repeats: int) -> Make:
+    """So few of each flower, others in each repeat, and all that none takes to test on."""
+
+    def make(repeat: int) -> tuple[Arrays, Arrays]:
+        (images, labels), test = (
+            _photographs(FLOWERS / split, False) for split in ("train", "test")
+        )
+        order = _in_shares(labels)
+        share = 12 * per_class
+        taken, left = np.split(order, [repeats * share])
+        mine = taken[repeat * share : (repeat + 1) * share]
+        tested = np.concatenate([images[left], test[0]]), np.concatenate([labels[left], test[1]])
+        return (images[mine], labels[mine]), tested
 
     return make
 
@@ -104,8 +133,8 @@ TASKS = {
         Task("digits-500", digits(500), 64, "stanford-dogs", 8, 40),
         Task("digits-1000", digits(1000), 64, "stanford-dogs", 8, 20),
         Task("digits-5000", digits(5000), 64, "stanford-dogs", 4),
-        Task("flowers-10", flowers(10), 96, str(IMAGENET), 10, 150),
-        Task("flowers-60", flowers(), 96, str(IMAGENET), 6, 30),
+        Task("flowers-10", few_flowers(10, 3), 96, str(IMAGENET), 10, 150, repeats=3),
+        Task("flowers-60", flowers(), 96, str(IMAGENET), 6, 30, repeats=3),
         Task("digits-inverted-1000", digits(1000, inverted), 64, "stanford-dogs", 8, 20),
         Task("digits-coloured-1000", digits(1000, coloured), 64, "stanford-dogs", 8, 20),
         Task("flowers-grey-30", flowers(30, grey=True), 96, str(IMAGENET), 8, 50),
@@ -137,10 +166,15 @@ def _photographs(folder: Path, grey: bool) -> Arrays:
 def _some(arrays: Arrays, count: int) -> Arrays:
     """The first so many in a random order in which the classes keep their shares."""
     images, labels = arrays
+    chosen = _in_shares(labels)[:count]
+    return images[chosen], labels[chosen]
+
+
+def _in_shares(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A random order in which the classes keep their shares from the first image on."""
     shuffled = np.random.default_rng(0).permutation(len(labels))
     places = np.empty(len(labels))
     for label in np.unique(labels):
         members = np.flatnonzero(labels[shuffled] == label)
         places[members] = (np.arange(len(members)) + 0.5) / len(members)
-    chosen = shuffled[np.argsort(places, kind="stable")[:count]]
-    return images[chosen], labels[chosen]
+    return shuffled[np.argsort(places, kind="stable")]
