@@ -1,0 +1,176 @@
+"""What the sweep found, as a table: auto, the textbook's rule and the best that was trained.
+
+A task that is repeated counts as one: a candidate's accuracy is the mean over its repeats, which
+all test on the same images, and ``auto`` is what was chosen in each.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import permutation_test
+
+from graftline.calibration import accuracy_interval
+from graftline.choosing.records import Verdict
+from graftline.storage import write_text
+
+COLUMNS = (
+    "task",
+    "trained",
+    "test images",
+    "best of the sweep, test accuracy",
+    "auto, test accuracy (95 %)",
+    "less than the best, points",
+    "less than the best by other images",
+    "p that it is no worse than the best",
+    "textbook, test accuracy",
+    "auto's cost, share of the sweep's",
+    "seconds, auto / sweep",
+)
+_HALVES = 2000
+_RESAMPLES = 9999
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """What is finished of one repeat of a task.
+
+    Args:
+        grid: Names of what the sweep trains, without what only ``auto`` or the rule chose.
+        results: What came of each training, by name.
+        chosen: The content of ``chosen.json``.
+    """
+
+    grid: Sequence[str]
+    results: dict[str, dict[str, Any]]
+    chosen: dict[str, Any]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of ``auto``."""
+        return Verdict.model_validate_json(json.dumps(self.chosen["verdict"]))
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one choice, or one candidate, answered.
+
+    Args:
+        name: Of the candidates, each once.
+        right: Whether each test image is right, (repeats, images).
+    """
+
+    name: str
+    right: NDArray[np.bool_]
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """Of each test image, in how many of the repeats it is right, (images,)."""
+        return np.asarray(self.right.mean(axis=0), np.float64)
+
+    @property
+    def accuracy(self) -> float:
+        """Over all repeats."""
+        return float(self.right.mean())
+
+
+def show(tasks: dict[str, Sequence[Repeat]], kept: Path) -> None:
+    """The table of all tasks, on the terminal and as Markdown in a file."""
+    rows = [_row(name, repeats) for name, repeats in tasks.items()]
+    table = Table(title="auto against the sweep")
+    for column in COLUMNS:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*row)
+    Console(width=220).print(table)
+    lines = [COLUMNS, ["---"] * len(COLUMNS), *rows]
+    write_text(kept, "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n")
+
+
+def _row(name: str, repeats: Sequence[Repeat]) -> list[str]:
+    auto = _answers(repeats, [repeat.verdict.chosen for repeat in repeats])
+    rule = _answers(repeats, [repeat.verdict.textbook for repeat in repeats])
+    every = [_answers(repeats, [one] * len(repeats)) for one in repeats[0].grid]
+    best = max([*every, auto, rule], key=lambda one: one.accuracy)
+    images = auto.right.shape[1]
+    # Repeats share their test images, so the interval is that of these images asked once.
+    low, high = accuracy_interval(round(auto.accuracy * images), images)
+    # Only the grid: what auto chose beside it must not make the sweep look dearer.
+    swept = [repeat.results[one] for repeat in repeats for one in repeat.grid]
+    cost = sum(result["multiply_adds"] for result in swept)
+    spent = sum(repeat.verdict.spent for repeat in repeats)
+    seconds = sum(result["seconds"] for result in swept)
+    choosing = sum(repeat.chosen["seconds"] for repeat in repeats)
+    times = f"{len(repeats)} x " if len(repeats) > 1 else ""
+    return [
+        name,
+        f"{times}{len(repeats[0].grid)}",
+        f"{images:,}",
+        f"{100 * best.accuracy:.2f} {best.name}",
+        f"{100 * auto.accuracy:.2f} ({100 * low:.1f} to {100 * high:.1f}) {auto.name}",
+        f"{100 * (best.accuracy - auto.accuracy):.2f}",
+        f"{100 * _less_by_halves(auto, [*every, auto, rule]):.2f}",
+        f"{_p_no_worse(auto, best):.3f}",
+        f"{100 * rule.accuracy:.2f} {rule.name}",
+        f"{spent / cost:.1%}",
+        f"{choosing:.0f} / {seconds:.0f}",
+    ]
+
+
+def _answers(repeats: Sequence[Repeat], names: Sequence[str]) -> Answers:
+    """What the named candidates answered, one of each repeat."""
+    right = [_unpacked(repeat.results[name]) for repeat, name in zip(repeats, names, strict=True)]
+    return Answers(", ".join(dict.fromkeys(names)), np.stack(right))
+
+
+def _unpacked(result: dict[str, Any]) -> NDArray[np.bool_]:
+    packed = np.frombuffer(bytes.fromhex(result["answers"]), np.uint8)
+    return np.unpackbits(packed, count=result["tested"]).astype(bool)
+
+
+def _p_no_worse(auto: Answers, best: Answers) -> float:
+    """McNemar's one-sided test, for images that are answered once or several times.
+
+    Either of the two is right more often on an image by chance: the signs of the differences are
+    drawn anew. With one repeat that is what the exact test counts.
+    """
+
+    def mean_difference(one: Any, other: Any, axis: int = -1) -> Any:
+        return np.mean(one - other, axis=axis)
+
+    found = permutation_test(
+        (auto.shares, best.shares),
+        mean_difference,
+        permutation_type="samples",
+        alternative="less",
+        vectorized=True,
+        n_resamples=_RESAMPLES,
+        batch=100,
+        rng=np.random.default_rng(0),
+    )
+    return float(found.pvalue)
+
+
+def _less_by_halves(auto: Answers, every: Sequence[Answers]) -> float:
+    """How much less than the sweep's best is right when the best is picked on other images.
+
+    The best of many on the very images that it is picked by looks better than it is. So it is
+    picked on one half of the test images and compared on the other; the mean over random halves.
+    """
+    shares = np.array([one.shares for one in every])
+    chance = np.random.default_rng(0)
+    less = []
+    for _ in range(_HALVES):
+        picked_on, compared_on = np.array_split(chance.permutation(shares.shape[1]), 2)
+        accuracies = shares[:, picked_on].mean(axis=1)
+        best = shares[np.isclose(accuracies, accuracies.max(), rtol=0, atol=1e-12)]
+        less.append(best[:, compared_on].mean() - auto.shares[compared_on].mean())
+    return float(np.mean(less))
