@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from graftline.artifacts import Record
 from graftline.dvc_commands import STATUS, dvc_ended
+from graftline.dvc_standby import DvcStandby, order
 from graftline.environment import ERROR_FILE_VARIABLE
 from graftline.errors import (
     GraftlineError,
@@ -29,7 +30,7 @@ from graftline.errors import (
     storage_full,
 )
 from graftline.processes import ProcessIdentity, end_group
-from graftline.starts import module_command
+from graftline.stages import STAGES
 from graftline.storage import write_text
 from graftline.workspace import Workspace
 
@@ -160,7 +161,17 @@ def _asked(workspace: Workspace, *arguments: str) -> subprocess.CompletedProcess
     )
 
 
-def reproduce(workspace: Workspace, command: StageCommand, on_line: Callable[[str], None]) -> Doing:
+def standby(workspace: Workspace) -> DvcStandby:
+    """Keeps a DVC process ready for :func:`reproduce`."""
+    return DvcStandby(workspace.root, _environment({}))
+
+
+def reproduce(
+    workspace: Workspace,
+    command: StageCommand,
+    on_line: Callable[[str], None],
+    ready: DvcStandby | None = None,
+) -> Doing:
     """Has DVC run one stage if it is stale, in a process group of its own.
 
     The group is killed when the stage takes too long, and when this process is interrupted.
@@ -169,6 +180,8 @@ def reproduce(workspace: Workspace, command: StageCommand, on_line: Callable[[st
         workspace: The checkout.
         command: The stage, and how it is run.
         on_line: Told each line that the stage prints, while it runs.
+        ready: Has the process that is told to do it, and gets one for the next stage; by default
+            one is started.
 
     Raises:
         GraftlineError: What the stage itself raised.
@@ -180,7 +193,10 @@ def reproduce(workspace: Workspace, command: StageCommand, on_line: Callable[[st
     command.log_file.parent.mkdir(parents=True, exist_ok=True)
     lines: list[str] = []
     with command.log_file.open("w", encoding="utf-8") as log:
-        with _group(workspace, command, [*arguments, command.stage]) as (process, late):
+        process = (ready or standby(workspace)).take()
+        if ready and command.stage != STAGES[-1]:
+            ready.prepare()
+        with _group(workspace, command, process, [*arguments, command.stage]) as late:
             for line in _lines(process):
                 print(line, file=log, flush=True)
                 lines.append(line)
@@ -216,33 +232,24 @@ def end_orphans(workspace: Workspace) -> str | None:
 
 @contextmanager
 def _group(
-    workspace: Workspace, command: StageCommand, arguments: list[str]
-) -> Iterator[tuple[subprocess.Popen[str], threading.Event]]:
-    environment = _environment(
-        {**command.environment, ERROR_FILE_VARIABLE: str(command.error_file)}
-    )
-    process = subprocess.Popen(
-        _dvc(*arguments),
-        cwd=workspace.root,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        start_new_session=True,
-    )
+    workspace: Workspace,
+    command: StageCommand,
+    process: subprocess.Popen[str],
+    arguments: list[str],
+) -> Iterator[threading.Event]:
     late = threading.Event()
+    told = {**command.environment, ERROR_FILE_VARIABLE: str(command.error_file)}
     try:
         leader = ProcessIdentity.of(process.pid)
         record = _Group(stage=command.stage, leader=leader)
         write_text(_group_file(workspace), record.model_dump_json() + "\n")
+        # Not before it stands there: a killed flow's stage must be found.
+        order(process, arguments, told)
         timer = threading.Timer(command.limit_s, _kill_late, (process, late))
         timer.daemon = True
         timer.start()
         try:
-            yield process, late
+            yield late
         finally:
             timer.cancel()
     finally:
@@ -338,10 +345,6 @@ def _last_errors(lines: list[str]) -> str:
 
 def _is_noise(line: str) -> bool:
     return line.startswith(_NOISE)
-
-
-def _dvc(*arguments: str) -> list[str]:
-    return module_command("dvc", *arguments)
 
 
 def _environment(more: Mapping[str, str]) -> dict[str, str]:

@@ -65,6 +65,7 @@ class Pipeline:
         """Starts asking DVC what is stale, and looking at what the source holds."""
         if self._staleness is None:
             self._staleness = self._pool.submit(dvc.staleness, self.workspace)
+            self._staleness.add_done_callback(self._make_ready)
             self._source = self._pool.submit(source_state, self.workspace, self.params.data)
 
     @property
@@ -131,7 +132,7 @@ class Pipeline:
         command = dvc.StageCommand(
             stage, limit_s, self.log_folder / f"{stage}.log", environment, force
         )
-        doing = dvc.reproduce(self.workspace, command, on_line)
+        doing = dvc.reproduce(self.workspace, command, on_line, self._standby)
         # Only a stage after a changed one can be stale without DVC's having said so before.
         self._changed = self._changed or doing != "unchanged"
         return _STATES[doing]
@@ -161,10 +162,19 @@ class Pipeline:
     def close(self) -> None:
         """Waits for what goes on beside the flow."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self._standby.close()
 
     def __post_init__(self) -> None:
+        self._standby = dvc.standby(self.workspace)
         now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
         self._name = f"{now}-{os.getpid()}"
+
+    def _make_ready(self, known: Future[dvc.Staleness]) -> None:
+        """Has a DVC process wait for the first stage that is to run."""
+        if known.cancelled() or known.exception():
+            return
+        if self.force or known.result().stale:
+            self._standby.prepare()
 
     def _known(self) -> dvc.Staleness:
         self.look()
