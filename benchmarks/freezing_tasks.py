@@ -85,30 +85,35 @@ def digits(count: int, change: Callable[[Arrays], Arrays] = lambda arrays: array
     return make
 
 
-def flowers(per_class: int | None = None, *, grey: bool = False) -> Make:
-    """The twelve flowers, so many training images of each, in colour or grey."""
+def flowers() -> Make:
+    """The twelve flowers, 60 of each to train on and 20 to test."""
 
     def make(repeat: int) -> tuple[Arrays, Arrays]:
         del repeat
-        train, test = (_photographs(FLOWERS / split, grey) for split in ("train", "test"))
-        return (train if per_class is None else _some(train, 12 * per_class)), test
+        return _photographs(FLOWERS / "train"), _photographs(FLOWERS / "test")
 
     return make
 
 
-def few_flowers(per_class: int, repeats: int) -> Make:
-    """So few of each flower, others in each repeat, and all that none takes to test on."""
+def few_flowers(per_class: int, draws: int = 1, *, grey: bool = False) -> Make:
+    """So few of each flower, others in each draw, and all that no draw takes to test on.
+
+    Args:
+        per_class: Photographs of each flower to train on.
+        draws: After so many repeats the first photographs come again, with another seed.
+        grey: Whether they lose their colours.
+    """
 
     def make(repeat: int) -> tuple[Arrays, Arrays]:
-        (images, labels), test = (
-            _photographs(FLOWERS / split, False) for split in ("train", "test")
-        )
-        order = _in_shares(labels)
+        train, test = (_photographs(FLOWERS / split, grey=grey) for split in ("train", "test"))
         share = 12 * per_class
-        taken, left = np.split(order, [repeats * share])
-        mine = taken[repeat * share : (repeat + 1) * share]
-        tested = np.concatenate([images[left], test[0]]), np.concatenate([labels[left], test[1]])
-        return (images[mine], labels[mine]), tested
+        taken, left = np.split(_in_shares(train[1]), [draws * share])
+        mine = np.split(taken, draws)[repeat % draws]
+        tested = (
+            np.concatenate([of[left], others]) for of, others in zip(train, test, strict=True)
+        )
+        images, labels = tested
+        return (train[0][mine], train[1][mine]), (images, labels)
 
     return make
 
@@ -137,7 +142,7 @@ TASKS = {
         Task("flowers-60", flowers(), 96, str(IMAGENET), 6, 30, repeats=3),
         Task("digits-inverted-1000", digits(1000, inverted), 64, "stanford-dogs", 8, 20),
         Task("digits-coloured-1000", digits(1000, coloured), 64, "stanford-dogs", 8, 20),
-        Task("flowers-grey-30", flowers(30, grey=True), 96, str(IMAGENET), 8, 50),
+        Task("flowers-grey-30", few_flowers(30, grey=True), 96, str(IMAGENET), 8, 50, repeats=3),
         Task("digits-60000", digits(60_000), 32, "stanford-dogs", 2),
     )
 }
@@ -151,7 +156,7 @@ def _mnist(part: str) -> Arrays:
     return images.reshape(-1, 28, 28), labels.astype(np.int64)
 
 
-def _photographs(folder: Path, grey: bool) -> Arrays:
+def _photographs(folder: Path, *, grey: bool = False) -> Arrays:
     from PIL import Image
 
     images, labels = [], []
