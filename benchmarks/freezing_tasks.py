@@ -109,10 +109,8 @@ def few_flowers(per_class: int, draws: int = 1, *, grey: bool = False) -> Make:
         share = 12 * per_class
         taken, left = np.split(_in_shares(train[1]), [draws * share])
         mine = np.split(taken, draws)[repeat % draws]
-        tested = (
-            np.concatenate([of[left], others]) for of, others in zip(train, test, strict=True)
-        )
-        images, labels = tested
+        images = np.concatenate([train[0][left], test[0]])
+        labels = np.concatenate([train[1][left], test[1]])
         return (train[0][mine], train[1][mine]), (images, labels)
 
     return make
