@@ -37,7 +37,7 @@ class Task:
         make: Gives its images; those to test on are the same in each repeat.
         size_px: Of the network's input.
         weights: Base weights.
-        epochs: Of fine-tuning.
+        epochs: Of fine-tuning, about 100 steps or more.
         head_epochs: Of the head before it, about 600 steps or more.
         repeats: How often all is done, with another seed and so another validation split.
     """
@@ -136,7 +136,7 @@ TASKS = {
         Task("digits-500", digits(500), 64, "stanford-dogs", 8, 40),
         Task("digits-1000", digits(1000), 64, "stanford-dogs", 8, 20),
         Task("digits-5000", digits(5000), 64, "stanford-dogs", 4),
-        Task("flowers-10", few_flowers(10, 3), 96, str(IMAGENET), 10, 150, repeats=3),
+        Task("flowers-10", few_flowers(10, 3), 96, str(IMAGENET), 30, 150, repeats=3),
         Task("flowers-60", flowers(), 96, str(IMAGENET), 6, 30, repeats=3),
         Task("digits-inverted-1000", digits(1000, inverted), 64, "stanford-dogs", 8, 20),
         Task("digits-coloured-1000", digits(1000, coloured), 64, "stanford-dogs", 8, 20),

@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from graftline.storage import replacing_file
 
+_FORMAT = 2
+"""Of the file; one that another version of the code wrote is not taken up."""
 _RECORD = "record"
-_LOSSES = "losses"
+_LOSSES = "losses_"
 _DIGEST_BYTES = 32
 
 
@@ -31,12 +33,13 @@ class Standing:
         chunks: Chunks of that epoch that are done.
         sums: Loss, right answers and examples so far in that epoch.
         history: The rows of the epochs that are done.
-        best_epoch: The best of them; 0 before the first.
+        best_epoch: The one whose weights are to be kept; 0 before the first.
         best_phase: The number of its phase.
+        lowest_epochs: The one with the lowest validation loss, of each phase so far.
         stopped: Whether the phase has ended early.
         values: Of every variable that training moves.
         best_values: Of the weights to be kept, after the best epoch.
-        best_losses: Of each validation example, with these weights.
+        lowest_losses: Of each validation example after the epochs with the lowest, by phase.
     """
 
     phase: str
@@ -46,10 +49,11 @@ class Standing:
     history: tuple[dict[str, float], ...] = ()
     best_epoch: int = 0
     best_phase: int = 0
+    lowest_epochs: tuple[int, ...] = ()
     stopped: bool = False
     values: Sequence[NDArray[Any]] = field(default=(), repr=False)
     best_values: Sequence[NDArray[Any]] = field(default=(), repr=False)
-    best_losses: NDArray[np.float64] = field(default_factory=lambda: np.empty(0), repr=False)
+    lowest_losses: Sequence[NDArray[np.float64]] = field(default=(), repr=False)
 
 
 class Checkpoints:
@@ -62,7 +66,7 @@ class Checkpoints:
     """
 
     def __init__(self, path: Path, key: str, every_s: float = 15.0) -> None:
-        self.path, self._key, self._every_s = path, key, every_s
+        self.path, self._key, self._every_s = path, f"{_FORMAT} {key}", every_s
         self._saved_at = time.monotonic()
 
     def due(self) -> bool:
@@ -78,7 +82,7 @@ class Checkpoints:
         record = {name: getattr(standing, name) for name in _PLAIN} | {"key": self._key}
         arrays = {f"value_{n}": value for n, value in enumerate(standing.values)}
         arrays |= {f"best_{n}": value for n, value in enumerate(standing.best_values)}
-        arrays[_LOSSES] = standing.best_losses
+        arrays |= {f"{_LOSSES}{n}": value for n, value in enumerate(standing.lowest_losses)}
         text = np.frombuffer(json.dumps(record).encode(), np.uint8)
         content = io.BytesIO()
         np.savez(content, allow_pickle=False, **{_RECORD: text}, **arrays)
@@ -101,16 +105,26 @@ class Checkpoints:
             if record.pop("key") != self._key:
                 return None
             values, best_values = _numbered(file, "value_"), _numbered(file, "best_")
-            losses = file[_LOSSES]
-        record |= {"sums": tuple(record["sums"]), "history": tuple(record["history"])}
-        return Standing(**record, values=values, best_values=best_values, best_losses=losses)
+            losses = _numbered(file, _LOSSES)
+        record |= {name: tuple(record[name]) for name in ("sums", "history", "lowest_epochs")}
+        return Standing(**record, values=values, best_values=best_values, lowest_losses=losses)
 
     def remove(self) -> None:
         """Takes the file away, once the outputs are in their places."""
         self.path.unlink(missing_ok=True)
 
 
-_PLAIN = ("phase", "epoch", "chunks", "sums", "history", "best_epoch", "best_phase", "stopped")
+_PLAIN = (
+    "phase",
+    "epoch",
+    "chunks",
+    "sums",
+    "history",
+    "best_epoch",
+    "best_phase",
+    "lowest_epochs",
+    "stopped",
+)
 
 
 def _numbered(file: Any, prefix: str) -> list[NDArray[Any]]:

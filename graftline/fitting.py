@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from graftline.phases import Name, Phase
 _LOG = logging.getLogger(__name__)
 Row = dict[str, float]
 _WORSE_ERRORS = 2.0
-"""Standard errors of the difference by which a tuned network is significantly worse."""
+"""Standard errors of the difference by which tuned weights are significantly worse."""
 EpochCallback = Callable[[int, Row], None]
 
 
@@ -77,7 +77,7 @@ class Fitting:
         """Trains, and leaves the network with the weights of its best epoch.
 
         Returns:
-            The best epoch, counted from 1; ``history`` has a row for each.
+            The epoch of these weights, counted from 1; ``history`` has a row for each.
 
         Raises:
             DivergedError: If loss or gradient becomes NaN or infinite.
@@ -97,7 +97,11 @@ class Fitting:
     def _take_up(self, standing: Standing, best: Best) -> None:
         self.history = list(standing.history)
         best.epoch, best.phase = standing.best_epoch, standing.best_phase
-        best.losses, best.values = standing.best_losses, tuple(standing.best_values)
+        best.values = tuple(standing.best_values)
+        best.lowest = [
+            Lowest(epoch, losses)
+            for epoch, losses in zip(standing.lowest_epochs, standing.lowest_losses, strict=True)
+        ]
         _LOG.info(
             f"goes on after {len(self.history)} epochs, in the middle of epoch {standing.epoch}"
             if standing.chunks
@@ -126,8 +130,8 @@ class Fitting:
                 phase, epoch, standing if epoch == standing.epoch else None, best
             )
             self._note(row, losses, phase, best)
-            patience = self.patience
-            stopped = patience is not None and epoch - max(best.epoch, first - 1) >= patience
+            waited = epoch - max(best.lowest[-1].epoch, first - 1)
+            stopped = self.patience is not None and waited >= self.patience
             self._save_if_due(Standing(phase.name, epoch + 1, stopped=stopped), phase, best)
         # The next phase starts from what this one came to, wherever a kill may fall.
         self._save(Standing(phase.name, len(self.history) + 1, stopped=True), phase, best)
@@ -189,7 +193,8 @@ class Fitting:
                 best_phase=best.phase,
                 values=_values(phase.loop),
                 best_values=best.values,
-                best_losses=best.losses,
+                lowest_epochs=tuple(one.epoch for one in best.lowest),
+                lowest_losses=[one.losses for one in best.lowest],
             )
         )
 
@@ -203,12 +208,21 @@ def epoch_line(row: Row, epochs: int) -> str:
     )
 
 
-class Best:
-    """The weights to be kept: within a phase, those with the lowest validation loss so far.
+class Lowest(NamedTuple):
+    """The epoch of a phase with the lowest validation loss, and the loss of each example, (n,)."""
 
-    The phase that tunes takes the place of the one before it unless it is significantly worse on
-    the same images. On a hundred validation images the lowest loss over both would often be one of
-    the head's many epochs by chance, and the tuning, which the plan asks for, be thrown away.
+    epoch: int
+    losses: NDArray[np.float64]
+
+
+class Best:
+    """The weights to be kept: the head's with the lowest validation loss, or the last tuned ones.
+
+    The rate of the phase that tunes falls to zero, and its last weights are the best to be
+    expected. They are kept unless they are significantly worse than others on the same images:
+    those of the head's best epoch, and those of the tuned epoch with the lowest loss. On a hundred
+    validation images the lowest loss of all is by chance often that of an early epoch, before or in
+    the middle of what the plan asks for (docs/finetuning.md).
 
     Args:
         variables: All that trains, in any phase.
@@ -217,32 +231,42 @@ class Best:
     def __init__(self, variables: Sequence[Any]) -> None:
         self._variables = list(variables)
         self.epoch, self.phase = 0, 0
-        self.losses: NDArray[np.float64] = np.empty(0)
+        self.lowest: list[Lowest] = []
+        """By phase."""
         self.values: tuple[NDArray[Any], ...] = ()
 
     def offer(self, epoch: int, phase: int, losses: NDArray[np.float64]) -> None:
-        """Takes the present weights if they are the better ones.
+        """Takes the present weights if they are to be kept, for all that is known so far.
 
         Args:
             epoch: Counted from 1 through all phases.
-            phase: The phase's number.
+            phase: The phase's number, from 1.
             losses: Of each validation example, (n,).
         """
-        if self.epoch == 0 or self._gives_way_to(phase, losses):
-            self.epoch, self.phase, self.losses = epoch, phase, losses
+        others = tuple(self.lowest)
+        lower = len(others) < phase or _mean(losses) < _mean(others[phase - 1].losses)
+        if lower:
+            self.lowest[phase - 1 :] = [Lowest(epoch, losses)]
+        if lower if phase == 1 else not any(_is_worse(losses, other.losses) for other in others):
+            self.epoch, self.phase = epoch, phase
             self.values = tuple(variable.numpy().copy() for variable in self._variables)
-
-    def _gives_way_to(self, phase: int, losses: NDArray[np.float64]) -> bool:
-        worse = losses - self.losses  # of the same examples
-        if phase == self.phase:
-            return bool(worse.mean() < 0)
-        error = worse.std() / np.sqrt(len(worse))
-        return bool(np.isfinite(losses).all() and worse.mean() <= _WORSE_ERRORS * error)
 
     def restore(self) -> None:
         """Puts them back."""
         for variable, value in zip(self._variables, self.values, strict=True):
             variable.assign(value)
+
+
+def _mean(losses: NDArray[np.float64]) -> float:
+    return float(np.nan_to_num(losses.mean(), nan=np.inf))
+
+
+def _is_worse(losses: NDArray[np.float64], others: NDArray[np.float64]) -> bool:
+    if not (np.isfinite(losses).all() and np.isfinite(others).all()):
+        return not np.isfinite(losses).all()
+    worse = losses - others  # of the same examples
+    error = worse.std() / np.sqrt(len(worse))
+    return bool(worse.mean() > _WORSE_ERRORS * error)
 
 
 def _values(loop: Loop) -> list[NDArray[Any]]:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from graftline import checkpoints
 from graftline.checkpoints import Checkpoints, Standing
 
 STANDING = Standing(
@@ -19,32 +20,34 @@ STANDING = Standing(
     history=({"epoch": 1, "loss": 1 / 3}, {"epoch": 2, "loss": float("inf")}),
     best_epoch=2,
     best_phase=2,
+    lowest_epochs=(1, 2),
     values=[np.arange(6, dtype=np.float32).reshape(2, 3), np.array(5, np.int64)],
     best_values=[np.ones(2, np.float32)],
-    best_losses=np.array([0.1, 1 / 3]),
+    lowest_losses=[np.array([0.1, 1 / 3]), np.array([0.2, 0.1])],
 )
 
 
 def same(one: Standing, other: Standing) -> bool:
-    plain = ("phase", "epoch", "chunks", "sums", "history", "best_epoch", "best_phase", "stopped")
+    plain = ("phase", "epoch", "chunks", "sums", "history", "best_epoch", "best_phase")
+    plain += ("lowest_epochs", "stopped")
     arrays = [*zip(one.values, other.values, strict=True)]
     arrays += zip(one.best_values, other.best_values, strict=True)
-    arrays += [(one.best_losses, other.best_losses)]
+    arrays += zip(one.lowest_losses, other.lowest_losses, strict=True)
     return all(getattr(one, name) == getattr(other, name) for name in plain) and all(
         np.array_equal(a, b) and a.dtype == b.dtype for a, b in arrays
     )
 
 
 def test_it_comes_back_bit_for_bit(tmp_path: Path) -> None:
-    checkpoints = Checkpoints(tmp_path / "deep" / "standing.npz", "key")
-    assert checkpoints.load() is None
-    checkpoints.save(STANDING)
-    found = Checkpoints(checkpoints.path, "key").load()
+    file = Checkpoints(tmp_path / "deep" / "standing.npz", "key")
+    assert file.load() is None
+    file.save(STANDING)
+    found = Checkpoints(file.path, "key").load()
     assert found is not None
     assert same(found, STANDING)
-    assert [path.name for path in checkpoints.path.parent.iterdir()] == ["standing.npz"]
-    checkpoints.remove()
-    assert checkpoints.load() is None
+    assert [path.name for path in file.path.parent.iterdir()] == ["standing.npz"]
+    file.remove()
+    assert file.load() is None
 
 
 def test_one_for_other_inputs_is_nobodys(tmp_path: Path) -> None:
@@ -52,20 +55,27 @@ def test_one_for_other_inputs_is_nobodys(tmp_path: Path) -> None:
     assert Checkpoints(tmp_path / "standing.npz", "another").load() is None
 
 
+def test_one_of_another_version_is_nobodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "_FORMAT", checkpoints._FORMAT - 1)
+    Checkpoints(tmp_path / "standing.npz", "key").save(STANDING)
+    monkeypatch.undo()
+    assert Checkpoints(tmp_path / "standing.npz", "key").load() is None
+
+
 @given(keep=st.integers(min_value=0), flip=st.integers(min_value=0))
 def test_a_damaged_file_is_none(
     tmp_path_factory: pytest.TempPathFactory, keep: int, flip: int
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "damaged.npz"
-    checkpoints = Checkpoints(path, "key")
-    checkpoints.save(STANDING)
+    file = Checkpoints(path, "key")
+    file.save(STANDING)
     whole = path.read_bytes()
     path.write_bytes(whole[: keep % len(whole)])
-    assert checkpoints.load() is None
+    assert file.load() is None
     damaged = bytearray(whole)
     damaged[flip % len(whole)] ^= 0xFF
     path.write_bytes(damaged)
-    assert checkpoints.load() is None
+    assert file.load() is None
 
 
 def test_saving_is_due_after_its_time(tmp_path: Path) -> None:

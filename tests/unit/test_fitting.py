@@ -1,4 +1,4 @@
-"""Which weights are kept: the lowest loss within a phase, the tuned ones unless they are worse."""
+"""Which weights are kept: the head's best, the last tuned ones unless they are surely worse."""
 
 from __future__ import annotations
 
@@ -38,6 +38,8 @@ def kept(*offers: tuple[int, np.ndarray]) -> int:
 
 LOW, HIGH = np.full(50, 0.1), np.full(50, 0.5)
 NOISY = 0.13 + 0.2 * (-1.0) ** np.arange(50)
+# Otherwise noisy: nothing tells it from the former, and all from LOW.
+WORSE = 0.18 - 0.2 * (-1.0) ** np.arange(50)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +52,13 @@ NOISY = 0.13 + 0.2 * (-1.0) ** np.arange(50)
         ([(1, LOW), (2, HIGH)], 1),
         ([(1, LOW), (2, HIGH), (2, NOISY), (2, HIGH)], 3),
         ([(1, LOW), (2, np.full(50, np.nan))], 1),
-        ([(1, HIGH), (2, LOW), (2, NOISY)], 2),
+        ([(1, HIGH), (2, LOW), (2, NOISY)], 3),
+        ([(1, HIGH), (2, LOW), (2, NOISY), (2, HIGH)], 3),
+        # Not worse than the tuned ones before, but than the head was.
+        ([(1, LOW), (2, NOISY), (2, WORSE)], 2),
+        ([(1, HIGH), (2, LOW), (2, np.full(50, np.nan))], 2),
+        ([(1, HIGH), (2, np.full(50, np.nan)), (2, LOW)], 3),
+        ([(1, np.full(50, np.nan)), (1, LOW)], 2),
     ],
 )
 def test_what_is_kept(offers: list[tuple[int, np.ndarray]], epoch: int) -> None:
