@@ -197,7 +197,7 @@ class Trained(Record):
     classes: tuple[str, ...]
     size_px: int
     best_epoch: int
-    """Counted from 1."""
+    """The one whose weights were kept, counted from 1."""
     epochs_run: int
     validation_accuracy: float
     validation_loss: float

@@ -367,7 +367,7 @@ class TrainParams(_Section):
         default=None,
         ge=1,
         description="Stop after this many epochs without a better validation loss; null: never. "
-        "The weights of the best epoch are kept in any case.",
+        "Which weights are kept is said in docs/finetuning.md.",
     )
     class_weights: Literal["none", "balanced"] = Field(
         default="none",

@@ -6,6 +6,7 @@ head alone can use (Kumar et al., ICLR 2022): so the trunk is tuned from the tra
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,8 +19,9 @@ from graftline.loop import Group, Loop
 from graftline.params import TrainParams, TuneParams
 from graftline.plans import by_block
 from graftline.precision import training_precision
-from graftline.rates import tuning_rate
+from graftline.rates import ENOUGH_STEPS, tuning_rate
 
+_LOG = logging.getLogger(__name__)
 Name = Literal["probe", "tune"]
 _UNFREEZING_SHARE = 0.5
 """Of the steps, in which gradual unfreezing reaches the first of the unfrozen blocks."""
@@ -86,7 +88,16 @@ def tune_phase(
         seed: Seed of the order of the examples and of MixUp.
     """
     train_set, validation_set = sets
-    steps = tune.epochs * math.ceil(len(train_set) / tune.batch_size)
+    each = math.ceil(len(train_set) / tune.batch_size)
+    steps = tune.epochs * each
+    if steps < ENOUGH_STEPS:
+        _LOG.warning(
+            "tuning takes %d steps, and fewer than %d usually take away more than they give; "
+            "set tune.epochs to %d or more, or lower tune.batch_size",
+            steps,
+            ENOUGH_STEPS,
+            math.ceil(ENOUGH_STEPS / each),
+        )
     groups = tuning_groups(graft, layers, tune, steps)
     precision = training_precision(objective.mixed_precision)
     loop = Loop(network, groups, objective, tune.batch_size, train_set.labels, seed, precision)

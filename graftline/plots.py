@@ -70,7 +70,7 @@ def learning_curves(history: Mapping[str, Sequence[float]], best_epoch: int) -> 
     epochs = list(history["epoch"])
     best = epochs.index(best_epoch)
     figure = new_figure(
-        f"Best after epoch {best_epoch} of {len(epochs)}: "
+        f"Kept after epoch {best_epoch} of {len(epochs)}: "
         f"{percent(history['validation_accuracy'][best])} of the validation images right",
         "The large dot is the epoch whose weights were kept",
         10.5,

@@ -6,6 +6,9 @@ from typing import Any
 
 from graftline.params import TuneParams
 
+ENOUGH_STEPS = 64
+"""Of tuning: fewer usually take away more than they give (docs/freezing.md has the figures)."""
+
 
 def tuning_rate(tune: TuneParams, steps: int, share: float, start: int) -> Any:
     """A rate that rises from zero, and that a cosine takes back to zero.

@@ -86,7 +86,7 @@ def _(record: Features) -> str:
 @sentence.register
 def _(record: Trained) -> str:
     return (
-        f"{record.epochs_run} epochs, the best was {record.best_epoch}: validation accuracy "
+        f"{record.epochs_run} epochs, kept after epoch {record.best_epoch}: validation accuracy "
         f"{record.validation_accuracy:.4f}, loss {record.validation_loss:.4f}"
     )
 

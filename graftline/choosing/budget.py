@@ -13,12 +13,11 @@ from graftline.choosing.candidates import Candidate
 from graftline.choosing.sample import ENOUGH_HELD_OUT, Fold
 from graftline.choosing.trial import Trainer
 from graftline.params import FreezeParams, Seconds, TuneParams
+from graftline.rates import ENOUGH_STEPS
 from graftline.storage import write_text
 
 FEWEST_STEPS = 32
 """Fewer cannot warm up and decay: what is tuned has not yet come back to where the head was."""
-ENOUGH_STEPS = 64
-"""From these on a tuned network shows what it is good for (docs/freezing.md has the figures)."""
 FEWEST_CANDIDATES = 2
 """Head only and some blocks: with one there is nothing to choose between."""
 _FEWER_FOLDS = (5, 3, 2)

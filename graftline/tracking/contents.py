@@ -273,7 +273,7 @@ def _facts(params: Params, outputs: Outputs) -> Iterator[tuple[str, str]]:
         trained = outputs.trained
         yield (
             "Training",
-            f"best epoch {trained.best_epoch} of {trained.epochs_run}, validation accuracy "
+            f"kept after epoch {trained.best_epoch} of {trained.epochs_run}, validation accuracy "
             f"{trained.validation_accuracy:.4f}; {trained.trainable_params:,} weights trained, "
             f"{trained.frozen_params:,} frozen",
         )

@@ -170,6 +170,18 @@ def test_batch_normalization_keeps_its_statistics_in_every_phase(
     )
 
 
+def test_too_short_a_tuning_is_said_to_be(
+    two_blocks: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Nine steps each.
+    phase(two_blocks, TuneParams(epochs=2, batch_size=16), TrainParams())
+    assert "tuning takes 18 steps" in caplog.text
+    assert "set tune.epochs to 8 or more" in caplog.text
+    caplog.clear()
+    phase(two_blocks, TuneParams(epochs=8, batch_size=16), TrainParams())
+    assert not caplog.text
+
+
 def test_the_head_is_trained_before_the_trunk(two_blocks: Workspace) -> None:
     params = small.small_params(STRATEGY, train={"epochs": 3}, tune={"epochs": 2})
     fitted = fit(two_blocks, params)

@@ -75,9 +75,9 @@ def test_a_users_own_matplotlib_settings_change_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "own.png").read_bytes() == (tmp_path / "plain.png").read_bytes()
 
 
-def test_the_learning_curves_name_the_best_epoch() -> None:
+def test_the_learning_curves_name_the_kept_epoch() -> None:
     said = texts(plots.learning_curves(HISTORY, 2))
-    assert "Best after epoch 2 of 3: 75.0 % of the validation images right" in said
+    assert "Kept after epoch 2 of 3: 75.0 % of the validation images right" in said
     assert "epoch 2: 0.6" in said
 
 
