@@ -137,10 +137,10 @@ TASKS = {
         Task("digits-1000", digits(1000), 64, "stanford-dogs", 8, 20),
         Task("digits-5000", digits(5000), 64, "stanford-dogs", 4),
         Task("flowers-10", few_flowers(10, 3), 96, str(IMAGENET), 30, 150, repeats=3),
-        Task("flowers-60", flowers(), 96, str(IMAGENET), 6, 30, repeats=3),
+        Task("flowers-60", flowers(), 96, str(IMAGENET), 6, 30, repeats=2),
         Task("digits-inverted-1000", digits(1000, inverted), 64, "stanford-dogs", 8, 20),
         Task("digits-coloured-1000", digits(1000, coloured), 64, "stanford-dogs", 8, 20),
-        Task("flowers-grey-30", few_flowers(30, grey=True), 96, str(IMAGENET), 8, 50, repeats=3),
+        Task("flowers-grey-30", few_flowers(30, grey=True), 96, str(IMAGENET), 8, 50, repeats=2),
         Task("digits-60000", digits(60_000), 32, "stanford-dogs", 2),
     )
 }
