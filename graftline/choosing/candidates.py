@@ -78,14 +78,14 @@ def make_candidates(
         cheapest_cut: The cheapest depth within one standard error of the best.
         best_cut: The depth with the best probe.
         batch_norm: With ``adapt``, variants with adapted statistics are raced too.
-        also: Another one, which comes second.
+        also: Another one, which comes third: the first two are the least that is to choose from.
     """
     wanted = [
         make_candidate(assembled, strategy, cut, statistics)
         for strategy, cut, statistics in _wanted(assembled, cheapest_cut, best_cut, batch_norm)
     ]
     if also is not None:
-        wanted.insert(1, also)
+        wanted.insert(2, also)
     found: dict[tuple[object, ...], Candidate] = {}
     for one in wanted:
         found.setdefault(one.identity, one)
