@@ -18,7 +18,7 @@ from rich.table import Table
 from benchmarks.freezing_tasks import TASKS
 from graftline.artifacts import Assembled
 from graftline.choosing.candidates import make_candidate
-from graftline.choosing.sample import race_deals
+from graftline.choosing.sample import race_folds
 from graftline.choosing.settings import Settings
 from graftline.choosing.trainer import GraftTrainer
 from graftline.packed import PackedImages
@@ -38,8 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     workspace = Workspace((Path("var/sweep") / options.task).resolve())
     params = TASKS[options.task].params(workspace.root / "images.npz")
-    deals = race_deals(PackedImages.open(workspace.preprocessed), params.seed)
-    folds = deals[0][: options.folds]
+    folds = race_folds(PackedImages.open(workspace.preprocessed), params.seed)[: options.folds]
     assembled = Assembled.read(workspace.assembled / "assembled.json")
     trainer = GraftTrainer(
         workspace, Settings(params.seed, params.head, params.freeze, params.tune)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from graftline.choosing.candidates import Candidate
-from graftline.choosing.sample import ENOUGH_HELD_OUT, Deal, Fold
+from graftline.choosing.sample import ENOUGH_HELD_OUT, Fold
 from graftline.choosing.trial import Trainer
 from graftline.params import FreezeParams, Seconds, TuneParams
 from graftline.rates import ENOUGH_STEPS
@@ -20,6 +20,7 @@ FEWEST_STEPS = 32
 """Fewer cannot warm up and decay: what is tuned has not yet come back to where the head was."""
 FEWEST_CANDIDATES = 2
 """Head only and some blocks: with one there is nothing to choose between."""
+_FEWER_FOLDS = (5, 3, 2)
 _STEPS_TIMED = (8, 32)
 
 
@@ -42,13 +43,13 @@ class Schedule:
 
     Args:
         rungs: In order; each shows twice as many images to half as many candidates.
-        folds: In which each candidate is trained.
+        folds: How many of the folds are used.
         candidates: How many of the candidates take part, the most important first.
         cost: What it costs at most, multiply-adds.
     """
 
     rungs: tuple[Rung, ...]
-    folds: Deal
+    folds: int
     candidates: int
     cost: int
 
@@ -75,7 +76,7 @@ def in_multiply_adds(
 
 
 def make_schedule(
-    candidates: Sequence[Candidate], deals: Sequence[Deal], tune: TuneParams, budget: int | None
+    candidates: Sequence[Candidate], folds: Sequence[Fold], tune: TuneParams, budget: int | None
 ) -> Schedule | None:
     """The race that a budget pays for; None if it is too small for a single round.
 
@@ -85,41 +86,28 @@ def make_schedule(
     choice among few that rests on enough held-out images is worth more than one among many that is
     left to chance, and the candidates that come first stand for the others. Then folds are given
     up, and at last length.
-
-    Args:
-        candidates: The most important first.
-        deals: From :func:`graftline.choosing.sample.race_deals`.
-        tune: ``epochs`` and ``batch_size`` are read.
-        budget: From :func:`in_multiply_adds`.
     """
+    full = tune.epochs * len(folds[0].train)
     if budget is None:
-        full = tune.epochs * len(deals[0][0].train)
-        return _costed((Rung(full, len(candidates)),), candidates, deals[0], len(candidates))
-    for enough in (True, False):
-        for folds in _used(deals):
-            full = tune.epochs * len(folds[0].train)
-            steps = ENOUGH_STEPS if enough else FEWEST_STEPS
-            at_first = at_last = min(steps * tune.batch_size, full)
-            if enough:
-                at_last = min(max(len(folds[0].train), at_first), full)
+        rungs = (Rung(full, len(candidates)),)
+        return _costed(rungs, candidates, folds, len(candidates), len(folds))
+    few, enough = (min(steps * tune.batch_size, full) for steps in (FEWEST_STEPS, ENOUGH_STEPS))
+    once_all = min(max(len(folds[0].train), enough), full)
+    for at_first, at_last in ((enough, once_all), (few, few)):
+        for count in _fold_counts(folds):
             for field in range(len(candidates), min(FEWEST_CANDIDATES, len(candidates)) - 1, -1):
                 for rounds in range(_rounds(field), 0, -1):
                     least = max(at_first, -(-at_last >> (rounds - 1)))
-                    shape = _Shape(candidates, folds, field, rounds, full)
+                    shape = _Shape(candidates, folds, field, count, rounds, full)
                     if shape.of(least).cost <= budget:
                         return shape.largest(least, budget)
     return None
 
 
-def _used(deals: Sequence[Deal]) -> Iterator[Deal]:
-    """The folds that may be used: as many as hold out enough images, or else fewer trainings."""
-    for deal in deals:
-        most = min(len(deal), math.ceil(ENOUGH_HELD_OUT / len(deal[0].held_out)))
-        if deal is deals[0]:
-            wanted = most
-            yield deal[:most]
-        else:
-            yield from (deal[:count] for count in range(most, 1, -1) if count < wanted)
+def _fold_counts(folds: Sequence[Fold]) -> list[int]:
+    """How many folds may be used: as many as hold out enough images, or else fewer."""
+    wanted = min(len(folds), math.ceil(ENOUGH_HELD_OUT / len(folds[0].held_out)))
+    return [wanted, *(count for count in _FEWER_FOLDS if count < wanted)]
 
 
 def recorded_rate(
@@ -165,8 +153,9 @@ class _Shape:
     """A race that lacks nothing but how many images its first round shows."""
 
     candidates: Sequence[Candidate]
-    folds: Deal
+    folds: Sequence[Fold]
     field: int
+    count: int
     rounds: int
     full: int
 
@@ -175,7 +164,7 @@ class _Shape:
             Rung(min(shown << at, self.full), max(2, -(-self.field // (1 << at))))
             for at in range(self.rounds)
         )
-        return _costed(rungs, self.candidates, self.folds, self.field)
+        return _costed(rungs, self.candidates, self.folds, self.field, self.count)
 
     def largest(self, least: int, budget: int) -> Schedule:
         """With the most images that keep to the budget, by bisection."""
@@ -189,15 +178,16 @@ class _Shape:
 def _costed(
     rungs: tuple[Rung, ...],
     candidates: Sequence[Candidate],
-    folds: Deal,
+    folds: Sequence[Fold],
     field: int,
+    count: int,
 ) -> Schedule:
     cost = 0
     for rung in rungs:
         # Who stays is not known before: the dearest may.
         each = sorted(
-            sum(trial_cost(one, rung.images_shown, fold) for fold in folds)
+            sum(trial_cost(one, rung.images_shown, fold) for fold in folds[:count])
             for one in candidates[:field]
         )
         cost += sum(each[-rung.most :])
-    return Schedule(rungs, folds, field, cost)
+    return Schedule(rungs, count, field, cost)

@@ -24,7 +24,7 @@ from graftline.choosing.features import images_per_second, pooled_features
 from graftline.choosing.profile import Profile, make_profile
 from graftline.choosing.race import Race, run_race
 from graftline.choosing.records import Situation, Verdict
-from graftline.choosing.sample import Deal, dealt_folds, race_deals, training_sample
+from graftline.choosing.sample import Fold, dealt_folds, race_folds, training_sample
 from graftline.choosing.settings import Settings
 from graftline.choosing.situation import situation_of
 from graftline.choosing.speeds import Speeds, read_speeds, write_speeds
@@ -95,17 +95,17 @@ def choose(workspace: Workspace, settings: Settings, trainer: Trainer) -> Choice
     )
     # The rule's plan may stand among the candidates under another name already.
     rule = next(one for one in candidates if one.identity == rule.identity)
-    deals = race_deals(images, settings.seed)
-    schedule, budget = _schedule(folder, settings, trainer, assembled, candidates, deals)
+    held = race_folds(images, settings.seed)
+    schedule, budget = _schedule(folder, settings, trainer, assembled, candidates, held)
     if schedule is None:
         head_only = candidates[0]
         verdict = profile_verdict(head_only, profile, situation, rule, budget or 0)
         race, chosen, positions = None, head_only, np.empty(0, np.int64)
     else:
-        race = _run(candidates, schedule, trainer, folder, settings)
+        race = _run(candidates, held, schedule, trainer, folder, settings)
         verdict = race_verdict(race, profile, situation, rule, budget)
         chosen = race.winner
-        positions = np.concatenate([fold.held_out for fold in schedule.folds])
+        positions = np.concatenate([fold.held_out for fold in held[: schedule.folds]])
     return Choice(
         sample=sample,
         folds=folds,
@@ -175,32 +175,32 @@ def _schedule(
     trainer: Trainer,
     assembled: Assembled,
     candidates: tuple[Candidate, ...],
-    deals: tuple[Deal, ...],
+    folds: tuple[Fold, ...],
 ) -> tuple[Schedule | None, int | None]:
     everything = make_candidate(assembled, "none", last_clean_layer(assembled))
     rate = None
     if isinstance(settings.freeze.budget, Seconds):
         rate = recorded_rate(
-            folder / "rate.json", trainer, everything, deals[0][0], settings.tune, settings.seed
+            folder / "rate.json", trainer, everything, folds[0], settings.tune, settings.seed
         )
-    images = len(deals[0][0].train)
+    images = len(folds[0].train)
     budget = in_multiply_adds(settings.freeze, settings.tune, everything, images, rate)
-    return make_schedule(candidates, deals, settings.tune, budget), budget
+    return make_schedule(candidates, folds, settings.tune, budget), budget
 
 
 def _run(
     candidates: tuple[Candidate, ...],
+    folds: tuple[Fold, ...],
     schedule: Schedule,
     trainer: Trainer,
     folder: Path,
     settings: Settings,
 ) -> Race:
-    trials = len(schedule.folds) * sum(
-        min(rung.most, schedule.candidates) for rung in schedule.rungs
-    )
+    trials = schedule.folds * sum(min(rung.most, schedule.candidates) for rung in schedule.rungs)
     with progress("race", trials, "trainings") as bar:
         return run_race(
             candidates,
+            folds,
             schedule,
             trainer,
             folder,

@@ -73,6 +73,7 @@ class Race:
 
 def run_race(
     candidates: Sequence[Candidate],
+    folds: Sequence[Fold],
     schedule: Schedule,
     trainer: Trainer,
     folder: Path,
@@ -83,15 +84,15 @@ def run_race(
 
     Args:
         candidates: The most important first; ``schedule`` says how many take part.
-        schedule: From :func:`graftline.choosing.budget.make_schedule`; its folds are what each
-            candidate is trained on and answers.
+        folds: What each is trained on and answers.
+        schedule: From :func:`graftline.choosing.budget.make_schedule`.
         trainer: Does the trainings.
         folder: Where finished trials are kept.
         seed: Of every training.
         advance: Called after each trial with what was done.
     """
     field = list(candidates[: schedule.candidates])
-    used = schedule.folds
+    used = folds[: schedule.folds]
     results: list[Result] = []
     answers: dict[tuple[int, str], Trial] = {}
     for number, rung in enumerate(schedule.rungs, 1):

