@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.freezing_grid import grid, of_name, of_plan
 from benchmarks.freezing_table import Repeat, show
@@ -93,7 +94,7 @@ def trained(workspace: Workspace, params: Params, candidate: Candidate) -> None:
     fitted = fit(workspace, params)
     seconds = time.monotonic() - begun_s
     images = PackedImages.open(workspace.preprocessed)
-    right = _right(fitted.graft, images, "test")
+    right = answered_right(fitted.graft, images, "test")
     count = len(images.indices("train"))
     epochs = params.tune.epochs if candidate.plan.trainable else params.train.epochs
     result = {
@@ -108,6 +109,19 @@ def trained(workspace: Workspace, params: Params, candidate: Candidate) -> None:
         "seconds": seconds,
     }
     write_text(kept, json.dumps(result, indent=2) + "\n")
+
+
+def answered_right(graft: Any, images: PackedImages, split: str) -> NDArray[np.bool_]:
+    """Whether the network is right, for each image of a split, (n,)."""
+    import tensorflow as tf
+
+    indices = images.indices(split)
+    labels = images.labels[indices]
+    answer = tf.function(lambda batch: graft(batch, training=False), reduce_retracing=True)
+    right = np.zeros(len(indices), bool)
+    for places, batch in images.batches(indices, _BATCH):
+        right[places] = answer(tf.constant(batch)).numpy().argmax(axis=1) == labels[places]
+    return right
 
 
 def _finished(task: Task, *, every: bool) -> list[Repeat]:
@@ -155,18 +169,6 @@ def _prepared(task: Task, repeat: int, workspace: Workspace, params: Params) -> 
         for step in (load, preprocess, assemble):
             step(workspace, params)
     return Assembled.read(record)
-
-
-def _right(graft: Any, images: PackedImages, split: str) -> Any:
-    import tensorflow as tf
-
-    indices = images.indices(split)
-    labels = images.labels[indices]
-    answer = tf.function(lambda batch: graft(batch, training=False), reduce_retracing=True)
-    right = np.zeros(len(indices), bool)
-    for places, batch in images.batches(indices, _BATCH):
-        right[places] = answer(tf.constant(batch)).numpy().argmax(axis=1) == labels[places]
-    return right
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
