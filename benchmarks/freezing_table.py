@@ -164,13 +164,18 @@ def _less_by_halves(auto: Answers, every: Sequence[Answers]) -> float:
 
     The best of many on the very images that it is picked by looks better than it is. So it is
     picked on one half of the test images and compared on the other; the mean over random halves.
+    The trainings that it is picked by favour it as well: where there are several, each repeat is
+    compared in with what the others pick.
     """
-    shares = np.array([one.shares for one in every])
+    right = np.array([one.right for one in every], np.float64)  # (candidates, repeats, images)
+    repeats = [*range(right.shape[1])]
     chance = np.random.default_rng(0)
     less = []
-    for _ in range(_HALVES):
-        picked_on, compared_on = np.array_split(chance.permutation(shares.shape[1]), 2)
-        accuracies = shares[:, picked_on].mean(axis=1)
-        best = shares[np.isclose(accuracies, accuracies.max(), rtol=0, atol=1e-12)]
-        less.append(best[:, compared_on].mean() - auto.shares[compared_on].mean())
+    for half in range(_HALVES):
+        picked_on, compared_on = np.array_split(chance.permutation(right.shape[2]), 2)
+        mine = repeats[half % len(repeats)]
+        others = [one for one in repeats if one != mine] or [mine]
+        accuracies = right[:, others][:, :, picked_on].mean(axis=(1, 2))
+        best = right[np.isclose(accuracies, accuracies.max(), rtol=0, atol=1e-12), mine]
+        less.append(best[:, compared_on].mean() - auto.right[mine, compared_on].mean())
     return float(np.mean(less))
