@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-LEVEL = 0.16
+LEVEL = 0.4
 """A candidate that is worse than the best with a smaller p-value is out.
 
-One-sided 0.16 is one standard error, as in the rule by which Breiman et al. (1984) prune trees.
 The usual 0.05 protects who claims a difference; here the claim would be that there is none, and
-on a few hundred images a test at 0.05 overlooks a loss of several points, so the cheapest would
-win for want of evidence.
+on a few hundred images such a test overlooks a loss of several points, so the cheapest would win
+for want of evidence. One standard error (0.16), as in the rule by which Breiman et al. (1984) prune
+trees, still overlooked 3.7 points on 144 held-out images of flowers-grey-30. On each task of the
+sweep tuning did better than the head alone, so small evidence for it is enough (docs/freezing.md).
 """
 
 LOSS_LEVEL = 0.05
