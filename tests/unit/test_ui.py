@@ -16,12 +16,15 @@ from graftline.workspace import Workspace
 
 # The real page servers take many seconds to start; how they are kept is the same for any.
 SERVES = """
+import signal
 import sys
 from pathlib import Path
 from graftline import ui
 from graftline.servers import Server
 from graftline.workspace import Workspace
 
+# A shell's background job ignores Ctrl-C, and so would all that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 root = Path(sys.argv[1])
 command = ("http.server", "--bind", "127.0.0.1", "{port}")
 own = [Server(name, root / name, command, "/", 0) for name in ("Prefect", "MLflow")]
@@ -44,11 +47,13 @@ def serving(root: Path) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
     ) as process:
         assert process.stdout
         lines = [process.stdout.readline() for _ in range(3)]
-        yield process, lines
-        process.kill()
-    for name in ("Prefect", "MLflow"):
-        if record := _read(toy(root, name)):
-            end_group(record.process)
+        try:
+            yield process, lines
+        finally:
+            process.kill()
+            for name in ("Prefect", "MLflow"):
+                if record := _read(toy(root, name)):
+                    end_group(record.process)
 
 
 @pytest.mark.kill
