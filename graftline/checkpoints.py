@@ -34,7 +34,6 @@ class Standing:
         sums: Loss, right answers and examples so far in that epoch.
         history: The rows of the epochs that are done.
         best_epoch: The one whose weights are to be kept; 0 before the first.
-        best_phase: The number of its phase.
         lowest_epochs: The one with the lowest validation loss, of each phase so far.
         stopped: Whether the phase has ended early.
         values: Of every variable that training moves.
@@ -48,7 +47,6 @@ class Standing:
     sums: tuple[float, int, int] = (0.0, 0, 0)
     history: tuple[dict[str, float], ...] = ()
     best_epoch: int = 0
-    best_phase: int = 0
     lowest_epochs: tuple[int, ...] = ()
     stopped: bool = False
     values: Sequence[NDArray[Any]] = field(default=(), repr=False)
@@ -121,7 +119,6 @@ _PLAIN = (
     "sums",
     "history",
     "best_epoch",
-    "best_phase",
     "lowest_epochs",
     "stopped",
 )

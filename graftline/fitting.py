@@ -96,8 +96,7 @@ class Fitting:
 
     def _take_up(self, standing: Standing, best: Best) -> None:
         self.history = list(standing.history)
-        best.epoch, best.phase = standing.best_epoch, standing.best_phase
-        best.values = tuple(standing.best_values)
+        best.epoch, best.values = standing.best_epoch, tuple(standing.best_values)
         best.lowest = [
             Lowest(epoch, losses)
             for epoch, losses in zip(standing.lowest_epochs, standing.lowest_losses, strict=True)
@@ -190,7 +189,6 @@ class Fitting:
                 standing,
                 history=tuple(self.history),
                 best_epoch=best.epoch,
-                best_phase=best.phase,
                 values=_values(phase.loop),
                 best_values=best.values,
                 lowest_epochs=tuple(one.epoch for one in best.lowest),
@@ -230,7 +228,7 @@ class Best:
 
     def __init__(self, variables: Sequence[Any]) -> None:
         self._variables = list(variables)
-        self.epoch, self.phase = 0, 0
+        self.epoch = 0
         self.lowest: list[Lowest] = []
         """By phase."""
         self.values: tuple[NDArray[Any], ...] = ()
@@ -248,7 +246,7 @@ class Best:
         if lower:
             self.lowest[phase - 1 :] = [Lowest(epoch, losses)]
         if lower if phase == 1 else not any(_is_worse(losses, other.losses) for other in others):
-            self.epoch, self.phase = epoch, phase
+            self.epoch = epoch
             self.values = tuple(variable.numpy().copy() for variable in self._variables)
 
     def restore(self) -> None:

@@ -157,13 +157,13 @@ def _only_deleted(changes: list[Any]) -> list[str] | None:
 
 def _asked(workspace: Workspace, *arguments: str) -> subprocess.CompletedProcess[str]:
     return dvc_ended(
-        workspace.root, *arguments, limit_s=_STATUS_LIMIT_S, environment=_environment({})
+        workspace.root, *arguments, limit_s=_STATUS_LIMIT_S, environment=_environment()
     )
 
 
 def standby(workspace: Workspace) -> DvcStandby:
     """Keeps a DVC process ready for :func:`reproduce`."""
-    return DvcStandby(workspace.root, _environment({}))
+    return DvcStandby(workspace.root, _environment())
 
 
 def reproduce(
@@ -347,11 +347,11 @@ def _is_noise(line: str) -> bool:
     return line.startswith(_NOISE)
 
 
-def _environment(more: Mapping[str, str]) -> dict[str, str]:
+def _environment() -> dict[str, str]:
     # The stages' commands say `python`, which must be the one that runs this.
     folder = str(Path(sys.executable).parent)
     path = os.pathsep.join((folder, os.environ.get("PATH", "")))
-    return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", **more}
+    return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
 
 
 def _group_file(workspace: Workspace) -> Path:
