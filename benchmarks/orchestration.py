@@ -34,6 +34,7 @@ START, IMPORT, SERVER, PREFECT, DVC, STAGE_START, CLOSING, WORK = (
     "registering, closing, leaving",
     "the stages' own work",
 )
+EACH = "orchestration_of_each_s"
 PIECES = (START, IMPORT, SERVER, PREFECT, DVC, STAGE_START, CLOSING, WORK)
 
 
@@ -134,7 +135,7 @@ def _middle(runs: list[dict[str, Any]]) -> dict[str, Any]:
         "seconds": round(chosen["seconds"], 2),
         "pieces": {name: round(seconds, 2) for name, seconds in chosen["pieces"].items()},
         "work": {name: round(seconds, 2) for name, seconds in chosen["work"].items()},
-        "orchestration_of_each_s": [round(orchestration_s(one["pieces"]), 2) for one in runs],
+        EACH: [round(orchestration_s(one["pieces"]), 2) for one in runs],
     }
 
 
@@ -166,6 +167,12 @@ def remarks(results: dict[str, Any]) -> list[str]:
         f"{kind} {orchestration_s(results['kinds'][kind]['pieces']):.1f} s (goal {goal_s:g} s)"
         for kind, goal_s in GOALS_S.items()
     )
+    if results["repeats"] > 1:
+        each = "; ".join(
+            kind + " " + ", ".join(f"{s:.1f}" for s in results["kinds"][kind][EACH])
+            for kind in GOALS_S
+        )
+        met += f", the median of {results['repeats']} runs ({each})"
     return [
         "Cold is the first run in a fresh copy of the checkout: no `var/`, no DVC cache, no "
         "bytecode of its own. Warm is the same command right after it, when nothing is stale. "
