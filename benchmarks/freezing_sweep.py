@@ -57,9 +57,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def run(task: Task, repeat: int, *, every: bool) -> None:
     """Everything for one repeat of a task: its data, the choice, the sweep, what was chosen."""
-    workspace = _workspace(task, repeat)
+    workspace = workspace_of(task, repeat)
     params = task.params(workspace.root / "images.npz", repeat)
-    assembled = _prepared(task, repeat, workspace, params)
+    assembled = prepared(task, repeat, workspace, params)
     chosen = workspace.root / CHOSEN
     if not chosen.exists():
         begun_s = time.monotonic()
@@ -85,7 +85,7 @@ def run(task: Task, repeat: int, *, every: bool) -> None:
 
 def trained(workspace: Workspace, params: Params, candidate: Candidate) -> None:
     """Trains one candidate to its end and evaluates it, unless that is done."""
-    kept = _result_file(workspace, candidate.name)
+    kept = result_file(workspace, candidate.name)
     if kept.exists():
         return
     begun_s = time.monotonic()
@@ -95,8 +95,6 @@ def trained(workspace: Workspace, params: Params, candidate: Candidate) -> None:
     seconds = time.monotonic() - begun_s
     images = PackedImages.open(workspace.preprocessed)
     right = answered_right(fitted.graft, images, "test")
-    count = len(images.indices("train"))
-    epochs = params.tune.epochs if candidate.plan.trainable else params.train.epochs
     result = {
         "candidate": candidate.name,
         "plan": candidate.plan.model_dump(mode="json"),
@@ -105,7 +103,7 @@ def trained(workspace: Workspace, params: Params, candidate: Candidate) -> None:
         "answers": np.packbits(right).tobytes().hex(),
         "validation_loss": fitted.history[fitted.best_epoch - 1]["validation_loss"],
         "best_epoch": fitted.best_epoch,
-        "multiply_adds": candidate.training_cost(count, epochs * count),
+        "multiply_adds": _multiply_adds(candidate, params, images),
         "seconds": seconds,
     }
     write_text(kept, json.dumps(result, indent=2) + "\n")
@@ -124,33 +122,48 @@ def answered_right(graft: Any, images: PackedImages, split: str) -> NDArray[np.b
     return right
 
 
+def _multiply_adds(candidate: Candidate, params: Params, images: PackedImages) -> int:
+    """Of its training to the end."""
+    count = len(images.indices("train"))
+    epochs = params.tune.epochs if candidate.plan.trainable else params.train.epochs
+    return candidate.training_cost(count, epochs * count)
+
+
 def _finished(task: Task, *, every: bool) -> list[Repeat]:
     """The repeats of a task that have run to their end."""
     found = []
     for repeat in range(task.repeats):
-        workspace = _workspace(task, repeat)
+        workspace = workspace_of(task, repeat)
         if not (workspace.root / CHOSEN).exists():
             continue
         chosen = json.loads((workspace.root / CHOSEN).read_text())
         assembled = Assembled.read(workspace.assembled / RECORD)
         names = [one.name for one in grid(assembled, every=every)]
         needed = {*names, chosen["verdict"]["chosen"], chosen["verdict"]["textbook"]}
-        files = {name: _result_file(workspace, name) for name in needed}
+        files = {name: result_file(workspace, name) for name in needed}
         if all(file.exists() for file in files.values()):
             results = {name: json.loads(file.read_text()) for name, file in files.items()}
-            found.append(Repeat(names, results, chosen))
+            images = PackedImages.open(workspace.preprocessed)
+            exhaustive = [
+                _multiply_adds(one, task.params(workspace.root / "images.npz", repeat), images)
+                for one in grid(assembled, every=True)
+            ]
+            found.append(Repeat(names, results, chosen, exhaustive))
     return found
 
 
-def _workspace(task: Task, repeat: int) -> Workspace:
+def workspace_of(task: Task, repeat: int) -> Workspace:
+    """Where a repeat of a task lies."""
     return Workspace((ROOT / task.folder(repeat)).resolve())
 
 
-def _result_file(workspace: Workspace, name: str) -> Path:
+def result_file(workspace: Workspace, name: str) -> Path:
+    """What :func:`trained` leaves of the candidate of this name."""
     return workspace.root / "results" / f"{name.replace(' ', '-')}.json"
 
 
-def _prepared(task: Task, repeat: int, workspace: Workspace, params: Params) -> Assembled:
+def prepared(task: Task, repeat: int, workspace: Workspace, params: Params) -> Assembled:
+    """The images of a repeat, loaded and preprocessed, and the trunk, unless that is done."""
     record = workspace.assembled / RECORD
     if not record.exists():
         workspace.root.mkdir(parents=True, exist_ok=True)

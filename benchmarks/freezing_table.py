@@ -32,7 +32,8 @@ COLUMNS = (
     "less than the best by other images",
     "p that it is no worse than the best",
     "textbook, test accuracy",
-    "auto's cost, share of the sweep's",
+    "auto's cost, share of these trainings'",
+    "share of every cut x every boundary",
     "seconds, auto / sweep",
 )
 _HALVES = 2000
@@ -47,11 +48,13 @@ class Repeat:
         grid: Names of what the sweep trains, without what only ``auto`` or the rule chose.
         results: What came of each training, by name.
         chosen: The content of ``chosen.json``.
+        exhaustive: Multiply-adds of a training of every cut at every boundary, done or not.
     """
 
     grid: Sequence[str]
     results: dict[str, dict[str, Any]]
     chosen: dict[str, Any]
+    exhaustive: Sequence[int]
 
     @property
     def verdict(self) -> Verdict:
@@ -106,6 +109,7 @@ def _row(name: str, repeats: Sequence[Repeat]) -> list[str]:
     # Only the grid: what auto chose beside it must not make the sweep look dearer.
     swept = [repeat.results[one] for repeat in repeats for one in repeat.grid]
     cost = sum(result["multiply_adds"] for result in swept)
+    exhaustive = sum(sum(repeat.exhaustive) for repeat in repeats)
     spent = sum(repeat.verdict.spent for repeat in repeats)
     seconds = sum(result["seconds"] for result in swept)
     choosing = sum(repeat.chosen["seconds"] for repeat in repeats)
@@ -121,6 +125,7 @@ def _row(name: str, repeats: Sequence[Repeat]) -> list[str]:
         f"{_p_no_worse(auto, best):.3f}",
         f"{100 * rule.accuracy:.2f} {rule.name}",
         f"{spent / cost:.1%}",
+        f"{spent / exhaustive:.1%}",
         f"{choosing:.0f} / {seconds:.0f}",
     ]
 

@@ -243,6 +243,7 @@ def test_an_api_that_does_not_answer_is_named(
     assert {tracked.info.status for tracked in histories.runs_of(checkout_after)} == {"FAILED"}
 
 
+@pytest.mark.slow
 def test_termination_ends_the_stage_and_keeps_the_records(checkout_after: Workspace) -> None:
     with subprocess.Popen(
         toy.command("--set", "train.learning_rate=0.04"),
@@ -264,6 +265,7 @@ def test_termination_ends_the_stage_and_keeps_the_records(checkout_after: Worksp
     assert tracked.info.status == "KILLED"
 
 
+@pytest.mark.slow
 def test_the_next_run_goes_on_after_a_kill(
     checkout_after: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -52,7 +52,9 @@ def test_they_come_back_from_their_file(assembled: Workspace, tmp_path: Path) ->
         read_statistics(tmp_path / "nowhere.npz")
 
 
-@pytest.mark.parametrize("strategy", ["all", {"last_blocks": 1}])
+@pytest.mark.parametrize(
+    "strategy", [pytest.param("all", marks=pytest.mark.slow), {"last_blocks": 1}]
+)
 def test_training_and_export_go_by_the_adapted_statistics(
     strategy: object, assembled: Workspace, tmp_path: Path
 ) -> None:

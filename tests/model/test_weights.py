@@ -227,10 +227,10 @@ def legacy_file(network: Any, path: Path, older_names: bool) -> Path:
     ("name", "older_names"),
     [
         ("MobileNetV2", False),
-        ("MobileNetV3Small", True),
+        pytest.param("MobileNetV3Small", True, marks=pytest.mark.slow),
         ("EfficientNetV2B0", False),
-        ("ResNet50V2", True),
-        ("Xception", False),
+        pytest.param("ResNet50V2", True, marks=pytest.mark.slow),
+        pytest.param("Xception", False, marks=pytest.mark.slow),
     ],
 )
 def test_files_of_keras_2_fill_every_layer(tmp_path: Path, name: str, older_names: bool) -> None:

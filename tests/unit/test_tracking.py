@@ -586,6 +586,7 @@ def eventually(seen: object, wanted: object, timeout_s: float = 60) -> None:
     assert seen() == wanted
 
 
+@pytest.mark.slow
 def test_a_dvc_above_the_stages_makes_them_one_complete_run(
     tracked: Workspace, checkout: Path
 ) -> None:
