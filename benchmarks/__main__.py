@@ -77,17 +77,17 @@ def main(arguments: Sequence[str]) -> int:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     console = Console()
     for name in options.parts or PARTS:
-        _take(name, options, console)
+        _take(name, options, _command(arguments), console)
     return 0
 
 
-def _take(name: str, options: argparse.Namespace, console: Console) -> None:
+def _take(name: str, options: argparse.Namespace, command: str, console: Console) -> None:
     part = PARTS[name]
     if options.show:
         record = report.numbers()[name]
     else:
         began_load = machine.load()
-        record = report.keep(name, _command(name, options), began_load, part.measure(options))
+        record = report.keep(name, command, began_load, part.measure(options))
     tables, remarks = part.tables(record), part.remarks(record)
     for table in tables:
         table.print(console)
@@ -96,14 +96,9 @@ def _take(name: str, options: argparse.Namespace, console: Console) -> None:
     report.publish(name, record, tables, remarks, part.draw(record))
 
 
-def _command(name: str, options: argparse.Namespace) -> str:
-    # What was asked for beside the parts is part of what gave the numbers.
-    words = [] if not options.parts else [name]
-    if name == "mnist" and options.whole:
-        words.append("--whole")
-    if name == "run" and options.repeats != RUNS:
-        words.append(f"--repeats {options.repeats}")
-    return f'make bench ARGS="{" ".join(words)}"' if words else "make bench"
+def _command(arguments: Sequence[str]) -> str:
+    """The call as it was typed, so that every option stands beside the numbers."""
+    return f'make bench ARGS="{" ".join(arguments)}"' if arguments else "make bench"
 
 
 def _parser() -> argparse.ArgumentParser:

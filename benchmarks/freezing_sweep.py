@@ -83,11 +83,12 @@ def run(task: Task, repeat: int, *, every: bool) -> None:
             bar.advance(1, candidate.name)
 
 
-def trained(workspace: Workspace, params: Params, candidate: Candidate) -> None:
-    """Trains one candidate to its end and evaluates it, unless that is done."""
-    kept = result_file(workspace, candidate.name)
+def trained(workspace: Workspace, params: Params, candidate: Candidate) -> dict[str, Any]:
+    """Trains one candidate to its end and evaluates it, unless that is done; what came of it."""
+    kept = _result_file(workspace, candidate.name)
     if kept.exists():
-        return
+        known: dict[str, Any] = json.loads(kept.read_text())
+        return known
     begun_s = time.monotonic()
     candidate.plan.write(workspace.freeze_plan)
     extract(workspace, params)
@@ -107,6 +108,7 @@ def trained(workspace: Workspace, params: Params, candidate: Candidate) -> None:
         "seconds": seconds,
     }
     write_text(kept, json.dumps(result, indent=2) + "\n")
+    return result
 
 
 def answered_right(graft: Any, images: PackedImages, split: str) -> NDArray[np.bool_]:
@@ -140,14 +142,14 @@ def _finished(task: Task, *, every: bool) -> list[Repeat]:
         assembled = Assembled.read(workspace.assembled / RECORD)
         names = [one.name for one in grid(assembled, every=every)]
         needed = {*names, chosen["verdict"]["chosen"], chosen["verdict"]["textbook"]}
-        files = {name: result_file(workspace, name) for name in needed}
+        files = {name: _result_file(workspace, name) for name in needed}
         if all(file.exists() for file in files.values()):
             results = {name: json.loads(file.read_text()) for name, file in files.items()}
+            params = task.params(workspace.root / "images.npz", repeat)
             images = PackedImages.open(workspace.preprocessed)
-            exhaustive = [
-                _multiply_adds(one, task.params(workspace.root / "images.npz", repeat), images)
-                for one in grid(assembled, every=True)
-            ]
+            exhaustive = sum(
+                _multiply_adds(one, params, images) for one in grid(assembled, every=True)
+            )
             found.append(Repeat(names, results, chosen, exhaustive))
     return found
 
@@ -157,8 +159,7 @@ def workspace_of(task: Task, repeat: int) -> Workspace:
     return Workspace((ROOT / task.folder(repeat)).resolve())
 
 
-def result_file(workspace: Workspace, name: str) -> Path:
-    """What :func:`trained` leaves of the candidate of this name."""
+def _result_file(workspace: Workspace, name: str) -> Path:
     return workspace.root / "results" / f"{name.replace(' ', '-')}.json"
 
 

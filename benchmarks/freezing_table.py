@@ -48,13 +48,13 @@ class Repeat:
         grid: Names of what the sweep trains, without what only ``auto`` or the rule chose.
         results: What came of each training, by name.
         chosen: The content of ``chosen.json``.
-        exhaustive: Multiply-adds of a training of every cut at every boundary, done or not.
+        exhaustive: Multiply-adds of training every cut at every boundary, done or not.
     """
 
     grid: Sequence[str]
     results: dict[str, dict[str, Any]]
     chosen: dict[str, Any]
-    exhaustive: Sequence[int]
+    exhaustive: int
 
     @property
     def verdict(self) -> Verdict:
@@ -109,7 +109,7 @@ def _row(name: str, repeats: Sequence[Repeat]) -> list[str]:
     # Only the grid: what auto chose beside it must not make the sweep look dearer.
     swept = [repeat.results[one] for repeat in repeats for one in repeat.grid]
     cost = sum(result["multiply_adds"] for result in swept)
-    exhaustive = sum(sum(repeat.exhaustive) for repeat in repeats)
+    exhaustive = sum(repeat.exhaustive for repeat in repeats)
     spent = sum(repeat.verdict.spent for repeat in repeats)
     seconds = sum(result["seconds"] for result in swept)
     choosing = sum(repeat.chosen["seconds"] for repeat in repeats)

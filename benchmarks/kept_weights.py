@@ -12,7 +12,6 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.freezing_grid import of_name
-from benchmarks.freezing_sweep import answered_right
+from benchmarks.freezing_sweep import answered_right, workspace_of
 from benchmarks.freezing_tasks import TASKS
 from graftline import fitting
 from graftline.artifacts import Assembled
@@ -65,7 +64,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--epochs", type=int, nargs="+", default=[10, 20, 40])
     options = parser.parse_args(arguments)
     fitting.Best = Both  # type: ignore[misc]
-    workspace = Workspace((Path("var/sweep") / options.task).resolve())
+    workspace = workspace_of(TASKS[options.task], 0)
     params = TASKS[options.task].params(workspace.root / "images.npz")
     table = Table(title=f"{options.task}, cut after {_CUT}: test accuracy")
     for column in ("trains", "epochs", "lowest loss", "epoch of it", "kept", "epoch of it"):

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import os
 import shutil
 import sys
@@ -21,10 +20,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.freezing_grid import of_name
-from benchmarks.freezing_sweep import ROOT, prepared, result_file, trained, workspace_of
+from benchmarks.freezing_sweep import prepared, trained, workspace_of
 from benchmarks.freezing_tasks import TASKS, Task
 from graftline.artifacts import FreezePlan
 from graftline.freeze import freeze
+from graftline.storage import replacing_directory
 from graftline.workspace import Workspace
 
 _PLANS = ("head only", "everything")
@@ -51,9 +51,11 @@ def _compared(task: Task, repeat: int, budget: float) -> list[str]:
     workspace = workspace_of(task, repeat)
     params = task.params(workspace.root / "images.npz", repeat)
     assembled = prepared(task, repeat, workspace, params)
-    root = ROOT.resolve() / f"{task.folder(repeat)}-budget-{budget:g}"
+    root = workspace.root.with_name(f"{workspace.root.name}-budget-{budget:g}")
     if not root.exists():
-        shutil.copytree(workspace.root, root, symlinks=True)
+        # In one move: half a copy would be taken for a whole one by the next call.
+        with replacing_directory(root) as temporary:
+            shutil.copytree(workspace.root, temporary, symlinks=True, dirs_exist_ok=True)
     with_budget = params.freeze.model_copy(update={"budget": budget})
     race = Workspace(root)
     freeze(race, params.model_copy(update={"freeze": with_budget}))
@@ -63,8 +65,7 @@ def _compared(task: Task, repeat: int, budget: float) -> list[str]:
     names = [f"{plan} at {cut}" for plan in _PLANS]
     found = [rows[name]["right"] if name in rows else "-" for name in names]
     for name in names:
-        trained(workspace, params, of_name(assembled, name))
-        result = json.loads(result_file(workspace, name).read_text())
+        result = trained(workspace, params, of_name(assembled, name))
         found.append(f"{result['right'] / result['tested']:.1%}")
     return [next(iter(rows.values()))["held_out"], cut, *found]
 

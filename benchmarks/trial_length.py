@@ -9,12 +9,12 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.freezing_sweep import workspace_of
 from benchmarks.freezing_tasks import TASKS
 from graftline.artifacts import Assembled
 from graftline.choosing.candidates import make_candidate
@@ -24,7 +24,6 @@ from graftline.choosing.trainer import GraftTrainer
 from graftline.packed import PackedImages
 from graftline.params import LastBlocks
 from graftline.plans import Strategy
-from graftline.workspace import Workspace
 
 _CUT = "block_13_expand_relu"
 _PASSES = (1, 2, 4, 8)
@@ -36,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("task", choices=[*TASKS])
     parser.add_argument("--folds", type=int, default=3)
     options = parser.parse_args(arguments)
-    workspace = Workspace((Path("var/sweep") / options.task).resolve())
+    workspace = workspace_of(TASKS[options.task], 0)
     params = TASKS[options.task].params(workspace.root / "images.npz")
     folds = race_folds(PackedImages.open(workspace.preprocessed), params.seed)[: options.folds]
     assembled = Assembled.read(workspace.assembled / "assembled.json")
