@@ -113,15 +113,22 @@ def trained(workspace: Workspace, params: Params, candidate: Candidate) -> dict[
 
 def answered_right(graft: Any, images: PackedImages, split: str) -> NDArray[np.bool_]:
     """Whether the network is right, for each image of a split, (n,)."""
+    return answered(graft, images, split)[1]
+
+
+def answered(
+    graft: Any, images: PackedImages, split: str
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Probabilities for the images of a split, (n, classes), and whether each is right, (n,)."""
     import tensorflow as tf
 
     indices = images.indices(split)
     labels = images.labels[indices]
     answer = tf.function(lambda batch: graft(batch, training=False), reduce_retracing=True)
-    right = np.zeros(len(indices), bool)
+    found = np.zeros((len(indices), int(graft.output.shape[-1])), np.float32)
     for places, batch in images.batches(indices, _BATCH):
-        right[places] = answer(tf.constant(batch)).numpy().argmax(axis=1) == labels[places]
-    return right
+        found[places] = answer(tf.constant(batch)).numpy()
+    return found, found.argmax(axis=1) == labels
 
 
 def _multiply_adds(candidate: Candidate, params: Params, images: PackedImages) -> int:

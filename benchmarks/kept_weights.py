@@ -1,9 +1,9 @@
-"""Which weights of tuning to keep: the last, or those of the lowest validation loss.
+"""Which weights to keep: the last, or those of the lowest validation loss.
 
     python -m benchmarks.kept_weights TASK
 
-Reads the workspace that ``benchmarks.freezing_sweep`` left for the task under ``var/sweep``, and
-trains there. The test split tells how good both are, as in the sweep.
+Reads the workspaces that ``benchmarks.freezing_sweep`` left for the task under ``var/sweep``, or
+makes them, and trains there. The test split tells how good both are, as in the sweep.
 """
 
 from __future__ import annotations
@@ -20,23 +20,18 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.freezing_grid import of_name
-from benchmarks.freezing_sweep import answered_right, workspace_of
-from benchmarks.freezing_tasks import TASKS
+from benchmarks.freezing_sweep import answered_right, prepared, workspace_of
+from benchmarks.freezing_tasks import TASKS, Task
 from graftline import fitting
-from graftline.artifacts import Assembled
-from graftline.assemble import RECORD
 from graftline.extract import extract
 from graftline.packed import PackedImages
-from graftline.params import Params
 from graftline.train import fit
-from graftline.workspace import Workspace
 
-_CUT = "block_13_expand_relu"
-_STRATEGIES = ("last 2 blocks", "last 9 blocks", "everything")
+_STRATEGIES = ("head only", "last 2 blocks", "last 9 blocks", "everything")
 
 
 class Both(fitting.Best):
-    """What is kept, and besides the tuned weights with the lowest loss."""
+    """What is kept, and besides the last phase's weights with the lowest loss."""
 
     made: Both
 
@@ -45,10 +40,10 @@ class Both(fitting.Best):
         self.lowest_values: list[NDArray[Any]] = []
         Both.made = self
 
-    def offer(self, epoch: int, phase: int, losses: NDArray[np.float64]) -> None:
+    def offer(self, epoch: int, phase: int, loss: float, losses: NDArray[np.float64]) -> None:
         """See :class:`graftline.fitting.Best`."""
-        super().offer(epoch, phase, losses)
-        if phase > 1 and self.lowest[-1].epoch == epoch:
+        super().offer(epoch, phase, loss, losses)
+        if self.lowest[-1].epoch == epoch:
             self.lowest_values = [variable.numpy().copy() for variable in self._variables]
 
     def restore_lowest(self) -> None:
@@ -58,52 +53,54 @@ class Both(fitting.Best):
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Prints the test accuracy of both by strategy and number of steps."""
+    """Prints the test accuracy of both by repeat, strategy and number of epochs."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kept_weights")
     parser.add_argument("task", choices=[*TASKS])
-    parser.add_argument("--epochs", type=int, nargs="+", default=[10, 20, 40])
+    parser.add_argument("--trains", nargs="+", default=[*_STRATEGIES], metavar="STRATEGY")
+    parser.add_argument("--cut", default="block_13_expand_relu")
+    parser.add_argument("--epochs", type=int, nargs="+", help="of tuning; the task's own")
+    parser.add_argument("--repeats", type=int, default=1)
     options = parser.parse_args(arguments)
     fitting.Best = Both  # type: ignore[misc]
-    workspace = workspace_of(TASKS[options.task], 0)
-    params = TASKS[options.task].params(workspace.root / "images.npz")
-    table = Table(title=f"{options.task}, cut after {_CUT}: test accuracy")
-    for column in ("trains", "epochs", "lowest loss", "epoch of it", "kept", "epoch of it"):
+    task = TASKS[options.task]
+    table = Table(title=f"{options.task}, cut after {options.cut}: test accuracy")
+    for column in ("repeat", "trains", "epochs", "lowest loss", "epoch of it", "kept", "its epoch"):
         table.add_column(column)
     means = []
-    for strategy in _STRATEGIES:
-        for epochs in options.epochs:
-            lowest, low_epoch, kept, epoch = _compared(workspace, params, strategy, epochs)
-            means.append((lowest, kept))
-            table.add_row(
-                strategy,
-                str(epochs),
-                f"{100 * lowest:.1f} %",
-                str(low_epoch),
-                f"{100 * kept:.1f} %",
-                str(epoch),
-            )
-    lowest, kept = np.mean(means, axis=0)
-    table.add_row("mean", "", f"{100 * lowest:.1f} %", "", f"{100 * kept:.1f} %", "")
+    for repeat in range(options.repeats):
+        for strategy in options.trains:
+            # The head's epochs are the task's.
+            of_head = strategy == "head only"
+            for epochs in [task.epochs] if of_head else options.epochs or [task.epochs]:
+                found = _compared(task, repeat, f"{strategy} at {options.cut}", epochs)
+                means.append(found[:2])
+                shown = task.head_epochs if of_head else epochs
+                table.add_row(str(repeat + 1), strategy, str(shown), *_cells(*found))
+    table.add_row("mean", "", "", *_cells(*np.mean(means, axis=0)))
     Console().print(table)
     return 0
 
 
-def _compared(
-    workspace: Workspace, params: Params, strategy: str, epochs: int
-) -> tuple[float, int, float, int]:
-    """Test accuracy and epoch of tuning, with the lowest loss and of what is kept."""
-    wanted = params.model_copy(update={"tune": params.tune.model_copy(update={"epochs": epochs})})
-    assembled = Assembled.read(workspace.assembled / RECORD)
-    of_name(assembled, f"{strategy} at {_CUT}").plan.write(workspace.freeze_plan)
-    extract(workspace, wanted)
-    fitted = fit(workspace, wanted)
+def _cells(lowest: float, kept: float, *epochs: int) -> list[str]:
+    low_epoch, epoch = map(str, epochs or ("", ""))
+    return [f"{100 * lowest:.1f} %", low_epoch, f"{100 * kept:.1f} %", epoch]
+
+
+def _compared(task: Task, repeat: int, name: str, epochs: int) -> tuple[float, float, int, int]:
+    """Test accuracy with the lowest loss and with what is kept, and the epochs, of the phase."""
+    workspace = workspace_of(task, repeat)
+    params = task.params(workspace.root / "images.npz", repeat)
+    params = params.model_copy(update={"tune": params.tune.model_copy(update={"epochs": epochs})})
+    of_name(prepared(task, repeat, workspace, params), name).plan.write(workspace.freeze_plan)
+    extract(workspace, params)
+    fitted = fit(workspace, params)
     images = PackedImages.open(workspace.preprocessed)
     kept = answered_right(fitted.graft, images, "test").mean()
     both = Both.made
     both.restore_lowest()
     lowest = answered_right(fitted.graft, images, "test").mean()
-    head = params.train.epochs
-    return float(lowest), both.lowest[-1].epoch - head, float(kept), fitted.best_epoch - head
+    before = params.train.epochs if len(both.lowest) > 1 else 0
+    return float(lowest), float(kept), both.lowest[-1].epoch - before, fitted.best_epoch - before
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from graftline.storage import replacing_file
 
-_FORMAT = 2
+_FORMAT = 3
 """Of the file; one that another version of the code wrote is not taken up."""
 _RECORD = "record"
 _LOSSES = "losses_"
@@ -38,7 +38,7 @@ class Standing:
         stopped: Whether the phase has ended early.
         values: Of every variable that training moves.
         best_values: Of the weights to be kept, after the best epoch.
-        lowest_losses: Of each validation example after the epochs with the lowest, by phase.
+        lowest_losses: Tempered, of each validation example after these epochs, by phase.
     """
 
     phase: str

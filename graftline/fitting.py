@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graftline.checkpoints import Checkpoints, Standing
-from graftline.loop import Loop
+from graftline.loop import Loop, cross_entropies, right
 from graftline.phases import Name, Phase
+from graftline.tempering import tempered_losses
 
 _LOG = logging.getLogger(__name__)
 Row = dict[str, float]
 _WORSE_ERRORS = 2.0
-"""Standard errors of the difference by which tuned weights are significantly worse."""
+"""Standard errors of the difference by which weights are significantly worse."""
 EpochCallback = Callable[[int, Row], None]
 
 
@@ -98,7 +99,7 @@ class Fitting:
         self.history = list(standing.history)
         best.epoch, best.values = standing.best_epoch, tuple(standing.best_values)
         best.lowest = [
-            Lowest(epoch, losses)
+            Lowest(epoch, self.history[epoch - 1]["validation_loss"], losses)
             for epoch, losses in zip(standing.lowest_epochs, standing.lowest_losses, strict=True)
         ]
         _LOG.info(
@@ -157,22 +158,22 @@ class Fitting:
                 sums = (loss_sum, correct, seen)
                 self._save_if_due(Standing(phase.name, epoch, done, sums), phase, best)
         with loop.averaged():
-            losses, accuracy = loop.measure(phase.validation_set)
+            answers, labels = loop.predict(phase.validation_set), phase.validation_set.labels
         row: Row = {
             "epoch": epoch,
             "phase": phase.number,
             "loss": loss_sum / seen,
             "accuracy": correct / seen,
-            "validation_loss": float(losses.mean()),
-            "validation_accuracy": accuracy,
+            "validation_loss": float(cross_entropies(answers, labels).mean()),
+            "validation_accuracy": float(right(answers, labels).mean()),
             "learning_rate": loop.learning_rate(),
         }
-        return row, losses
+        return row, tempered_losses(answers, labels)
 
     def _note(self, row: Row, losses: NDArray[np.float64], phase: Phase, best: Best) -> None:
         self.history.append(row)
         with phase.loop.averaged():
-            best.offer(int(row["epoch"]), phase.number, losses)
+            best.offer(int(row["epoch"]), phase.number, row["validation_loss"], losses)
         _LOG.info(epoch_line(row, self.total_epochs))
         if self.on_epoch is not None:
             self.on_epoch(int(row["epoch"]), row)
@@ -207,20 +208,20 @@ def epoch_line(row: Row, epochs: int) -> str:
 
 
 class Lowest(NamedTuple):
-    """The epoch of a phase with the lowest validation loss, and the loss of each example, (n,)."""
+    """The epoch of a phase with the lowest validation loss, and its tempered losses, (n,)."""
 
     epoch: int
+    loss: float
     losses: NDArray[np.float64]
 
 
 class Best:
-    """The weights to be kept: the head's with the lowest validation loss, or the last tuned ones.
+    """The weights to be kept: the last ones, unless they are significantly worse than others.
 
-    The rate of the phase that tunes falls to zero, and its last weights are the best to be
-    expected. They are kept unless they are significantly worse than others on the same images:
-    those of the head's best epoch, and those of the tuned epoch with the lowest loss. On a hundred
-    validation images the lowest loss of all is by chance often that of an early epoch, before or in
-    the middle of what the plan asks for (docs/finetuning.md).
+    They are held against those of each phase's epoch with the lowest validation loss, on the same
+    images and each at its best temperature. On a hundred validation images the lowest loss of all
+    is by chance often that of an early epoch, before or in the middle of what the plan asks for
+    (docs/finetuning.md).
 
     Args:
         variables: All that trains, in any phase.
@@ -233,19 +234,19 @@ class Best:
         """By phase."""
         self.values: tuple[NDArray[Any], ...] = ()
 
-    def offer(self, epoch: int, phase: int, losses: NDArray[np.float64]) -> None:
+    def offer(self, epoch: int, phase: int, loss: float, losses: NDArray[np.float64]) -> None:
         """Takes the present weights if they are to be kept, for all that is known so far.
 
         Args:
             epoch: Counted from 1 through all phases.
             phase: The phase's number, from 1.
-            losses: Of each validation example, (n,).
+            loss: The validation loss.
+            losses: Of each validation example at the best temperature, (n,).
         """
         others = tuple(self.lowest)
-        lower = len(others) < phase or _mean(losses) < _mean(others[phase - 1].losses)
-        if lower:
-            self.lowest[phase - 1 :] = [Lowest(epoch, losses)]
-        if lower if phase == 1 else not any(_is_worse(losses, other.losses) for other in others):
+        if len(others) < phase or _order(loss) < _order(others[phase - 1].loss):
+            self.lowest[phase - 1 :] = [Lowest(epoch, loss, losses)]
+        if not any(_is_worse(losses, other.losses) for other in others):
             self.epoch = epoch
             self.values = tuple(variable.numpy().copy() for variable in self._variables)
 
@@ -255,8 +256,8 @@ class Best:
             variable.assign(value)
 
 
-def _mean(losses: NDArray[np.float64]) -> float:
-    return float(np.nan_to_num(losses.mean(), nan=np.inf))
+def _order(loss: float) -> float:
+    return float(np.nan_to_num(loss, nan=np.inf))
 
 
 def _is_worse(losses: NDArray[np.float64], others: NDArray[np.float64]) -> bool:

@@ -115,12 +115,6 @@ class Loop:
         ]
         return np.concatenate(found)
 
-    def measure(self, examples: Examples) -> tuple[NDArray[np.float64], float]:
-        """The cross-entropy of each of a split's examples, (n,), and the accuracy."""
-        probabilities = self.predict(examples)
-        labels = examples.labels
-        return cross_entropies(probabilities, labels), float(right(probabilities, labels).mean())
-
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """Gives the network its averaged weights while the block runs, if an average is kept."""

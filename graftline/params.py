@@ -373,7 +373,9 @@ class TrainParams(_Section):
         default="none",
         description="balanced weighs each class by the inverse of its frequency.",
     )
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="Label smoothing.")
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=1, description="Label smoothing while the head alone trains."
+    )
     mixup: float = Field(
         default=0.0,
         ge=0,
@@ -413,6 +415,13 @@ class TuneParams(_Section):
         gt=0,
         le=1,
         description="Each block's rate is that of the block after it times this.",
+    )
+    label_smoothing: float = Field(
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="Label smoothing while layers of the trunk train. The head knows few images by "
+        "heart before they begin, and without it would have nothing to tell them.",
     )
     gradual_unfreezing: bool = Field(
         default=False,

@@ -100,8 +100,14 @@ def tune_phase(
         )
     groups = tuning_groups(graft, layers, tune, steps)
     precision = training_precision(objective.mixed_precision)
-    loop = Loop(network, groups, objective, tune.batch_size, train_set.labels, seed, precision)
+    smoothed = tuning_objective(objective, tune)
+    loop = Loop(network, groups, smoothed, tune.batch_size, train_set.labels, seed, precision)
     return Phase("tune", loop, train_set, validation_set, tune.epochs)
+
+
+def tuning_objective(objective: TrainParams, tune: TuneParams) -> TrainParams:
+    """The section ``train`` as it holds while layers of the trunk train."""
+    return objective.model_copy(update={"label_smoothing": tune.label_smoothing})
 
 
 def tuning_groups(

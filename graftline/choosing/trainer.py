@@ -24,13 +24,14 @@ from graftline.choosing.trial import Trial
 from graftline.examples import Examples, images_of
 from graftline.graft import HEAD, POOLING, TRUNK
 from graftline.litert import LiteRunner
-from graftline.loop import Group, Loop, cross_entropies, right
+from graftline.loop import Group, Loop, right
 from graftline.packed import PackedImages
 from graftline.params import TrainParams
-from graftline.phases import probe_phase, tuning_groups
+from graftline.phases import probe_phase, tuning_groups, tuning_objective
 from graftline.plans import POOLED
 from graftline.standardize import set_standardization
 from graftline.storage import scratch_folder
+from graftline.tempering import tempered_losses
 from graftline.thaw import thaw, tuned_part
 from graftline.workspace import Workspace
 
@@ -71,7 +72,7 @@ class GraftTrainer:
         else:
             answers = ready.loop.predict(self._pooled(ready, fold.held_out))
         labels = self._images.labels[fold.held_out].astype(np.int32)
-        return Trial(right(answers, labels), cross_entropies(answers, labels))
+        return Trial(right(answers, labels), tempered_losses(answers, labels))
 
     def _made_ready(self, plan: FreezePlan, shown: int, fold: Fold, seed: int) -> _Ready:
         steps = _steps(shown, len(fold.train), self._settings.tune.batch_size)
@@ -100,7 +101,9 @@ class GraftTrainer:
         else:
             network = graft.get_layer(HEAD)
             groups = [Group(HEAD, network.trainable_variables, _HEAD.learning_rate)]
-        loop = Loop(network, groups, _HEAD, self._settings.tune.batch_size, labels, seed)
+        tune = self._settings.tune
+        objective = tuning_objective(_HEAD, tune)
+        loop = Loop(network, groups, objective, tune.batch_size, labels, seed)
         state = [variable.numpy().copy() for variable in loop.state()]
         return _Ready(key, plan, graft, loop, state)
 

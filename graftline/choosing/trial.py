@@ -22,7 +22,7 @@ class Trial:
     Args:
         right: Whether each held-out image was named right, (n,), in the order of
             ``Fold.held_out``.
-        losses: The cross-entropy of each, (n,).
+        losses: The cross-entropy of each at the best temperature of its fold, (n,).
     """
 
     right: NDArray[np.bool_]

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from graftline.artifacts import Assembled, FreezePlan
-from graftline.examples import read_examples
+from graftline.examples import read_examples, read_pooled
 from graftline.extract import extract
 from graftline.freeze import freeze
 from graftline.graft import HEAD, TRUNK
 from graftline.keras_files import variables_digest
 from graftline.params import TrainParams, TuneParams
-from graftline.phases import Phase, tune_phase, tuning_groups
+from graftline.phases import Phase, probe_phase, tune_phase, tuning_groups
 from graftline.thaw import thaw, tuned_part
 from graftline.train import fit, train
 from graftline.workspace import Workspace
@@ -180,6 +180,15 @@ def test_too_short_a_tuning_is_said_to_be(
     caplog.clear()
     phase(two_blocks, TuneParams(epochs=8, batch_size=16), TrainParams())
     assert not caplog.text
+
+
+def test_each_phase_smooths_labels_by_its_own_parameter(two_blocks: Workspace) -> None:
+    train, tune = TrainParams(label_smoothing=0.3), TuneParams(label_smoothing=0.2)
+    _, tuned = phase(two_blocks, tune, train)
+    assert tuned.loop.objective == train.model_copy(update={"label_smoothing": 0.2})
+    pooled = read_pooled(two_blocks, "train")
+    graft = small.untrained(two_blocks)
+    assert probe_phase(graft, pooled, pooled, train, seed=0).loop.objective == train
 
 
 def test_the_head_is_trained_before_the_trunk(two_blocks: Workspace) -> None:

@@ -1,4 +1,4 @@
-"""Which weights are kept: the head's best, the last tuned ones unless they are surely worse."""
+"""Which weights are kept: the last ones, unless they are surely worse than others."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def kept(*offers: tuple[int, np.ndarray]) -> int:
     best = Best([variable])
     for epoch, (phase, losses) in enumerate(offers, 1):
         variable.assign([epoch])
-        best.offer(epoch, phase, losses)
+        best.offer(epoch, phase, float(losses.mean()), losses)
     variable.assign([0])
     best.restore()
     assert variable.value == [best.epoch]
@@ -46,7 +46,9 @@ WORSE = 0.18 - 0.2 * (-1.0) ** np.arange(50)
     ("offers", "epoch"),
     [
         ([(1, HIGH), (1, LOW), (1, HIGH)], 2),
-        ([(1, LOW), (1, LOW)], 1),
+        ([(1, LOW), (1, LOW)], 2),
+        ([(1, LOW), (1, NOISY)], 2),
+        ([(1, LOW), (1, NOISY), (1, WORSE)], 2),
         # A little worse, and not surely: the tuned ones stand.
         ([(1, LOW), (2, NOISY)], 2),
         ([(1, LOW), (2, HIGH)], 1),
