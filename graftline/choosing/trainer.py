@@ -26,7 +26,7 @@ from graftline.graft import HEAD, POOLING, TRUNK
 from graftline.litert import LiteRunner
 from graftline.loop import Group, Loop, right
 from graftline.packed import PackedImages
-from graftline.params import TrainParams
+from graftline.params import TrainParams, TuneParams
 from graftline.phases import probe_phase, tuning_groups, tuning_objective
 from graftline.plans import POOLED
 from graftline.standardize import set_standardization
@@ -42,6 +42,9 @@ _HEAD = TrainParams()
 _HEAD_STEPS = 600
 """At least: ten epochs of a hundred images are too few for any head."""
 _KEPT_BYTES = 2 << 30
+_SMALLEST_BATCH = 8
+_Key = tuple[FreezePlan, int, int | None, int]
+"""Plan, steps, the fold if its statistics are adapted, and seed."""
 
 
 class GraftTrainer:
@@ -75,18 +78,21 @@ class GraftTrainer:
         return Trial(right(answers, labels), tempered_losses(answers, labels))
 
     def _made_ready(self, plan: FreezePlan, shown: int, fold: Fold, seed: int) -> _Ready:
-        steps = _steps(shown, len(fold.train), self._settings.tune.batch_size)
+        batch_size = _batch_size(shown, len(fold.train), self._settings.tune)
+        steps = _steps(shown, len(fold.train), batch_size)
         # Folds differ by an image or two, which must not cost a new trace.
         adapted = fold.number if plan.batch_norm == "adapt" else None
         if self._ready is None or self._ready.key != (plan, steps, adapted, seed):
-            self._ready = self._built(plan, steps, fold, seed, (plan, steps, adapted, seed))
+            key = (plan, steps, adapted, seed)
+            self._ready = self._built(plan, steps, batch_size, fold, key)
         return self._ready
 
     def _built(
-        self, plan: FreezePlan, steps: int, fold: Fold, seed: int, key: tuple[object, ...]
+        self, plan: FreezePlan, steps: int, batch_size: int, fold: Fold, key: _Key
     ) -> _Ready:
         import keras
 
+        *_, seed = key
         keras.utils.clear_session(free_memory=False)
         keras.utils.set_random_seed(seed)
         graft = planned_graft(self._workspace, plan, self._settings.head, self._settings.seed)
@@ -103,7 +109,7 @@ class GraftTrainer:
             groups = [Group(HEAD, network.trainable_variables, _HEAD.learning_rate)]
         tune = self._settings.tune
         objective = tuning_objective(_HEAD, tune)
-        loop = Loop(network, groups, objective, tune.batch_size, labels, seed)
+        loop = Loop(network, groups, objective, batch_size, labels, seed)
         state = [variable.numpy().copy() for variable in loop.state()]
         return _Ready(key, plan, graft, loop, state)
 
@@ -151,7 +157,7 @@ class GraftTrainer:
 class _Ready:
     """A network with its compiled steps, which can be taken back to their beginning."""
 
-    key: tuple[object, ...]
+    key: _Key
     plan: FreezePlan
     graft: Any
     loop: Loop
@@ -223,6 +229,15 @@ def _show(loop: Loop, examples: Examples, epoch: int) -> None:
         if not finite:
             # The weights before that step stay, and their answers speak for themselves.
             return
+
+
+def _batch_size(shown: int, images: int, tune: TuneParams) -> int:
+    """Of a short training: so few images that it takes as many steps as a full one.
+
+    Its rates are those of the full one, so half of the steps would come half as far.
+    """
+    steps = tune.epochs * math.ceil(images / tune.batch_size)
+    return min(tune.batch_size, max(_SMALLEST_BATCH, round(shown / steps)))
 
 
 def _steps(shown: int, images: int, batch_size: int) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from graftline.choosing.sample import Fold, race_folds
 from graftline.choosing.settings import Settings
 from graftline.choosing.trainer import GraftTrainer
 from graftline.freeze import freeze
+from graftline.loop import Loop
 from graftline.packed import PackedImages
 from graftline.params import LastBlocks
 from graftline.plans import Strategy
@@ -62,6 +65,26 @@ def test_showing_nothing_new_is_the_heads_own_answer(
     short, long = (trainer(assembled).run(head_only, shown, folds[0], 3) for shown in (16, 512))
     assert short.loss == long.loss
     assert short.right.mean() > 0.6
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_a_trial_takes_as_many_steps_as_a_full_tuning(
+    share: float, assembled: Workspace, folds: tuple[Fold, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuned, steps = small.small_params("auto", tune=TUNE).tune, []
+    train_on = Loop.train_on
+
+    def counted(loop: Loop, images: Any, labels: Any) -> Any:
+        if loop.objective.label_smoothing:  # Not the head.
+            steps.append(len(labels))
+        return train_on(loop, images, labels)
+
+    monkeypatch.setattr(Loop, "train_on", counted)
+    images = len(folds[0].train)
+    shown = round(share * tuned.epochs) * images
+    trainer(assembled).run(candidate(assembled, LastBlocks(last_blocks=1)), shown, folds[0], 3)
+    full = tuned.epochs * math.ceil(images / tuned.batch_size)
+    assert sum(steps) == pytest.approx(full, rel=0.15)
 
 
 @pytest.mark.slow
