@@ -25,6 +25,7 @@ from benchmarks.freezing_tasks import TASKS, Task
 from graftline import fitting
 from graftline.extract import extract
 from graftline.packed import PackedImages
+from graftline.tempering import Tempered
 from graftline.train import fit
 
 _STRATEGIES = ("head only", "last 2 blocks", "last 9 blocks", "everything")
@@ -40,9 +41,9 @@ class Both(fitting.Best):
         self.lowest_values: list[NDArray[Any]] = []
         Both.made = self
 
-    def offer(self, epoch: int, phase: int, loss: float, losses: NDArray[np.float64]) -> None:
+    def offer(self, epoch: int, phase: int, loss: float, at_best: Tempered) -> None:
         """See :class:`graftline.fitting.Best`."""
-        super().offer(epoch, phase, loss, losses)
+        super().offer(epoch, phase, loss, at_best)
         if self.lowest[-1].epoch == epoch:
             self.lowest_values = [variable.numpy().copy() for variable in self._variables]
 

@@ -201,6 +201,9 @@ class Trained(Record):
     epochs_run: int
     validation_accuracy: float
     validation_loss: float
+    temperature: float = 1.0
+    """What the logits were divided by after tuning with smoothed labels, which leave confidences
+    too low; part of the exported weights."""
     weight_digest: str
     """SHA-256 over every variable of the exported model."""
     frozen_digest_before: str

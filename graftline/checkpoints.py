@@ -34,6 +34,7 @@ class Standing:
         sums: Loss, right answers and examples so far in that epoch.
         history: The rows of the epochs that are done.
         best_epoch: The one whose weights are to be kept; 0 before the first.
+        best_tempered: The temperature that suits their answers, and the validation loss at it.
         lowest_epochs: The one with the lowest validation loss, of each phase so far.
         stopped: Whether the phase has ended early.
         values: Of every variable that training moves.
@@ -47,6 +48,7 @@ class Standing:
     sums: tuple[float, int, int] = (0.0, 0, 0)
     history: tuple[dict[str, float], ...] = ()
     best_epoch: int = 0
+    best_tempered: tuple[float, float] = (1.0, 0.0)
     lowest_epochs: tuple[int, ...] = ()
     stopped: bool = False
     values: Sequence[NDArray[Any]] = field(default=(), repr=False)
@@ -104,7 +106,8 @@ class Checkpoints:
                 return None
             values, best_values = _numbered(file, "value_"), _numbered(file, "best_")
             losses = _numbered(file, _LOSSES)
-        record |= {name: tuple(record[name]) for name in ("sums", "history", "lowest_epochs")}
+        for name in ("sums", "history", "best_tempered", "lowest_epochs"):
+            record[name] = tuple(record[name])
         return Standing(**record, values=values, best_values=best_values, lowest_losses=losses)
 
     def remove(self) -> None:
@@ -119,6 +122,7 @@ _PLAIN = (
     "sums",
     "history",
     "best_epoch",
+    "best_tempered",
     "lowest_epochs",
     "stopped",
 )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from graftline.checkpoints import Checkpoints, Standing
 from graftline.loop import Loop, cross_entropies, right
 from graftline.phases import Name, Phase
-from graftline.tempering import tempered_losses
+from graftline.tempering import Tempered, tempered
 
 _LOG = logging.getLogger(__name__)
 Row = dict[str, float]
@@ -74,11 +74,11 @@ class Fitting:
     total_epochs: int = 0
     history: list[Row] = field(default_factory=list, init=False)
 
-    def run(self) -> int:
+    def run(self) -> Best:
         """Trains, and leaves the network with the weights of its best epoch.
 
         Returns:
-            The epoch of these weights, counted from 1; ``history`` has a row for each.
+            What was kept; ``history`` has a row for each epoch.
 
         Raises:
             DivergedError: If loss or gradient becomes NaN or infinite.
@@ -93,11 +93,12 @@ class Fitting:
             mine = standing if standing and standing.phase == phase.name else None
             self._run_phase(phase, best, mine)
             best.restore()
-        return best.epoch
+        return best
 
     def _take_up(self, standing: Standing, best: Best) -> None:
         self.history = list(standing.history)
         best.epoch, best.values = standing.best_epoch, tuple(standing.best_values)
+        best.temperature, best.loss = standing.best_tempered
         best.lowest = [
             Lowest(epoch, self.history[epoch - 1]["validation_loss"], losses)
             for epoch, losses in zip(standing.lowest_epochs, standing.lowest_losses, strict=True)
@@ -126,10 +127,10 @@ class Fitting:
         for epoch in range(standing.epoch, first + phase.epochs):
             if stopped:
                 break
-            row, losses = self._epoch(
+            row, at_best = self._epoch(
                 phase, epoch, standing if epoch == standing.epoch else None, best
             )
-            self._note(row, losses, phase, best)
+            self._note(row, at_best, phase, best)
             waited = epoch - max(best.lowest[-1].epoch, first - 1)
             stopped = self.patience is not None and waited >= self.patience
             self._save_if_due(Standing(phase.name, epoch + 1, stopped=stopped), phase, best)
@@ -138,7 +139,7 @@ class Fitting:
 
     def _epoch(
         self, phase: Phase, epoch: int, standing: Standing | None, best: Best
-    ) -> tuple[Row, NDArray[np.float64]]:
+    ) -> tuple[Row, Tempered]:
         loop, examples = phase.loop, phase.train_set.view(epoch - 1)
         loss_sum, correct, seen = standing.sums if standing else (0.0, 0, 0)
         done = standing.chunks if standing else 0
@@ -168,12 +169,12 @@ class Fitting:
             "validation_accuracy": float(right(answers, labels).mean()),
             "learning_rate": loop.learning_rate(),
         }
-        return row, tempered_losses(answers, labels)
+        return row, tempered(answers, labels)
 
-    def _note(self, row: Row, losses: NDArray[np.float64], phase: Phase, best: Best) -> None:
+    def _note(self, row: Row, at_best: Tempered, phase: Phase, best: Best) -> None:
         self.history.append(row)
         with phase.loop.averaged():
-            best.offer(int(row["epoch"]), phase.number, row["validation_loss"], losses)
+            best.offer(int(row["epoch"]), phase.number, row["validation_loss"], at_best)
         _LOG.info(epoch_line(row, self.total_epochs))
         if self.on_epoch is not None:
             self.on_epoch(int(row["epoch"]), row)
@@ -190,6 +191,7 @@ class Fitting:
                 standing,
                 history=tuple(self.history),
                 best_epoch=best.epoch,
+                best_tempered=(best.temperature, best.loss),
                 values=_values(phase.loop),
                 best_values=best.values,
                 lowest_epochs=tuple(one.epoch for one in best.lowest),
@@ -230,24 +232,29 @@ class Best:
     def __init__(self, variables: Sequence[Any]) -> None:
         self._variables = list(variables)
         self.epoch = 0
+        self.temperature = 1.0
+        """At which the answers of the kept weights have the lowest validation loss."""
+        self.loss = 0.0
+        """That loss."""
         self.lowest: list[Lowest] = []
         """By phase."""
         self.values: tuple[NDArray[Any], ...] = ()
 
-    def offer(self, epoch: int, phase: int, loss: float, losses: NDArray[np.float64]) -> None:
+    def offer(self, epoch: int, phase: int, loss: float, at_best: Tempered) -> None:
         """Takes the present weights if they are to be kept, for all that is known so far.
 
         Args:
             epoch: Counted from 1 through all phases.
             phase: The phase's number, from 1.
             loss: The validation loss.
-            losses: Of each validation example at the best temperature, (n,).
+            at_best: The losses of the validation examples at the best temperature.
         """
-        others = tuple(self.lowest)
+        others, losses = tuple(self.lowest), at_best.losses
         if len(others) < phase or _order(loss) < _order(others[phase - 1].loss):
             self.lowest[phase - 1 :] = [Lowest(epoch, loss, losses)]
         if not any(_is_worse(losses, other.losses) for other in others):
-            self.epoch = epoch
+            self.epoch, self.temperature = epoch, at_best.temperature
+            self.loss = float(losses.mean())
             self.values = tuple(variable.numpy().copy() for variable in self._variables)
 
     def restore(self) -> None:

@@ -12,6 +12,7 @@ from graftline.families import Scaling, family_of
 from graftline.params import HeadParams
 
 HEAD = "head"
+PROBABILITIES = "probabilities"
 PREPARATION = "preparation"
 POOLING = "pooling"
 STANDARDIZATION = "standardization"
@@ -115,6 +116,18 @@ def build_head(head: HeadParams, feature_dim: int, classes: int, seed: int) -> A
         activation="softmax",
         kernel_initializer=initializer,
         dtype="float32",
-        name="probabilities",
+        name=PROBABILITIES,
     )(x)
     return keras.Model(features, probabilities, name=HEAD)
+
+
+def divide_logits(graft: Any, temperature: float) -> None:
+    """Divides what goes into the softmax, which changes confidences and no answer.
+
+    Args:
+        graft: A whole network; weight and bias of its last layer are divided.
+        temperature: Above 1 for more modest answers, below for bolder ones.
+    """
+    last = graft.get_layer(HEAD).get_layer(PROBABILITIES)
+    for variable in last.trainable_variables:
+        variable.assign(variable / temperature)

@@ -8,6 +8,8 @@ compares what is left.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,23 +17,28 @@ _LOG_RANGE = (-3.0, 3.0)
 """Of the temperature; outside of it lie only answers that tell nothing apart."""
 
 
-def tempered_losses(
-    probabilities: NDArray[np.float32], labels: NDArray[np.integer]
-) -> NDArray[np.float64]:
-    """The cross-entropy of each answer, (n,), at the temperature with the lowest mean.
+class Tempered(NamedTuple):
+    """The best temperature, and the cross-entropy of each answer at it, (n,)."""
+
+    temperature: float
+    losses: NDArray[np.float64]
+
+
+def tempered(probabilities: NDArray[np.float32], labels: NDArray[np.integer]) -> Tempered:
+    """Divides logits by the temperature at which the mean cross-entropy is the lowest.
 
     Args:
         probabilities: Of each class, (n, classes), in [0, 1].
         labels: The true classes, (n,).
 
     Returns:
-        NaN for all if a probability is not finite.
+        NaN for all losses, and a temperature of 1, if a probability is not finite.
     """
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
 
     if not np.isfinite(probabilities).all():
-        return np.full(len(labels), np.nan)
+        return Tempered(1.0, np.full(len(labels), np.nan))
     # A probability below the resolution of 32 bits counts as that.
     logits = np.log(np.maximum(probabilities.astype(np.float64), np.finfo(np.float32).eps))
     rows = np.arange(len(labels))
@@ -43,5 +50,4 @@ def tempered_losses(
         return float(-(answers[rows, labels].sum() + answers.mean()) / (len(labels) + 1))
 
     best = minimize_scalar(mean_loss, bounds=_LOG_RANGE, method="bounded").x
-    losses: NDArray[np.float64] = -log_softmax(logits * np.exp(-best), axis=1)[rows, labels]
-    return losses
+    return Tempered(float(np.exp(best)), -log_softmax(logits * np.exp(-best), axis=1)[rows, labels])

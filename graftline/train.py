@@ -18,7 +18,7 @@ from graftline.examples import Examples, read_examples, read_pooled
 from graftline.extract import STATISTICS
 from graftline.feature_reference import REFERENCE_FILE, write_reference
 from graftline.fitting import DivergedError, EpochCallback, Fitting, Planned, Row
-from graftline.graft import TRUNK
+from graftline.graft import TRUNK, divide_logits
 from graftline.keras_files import variables_digest
 from graftline.model_files import LITERT_FILE, export_model
 from graftline.packed import PackedImages
@@ -68,7 +68,8 @@ def train(workspace: Workspace, params: Params, on_epoch: EpochCallback | None =
         best_epoch=best,
         epochs_run=len(history),
         validation_accuracy=history[best - 1]["validation_accuracy"],
-        validation_loss=history[best - 1]["validation_loss"],
+        validation_loss=fitted.validation_loss,
+        temperature=fitted.temperature,
         weight_digest=variables_digest(graft.variables),
         frozen_digest_before=fitted.frozen_digest,
         frozen_digest_after=variables_digest(fitted.frozen),
@@ -94,6 +95,8 @@ class Fitted:
         graft: From raw images to probabilities, with the weights of its best epoch.
         history: A row per epoch.
         best_epoch: Counted from 1.
+        temperature: What its logits were divided by; 1 where labels were not smoothed.
+        validation_loss: At that temperature.
         frozen: The variables that were not to move.
         frozen_digest: Their digest before training.
     """
@@ -101,6 +104,8 @@ class Fitted:
     graft: Any
     history: list[Row]
     best_epoch: int
+    temperature: float
+    validation_loss: float
     frozen: list[Any]
     frozen_digest: str
 
@@ -137,7 +142,13 @@ def fit(
             best = fitting.run()
         except DivergedError as error:
             raise _diverged(workspace, error) from error
-    return Fitted(graft, fitting.history, best, frozen, digest)
+    row = fitting.history[best.epoch - 1]
+    if row["phase"] == 1 or not params.tune.label_smoothing:
+        loss = row["validation_loss"]
+        return Fitted(graft, fitting.history, best.epoch, 1.0, loss, frozen, digest)
+    # Smoothed labels have made it more modest than it need be.
+    divide_logits(graft, best.temperature)
+    return Fitted(graft, fitting.history, best.epoch, best.temperature, best.loss, frozen, digest)
 
 
 def write_history(history: list[Row], path: Path) -> None:

@@ -31,7 +31,7 @@ from graftline.phases import probe_phase, tuning_groups, tuning_objective
 from graftline.plans import POOLED
 from graftline.standardize import set_standardization
 from graftline.storage import scratch_folder
-from graftline.tempering import tempered_losses
+from graftline.tempering import tempered
 from graftline.thaw import thaw, tuned_part
 from graftline.workspace import Workspace
 
@@ -75,7 +75,7 @@ class GraftTrainer:
         else:
             answers = ready.loop.predict(self._pooled(ready, fold.held_out))
         labels = self._images.labels[fold.held_out].astype(np.int32)
-        return Trial(right(answers, labels), tempered_losses(answers, labels))
+        return Trial(right(answers, labels), tempered(answers, labels).losses)
 
     def _made_ready(self, plan: FreezePlan, shown: int, fold: Fold, seed: int) -> _Ready:
         batch_size = _batch_size(shown, len(fold.train), self._settings.tune)

@@ -126,13 +126,12 @@ def test_the_average_is_what_is_validated_and_kept(two_blocks: Workspace) -> Non
         small.small_params(STRATEGY, train={"epochs": 1}, tune={"epochs": 3, "batch_size": 16}),
     )
     assert variables_digest(fitted.graft.variables) != variables_digest(plain.graft.variables)
-    best = fitted.history[fitted.best_epoch - 1]
     examples = read_examples(two_blocks, "validation")
     network = tuned_part(fitted.graft, FreezePlan.read(two_blocks.freeze_plan).boundary)
     maps = np.concatenate([c.reshape(-1, *c.shape[2:]) for c, _ in examples.chunks(64, None)])
     kept = small.answers(network, maps.astype(np.float32))
     loss = -np.log(kept[np.arange(len(examples)), examples.labels]).mean()
-    assert loss == pytest.approx(best["validation_loss"], abs=1e-4)
+    assert loss == pytest.approx(fitted.validation_loss, abs=1e-4)
 
 
 def test_sixteen_bits_train_weights_of_thirty_two(two_blocks: Workspace) -> None:
@@ -211,6 +210,8 @@ def test_a_tuning_that_only_harms_leaves_the_head_as_it_was_best(two_blocks: Wor
         ),
     )
     assert fitted.best_epoch <= 4
+    assert fitted.temperature == 1
+    assert fitted.validation_loss == fitted.history[fitted.best_epoch - 1]["validation_loss"]
     assert fitted.history[:4] == alone.history[:4]
     trunk = fitted.graft.get_layer(TRUNK)
     untouched = small.untrained(two_blocks).get_layer(TRUNK)

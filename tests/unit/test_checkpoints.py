@@ -19,6 +19,7 @@ STANDING = Standing(
     sums=(0.1 + 0.2, 11, 96),
     history=({"epoch": 1, "loss": 1 / 3}, {"epoch": 2, "loss": float("inf")}),
     best_epoch=2,
+    best_tempered=(0.7, 1 / 3),
     lowest_epochs=(1, 2),
     values=[np.arange(6, dtype=np.float32).reshape(2, 3), np.array(5, np.int64)],
     best_values=[np.ones(2, np.float32)],
@@ -28,7 +29,7 @@ STANDING = Standing(
 
 def same(one: Standing, other: Standing) -> bool:
     plain = ("phase", "epoch", "chunks", "sums", "history", "best_epoch")
-    plain += ("lowest_epochs", "stopped")
+    plain += ("best_tempered", "lowest_epochs", "stopped")
     arrays = [*zip(one.values, other.values, strict=True)]
     arrays += zip(one.best_values, other.best_values, strict=True)
     arrays += zip(one.lowest_losses, other.lowest_losses, strict=True)

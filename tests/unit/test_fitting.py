@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from graftline.fitting import Best
+from graftline.tempering import Tempered
 
 
 class Variable:
@@ -29,10 +30,10 @@ def kept(*offers: tuple[int, np.ndarray]) -> int:
     best = Best([variable])
     for epoch, (phase, losses) in enumerate(offers, 1):
         variable.assign([epoch])
-        best.offer(epoch, phase, float(losses.mean()), losses)
+        best.offer(epoch, phase, float(losses.mean()), Tempered(float(epoch), losses))
     variable.assign([0])
     best.restore()
-    assert variable.value == [best.epoch]
+    assert variable.value == [best.epoch] == [best.temperature]
     return best.epoch
 
 

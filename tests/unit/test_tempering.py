@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 
 from graftline.loop import cross_entropies
-from graftline.tempering import tempered_losses
+from graftline.tempering import tempered
 
 
 def answers(seed: int, images: int, classes: int, skill: float) -> tuple[np.ndarray, np.ndarray]:
@@ -17,6 +17,10 @@ def answers(seed: int, images: int, classes: int, skill: float) -> tuple[np.ndar
     chance = np.random.default_rng(seed)
     labels = chance.integers(0, classes, images)
     return chance.normal(size=(images, classes)) + skill * np.eye(classes)[labels], labels
+
+
+def tempered_losses(given_so: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    return tempered(given_so, labels).losses
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:
@@ -47,6 +51,13 @@ def test_a_wrong_temperature_costs_nothing_any_more(boldness: float) -> None:
     logits, labels = answers(0, 400, 10, 3.0)
     given_so = probabilities(boldness * logits)
     assert cross_entropies(given_so, labels).mean() > 1.3 * tempered_losses(given_so, labels).mean()
+
+
+def test_the_temperature_is_the_one_that_mends_the_answers() -> None:
+    logits, labels = answers(0, 4000, 10, 3.0)
+    # Of unit noise and a shift of 3, three times the logits are the true log odds.
+    assert tempered(probabilities(logits), labels).temperature == pytest.approx(1 / 3, rel=0.1)
+    assert tempered(probabilities(6 * logits), labels).temperature == pytest.approx(2, rel=0.1)
 
 
 def test_only_right_answers_ask_for_no_temperature_of_zero() -> None:
