@@ -34,7 +34,7 @@ from graftline.params import Params
 from graftline.preprocess import preprocess
 from graftline.progress import progress
 from graftline.storage import write_text
-from graftline.train import fit
+from graftline.train import Fitted, fit
 from graftline.workspace import Workspace
 
 ROOT = Path("var/sweep")
@@ -90,9 +90,7 @@ def trained(workspace: Workspace, params: Params, candidate: Candidate) -> dict[
         known: dict[str, Any] = json.loads(kept.read_text())
         return known
     begun_s = time.monotonic()
-    candidate.plan.write(workspace.freeze_plan)
-    extract(workspace, params)
-    fitted = fit(workspace, params)
+    fitted = fitted_to(workspace, params, candidate)
     seconds = time.monotonic() - begun_s
     images = PackedImages.open(workspace.preprocessed)
     right = answered_right(fitted.graft, images, "test")
@@ -109,6 +107,13 @@ def trained(workspace: Workspace, params: Params, candidate: Candidate) -> dict[
     }
     write_text(kept, json.dumps(result, indent=2) + "\n")
     return result
+
+
+def fitted_to(workspace: Workspace, params: Params, candidate: Candidate) -> Fitted:
+    """One candidate, trained to its end."""
+    candidate.plan.write(workspace.freeze_plan)
+    extract(workspace, params)
+    return fit(workspace, params)
 
 
 def answered_right(graft: Any, images: PackedImages, split: str) -> NDArray[np.bool_]:

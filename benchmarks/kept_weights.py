@@ -20,13 +20,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.freezing_grid import of_name
-from benchmarks.freezing_sweep import answered_right, prepared, workspace_of
+from benchmarks.freezing_sweep import answered_right, fitted_to, prepared, workspace_of
 from benchmarks.freezing_tasks import TASKS, Task
 from graftline import fitting
-from graftline.extract import extract
 from graftline.packed import PackedImages
 from graftline.tempering import Tempered
-from graftline.train import fit
 
 _STRATEGIES = ("head only", "last 2 blocks", "last 9 blocks", "everything")
 
@@ -92,9 +90,8 @@ def _compared(task: Task, repeat: int, name: str, epochs: int) -> tuple[float, f
     workspace = workspace_of(task, repeat)
     params = task.params(workspace.root / "images.npz", repeat)
     params = params.model_copy(update={"tune": params.tune.model_copy(update={"epochs": epochs})})
-    of_name(prepared(task, repeat, workspace, params), name).plan.write(workspace.freeze_plan)
-    extract(workspace, params)
-    fitted = fit(workspace, params)
+    candidate = of_name(prepared(task, repeat, workspace, params), name)
+    fitted = fitted_to(workspace, params, candidate)
     images = PackedImages.open(workspace.preprocessed)
     kept = answered_right(fitted.graft, images, "test").mean()
     both = Both.made

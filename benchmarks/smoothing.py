@@ -18,12 +18,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.freezing_grid import of_name
-from benchmarks.freezing_sweep import answered, prepared, workspace_of
+from benchmarks.freezing_sweep import answered, fitted_to, prepared, workspace_of
 from benchmarks.freezing_tasks import TASKS, Task
 from graftline.calibration import reliability
-from graftline.extract import extract
 from graftline.packed import PackedImages
-from graftline.train import fit
 
 _BINS = 15
 
@@ -63,9 +61,8 @@ def _measured(task: Task, repeat: int, plan: str, smoothing: float) -> tuple[flo
     params = task.params(workspace.root / "images.npz", repeat)
     tune = params.tune.model_copy(update={"label_smoothing": smoothing})
     params = params.model_copy(update={"tune": tune})
-    of_name(prepared(task, repeat, workspace, params), plan).plan.write(workspace.freeze_plan)
-    extract(workspace, params)
-    fitted = fit(workspace, params)
+    candidate = of_name(prepared(task, repeat, workspace, params), plan)
+    fitted = fitted_to(workspace, params, candidate)
     answers, right = answered(fitted.graft, PackedImages.open(workspace.preprocessed), "test")
     calibration = reliability(answers.max(axis=1), right, _BINS)
     return float(right.mean()), calibration.expected_error

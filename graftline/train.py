@@ -143,12 +143,12 @@ def fit(
         except DivergedError as error:
             raise _diverged(workspace, error) from error
     row = fitting.history[best.epoch - 1]
-    if row["phase"] == 1 or not params.tune.label_smoothing:
-        loss = row["validation_loss"]
-        return Fitted(graft, fitting.history, best.epoch, 1.0, loss, frozen, digest)
-    # Smoothed labels have made it more modest than it need be.
-    divide_logits(graft, best.temperature)
-    return Fitted(graft, fitting.history, best.epoch, best.temperature, best.loss, frozen, digest)
+    temperature, loss = 1.0, row["validation_loss"]
+    if row["phase"] == 2 and params.tune.label_smoothing:
+        # Smoothed labels have made it more modest than it need be.
+        temperature, loss = best.temperature, best.loss
+        divide_logits(graft, temperature)
+    return Fitted(graft, fitting.history, best.epoch, temperature, loss, frozen, digest)
 
 
 def write_history(history: list[Row], path: Path) -> None:

@@ -43,8 +43,8 @@ _HEAD_STEPS = 600
 """At least: ten epochs of a hundred images are too few for any head."""
 _KEPT_BYTES = 2 << 30
 _SMALLEST_BATCH = 8
-_Key = tuple[FreezePlan, int, int | None, int]
-"""Plan, steps, the fold if its statistics are adapted, and seed."""
+_Key = tuple[FreezePlan, int, int, int | None, int]
+"""Plan, steps, images per step, the fold if its statistics are adapted, and seed."""
 
 
 class GraftTrainer:
@@ -82,32 +82,29 @@ class GraftTrainer:
         steps = _steps(shown, len(fold.train), batch_size)
         # Folds differ by an image or two, which must not cost a new trace.
         adapted = fold.number if plan.batch_norm == "adapt" else None
-        if self._ready is None or self._ready.key != (plan, steps, adapted, seed):
-            key = (plan, steps, adapted, seed)
-            self._ready = self._built(plan, steps, batch_size, fold, key)
+        key = (plan, steps, batch_size, adapted, seed)
+        if self._ready is None or self._ready.key != key:
+            self._ready = self._built(key, fold)
         return self._ready
 
-    def _built(
-        self, plan: FreezePlan, steps: int, batch_size: int, fold: Fold, key: _Key
-    ) -> _Ready:
+    def _built(self, key: _Key, fold: Fold) -> _Ready:
         import keras
 
-        *_, seed = key
+        plan, steps, batch_size, _, seed = key
         keras.utils.clear_session(free_memory=False)
         keras.utils.set_random_seed(seed)
         graft = planned_graft(self._workspace, plan, self._settings.head, self._settings.seed)
         if plan.batch_norm == "adapt":
             set_statistics(graft.get_layer(TRUNK), self._statistics(graft, fold))
         thaw(graft, plan)
-        labels = self._images.labels[fold.train].astype(np.int32)
+        labels, tune = self._images.labels[fold.train].astype(np.int32), self._settings.tune
         if plan.trainable:
             layers = self._assembled.up_to(plan.cut)
-            groups = tuning_groups(graft, layers, self._settings.tune, steps)
+            groups = tuning_groups(graft, layers, tune, steps)
             network = tuned_part(graft, plan.boundary)
         else:
             network = graft.get_layer(HEAD)
             groups = [Group(HEAD, network.trainable_variables, _HEAD.learning_rate)]
-        tune = self._settings.tune
         objective = tuning_objective(_HEAD, tune)
         loop = Loop(network, groups, objective, batch_size, labels, seed)
         state = [variable.numpy().copy() for variable in loop.state()]
@@ -141,7 +138,7 @@ class GraftTrainer:
 
     def _from_frozen(self, ready: _Ready, boundary: str, positions: NDArray[np.int64]) -> Examples:
         plan = ready.plan
-        adapted = str(ready.key[2]) if plan.batch_norm == "adapt" else "keep"
+        adapted = str(ready.key[3]) if plan.batch_norm == "adapt" else "keep"
         key = (plan.cut if boundary == POOLED else "", boundary, adapted)
         if key not in self._frozen:
             if sum(outputs.nbytes for outputs in self._frozen.values()) > _KEPT_BYTES:
