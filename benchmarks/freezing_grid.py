@@ -14,6 +14,8 @@ from graftline.plans import Strategy, blocks_of
 
 CUTS = ("block_6_expand_relu", "block_12_add", "block_13_expand_relu", "out_relu")
 """An early, two middle and the last cut."""
+_LATE_CUT = "block_15_add"
+"""Where everything is trained, too: on photographs it is the best."""
 _LAST_BLOCKS = (2, 5, 9)
 _FIRST_BLOCKS = FirstBlocks(first_blocks=3)
 
@@ -29,6 +31,7 @@ def grid(assembled: Assembled, *, every: bool = False) -> list[Candidate]:
             make_candidate(assembled, strategy, cut)
             for strategy in _strategies([count for count in boundaries if count <= blocks], blocks)
         ]
+    found.append(make_candidate(assembled, "none", _LATE_CUT))
     return list({one.identity: one for one in found}.values())
 
 
