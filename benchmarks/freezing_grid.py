@@ -15,7 +15,7 @@ from graftline.plans import Strategy, blocks_of
 CUTS = ("block_6_expand_relu", "block_12_add", "block_13_expand_relu", "out_relu")
 """An early, two middle and the last cut."""
 _LATE_CUT = "block_15_add"
-"""Where everything is trained, too: on photographs it is the best."""
+"""Where everything is trained, too: on most photographs better than at the cuts above."""
 _LAST_BLOCKS = (2, 5, 9)
 _FIRST_BLOCKS = FirstBlocks(first_blocks=3)
 
