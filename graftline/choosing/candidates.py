@@ -66,7 +66,8 @@ def make_candidate(
 
 def make_candidates(
     assembled: Assembled,
-    cheapest_cut: str,
+    frozen_cut: str,
+    tuned_cut: str,
     best_cut: str,
     batch_norm: BatchNorm = "keep",
     also: Candidate | None = None,
@@ -75,14 +76,17 @@ def make_candidates(
 
     Args:
         assembled: The trunk.
-        cheapest_cut: The cheapest depth within one standard error of the best.
+        frozen_cut: The cheapest depth within one standard error of the best, for the head alone.
+        tuned_cut: The latest one that costs about as much, for what is tuned.
         best_cut: The depth with the best probe.
         batch_norm: With ``adapt``, variants with adapted statistics are raced too.
         also: Another one, which comes third: the first two are the least that is to choose from.
     """
     wanted = [
         make_candidate(assembled, strategy, cut, statistics)
-        for strategy, cut, statistics in _wanted(assembled, cheapest_cut, best_cut, batch_norm)
+        for strategy, cut, statistics in _wanted(
+            assembled, frozen_cut, tuned_cut, best_cut, batch_norm
+        )
     ]
     if also is not None:
         wanted.insert(2, also)
@@ -93,26 +97,28 @@ def make_candidates(
 
 
 def _wanted(
-    assembled: Assembled, cheapest_cut: str, best_cut: str, batch_norm: BatchNorm
+    assembled: Assembled, frozen_cut: str, tuned_cut: str, best_cut: str, batch_norm: BatchNorm
 ) -> Iterator[tuple[Strategy, str, BatchNorm]]:
     last_cut = last_clean_layer(assembled)
-    fewer, middle, more = _last_blocks(assembled, cheapest_cut)
-    yield "all", cheapest_cut, "keep"
+    fewer, middle, more = _last_blocks(assembled, tuned_cut)
+    yield "all", frozen_cut, "keep"
     # If there is only one other, it is the one that can learn the most: where tuning gains
     # anything on few images, it gains the most where everything trains (docs/freezing.md).
-    yield "none", cheapest_cut, "keep"
-    yield middle, cheapest_cut, "keep"
-    yield more, cheapest_cut, "keep"
-    yield fewer, cheapest_cut, "keep"
-    yield _first_blocks(assembled, cheapest_cut), cheapest_cut, "keep"
-    if best_cut != cheapest_cut:
+    yield "none", tuned_cut, "keep"
+    yield middle, tuned_cut, "keep"
+    yield more, tuned_cut, "keep"
+    yield fewer, tuned_cut, "keep"
+    yield _first_blocks(assembled, tuned_cut), tuned_cut, "keep"
+    # The same as above where the two cuts are one.
+    yield "none", frozen_cut, "keep"
+    if best_cut != frozen_cut:
         yield "all", best_cut, "keep"
     if batch_norm == "adapt":
-        yield "all", cheapest_cut, "adapt"
-        yield middle, cheapest_cut, "adapt"
-        yield "none", cheapest_cut, "adapt"
+        yield "all", frozen_cut, "adapt"
+        yield middle, tuned_cut, "adapt"
+        yield "none", tuned_cut, "adapt"
     # What is cut off when frozen may be worth keeping when it trains.
-    if last_cut != cheapest_cut:
+    if last_cut != tuned_cut:
         yield "none", last_cut, "keep"
         yield middle_blocks(assembled, last_cut), last_cut, "keep"
 

@@ -89,6 +89,7 @@ def choose(workspace: Workspace, settings: Settings, trainer: Trainer) -> Choice
     candidates = make_candidates(
         assembled,
         profile.cheapest.layer,
+        profile.as_cheap_tuned.layer,
         profile.best.layer,
         settings.freeze.batch_norm,
         also=rule,

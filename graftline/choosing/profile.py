@@ -89,6 +89,17 @@ class Profile:
         return min(as_cheap, key=lambda score: (-score.right, score.multiply_adds))
 
     @property
+    def as_cheap_tuned(self) -> DepthScore:
+        """The latest depth that costs about as much as the cheapest: where what is tuned is cut.
+
+        The probe tells what a depth is worth while it is frozen. Layers that were made for other
+        images cost accuracy then, but when they train they are only more to train: cut two blocks
+        later, tuned networks were better on photographs and as good on digits (docs/freezing.md).
+        """
+        most = SAME_COST * self.cheapest.multiply_adds
+        return [score for score in self.scores if score.multiply_adds <= most][-1]
+
+    @property
     def last(self) -> DepthScore:
         """The trunk's last layer."""
         return self.scores[-1]

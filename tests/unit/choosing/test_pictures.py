@@ -29,7 +29,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
     depths = [depth(name, 10 * (at + 1)) for at, name in enumerate(names)]
     features = [clouds(1.0), clouds(4.0), clouds(1.5)]
     profile = make_profile(depths, features, LABELS, FOLDS, 0)
-    candidates = make_candidates(mobile_net(), names[1], names[1])
+    candidates = make_candidates(mobile_net(), names[1], names[1], names[1])
     parts = folds(400, 1000)
     schedule = make_schedule(candidates, parts, TuneParams(), 10**15)
     assert schedule is not None

@@ -115,25 +115,36 @@ def test_more_images_never_promise_a_loss(profile: Profile) -> None:
     assert gain_of_doubling(profile, COUNT) >= 0
 
 
-def test_of_depths_that_cost_about_the_same_the_better_is_taken() -> None:
-    def score(layer: str, cost: int, right: int) -> DepthScore:
-        return DepthScore(
-            layer=layer,
-            block=layer,
-            features=8,
-            side_px=4,
-            multiply_adds=cost,
-            right=right,
-            accuracy=right / 100,
-            standard_error=0.03,
-            behind=(93 - right) / 100,
-            behind_error=0.02,
-            p_value=1.0,
-            log_me=0.0,
-        )
+def score(layer: str, cost: int, right: int) -> DepthScore:
+    return DepthScore(
+        layer=layer,
+        block=layer,
+        features=8,
+        side_px=4,
+        multiply_adds=cost,
+        right=right,
+        accuracy=right / 100,
+        standard_error=0.03,
+        behind=(93 - right) / 100,
+        behind_error=0.02,
+        p_value=1.0,
+        log_me=0.0,
+    )
 
-    scores = (score("far", 20, 80), score("near", 100, 92), score("best", 120, 93))
+
+def profile_of(*scores: DepthScore) -> Profile:
     nothing = np.empty((0, 0), np.int64)
-    assert Profile(scores, (), nothing, nothing).cheapest.layer == "best"
-    dearer = (*scores[:2], score("best", 130, 93))
-    assert Profile(dearer, (), nothing, nothing).cheapest.layer == "near"
+    return Profile(scores, (), nothing, nothing)
+
+
+def test_of_depths_that_cost_about_the_same_the_better_is_taken() -> None:
+    far, near = score("far", 20, 80), score("near", 100, 92)
+    assert profile_of(far, near, score("best", 120, 93)).cheapest.layer == "best"
+    assert profile_of(far, near, score("best", 130, 93)).cheapest.layer == "near"
+
+
+def test_what_is_tuned_is_cut_at_the_latest_depth_that_costs_about_the_same() -> None:
+    best = score("best", 100, 93)
+    as_cheap, last = score("as cheap", 124, 70), score("last", 126, 60)
+    assert profile_of(best, as_cheap, last).as_cheap_tuned.layer == "as cheap"
+    assert profile_of(best, last).as_cheap_tuned.layer == "best"

@@ -17,7 +17,7 @@ from graftline.choosing.trial import Trial
 from graftline.params import FreezeParams, Seconds, TuneParams
 from tests.unit.choosing.rivals import Scripted, folds, mobile_net
 
-CUT, LAST = "block_13_expand_relu", "out_relu"
+CUT, LATER, LAST = "block_13_expand_relu", "block_15_add", "out_relu"
 TUNE = TuneParams(epochs=10, batch_size=32)
 HEAD, EVERYTHING = f"head only at {CUT}", f"everything at {CUT}"
 
@@ -29,7 +29,7 @@ def assembled() -> Assembled:
 
 @pytest.fixture(scope="module")
 def candidates(assembled: Assembled) -> tuple[Candidate, ...]:
-    return make_candidates(assembled, CUT, CUT)
+    return make_candidates(assembled, CUT, CUT, CUT)
 
 
 def raced(
@@ -51,8 +51,15 @@ def test_the_candidates_are_those_of_the_issue(candidates: tuple[Candidate, ...]
     assert len(set(names)) == len(names)
 
 
+def test_what_is_tuned_is_cut_where_tuning_pays(assembled: Assembled) -> None:
+    names = [one.name for one in make_candidates(assembled, CUT, LATER, CUT)]
+    assert names[:3] == [HEAD, f"everything at {LATER}", f"last 6 blocks at {LATER}"]
+    assert f"head only at {LATER}" not in names
+    assert EVERYTHING in names[3:], "the frozen cut, tuned, is among those that a large budget pays"
+
+
 def test_adapted_statistics_are_raced_where_the_parameters_allow(assembled: Assembled) -> None:
-    adapted = make_candidates(assembled, CUT, CUT, "adapt")
+    adapted = make_candidates(assembled, CUT, CUT, CUT, "adapt")
     assert {one.plan.batch_norm for one in adapted} == {"keep", "adapt"}
 
 
@@ -146,7 +153,7 @@ def test_a_race_costs_no_more_than_its_budget(
 
 def test_a_choice_is_always_between_tuning_and_not(assembled: Assembled) -> None:
     rule = make_candidate(assembled, "all", LAST)
-    names = [one.name for one in make_candidates(assembled, CUT, CUT, also=rule)]
+    names = [one.name for one in make_candidates(assembled, CUT, CUT, CUT, also=rule)]
     assert names[:3] == [HEAD, EVERYTHING, rule.name]
 
 
