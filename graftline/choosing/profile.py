@@ -82,10 +82,7 @@ class Profile:
 
         Of depths that cost about the same, the one with the most right answers.
         """
-        near = [score for score in self.scores if score.behind <= score.behind_error]
-        near = near or [self.best]
-        most = SAME_COST * min(score.multiply_adds for score in near)
-        as_cheap = [score for score in near if score.multiply_adds <= most]
+        as_cheap = [score for score in self._near if score.multiply_adds <= self._most]
         return min(as_cheap, key=lambda score: (-score.right, score.multiply_adds))
 
     @property
@@ -96,13 +93,22 @@ class Profile:
         images cost accuracy then, but when they train they are only more to train: cut two blocks
         later, tuned networks were better on photographs and as good on digits (docs/freezing.md).
         """
-        most = SAME_COST * self.cheapest.multiply_adds
-        return [score for score in self.scores if score.multiply_adds <= most][-1]
+        return [score for score in self.scores if score.multiply_adds <= self._most][-1]
 
     @property
     def last(self) -> DepthScore:
         """The trunk's last layer."""
         return self.scores[-1]
+
+    @property
+    def _near(self) -> list[DepthScore]:
+        near = [score for score in self.scores if score.behind <= score.behind_error]
+        return near or [self.best]
+
+    @property
+    def _most(self) -> float:
+        """Multiply-adds that count as few as those of the cheapest of the near depths."""
+        return SAME_COST * min(score.multiply_adds for score in self._near)
 
 
 def make_profile(

@@ -144,7 +144,9 @@ def test_of_depths_that_cost_about_the_same_the_better_is_taken() -> None:
 
 
 def test_what_is_tuned_is_cut_at_the_latest_depth_that_costs_about_the_same() -> None:
-    best = score("best", 100, 93)
-    as_cheap, last = score("as cheap", 124, 70), score("last", 126, 60)
-    assert profile_of(best, as_cheap, last).as_cheap_tuned.layer == "as cheap"
-    assert profile_of(best, last).as_cheap_tuned.layer == "best"
+    near, as_cheap = score("near", 100, 92), score("as cheap", 124, 70)
+    assert profile_of(near, as_cheap, score("last", 126, 60)).as_cheap_tuned.layer == "as cheap"
+    assert profile_of(near, score("last", 126, 60)).as_cheap_tuned.layer == "near"
+    best = score("best", 120, 93)
+    found = profile_of(near, best, score("last", 140, 60))
+    assert found.cheapest.layer == found.as_cheap_tuned.layer == "best", "a quarter, not twice"
