@@ -102,9 +102,15 @@ def _draw_depths(axes: Axes, profile: Profile, verdict: Verdict) -> None:
         markersize=5,
         capsize=3,
     )
-    for place, score in enumerate(scores):
-        if score.layer in (best.layer, verdict.cut):
-            _mark(axes, place, score, chosen=score.layer == verdict.cut)
+    places_of = {score.layer: place for place, score in enumerate(scores)}
+    tuned = verdict.strategy != "all"
+    if verdict.cut != best.layer:
+        _mark(axes, places_of[best.layer], best, percent(best.accuracy), BLUE)
+    if verdict.cut in places_of:
+        place = places_of[verdict.cut]
+        score = scores[place]
+        words = f"{percent(score.accuracy)}{' frozen' if tuned else ''}, cut here"
+        _mark(axes, place, score, words, VERMILION, after_best=place > places_of[best.layer])
     axes.set_xticks(
         places,
         [f"{score.layer}\n{score.multiply_adds / 1e6:.3g} M" for score in scores],
@@ -122,18 +128,19 @@ def _draw_depths(axes: Axes, profile: Profile, verdict: Verdict) -> None:
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
 
 
-def _mark(axes: Axes, place: int, score: DepthScore, *, chosen: bool) -> None:
-    colour = VERMILION if chosen else BLUE
-    # The cut is cheaper than the best, if it is another one, and may stand right beside it.
-    above = not chosen or score.behind <= 0
+def _mark(
+    axes: Axes, place: int, score: DepthScore, words: str, colour: str, *, after_best: bool = False
+) -> None:
+    # Before the best, which may stand right beside it, there is room below; after it, on the right.
+    above = score.behind <= 0 or after_best
     error = score.standard_error if above else -score.standard_error
     axes.plot(place, score.accuracy, "o", color=colour, markersize=10, zorder=5)
     axes.annotate(
-        f"{percent(score.accuracy)}{', cut here' if chosen else ''}",
+        words,
         (place, score.accuracy + error),
-        xytext=(0, 8 if above else -8),
+        xytext=(4 if after_best else 0, (3 if after_best else 8) if above else -8),
         textcoords="offset points",
-        ha="center",
+        ha="left" if after_best else "center",
         va="bottom" if above else "top",
         color=colour,
         weight="bold",
