@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from graftline.artifacts import Assembled, FreezePlan, Record
-from graftline.choosing.depths import depth_at, last_clean_layer
+from graftline.choosing.depths import Cuts, depth_at, is_after, last_clean_layer
 from graftline.params import FirstBlocks, LastBlocks
 from graftline.plans import POOLED, Strategy, blocks_of, plan_freezing
 
@@ -66,9 +66,7 @@ def make_candidate(
 
 def make_candidates(
     assembled: Assembled,
-    frozen_cut: str,
-    tuned_cut: str,
-    best_cut: str,
+    cuts: Cuts,
     batch_norm: BatchNorm = "keep",
     also: Candidate | None = None,
 ) -> tuple[Candidate, ...]:
@@ -76,17 +74,13 @@ def make_candidates(
 
     Args:
         assembled: The trunk.
-        frozen_cut: The cheapest depth within one standard error of the best, for the head alone.
-        tuned_cut: The latest one that costs about as much, for what is tuned.
-        best_cut: The depth with the best probe.
+        cuts: Where they are cut.
         batch_norm: With ``adapt``, variants with adapted statistics are raced too.
         also: Another one, which comes third: the first two are the least that is to choose from.
     """
     wanted = [
         make_candidate(assembled, strategy, cut, statistics)
-        for strategy, cut, statistics in _wanted(
-            assembled, frozen_cut, tuned_cut, best_cut, batch_norm
-        )
+        for strategy, cut, statistics in _wanted(assembled, cuts, batch_norm)
     ]
     if also is not None:
         wanted.insert(2, also)
@@ -97,28 +91,31 @@ def make_candidates(
 
 
 def _wanted(
-    assembled: Assembled, frozen_cut: str, tuned_cut: str, best_cut: str, batch_norm: BatchNorm
+    assembled: Assembled, cuts: Cuts, batch_norm: BatchNorm
 ) -> Iterator[tuple[Strategy, str, BatchNorm]]:
     last_cut = last_clean_layer(assembled)
-    fewer, middle, more = _last_blocks(assembled, tuned_cut)
-    yield "all", frozen_cut, "keep"
+    fewer, middle, more = _last_blocks(assembled, cuts.tuned)
+    yield "all", cuts.frozen, "keep"
     # If there is only one other, it is the one that can learn the most: where tuning gains
     # anything on few images, it gains the most where everything trains (docs/freezing.md).
-    yield "none", tuned_cut, "keep"
-    yield middle, tuned_cut, "keep"
-    yield more, tuned_cut, "keep"
-    yield fewer, tuned_cut, "keep"
-    yield _first_blocks(assembled, tuned_cut), tuned_cut, "keep"
+    yield "none", cuts.tuned, "keep"
+    # Many images can use what the cheap depths lack.
+    if is_after(assembled, cuts.later, cuts.tuned):
+        yield "none", cuts.later, "keep"
+    yield middle, cuts.tuned, "keep"
+    yield more, cuts.tuned, "keep"
+    yield fewer, cuts.tuned, "keep"
+    yield _first_blocks(assembled, cuts.tuned), cuts.tuned, "keep"
     # The same as above where the two cuts are one.
-    yield "none", frozen_cut, "keep"
-    if best_cut != frozen_cut:
-        yield "all", best_cut, "keep"
+    yield "none", cuts.frozen, "keep"
+    if cuts.best != cuts.frozen:
+        yield "all", cuts.best, "keep"
     if batch_norm == "adapt":
-        yield "all", frozen_cut, "adapt"
-        yield middle, tuned_cut, "adapt"
-        yield "none", tuned_cut, "adapt"
+        yield "all", cuts.frozen, "adapt"
+        yield middle, cuts.tuned, "adapt"
+        yield "none", cuts.tuned, "adapt"
     # What is cut off when frozen may be worth keeping when it trains.
-    if last_cut != tuned_cut:
+    if last_cut != cuts.tuned:
         yield "none", last_cut, "keep"
         yield middle_blocks(assembled, last_cut), last_cut, "keep"
 

@@ -86,14 +86,7 @@ def choose(workspace: Workspace, settings: Settings, trainer: Trainer) -> Choice
     training_images = len(images.indices("train"))
     situation = situation_of(profile, labels, training_images, len(assembled.classes))
     rule = textbook_candidate(assembled, profile, situation)
-    candidates = make_candidates(
-        assembled,
-        profile.cheapest.layer,
-        profile.as_cheap_tuned.layer,
-        profile.best.layer,
-        settings.freeze.batch_norm,
-        also=rule,
-    )
+    candidates = make_candidates(assembled, profile.cuts, settings.freeze.batch_norm, also=rule)
     # The rule's plan may stand among the candidates under another name already.
     rule = next(one for one in candidates if one.identity == rule.identity)
     held = race_folds(images, settings.seed)

@@ -8,6 +8,7 @@ MobileNetV2 the expansion of a block with stride 2, which is often the best plac
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import groupby
 
 from graftline.artifacts import Assembled, LayerRecord, Record
@@ -28,6 +29,23 @@ class Depth(Record):
     """Height of the feature maps."""
     multiply_adds: int
     """Of one image from the input up to and with this layer."""
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """Layers that candidates are cut after, as the profile has them.
+
+    Args:
+        frozen: The most accurate of the cheap depths: where the head alone is trained.
+        tuned: The latest depth that costs as little: where what is tuned is cut.
+        later: The latest one that, frozen, is as good as the best, whatever it costs.
+        best: The depth with the best probe.
+    """
+
+    frozen: str
+    tuned: str
+    later: str
+    best: str
 
 
 def last_clean_layer(assembled: Assembled) -> str:
@@ -57,6 +75,11 @@ def choose_depths(assembled: Assembled) -> tuple[Depth, ...]:
             break
         chosen.add(name)
     return tuple(depth_at(assembled, name) for name in _in_order(assembled, chosen))
+
+
+def is_after(assembled: Assembled, layer: str, other: str) -> bool:
+    """Whether the trunk comes to a layer later than to the other."""
+    return len(assembled.up_to(layer)) > len(assembled.up_to(other))
 
 
 def depth_at(assembled: Assembled, name: str) -> Depth:

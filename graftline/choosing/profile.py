@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graftline.artifacts import Record
-from graftline.choosing.depths import Depth
+from graftline.choosing.depths import Cuts, Depth
 from graftline.choosing.logme import log_me
 from graftline.choosing.paired import SAME_COST, p_worse, paired_error, standard_error
 from graftline.choosing.probe import out_of_fold
@@ -94,6 +94,16 @@ class Profile:
         later, tuned networks were better on photographs and as good on digits (docs/freezing.md).
         """
         return [score for score in self.scores if score.multiply_adds <= self._most][-1]
+
+    @property
+    def cuts(self) -> Cuts:
+        """Where candidates are cut."""
+        return Cuts(
+            frozen=self.cheapest.layer,
+            tuned=self.as_cheap_tuned.layer,
+            later=self._near[-1].layer,
+            best=self.best.layer,
+        )
 
     @property
     def last(self) -> DepthScore:

@@ -8,6 +8,7 @@ import pytest
 
 from graftline.choosing.budget import make_schedule
 from graftline.choosing.candidates import make_candidates
+from graftline.choosing.depths import Cuts
 from graftline.choosing.pictures import depth_profile, race_chart, race_order
 from graftline.choosing.profile import Profile, make_profile
 from graftline.choosing.race import Race, run_race
@@ -29,7 +30,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
     depths = [depth(name, 10 * (at + 1)) for at, name in enumerate(names)]
     features = [clouds(1.0), clouds(4.0), clouds(1.5)]
     profile = make_profile(depths, features, LABELS, FOLDS, 0)
-    candidates = make_candidates(mobile_net(), names[1], names[1], names[1])
+    candidates = make_candidates(mobile_net(), Cuts(*[names[1]] * 4))
     parts = folds(400, 1000)
     schedule = make_schedule(candidates, parts, TuneParams(), 10**15)
     assert schedule is not None

@@ -150,3 +150,9 @@ def test_what_is_tuned_is_cut_at_the_latest_depth_that_costs_about_the_same() ->
     best = score("best", 120, 93)
     found = profile_of(near, best, score("last", 140, 60))
     assert found.cheapest.layer == found.as_cheap_tuned.layer == "best", "a quarter, not twice"
+
+
+def test_the_later_cut_is_the_latest_that_is_as_good_frozen() -> None:
+    early, near, worse = score("early", 50, 93), score("near", 100, 92), score("worse", 110, 80)
+    cuts = profile_of(early, near, worse).cuts
+    assert (cuts.frozen, cuts.tuned, cuts.later, cuts.best) == ("early", "early", "near", "early")

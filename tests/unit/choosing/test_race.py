@@ -11,6 +11,7 @@ from scipy.stats import binomtest, ttest_rel
 from graftline.artifacts import Assembled
 from graftline.choosing.budget import in_multiply_adds, make_schedule, recorded_rate
 from graftline.choosing.candidates import Candidate, make_candidate, make_candidates
+from graftline.choosing.depths import Cuts
 from graftline.choosing.paired import p_higher, p_worse
 from graftline.choosing.race import Race, cheapest, run_race
 from graftline.choosing.trial import Trial
@@ -19,6 +20,7 @@ from tests.unit.choosing.rivals import Scripted, folds, mobile_net
 
 CUT, LATER, LAST = "block_13_expand_relu", "block_15_add", "out_relu"
 TUNE = TuneParams(epochs=10, batch_size=32)
+ONE = Cuts(CUT, CUT, CUT, CUT)
 HEAD, EVERYTHING = f"head only at {CUT}", f"everything at {CUT}"
 
 
@@ -29,7 +31,7 @@ def assembled() -> Assembled:
 
 @pytest.fixture(scope="module")
 def candidates(assembled: Assembled) -> tuple[Candidate, ...]:
-    return make_candidates(assembled, CUT, CUT, CUT)
+    return make_candidates(assembled, ONE)
 
 
 def raced(
@@ -52,14 +54,22 @@ def test_the_candidates_are_those_of_the_issue(candidates: tuple[Candidate, ...]
 
 
 def test_what_is_tuned_is_cut_where_tuning_pays(assembled: Assembled) -> None:
-    names = [one.name for one in make_candidates(assembled, CUT, LATER, CUT)]
+    names = [one.name for one in make_candidates(assembled, Cuts(CUT, LATER, CUT, CUT))]
     assert names[:3] == [HEAD, f"everything at {LATER}", f"last 6 blocks at {LATER}"]
     assert f"head only at {LATER}" not in names
     assert EVERYTHING in names[3:], "the frozen cut, tuned, is among those that a large budget pays"
 
 
+def test_many_images_may_use_a_later_cut(assembled: Assembled) -> None:
+    early = "block_6_expand_relu"
+    names = [one.name for one in make_candidates(assembled, Cuts(early, early, CUT, early))]
+    assert names[:3] == [f"head only at {early}", f"everything at {early}", EVERYTHING]
+    names = [one.name for one in make_candidates(assembled, Cuts(early, CUT, early, early))]
+    assert names.index(f"everything at {early}") > 2, "the later one is not the dearer one here"
+
+
 def test_adapted_statistics_are_raced_where_the_parameters_allow(assembled: Assembled) -> None:
-    adapted = make_candidates(assembled, CUT, CUT, CUT, "adapt")
+    adapted = make_candidates(assembled, ONE, "adapt")
     assert {one.plan.batch_norm for one in adapted} == {"keep", "adapt"}
 
 
@@ -153,7 +163,7 @@ def test_a_race_costs_no_more_than_its_budget(
 
 def test_a_choice_is_always_between_tuning_and_not(assembled: Assembled) -> None:
     rule = make_candidate(assembled, "all", LAST)
-    names = [one.name for one in make_candidates(assembled, CUT, CUT, CUT, also=rule)]
+    names = [one.name for one in make_candidates(assembled, ONE, also=rule)]
     assert names[:3] == [HEAD, EVERYTHING, rule.name]
 
 
