@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from graftline.artifacts import Assembled, FreezePlan, Record
-from graftline.choosing.depths import Cuts, depth_at, is_after, last_clean_layer
+from graftline.choosing.depths import Cuts, depth_at, last_clean_layer
 from graftline.params import FirstBlocks, LastBlocks
 from graftline.plans import POOLED, Strategy, blocks_of, plan_freezing
 
@@ -100,8 +100,7 @@ def _wanted(
     # anything on few images, it gains the most where everything trains (docs/freezing.md).
     yield "none", cuts.tuned, "keep"
     # Many images can use what the cheap depths lack.
-    if is_after(assembled, cuts.later, cuts.tuned):
-        yield "none", cuts.later, "keep"
+    yield "none", cuts.later, "keep"
     yield middle, cuts.tuned, "keep"
     yield more, cuts.tuned, "keep"
     yield fewer, cuts.tuned, "keep"

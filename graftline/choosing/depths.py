@@ -38,7 +38,8 @@ class Cuts:
     Args:
         frozen: The most accurate of the cheap depths: where the head alone is trained.
         tuned: The latest depth that costs as little: where what is tuned is cut.
-        later: The latest one that, frozen, is as good as the best, whatever it costs.
+        later: The latest one that, frozen, is as good as the best, whatever it costs; never
+            before ``tuned``.
         best: The depth with the best probe.
     """
 
@@ -75,11 +76,6 @@ def choose_depths(assembled: Assembled) -> tuple[Depth, ...]:
             break
         chosen.add(name)
     return tuple(depth_at(assembled, name) for name in _in_order(assembled, chosen))
-
-
-def is_after(assembled: Assembled, layer: str, other: str) -> bool:
-    """Whether the trunk comes to a layer later than to the other."""
-    return len(assembled.up_to(layer)) > len(assembled.up_to(other))
 
 
 def depth_at(assembled: Assembled, name: str) -> Depth:

@@ -98,10 +98,11 @@ class Profile:
     @property
     def cuts(self) -> Cuts:
         """Where candidates are cut."""
+        tuned = self.as_cheap_tuned
         return Cuts(
             frozen=self.cheapest.layer,
-            tuned=self.as_cheap_tuned.layer,
-            later=self._near[-1].layer,
+            tuned=tuned.layer,
+            later=max(self._near[-1], tuned, key=self.scores.index).layer,
             best=self.best.layer,
         )
 

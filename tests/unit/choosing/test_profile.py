@@ -156,3 +156,5 @@ def test_the_later_cut_is_the_latest_that_is_as_good_frozen() -> None:
     early, near, worse = score("early", 50, 93), score("near", 100, 92), score("worse", 110, 80)
     cuts = profile_of(early, near, worse).cuts
     assert (cuts.frozen, cuts.tuned, cuts.later, cuts.best) == ("early", "early", "near", "early")
+    as_cheap = score("as cheap", 60, 80)
+    assert profile_of(early, as_cheap, worse).cuts.later == "as cheap", "nothing is cut before it"
