@@ -2,7 +2,8 @@
 
 For each task every cut and every boundary of a grid is trained to its end, and then what ``auto``
 and the textbook's rule chose; the test split tells how good each is, and nothing else. What is
-finished is kept under ``var/sweep``, so that the command can be stopped and called again.
+finished is kept under ``var/sweep``, so that the command can be stopped and called again; what the
+table needs of a whole repeat is kept in ``docs/freezing``, so that anyone can count it again.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from graftline.train import Fitted, fit
 from graftline.workspace import Workspace
 
 ROOT = Path("var/sweep")
+RECORDS = Path("docs/freezing")
 CHOSEN = "chosen.json"
 _BATCH = 128
 
@@ -50,7 +52,10 @@ def main(arguments: Sequence[str]) -> int:
         for task in tasks:
             for repeat in range(task.repeats):
                 run(task, repeat, every=options.every)
-    found = {task.name: _finished(task, every=options.every) for task in tasks}
+    for task in tasks:
+        for number, repeat in _finished(task, every=options.every):
+            repeat.write(_record_file(task, number))
+    found = {task.name: _recorded(task) for task in tasks}
     show({name: repeats for name, repeats in found.items() if repeats}, ROOT / "table.md")
     return 0
 
@@ -143,9 +148,8 @@ def _multiply_adds(candidate: Candidate, params: Params, images: PackedImages) -
     return candidate.training_cost(count, epochs * count)
 
 
-def _finished(task: Task, *, every: bool) -> list[Repeat]:
-    """The repeats of a task that have run to their end."""
-    found = []
+def _finished(task: Task, *, every: bool) -> Iterator[tuple[int, Repeat]]:
+    """The repeats of a task that have run to their end here, with their numbers."""
     for repeat in range(task.repeats):
         workspace = workspace_of(task, repeat)
         if not (workspace.root / CHOSEN).exists():
@@ -162,13 +166,22 @@ def _finished(task: Task, *, every: bool) -> list[Repeat]:
             exhaustive = sum(
                 _multiply_adds(one, params, images) for one in grid(assembled, every=True)
             )
-            found.append(Repeat(names, results, chosen, exhaustive))
-    return found
+            yield repeat, Repeat(names, results, chosen, exhaustive)
+
+
+def _recorded(task: Task) -> list[Repeat]:
+    """The repeats of a task that have run to their end, here or where they were recorded."""
+    files = [_record_file(task, repeat) for repeat in range(task.repeats)]
+    return [Repeat.read(file) for file in files if file.exists()]
 
 
 def workspace_of(task: Task, repeat: int) -> Workspace:
     """Where a repeat of a task lies."""
     return Workspace((ROOT / task.folder(repeat)).resolve())
+
+
+def _record_file(task: Task, repeat: int) -> Path:
+    return RECORDS / f"{task.folder(repeat)}.json"
 
 
 def _result_file(workspace: Workspace, name: str) -> Path:
@@ -201,7 +214,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.freezing_sweep")
     parser.add_argument("tasks", nargs="*", default=[*TASKS][:-1], metavar="TASK")
     parser.add_argument("--every", action="store_true", help="every cut and every boundary")
-    parser.add_argument("--table", action="store_true", help="show what is finished")
+    parser.add_argument("--table", action="store_true", help="train nothing, show what is there")
     options = parser.parse_args(arguments)
     unknown = [name for name in options.tasks if name not in TASKS]
     if unknown:

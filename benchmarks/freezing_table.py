@@ -56,6 +56,26 @@ class Repeat:
     chosen: dict[str, Any]
     exhaustive: int
 
+    def write(self, file: Path) -> None:
+        """Keeps what the table needs."""
+        wanted = ("right", "tested", "answers", "multiply_adds", "seconds")
+        results = {
+            name: {key: result[key] for key in wanted} for name, result in self.results.items()
+        }
+        chosen = {key: self.chosen[key] for key in ("seconds", "verdict")}
+        record = {
+            "grid": self.grid,
+            "results": results,
+            "chosen": chosen,
+            "exhaustive": self.exhaustive,
+        }
+        write_text(file, json.dumps(record, indent=1) + "\n")
+
+    @classmethod
+    def read(cls, file: Path) -> Repeat:
+        """What ``write`` kept."""
+        return cls(**json.loads(file.read_text(encoding="utf-8")))
+
     @property
     def verdict(self) -> Verdict:
         """Of ``auto``."""
