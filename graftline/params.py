@@ -281,7 +281,7 @@ class FreezeParams(_Section):
         Annotated[float, Field(gt=0, le=10)] | Seconds | Literal["off"],
         BeforeValidator(_form_from_text),
     ] = Field(
-        default=3.0,
+        default=4.0,
         description="For strategy auto: what choosing may cost, as a share of training the whole "
         "network once, or in seconds. off: no limit; each candidate is trained to its end.",
     )
