@@ -6,20 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEVEL = 0.4
-"""A candidate that is worse than the best with a smaller p-value is out.
+"""A candidate that is worse than the best with a smaller p-value, by answers or losses, is out.
 
 The usual 0.05 protects who claims a difference; here the claim would be that there is none, and
 on a few hundred images such a test overlooks a loss of several points, so the cheapest would win
 for want of evidence. One standard error (0.16), as in the rule by which Breiman et al. (1984) prune
 trees, still overlooked 3.7 points on 144 held-out images of flowers-grey-30. On each task of the
 sweep tuning did better than the head alone, so small evidence for it is enough (docs/freezing.md).
-"""
-
-LOSS_LEVEL = 0.05
-"""One whose mean loss is higher than the best's with a smaller p-value is out, too.
-
-Of 432 flowers a tuned network got as many right as the head alone, and the test of the answers
-could tell nothing; its loss was lower by a quarter, and on the test split it was better.
 """
 
 SAME_COST = 1.25

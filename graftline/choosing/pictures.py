@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from graftline.choosing.paired import LOSS_LEVEL
+from graftline.choosing.paired import LEVEL
 from graftline.choosing.profile import DepthScore, Profile
 from graftline.choosing.race import Race, Result
 from graftline.choosing.records import Verdict
@@ -189,9 +189,9 @@ def _draw_candidate(
     note = percent(last.accuracy)
     if last.rung < rounds:
         note += f", out after round {last.rung}"
-    elif last.p_value < 1:
+    elif last.loss_p_value < 1:
         note += f", p {p_words(last.p_value)}"
-        if last.loss_p_value < LOSS_LEVEL:
+        if last.loss_p_value < LEVEL:
             note += f", of losses {p_words(last.loss_p_value)}"
     axes.annotate(
         note,

@@ -128,12 +128,15 @@ def _of_race(
         "images"
     )
     if chosen.candidate == best.candidate:
-        said += ", the best of the last round and with no cheaper one as good"
+        said += (
+            f", the one with the lowest loss of the last round ({best.loss:.3f}) and with no "
+            "cheaper one as good"
+        )
     else:
         said += (
-            f", the cheapest that is not significantly worse than the best ({best.candidate}, "
-            f"{percent(best.accuracy)}; p {p_words(chosen.p_value)} by answers, p "
-            f"{p_words(chosen.loss_p_value)} by losses)"
+            ", the cheapest that is not significantly worse than the one with the lowest loss "
+            f"({best.candidate}, {percent(best.accuracy)}; p {p_words(chosen.p_value)} by answers, "
+            f"p {p_words(chosen.loss_p_value)} by losses)"
         )
     if textbook.name == race.winner.name:
         return said + "; the textbook's rule says the same"
