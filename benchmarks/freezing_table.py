@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +63,8 @@ class Repeat:
             name: {key: result[key] for key in wanted} for name, result in self.results.items()
         }
         chosen = {key: self.chosen[key] for key in ("seconds", "verdict")}
-        record = {
-            "grid": self.grid,
-            "results": results,
-            "chosen": chosen,
-            "exhaustive": self.exhaustive,
-        }
-        write_text(file, json.dumps(record, indent=1) + "\n")
+        record = replace(self, results=results, chosen=chosen)
+        write_text(file, json.dumps(asdict(record), indent=1) + "\n")
 
     @classmethod
     def read(cls, file: Path) -> Repeat:

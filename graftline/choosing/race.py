@@ -135,9 +135,8 @@ def survivors(field: Sequence[Candidate], found: dict[str, Trial], most: int) ->
     The cheapest that is not significantly worse than the best would win if the race ended now, so
     it must not be lost for being a little behind.
     """
-    best = best_of(field, found)
-    saved = cheapest([one for one in field if _good(one, best, found)], found)
     ranked = _ranked(field, found)
+    saved = cheapest([one for one in field if _good(one, ranked[0], found)], found)
     chosen = ranked[:most]
     if saved not in chosen:
         chosen = [*ranked[: most - 1], saved]

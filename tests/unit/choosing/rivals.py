@@ -36,10 +36,16 @@ class Scripted:
 
     Args:
         shares: By candidate, the share of held-out images that it gets right.
+        behind: By candidate, how much higher its losses are, on average; they scatter by more.
     """
 
-    def __init__(self, shares: dict[str, float], default: float = 0.5) -> None:
-        self._shares, self._default = shares, default
+    def __init__(
+        self,
+        shares: dict[str, float],
+        default: float = 0.5,
+        behind: dict[str, float] | None = None,
+    ) -> None:
+        self._shares, self._default, self._behind = shares, default, behind or {}
         self.asked: list[tuple[str, int, int]] = []
 
     def run(self, candidate: Candidate, images_shown: int, fold: Fold, seed: int) -> Trial:
@@ -47,7 +53,9 @@ class Scripted:
         share = self._shares.get(candidate.name, self._default)
         count = len(fold.held_out)
         right = np.arange(count) < round(share * count)
-        return Trial(right, np.where(right, 0.1, 2.3))
+        behind = self._behind.get(candidate.name, 0.0)
+        scatter = np.where(np.arange(count) % 2 == 0, 201 * behind, -199 * behind)
+        return Trial(right, np.where(right, 0.1, 2.3) + scatter)
 
 
 def folds(train: int, held_out: int, number: int = 1) -> tuple[Fold, ...]:
