@@ -14,6 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +49,17 @@ def main(arguments: Sequence[str]) -> int:
     """Sweeps, chooses, and shows the table."""
     options = _options(arguments)
     tasks = [TASKS[name] for name in options.tasks]
+    if options.repeats:
+        tasks = [replace(task, repeats=min(task.repeats, options.repeats)) for task in tasks]
     if not options.table:
         for task in tasks:
             for repeat in range(task.repeats):
                 run(task, repeat, every=options.every)
+    records = RECORDS / "every" if options.every else RECORDS
     for task in tasks:
         for number, repeat in _finished(task, every=options.every):
-            repeat.write(_record_file(task, number))
-    found = {task.name: _recorded(task) for task in tasks}
+            repeat.write(_record_file(records, task, number))
+    found = {task.name: recorded(records, task) for task in tasks}
     show({name: repeats for name, repeats in found.items() if repeats}, ROOT / "table.md")
     return 0
 
@@ -166,12 +170,12 @@ def _finished(task: Task, *, every: bool) -> Iterator[tuple[int, Repeat]]:
             exhaustive = sum(
                 _multiply_adds(one, params, images) for one in grid(assembled, every=True)
             )
-            yield repeat, Repeat(names, results, chosen, exhaustive)
+            yield repeat, Repeat(names, results, chosen, exhaustive, task.own_test)
 
 
-def _recorded(task: Task) -> list[Repeat]:
+def recorded(folder: Path, task: Task) -> list[Repeat]:
     """The repeats of a task that have run to their end, here or where they were recorded."""
-    files = [_record_file(task, repeat) for repeat in range(task.repeats)]
+    files = [_record_file(folder, task, repeat) for repeat in range(task.repeats)]
     return [Repeat.read(file) for file in files if file.exists()]
 
 
@@ -180,8 +184,8 @@ def workspace_of(task: Task, repeat: int) -> Workspace:
     return Workspace((ROOT / task.folder(repeat)).resolve())
 
 
-def _record_file(task: Task, repeat: int) -> Path:
-    return RECORDS / f"{task.folder(repeat)}.json"
+def _record_file(folder: Path, task: Task, repeat: int) -> Path:
+    return folder / f"{task.folder(repeat)}.json"
 
 
 def _result_file(workspace: Workspace, name: str) -> Path:
@@ -214,6 +218,9 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.freezing_sweep")
     parser.add_argument("tasks", nargs="*", default=[*TASKS][:-1], metavar="TASK")
     parser.add_argument("--every", action="store_true", help="every cut and every boundary")
+    parser.add_argument(
+        "--repeats", type=int, metavar="N", help="no more than N of a task that is repeated"
+    )
     parser.add_argument("--table", action="store_true", help="train nothing, show what is there")
     options = parser.parse_args(arguments)
     unknown = [name for name in options.tasks if name not in TASKS]

@@ -1,7 +1,7 @@
 """What the sweep found, as a table: auto, the textbook's rule and the best that was trained.
 
 A task that is repeated counts as one: a candidate's accuracy is the mean over its repeats, which
-all test on the same images, and ``auto`` is what was chosen in each.
+test on the same images or each on its own, and ``auto`` is what was chosen in each.
 """
 
 from __future__ import annotations
@@ -49,12 +49,14 @@ class Repeat:
         results: What came of each training, by name.
         chosen: The content of ``chosen.json``.
         exhaustive: Multiply-adds of training every cut at every boundary, done or not.
+        own_test: Whether no other repeat tests on its images.
     """
 
     grid: Sequence[str]
     results: dict[str, dict[str, Any]]
     chosen: dict[str, Any]
     exhaustive: int
+    own_test: bool = False
 
     def write(self, file: Path) -> None:
         """Keeps what the table needs."""
@@ -84,15 +86,18 @@ class Answers:
     Args:
         name: Of the candidates, each once.
         right: Whether each test image is right, (repeats, images).
+        own_test: Whether each repeat has images of its own.
     """
 
     name: str
     right: NDArray[np.bool_]
+    own_test: bool
 
     @property
     def shares(self) -> NDArray[np.float64]:
-        """Of each test image, in how many of the repeats it is right, (images,)."""
-        return np.asarray(self.right.mean(axis=0), np.float64)
+        """Of each test image, in how many of the repeats that test on it it is right, (images,)."""
+        shares = self.right.ravel() if self.own_test else self.right.mean(axis=0)
+        return np.asarray(shares, np.float64)
 
     @property
     def accuracy(self) -> float:
@@ -102,7 +107,7 @@ class Answers:
 
 def show(tasks: dict[str, Sequence[Repeat]], kept: Path) -> None:
     """The table of all tasks, on the terminal and as Markdown in a file."""
-    rows = [_row(name, repeats) for name, repeats in tasks.items()]
+    rows = [row(name, repeats) for name, repeats in tasks.items()]
     table = Table(title="auto against the sweep")
     for column in COLUMNS:
         table.add_column(column)
@@ -113,13 +118,14 @@ def show(tasks: dict[str, Sequence[Repeat]], kept: Path) -> None:
     write_text(kept, "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n")
 
 
-def _row(name: str, repeats: Sequence[Repeat]) -> list[str]:
+def row(name: str, repeats: Sequence[Repeat]) -> list[str]:
+    """One task's, in the order of ``COLUMNS``."""
     auto = _answers(repeats, [repeat.verdict.chosen for repeat in repeats])
     rule = _answers(repeats, [repeat.verdict.textbook for repeat in repeats])
     every = [_answers(repeats, [one] * len(repeats)) for one in repeats[0].grid]
     best = max([*every, auto, rule], key=lambda one: one.accuracy)
-    images = auto.right.shape[1]
-    # Repeats share their test images, so the interval is that of these images asked once.
+    images = len(auto.shares)
+    # Where repeats share their test images, the interval is that of these images asked once.
     low, high = accuracy_interval(round(auto.accuracy * images), images)
     # Only the grid: what auto chose beside it must not make the sweep look dearer.
     swept = [repeat.results[one] for repeat in repeats for one in repeat.grid]
@@ -136,8 +142,8 @@ def _row(name: str, repeats: Sequence[Repeat]) -> list[str]:
         f"{100 * best.accuracy:.2f} {best.name}",
         f"{100 * auto.accuracy:.2f} ({100 * low:.1f} to {100 * high:.1f}) {auto.name}",
         f"{100 * (best.accuracy - auto.accuracy):.2f}",
-        f"{100 * _less_by_halves(auto, [*every, auto, rule]):.2f}",
-        f"{_p_no_worse(auto, best):.3f}",
+        f"{100 * less_by_halves(auto, [*every, auto, rule]):.2f}",
+        f"{p_no_worse(auto, best):.3f}",
         f"{100 * rule.accuracy:.2f} {rule.name}",
         f"{spent / cost:.1%}",
         f"{spent / exhaustive:.1%}",
@@ -148,7 +154,7 @@ def _row(name: str, repeats: Sequence[Repeat]) -> list[str]:
 def _answers(repeats: Sequence[Repeat], names: Sequence[str]) -> Answers:
     """What the named candidates answered, one of each repeat."""
     right = [_unpacked(repeat.results[name]) for repeat, name in zip(repeats, names, strict=True)]
-    return Answers(", ".join(dict.fromkeys(names)), np.stack(right))
+    return Answers(", ".join(dict.fromkeys(names)), np.stack(right), repeats[0].own_test)
 
 
 def _unpacked(result: dict[str, Any]) -> NDArray[np.bool_]:
@@ -156,7 +162,7 @@ def _unpacked(result: dict[str, Any]) -> NDArray[np.bool_]:
     return np.unpackbits(packed, count=result["tested"]).astype(bool)
 
 
-def _p_no_worse(auto: Answers, best: Answers) -> float:
+def p_no_worse(auto: Answers, best: Answers) -> float:
     """McNemar's one-sided test, for images that are answered once or several times.
 
     Either of the two is right more often on an image by chance: the signs of the differences are
@@ -179,7 +185,7 @@ def _p_no_worse(auto: Answers, best: Answers) -> float:
     return float(found.pvalue)
 
 
-def _less_by_halves(auto: Answers, every: Sequence[Answers]) -> float:
+def less_by_halves(auto: Answers, every: Sequence[Answers]) -> float:
     """How much less than the sweep's best is right when the best is picked on other images.
 
     The best of many on the very images that it is picked by looks better than it is. So it is

@@ -34,12 +34,13 @@ class Task:
 
     Args:
         name: Its name.
-        make: Gives its images; those to test on are the same in each repeat.
+        make: Gives its images.
         size_px: Of the network's input.
         weights: Base weights.
         epochs: Of fine-tuning, about 100 steps or more.
         head_epochs: Of the head before it, about 600 steps or more.
         repeats: How often all is done, with another seed and so another validation split.
+        own_test: Whether each repeat tests on images of its own, instead of all on the same.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Task:
     epochs: int
     head_epochs: int = 10
     repeats: int = 1
+    own_test: bool = False
 
     def folder(self, repeat: int) -> str:
         """The name of a repeat's folder; the first has the task's own."""
@@ -86,11 +88,23 @@ def digits(count: int, change: Callable[[Arrays], Arrays] = lambda arrays: array
 
 
 def flowers() -> Make:
-    """The twelve flowers, 60 of each to train on and 20 to test."""
+    """The twelve flowers, 60 of each to train on and 20 to test: in four repeats each once.
+
+    The first repeat has the split as it is given; each other tests on another third of what that
+    trains on, and trains on the rest, less the one photograph that is there twice.
+    """
 
     def make(repeat: int) -> tuple[Arrays, Arrays]:
-        del repeat
-        return _photographs(FLOWERS / "train"), _photographs(FLOWERS / "test")
+        train, test = (_photographs(FLOWERS / split) for split in ("train", "test"))
+        if repeat == 0:
+            return train, test
+        thirds = np.split(_in_shares(train[1]), 3)
+        tested = thirds.pop(repeat - 1)
+        seen = {image.tobytes() for image in train[0][tested]}
+        rest = [one for one in np.concatenate(thirds) if train[0][one].tobytes() not in seen]
+        images = np.concatenate([train[0][rest], test[0]])
+        labels = np.concatenate([train[1][rest], test[1]])
+        return (images, labels), (train[0][tested], train[1][tested])
 
     return make
 
@@ -121,6 +135,17 @@ def inverted(arrays: Arrays) -> Arrays:
     return 255 - arrays[0], arrays[1]
 
 
+def turned(arrays: Arrays) -> Arrays:
+    """Each digit turned by up to 60 degrees to either side."""
+    from PIL import Image
+
+    images, labels = arrays
+    degrees = np.random.default_rng(len(labels)).uniform(-60, 60, len(labels))
+    pairs = zip(images, degrees, strict=True)
+    found = [Image.fromarray(one).rotate(by, Image.Resampling.BILINEAR) for one, by in pairs]
+    return np.stack([np.asarray(one) for one in found]), labels
+
+
 def coloured(arrays: Arrays) -> Arrays:
     """Each digit in a colour, on ground of another, that say nothing about it."""
     images, labels = arrays
@@ -137,10 +162,12 @@ TASKS = {
         Task("digits-1000", digits(1000), 64, "stanford-dogs", 8, 20),
         Task("digits-5000", digits(5000), 64, "stanford-dogs", 4),
         Task("flowers-10", few_flowers(10, 3), 96, str(IMAGENET), 30, 150, repeats=3),
-        Task("flowers-60", flowers(), 96, str(IMAGENET), 6, 30, repeats=2),
+        Task("flowers-60", flowers(), 96, str(IMAGENET), 6, 30, repeats=4, own_test=True),
         Task("digits-inverted-1000", digits(1000, inverted), 64, "stanford-dogs", 8, 20),
         Task("digits-coloured-1000", digits(1000, coloured), 64, "stanford-dogs", 8, 20),
         Task("flowers-grey-30", few_flowers(30, grey=True), 96, str(IMAGENET), 8, 50, repeats=2),
+        Task("digits-turned-2000", digits(2000, turned), 64, "stanford-dogs", 6, 12),
+        Task("flowers-20", few_flowers(20, 2), 96, str(IMAGENET), 12, 75, repeats=2),
         Task("digits-60000", digits(60_000), 32, "stanford-dogs", 2),
     )
 }
