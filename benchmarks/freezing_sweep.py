@@ -60,8 +60,8 @@ def main(arguments: Sequence[str]) -> int:
                 run(task, repeat, every=options.every)
     records = RECORDS / "every" if options.every else RECORDS
     for task in tasks:
-        for number, repeat in _finished(task, every=options.every):
-            repeat.write(_record_file(records, task, number))
+        for number, finished in _finished(task, every=options.every):
+            finished.write(_record_file(records, task, number))
     found = {task.name: recorded(records, task) for task in tasks}
     show({name: repeats for name, repeats in found.items() if repeats}, ROOT / "table.md")
     return 0
