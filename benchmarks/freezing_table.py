@@ -107,18 +107,18 @@ class Answers:
 
 def show(tasks: dict[str, Sequence[Repeat]], kept: Path) -> None:
     """The table of all tasks, on the terminal and as Markdown in a file."""
-    rows = [row(name, repeats) for name, repeats in tasks.items()]
+    rows = [_row(name, repeats) for name, repeats in tasks.items()]
     table = Table(title="auto against the sweep")
     for column in COLUMNS:
         table.add_column(column)
-    for row in rows:
-        table.add_row(*row)
+    for cells in rows:
+        table.add_row(*cells)
     Console(width=220).print(table)
     lines = [COLUMNS, ["---"] * len(COLUMNS), *rows]
     write_text(kept, "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n")
 
 
-def row(name: str, repeats: Sequence[Repeat]) -> list[str]:
+def _row(name: str, repeats: Sequence[Repeat]) -> list[str]:
     """One task's, in the order of ``COLUMNS``."""
     auto = _answers(repeats, [repeat.verdict.chosen for repeat in repeats])
     rule = _answers(repeats, [repeat.verdict.textbook for repeat in repeats])
