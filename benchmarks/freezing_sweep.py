@@ -57,17 +57,17 @@ def main(arguments: Sequence[str]) -> int:
     if not options.table:
         for task in tasks:
             for repeat in range(task.repeats):
-                run(task, repeat, every=options.every)
+                run(task, repeat, every=options.every, also=options.also)
     records = RECORDS / "every" if options.every else RECORDS
     for task in tasks:
-        for number, finished in _finished(task, every=options.every):
+        for number, finished in _finished(task, every=options.every, also=options.also):
             finished.write(_record_file(records, task, number))
     found = {task.name: recorded(records, task) for task in tasks}
     show({name: repeats for name, repeats in found.items() if repeats}, ROOT / "table.md")
     return 0
 
 
-def run(task: Task, repeat: int, *, every: bool) -> None:
+def run(task: Task, repeat: int, *, every: bool, also: Sequence[str] = ()) -> None:
     """Everything for one repeat of a task: its data, the choice, the sweep, what was chosen."""
     workspace = workspace_of(task, repeat)
     params = task.params(workspace.root / "images.npz", repeat)
@@ -86,6 +86,7 @@ def run(task: Task, repeat: int, *, every: bool) -> None:
     record = json.loads(chosen.read_text())
     wanted = [
         *grid(assembled, every=every),
+        *(of_name(assembled, name) for name in also),
         of_plan(assembled, record["plan"]),
         of_name(assembled, record["verdict"]["textbook"]),
     ]
@@ -159,7 +160,7 @@ def _multiply_adds(candidate: Candidate, params: Params, images: PackedImages) -
     return candidate.training_cost(count, epochs * count)
 
 
-def _finished(task: Task, *, every: bool) -> Iterator[tuple[int, Repeat]]:
+def _finished(task: Task, *, every: bool, also: Sequence[str] = ()) -> Iterator[tuple[int, Repeat]]:
     """The repeats of a task that have run to their end here, with their numbers."""
     for repeat in range(task.repeats):
         workspace = workspace_of(task, repeat)
@@ -167,7 +168,7 @@ def _finished(task: Task, *, every: bool) -> Iterator[tuple[int, Repeat]]:
             continue
         chosen = json.loads((workspace.root / CHOSEN).read_text())
         assembled = Assembled.read(workspace.assembled / RECORD)
-        names = [one.name for one in grid(assembled, every=every)]
+        names = [*(one.name for one in grid(assembled, every=every)), *also]
         needed = {*names, chosen["verdict"]["chosen"], chosen["verdict"]["textbook"]}
         files = {name: _result_file(workspace, name) for name in needed}
         if all(file.exists() for file in files.values()):
@@ -227,6 +228,9 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--every", action="store_true", help="every cut and every boundary")
     parser.add_argument(
         "--repeats", type=int, metavar="N", help="no more than N of a task that is repeated"
+    )
+    parser.add_argument(
+        "--also", action="append", default=[], metavar="NAME", help="a candidate beside the grid"
     )
     parser.add_argument("--table", action="store_true", help="train nothing, show what is there")
     options = parser.parse_args(arguments)

@@ -72,6 +72,10 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert Repeat.read(tmp_path / "record.json") == known
 
 
+def test_every_task_is_recorded() -> None:
+    assert {name for folder, name in _recorded_tasks() if folder == RECORDS} == set(TASKS)
+
+
 @pytest.mark.parametrize(
     ("folder", "name"),
     [
