@@ -13,7 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from graftline.lockfile import LOCK_FILE
+
 _LIMIT_S = 1800
+PARAMS = "params.yaml"
 _GIT = ("git", "-c", "user.name=Benchmark", "-c", "user.email=benchmark@localhost")
 
 
@@ -37,6 +40,8 @@ def copied_checkout() -> Iterator[Path]:
     """A copy of the files that git does not ignore, as they are now, with a history of its own.
 
     It has no ``var/``, no cache, no outputs and no bytecode; commands in it use this environment.
+    ``params.yaml`` is the committed one: any run with other parameters rewrites the file, and may
+    name data that the copy has not.
     """
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
@@ -51,6 +56,11 @@ def copied_checkout() -> Iterator[Path]:
                 target = root / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(name, target)
+        committed = subprocess.run(
+            ["git", "show", f"HEAD:./{PARAMS}"], check=True, capture_output=True
+        )
+        (root / PARAMS).write_bytes(committed.stdout)
+        (root / LOCK_FILE).unlink(missing_ok=True)
         for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "-m", "x"]):
             subprocess.run([*_GIT, *command], cwd=root, check=True)
         yield root

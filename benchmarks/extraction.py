@@ -1,8 +1,9 @@
 """Images per second through the frozen trunk: Graftline's runner beside the others.
 
 All run the same network, MobileNetV2 with alpha 1.0 up to its last layer, from raw uint8 images to
-pooled features, in turn, several rounds; ratios are taken round by round. Beside the seconds stand
-those that the cores were at work for it, since a machine that is shared stretches the former more.
+pooled features, several rounds, each in an order of its own; ratios are taken round by round. Beside
+the seconds stand those that the cores were at work for it, since a machine that is shared stretches
+the former more.
 """
 
 from __future__ import annotations
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
 SIZES_PX = (96, 160, 224)
 CUT = "out_relu"
 _ALPHA = 1.0
-_IMAGES_AT_96 = 512
+_IMAGES_AT_96 = 1024
 _SAMPLE = 64
+_REST_S = 0.2
+"""Before each pass: the threads of some runners wait in a loop for a while after their own."""
 GOAL_BEST, GOAL_KERAS = 0.95, 2.5
 
 
@@ -62,9 +65,8 @@ def _one_size(size_px: int, rounds: int, folder: Path, bar: Any) -> dict[str, An
     differences = [float(np.abs(one.run(images[:_SAMPLE]) - reference).max()) for one in present]
     passes: list[list[Pass]] = [[] for _ in present]
     for number in range(rounds):
-        # Each round begins with another runner, so that none has always the same neighbours.
-        for place in range(len(present)):
-            at = (place + number) % len(present)
+        # Shuffled, so that no runner comes always after the same one.
+        for at in np.random.default_rng(number).permutation(len(present)):
             passes[at].append(_pass(present[at], images))
         bar.advance(1, f"{size_px} px")
     return {
@@ -96,6 +98,7 @@ class Pass:
 
 
 def _pass(runner: Runner, images: NDArray[np.uint8]) -> Pass:
+    time.sleep(_REST_S)
     started_s, started_core_s = time.perf_counter(), time.process_time()
     runner.run(images)
     return Pass(time.perf_counter() - started_s, time.process_time() - started_core_s)

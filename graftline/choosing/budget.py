@@ -85,7 +85,8 @@ def make_schedule(
     few steps gain tells little of what many will. For that, candidates are given up before folds: a
     choice among few that rests on enough held-out images is worth more than one among many that is
     left to chance, and the candidates that come first stand for the others. Then folds are given
-    up, and at last length.
+    up, and at last length: the least of candidates then share the budget, so that it is as long as
+    can be.
     """
     full = tune.epochs * len(folds[0].train)
     if budget is None:
@@ -93,9 +94,10 @@ def make_schedule(
         return _costed(rungs, candidates, folds, len(candidates), len(folds))
     few, enough = (min(steps * tune.batch_size, full) for steps in (FEWEST_STEPS, ENOUGH_STEPS))
     once_all = min(max(len(folds[0].train), enough), full)
-    for at_first, at_last in ((enough, once_all), (few, few)):
+    fewest = min(FEWEST_CANDIDATES, len(candidates))
+    for at_first, at_last, most in ((enough, once_all, len(candidates)), (few, few, fewest)):
         for count in _fold_counts(folds):
-            for field in range(len(candidates), min(FEWEST_CANDIDATES, len(candidates)) - 1, -1):
+            for field in range(most, fewest - 1, -1):
                 for rounds in range(_rounds(field), 0, -1):
                     least = max(at_first, -(-at_last >> (rounds - 1)))
                     shape = _Shape(candidates, folds, field, count, rounds, full)

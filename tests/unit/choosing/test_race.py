@@ -163,6 +163,18 @@ def test_a_race_costs_no_more_than_its_budget(
     assert spent <= schedule.cost <= budget
 
 
+def test_a_budget_that_shows_no_one_all_images_is_not_spread_over_many(
+    candidates: tuple[Candidate, ...],
+) -> None:
+    parts = folds(4000, 1000)
+    once = sum(one.training_cost(4000, 4000) for one in candidates[:2])
+    answering = sum(one.inference_cost * 1000 for one in candidates[:2])
+    schedule = make_schedule(candidates, parts, TUNE, once // 2 + answering)
+    assert schedule is not None
+    assert (schedule.candidates, schedule.folds) == (2, 1)
+    assert [rung.images_shown for rung in schedule.rungs] == [pytest.approx(2000, abs=1)]
+
+
 def test_a_choice_is_always_between_tuning_and_not(assembled: Assembled) -> None:
     rule = make_candidate(assembled, "all", LAST)
     names = [one.name for one in make_candidates(assembled, ONE, also=rule)]
