@@ -142,7 +142,7 @@ def _of_race(
         return said + "; the textbook's rule says the same"
     if rule:
         return said + f"; the textbook's choice reached {percent(rule[-1].accuracy)}"
-    return said
+    return said + "; the budget did not pay for the textbook's choice"
 
 
 def _last_result(race: Race, name: str) -> Result:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from graftline.choosing.budget import make_schedule
-from graftline.choosing.candidates import make_candidates
+from graftline.choosing.candidates import make_candidate, make_candidates
 from graftline.choosing.depths import Cuts
 from graftline.choosing.pictures import depth_profile, race_chart, race_order
 from graftline.choosing.profile import Profile, make_profile
@@ -58,6 +58,14 @@ def test_the_sentence_holds_the_numbers(drawn: Drawn) -> None:
     assert "80 training images per class" in verdict.sentence
     assert f"{WINNER}, 90.0 %" in verdict.sentence
     assert "the textbook's choice reached 50.0 %" in verdict.sentence
+
+
+def test_the_sentence_says_that_the_textbooks_choice_was_not_raced(drawn: Drawn) -> None:
+    profile, race, _, _ = drawn
+    rule = make_candidate(mobile_net(), "all", "out_relu")
+    verdict = race_verdict(race, profile, situation_of(profile, LABELS, COUNT, 3), rule, 10**15)
+    assert verdict.textbook_accuracy is None
+    assert verdict.sentence.endswith("; the budget did not pay for the textbook's choice")
 
 
 def test_the_same_choice_gives_the_same_bytes(drawn: Drawn, tmp_path: Path) -> None:
