@@ -1,9 +1,9 @@
 """Images per second through the frozen trunk: Graftline's runner beside the others.
 
 All run the same network, MobileNetV2 with alpha 1.0 up to its last layer, from raw uint8 images to
-pooled features, several rounds, each in an order of its own; ratios are taken round by round. Beside
-the seconds stand those that the cores were at work for it, since a machine that is shared stretches
-the former more.
+pooled features, several rounds, each in an order of its own; ratios are taken round by round.
+Beside the seconds stand those that the cores were at work for it, since a machine that is shared
+stretches the former more.
 """
 
 from __future__ import annotations
