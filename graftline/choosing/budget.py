@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from graftline.choosing.candidates import Candidate
+from graftline.choosing.candidates import Candidate, trial_cost
+from graftline.choosing.pace import Pace
 from graftline.choosing.sample import ENOUGH_HELD_OUT, Fold
-from graftline.choosing.trial import Trainer
 from graftline.params import FreezeParams, Seconds, TuneParams
 from graftline.rates import ENOUGH_STEPS
-from graftline.storage import write_text
 
 FEWEST_STEPS = 32
 """Fewer cannot warm up and decay: what is tuned has not yet come back to where the head was."""
 FEWEST_CANDIDATES = 2
 """Head only and some blocks: with one there is nothing to choose between."""
 _FEWER_FOLDS = (5, 3, 2)
-_STEPS_TIMED = (8, 32)
 
 
 @dataclass(frozen=True)
@@ -55,7 +50,7 @@ class Schedule:
 
 
 def in_multiply_adds(
-    freeze: FreezeParams, tune: TuneParams, everything: Candidate, images: int, rate: float | None
+    freeze: FreezeParams, tune: TuneParams, everything: Candidate, images: int, pace: Pace | None
 ) -> int | None:
     """The budget in multiply-adds; None for no limit.
 
@@ -64,19 +59,23 @@ def in_multiply_adds(
         tune: ``epochs`` tells how long a full training is.
         everything: The candidate of which all layers train.
         images: In the training split.
-        rate: Multiply-adds per second of this machine; needed for a budget in seconds.
+        pace: This machine's; needed for a budget in seconds.
     """
     if freeze.budget == "off":
         return None
     if isinstance(freeze.budget, Seconds):
-        if rate is None:
-            raise ValueError("a budget in seconds needs the machine's rate")
-        return int(freeze.budget.seconds * rate)
+        if pace is None:
+            raise ValueError("a budget in seconds needs the machine's pace")
+        return pace.affordable(freeze.budget.seconds)
     return int(freeze.budget * everything.training_cost(images, tune.epochs * images))
 
 
 def make_schedule(
-    candidates: Sequence[Candidate], folds: Sequence[Fold], tune: TuneParams, budget: int | None
+    candidates: Sequence[Candidate],
+    folds: Sequence[Fold],
+    tune: TuneParams,
+    budget: int | None,
+    start_cost: int = 0,
 ) -> Schedule | None:
     """The race that a budget pays for; None if it is too small for a single round.
 
@@ -87,11 +86,18 @@ def make_schedule(
     left to chance, and the candidates that come first stand for the others. Then folds are given
     up, and at last length: the least of candidates then share the budget, so that it is as long as
     can be.
+
+    Args:
+        candidates: The most important first.
+        folds: All that there are.
+        tune: ``epochs`` and ``batch_size`` are read.
+        budget: In multiply-adds; None for no limit.
+        start_cost: What a candidate costs in a round before its first step, in multiply-adds.
     """
     full = tune.epochs * len(folds[0].train)
     if budget is None:
         rungs = (Rung(full, len(candidates)),)
-        return _costed(rungs, candidates, folds, len(candidates), len(folds))
+        return _costed(rungs, candidates, folds, len(candidates), len(folds), start_cost)
     few, enough = (min(steps * tune.batch_size, full) for steps in (FEWEST_STEPS, ENOUGH_STEPS))
     once_all = min(max(len(folds[0].train), enough), full)
     fewest = min(FEWEST_CANDIDATES, len(candidates))
@@ -100,7 +106,7 @@ def make_schedule(
             for field in range(most, fewest - 1, -1):
                 for rounds in range(_rounds(field), 0, -1):
                     least = max(at_first, -(-at_last >> (rounds - 1)))
-                    shape = _Shape(candidates, folds, field, count, rounds, full)
+                    shape = _Shape(candidates, folds, field, count, rounds, full, start_cost)
                     if shape.of(least).cost <= budget:
                         return shape.largest(least, budget)
     return None
@@ -110,39 +116,6 @@ def _fold_counts(folds: Sequence[Fold]) -> list[int]:
     """How many folds may be used: as many as hold out enough images, or else fewer."""
     wanted = min(len(folds), math.ceil(ENOUGH_HELD_OUT / len(folds[0].held_out)))
     return [wanted, *(count for count in _FEWER_FOLDS if count < wanted)]
-
-
-def recorded_rate(
-    path: Path, trainer: Trainer, everything: Candidate, fold: Fold, tune: TuneParams, seed: int
-) -> float:
-    """Multiply-adds per second of training on this machine, measured once.
-
-    The first measurement is kept under ``var/``, so that a repeated run has the same budget and
-    comes to the same choice. Two trainings of different length are timed: what both need to begin
-    falls out of the difference.
-    """
-    if path.is_file():
-        return float(json.loads(path.read_text(encoding="utf-8"))["multiply_adds_per_s"])
-    short, long = (steps * tune.batch_size for steps in _STEPS_TIMED)
-    seconds = []
-    for shown in (short, long):
-        begun_s = time.monotonic()
-        trainer.run(everything, shown, fold, seed)
-        seconds.append(time.monotonic() - begun_s)
-    # A machine whose load changed between the two may give nonsense; the whole then counts.
-    elapsed_s = seconds[1] - seconds[0]
-    work = everything.step_cost * (long - short)
-    if elapsed_s <= 0.1 * seconds[1]:
-        elapsed_s, work = seconds[1], everything.step_cost * long
-    rate = work / max(elapsed_s, 1e-6)
-    write_text(path, json.dumps({"multiply_adds_per_s": rate}) + "\n")
-    return rate
-
-
-def trial_cost(candidate: Candidate, shown: int, fold: Fold) -> int:
-    """Of one trial: training, and answering what is held out."""
-    answers = candidate.inference_cost * len(fold.held_out)
-    return candidate.training_cost(len(fold.train), shown) + answers
 
 
 def _rounds(field: int) -> int:
@@ -160,13 +133,14 @@ class _Shape:
     count: int
     rounds: int
     full: int
+    start_cost: int
 
     def of(self, shown: int) -> Schedule:
         rungs = tuple(
             Rung(min(shown << at, self.full), max(2, -(-self.field // (1 << at))))
             for at in range(self.rounds)
         )
-        return _costed(rungs, self.candidates, self.folds, self.field, self.count)
+        return _costed(rungs, self.candidates, self.folds, self.field, self.count, self.start_cost)
 
     def largest(self, least: int, budget: int) -> Schedule:
         """With the most images that keep to the budget, by bisection."""
@@ -183,12 +157,13 @@ def _costed(
     folds: Sequence[Fold],
     field: int,
     count: int,
+    start_cost: int,
 ) -> Schedule:
     cost = 0
     for rung in rungs:
         # Who stays is not known before: the dearest may.
         each = sorted(
-            sum(trial_cost(one, rung.images_shown, fold) for fold in folds[:count])
+            start_cost + sum(trial_cost(one, rung.images_shown, fold) for fold in folds[:count])
             for one in candidates[:field]
         )
         cost += sum(each[-rung.most :])

@@ -7,6 +7,7 @@ from typing import Literal
 
 from graftline.artifacts import Assembled, FreezePlan, Record
 from graftline.choosing.depths import Cuts, depth_at, last_clean_layer
+from graftline.choosing.sample import Fold
 from graftline.params import FirstBlocks, LastBlocks
 from graftline.plans import POOLED, Strategy, blocks_of, plan_freezing
 
@@ -46,6 +47,12 @@ class Candidate(Record):
     def training_cost(self, images: int, shown: int) -> int:
         """Of a training of so many images that are shown so many times in all."""
         return self.once_cost * min(images, shown) + self.step_cost * shown
+
+
+def trial_cost(candidate: Candidate, shown: int, fold: Fold) -> int:
+    """Of one trial: training, and answering what is held out."""
+    answers = candidate.inference_cost * len(fold.held_out)
+    return candidate.training_cost(len(fold.train), shown) + answers
 
 
 def make_candidate(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,15 +13,11 @@ from numpy.typing import NDArray
 import graftline
 from graftline.artifacts import Assembled, FreezePlan, Preprocessed
 from graftline.assemble import RECORD, WHOLE_TRUNK
-from graftline.choosing.budget import (
-    Schedule,
-    in_multiply_adds,
-    make_schedule,
-    recorded_rate,
-)
+from graftline.choosing.budget import Schedule, in_multiply_adds, make_schedule
 from graftline.choosing.candidates import Candidate, make_candidate, make_candidates
 from graftline.choosing.depths import Depth, choose_depths, last_clean_layer
 from graftline.choosing.features import images_per_second, pooled_features
+from graftline.choosing.pace import recorded_pace
 from graftline.choosing.profile import Profile, make_profile
 from graftline.choosing.race import Race, run_race
 from graftline.choosing.records import Situation, Verdict
@@ -74,6 +71,7 @@ def choose(workspace: Workspace, settings: Settings, trainer: Trainer) -> Choice
     Raises:
         MissingOutputError: If an earlier step has not run.
     """
+    begun_s = time.monotonic()
     assembled = Assembled.read(workspace.assembled / RECORD)
     images = PackedImages.open(workspace.preprocessed)
     folder = _checkpoints(workspace, settings)
@@ -90,7 +88,7 @@ def choose(workspace: Workspace, settings: Settings, trainer: Trainer) -> Choice
     # The rule's plan may stand among the candidates under another name already.
     rule = next(one for one in candidates if one.identity == rule.identity)
     held = race_folds(images, settings.seed)
-    schedule, budget = _schedule(folder, settings, trainer, assembled, candidates, held)
+    schedule, budget = _schedule(folder, settings, trainer, assembled, candidates, held, begun_s)
     if schedule is None:
         head_only = candidates[0]
         verdict = profile_verdict(head_only, profile, situation, rule, budget or 0)
@@ -170,16 +168,17 @@ def _schedule(
     assembled: Assembled,
     candidates: tuple[Candidate, ...],
     folds: tuple[Fold, ...],
+    begun_s: float,
 ) -> tuple[Schedule | None, int | None]:
     everything = make_candidate(assembled, "none", last_clean_layer(assembled))
-    rate = None
+    tune, seed, pace = settings.tune, settings.seed, None
     if isinstance(settings.freeze.budget, Seconds):
-        rate = recorded_rate(
-            folder / "rate.json", trainer, everything, folds[0], settings.tune, settings.seed
-        )
+        path = folder / "pace.json"
+        pace = recorded_pace(path, trainer, everything, folds[0], tune, seed, begun_s)
     images = len(folds[0].train)
-    budget = in_multiply_adds(settings.freeze, settings.tune, everything, images, rate)
-    return make_schedule(candidates, folds, settings.tune, budget), budget
+    budget = in_multiply_adds(settings.freeze, tune, everything, images, pace)
+    start_cost = pace.start_cost() if pace else 0
+    return make_schedule(candidates, folds, tune, budget, start_cost), budget
 
 
 def _run(

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from graftline.artifacts import Record
-from graftline.choosing.budget import Schedule, trial_cost
-from graftline.choosing.candidates import Candidate
+from graftline.choosing.budget import Schedule
+from graftline.choosing.candidates import Candidate, trial_cost
 from graftline.choosing.paired import (
     LEVEL,
     SAME_COST,

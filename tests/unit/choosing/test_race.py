@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 from scipy.stats import binomtest, ttest_rel
 
 from graftline.artifacts import Assembled
-from graftline.choosing.budget import in_multiply_adds, make_schedule, recorded_rate
+from graftline.choosing.budget import in_multiply_adds, make_schedule
 from graftline.choosing.candidates import Candidate, make_candidate, make_candidates
 from graftline.choosing.depths import Cuts
+from graftline.choosing.pace import Pace, recorded_pace
 from graftline.choosing.paired import p_higher, p_worse
 from graftline.choosing.race import Race, best_of, cheapest, run_race, survivors
 from graftline.choosing.trial import Trial
@@ -195,13 +197,31 @@ def test_without_a_limit_all_are_trained_to_their_end(candidates: tuple[Candidat
 
 def test_seconds_are_measured_once(assembled: Assembled, tmp_path: Path) -> None:
     everything, trainer = make_candidate(assembled, "none", LAST), Scripted({})
-    arguments = (tmp_path / "rate.json", trainer, everything, folds(100, 50)[0], TUNE, 0)
-    rate = recorded_rate(*arguments)
-    asked = len(trainer.asked)
-    assert recorded_rate(*arguments) == rate > 0
-    assert len(trainer.asked) == asked == 2
-    freeze = FreezeParams(budget=Seconds(seconds=3))
-    assert in_multiply_adds(freeze, TUNE, everything, 100, rate) == int(3 * rate)
+    path, fold = tmp_path / "pace.json", folds(100, 50)[0]
+    pace = recorded_pace(path, trainer, everything, fold, TUNE, 0, time.monotonic() - 5)
+    assert pace.multiply_adds_per_s > 0
+    assert pace.before_race_s >= 5
+    assert len(trainer.asked) == 2
+    assert recorded_pace(path, trainer, everything, fold, TUNE, 0, 0.0) == pace
+    assert len(trainer.asked) == 2
+
+
+def test_of_a_budget_in_seconds_the_race_gets_what_is_left(
+    assembled: Assembled, candidates: tuple[Candidate, ...], tmp_path: Path
+) -> None:
+    everything = make_candidate(assembled, "none", LAST)
+    pace = Pace(multiply_adds_per_s=1e9, start_s=2.0, before_race_s=20.0)
+    freeze = FreezeParams(budget=Seconds(seconds=220))
+    budget = in_multiply_adds(freeze, TUNE, everything, 100, pace)
+    assert budget == 200 * 10**9
+    slow = pace.model_copy(update={"before_race_s": 221.0})
+    assert in_multiply_adds(freeze, TUNE, everything, 100, slow) == 0
+    parts = folds(100, 50)
+    schedule = make_schedule(candidates, parts, TUNE, budget, pace.start_cost())
+    assert schedule is not None
+    race = run_race(candidates, parts, schedule, Scripted({}), tmp_path, 0)
+    spent = sum(result.cost for result in race.results)
+    assert spent + len(race.results) * pace.start_cost() <= schedule.cost <= budget
 
 
 class Killed(Exception):
