@@ -15,7 +15,7 @@ from graftline.rates import ENOUGH_STEPS
 FEWEST_STEPS = 32
 """Fewer cannot warm up and decay: what is tuned has not yet come back to where the head was."""
 FEWEST_CANDIDATES = 2
-"""Head only and some blocks: with one there is nothing to choose between."""
+"""Head only and everything: with one there is nothing to choose between."""
 _FEWER_FOLDS = (5, 3, 2)
 
 
