@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from graftline.lockfile import LOCK_FILE
+from graftline.workspace import Workspace
 
 _LIMIT_S = 1800
-PARAMS = "params.yaml"
 _GIT = ("git", "-c", "user.name=Benchmark", "-c", "user.email=benchmark@localhost")
 
 
@@ -56,10 +56,11 @@ def copied_checkout() -> Iterator[Path]:
                 target = root / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(name, target)
+        params = Workspace(root).params_file
         committed = subprocess.run(
-            ["git", "show", f"HEAD:./{PARAMS}"], check=True, capture_output=True
+            ["git", "show", f"HEAD:./{params.name}"], check=True, capture_output=True
         )
-        (root / PARAMS).write_bytes(committed.stdout)
+        params.write_bytes(committed.stdout)
         (root / LOCK_FILE).unlink(missing_ok=True)
         for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "-m", "x"]):
             subprocess.run([*_GIT, *command], cwd=root, check=True)
