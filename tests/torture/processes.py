@@ -53,6 +53,8 @@ def kill(leader: int, mark: str, reach: Reach) -> int:
     if reach == "group":
         members = [one for one in marked(mark) if _group(one) == leader]
         os.killpg(leader, signal.SIGKILL)
+        # Who waits for the leader has not waited for the others, which end when they are run next.
+        _await_end(members)
         return len(members)
     hit: dict[int, psutil.Process] = {}
     # Stopped first, so that nobody sees another's end and acts on it; a power cut gives no time.

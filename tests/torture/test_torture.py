@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,6 @@ def test_a_handful_of_kills_loses_nothing(tmp_path: Path) -> None:
 def test_a_kill_of_every_reach_hits_what_it_should(tmp_path: Path) -> None:
     """The harness itself: a leader, a member of its group, and one with a session of its own."""
     import subprocess
-    import time
 
     code = (
         "import subprocess, sys, time\n"
@@ -53,7 +53,7 @@ def test_a_kill_of_every_reach_hits_what_it_should(tmp_path: Path) -> None:
             start_new_session=True,
         )
         assert leader.stdout and leader.stdout.readline() == b"ready\n"
-        time.sleep(0.1)
+        _await_marked(mark, 3)
         assert processes.kill(leader.pid, mark, reach) == expected
         leader.wait()
         leader.stdout.close()
@@ -61,3 +61,10 @@ def test_a_kill_of_every_reach_hits_what_it_should(tmp_path: Path) -> None:
         assert len(left) == 3 - expected
         for process in left:
             process.kill()
+
+
+def _await_marked(mark: str, count: int, limit_s: float = 30.0) -> None:
+    """A process bears its mark a moment after its parent was told that it had started."""
+    until = time.monotonic() + limit_s
+    while len(processes.marked(mark)) < count and time.monotonic() < until:
+        time.sleep(0.02)
