@@ -120,7 +120,8 @@ async def _answered(request: Request, service: Service) -> Answer:
         async with asyncio.timeout(limits.time_s):
             body = await read_body(request, limits)
             reading = False
-            sent = await sent_images(request.headers.get("content-type", ""), body, limits)
+            kind = request.headers.get("content-type", "")
+            sent = await asyncio.to_thread(sent_images, kind, body, limits)
             del body
             return await asyncio.wrap_future(service.desk.submit(sent, until_s))
     except TimeoutError as error:

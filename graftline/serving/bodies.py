@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
@@ -35,7 +36,8 @@ class Question(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    images: list[str | NamedImage] = Field(
+    # The first error ends it: each of a million wrong values would make two.
+    images: Annotated[list[str | NamedImage], FailFast()] = Field(
         description="Image files in base64, each as a text or with a name."
     )
 
@@ -80,10 +82,11 @@ async def drain(request: Request, limits: Limits) -> None:
             return
 
 
-async def sent_images(content_type: str, body: bytes, limits: Limits) -> list[Sent]:
+def sent_images(content_type: str, body: bytes, limits: Limits) -> list[Sent]:
     """The images in a body.
 
-    What is wrong with one of several images is that image's own error.
+    What is wrong with one of several images is that image's own error. A large body takes a while,
+    so this is nothing for the thread of the event loop.
 
     Args:
         content_type: The request's header.
@@ -98,9 +101,9 @@ async def sent_images(content_type: str, body: bytes, limits: Limits) -> list[Se
     """
     kind = content_type.partition(";")[0].strip().lower()
     if kind == FORM:
-        sent = await _from_form(content_type, body, limits)
+        sent = asyncio.run(_from_form(content_type, body, limits))
     elif kind == JSON:
-        sent = _from_json(body)
+        sent = _from_json(body, limits)
     else:
         raise RefusedRequestError(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
@@ -159,7 +162,11 @@ async def _from_form(content_type: str, body: bytes, limits: Limits) -> list[Sen
     return sent
 
 
-def _from_json(body: bytes) -> list[Sent]:
+def _from_json(body: bytes, limits: Limits) -> list[Sent]:
+    # Counted before anything is made of them: each value but the first of a list has a comma before
+    # it, and base64 has none; an image has at most two values, and a name of so many signs.
+    if body.count(b",") > limits.images * (_MAX_NAME_CHARACTERS + 2):
+        raise _too_many("more values", limits)
     try:
         question = Question.model_validate_json(body)
     except ValidationError as error:

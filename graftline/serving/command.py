@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 PORT = 8000
 WATCH_S = 3.0
-_MOST_CONNECTIONS = 512
 _DEFAULTS = Limits()
 
 
@@ -119,6 +118,7 @@ def _run(app: App, listener: socket.socket, limits: Limits, ready: Callable[[], 
     import uvicorn
 
     from graftline.processes import termination_as_interrupt
+    from graftline.serving.connections import BACKLOG, bounded_connections
 
     class Announcing(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -130,11 +130,13 @@ def _run(app: App, listener: socket.socket, limits: Limits, ready: Callable[[], 
         log_config=None,
         access_log=False,
         server_header=False,
+        # Nothing here asks where a request comes from, so no header needs to be believed.
+        proxy_headers=False,
         lifespan="on",
         ws="none",
         loop="asyncio",
-        http="h11",
-        limit_concurrency=_MOST_CONNECTIONS,
+        http=bounded_connections(limits),
+        backlog=BACKLOG,
         timeout_graceful_shutdown=int(limits.time_s) + 1,
     )
     with termination_as_interrupt():
@@ -208,7 +210,11 @@ def _closing(counters: Counters) -> str:
 
 
 def _log_to_standard_error(*, debug: bool) -> None:
+    from graftline.serving.connections import Rationed
+
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(Rationed())
     logging.getLogger("graftline").setLevel(logging.DEBUG if debug else logging.INFO)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
 

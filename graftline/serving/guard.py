@@ -130,6 +130,16 @@ def json_response(
 
 
 def _refusal(headers: Headers) -> RefusedRequestError | None:
+    if "content-length" in headers and "transfer-encoding" in headers:
+        # A proxy in front may take the one, and this server the other (RFC 9112, 6.1).
+        return RefusedRequestError(
+            HTTPStatus.BAD_REQUEST,
+            "the request tells the length of its body in two ways",
+            where="headers Content-Length and Transfer-Encoding",
+            allowed="one of the two",
+            fix="send Content-Length alone, as curl does with --data-binary",
+            close=True,
+        )
     host = headers.get("host", "")
     if not is_loopback(_without_port(host)):
         return _not_here("Host", host)

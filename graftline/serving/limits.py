@@ -46,6 +46,7 @@ class RefusedRequestError(UserError):
         status: HTTP's.
         what: What is wrong with it.
         retry_after_s: When it may be sent again as it is; None if it may not.
+        close: Whether nothing more is read on its connection.
         **told: ``where``, ``allowed`` and ``fix``, as all errors have them.
     """
 
@@ -55,11 +56,13 @@ class RefusedRequestError(UserError):
         what: str,
         *,
         retry_after_s: int | None = None,
+        close: bool = False,
         **told: str | None,
     ) -> None:
         super().__init__(what, **told)
         self.status = status
         self.retry_after_s = retry_after_s
+        self.close = close
 
     @property
     def body(self) -> dict[str, Any]:
@@ -69,7 +72,8 @@ class RefusedRequestError(UserError):
     @property
     def headers(self) -> dict[str, str]:
         """Besides the usual ones."""
-        return {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
+        again = {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
+        return again | ({"Connection": "close"} if self.close else {})
 
 
 def error_body(

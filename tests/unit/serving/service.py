@@ -72,8 +72,8 @@ def asked(
 
 
 @contextmanager
-def served(app: Any) -> Iterator[str]:
-    """The address of an application that is served from a thread."""
+def served(app: Any, **settings: Any) -> Iterator[str]:
+    """The address of an application that is served from a thread, with uvicorn's settings."""
     started = threading.Event()
 
     class Announcing(uvicorn.Server):
@@ -83,7 +83,8 @@ def served(app: Any) -> Iterator[str]:
 
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(app, log_config=None, ws="none", timeout_graceful_shutdown=20)
+        settings = {"log_config": None, "ws": "none", "timeout_graceful_shutdown": 20, **settings}
+        config = uvicorn.Config(app, **settings)
         server = Announcing(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

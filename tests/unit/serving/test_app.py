@@ -30,6 +30,7 @@ from tests.unit.serving.service import Client, asked, encoded, form, in_base64
 NOON = encoded(np.full((28, 28), 240, np.uint8))
 NIGHT = encoded(np.full((40, 30, 3), 10, np.uint8), "JPEG")
 JSON = {"Content-Type": "application/json"}
+ZEROS = b'{"images": [0' + b",0" * 45_000 + b"]}"
 REFUSALS = {200, 400, 413, 415, 422}
 
 
@@ -149,6 +150,7 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "bad base64": ({"json": {"images": ["a*c="]}}, 422, "is no base64"),
     "no images": ({"json": {"images": []}}, 422, "no image"),
     "too many images": ({"json": {"images": ["eA=="] * 5}}, 422, "5 images, which is too many"),
+    "too many values": ({"data": ZEROS, "headers": JSON}, 422, "more values"),
     "too many files": ({"files": form(*[b"x"] * 9)}, 422, "too many"),
     "unknown key": ({"json": {"image": "eA=="}}, 422, "Field required"),
     "wrong type": ({"json": {"images": [3]}}, 422, "valid string"),

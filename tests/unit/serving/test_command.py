@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,10 +24,12 @@ LIMIT_S = 300
 
 
 @contextmanager
-def served(*arguments: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def served(
+    *arguments: str, interpreter: Sequence[str] = (sys.executable, "-m", "graftline")
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """``graftline serve`` in a process of its own, and its address."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "graftline", "serve", "--port", "0", *arguments],
+        [*interpreter, "serve", "--port", "0", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
