@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import logging
 import os
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 from rich.console import Console, RenderableType
 
 from graftline import __version__
-from graftline.endings import reported
+from graftline.endings import replace_what_cannot_be_shown, reported
 from graftline.environment import quiet_environment
 from graftline.serving.command import add_options, serve
 from graftline.stages import STAGES, run_stage
@@ -35,9 +34,8 @@ _STEP_HELP = {
 def entry() -> None:
     """The console script: runs :func:`main` and exits with its code."""
     collect_rarely()
-    # A file's name may hold bytes that are no text; in JSON the escape is the right way to say so.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+    # What argparse prints comes before the command.
+    replace_what_cannot_be_shown()
     sys.exit(main(sys.argv[1:]))
 
 

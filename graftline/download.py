@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -21,10 +22,21 @@ _RETRIES = 3
 _BACKOFF_S = 0.5
 _TRANSIENT = (429, 500, 502, 503, 504)
 _CHUNK_BYTES = 1 << 20
+MAX_BYTES = 4 << 30
+"""Twice the largest file of weights that there is to fetch."""
+LIMIT_S = 7200.0
+"""A slow line takes half an hour for a gigabyte; what drips in is not waited for."""
 _OFFLINE = "check the connection; to work offline, put the file in place yourself"
 
 
-def fetch(url: str, target: Path, sha256: str | None) -> str:
+def fetch(
+    url: str,
+    target: Path,
+    sha256: str | None,
+    *,
+    max_bytes: int = MAX_BYTES,
+    limit_s: float = LIMIT_S,
+) -> str:
     """Downloads a file and moves it into place if it is the right one.
 
     What can fail by itself (a connection, an overloaded server) is tried up to four times. An
@@ -34,12 +46,15 @@ def fetch(url: str, target: Path, sha256: str | None) -> str:
         url: The address.
         target: Where the file goes; on any error it stays as it was.
         sha256: What the file must be, in hexadecimal; None to take what comes.
+        max_bytes: The largest file that is taken, unpacked if it is sent packed.
+        limit_s: Seconds for all of it; both limits are looked at while it comes in.
 
     Returns:
         The SHA-256 of what was downloaded.
 
     Raises:
-        DownloadError: If the address is not https, cannot be reached, or sends something else.
+        DownloadError: If the address is not https, cannot be reached, sends something else, or
+            sends more or longer than allowed.
         StorageFullError: If the disk is full.
     """
     import requests
@@ -48,7 +63,7 @@ def fetch(url: str, target: Path, sha256: str | None) -> str:
     _refuse_open_address(url)
     try:
         with _session(url) as session, replacing_file(target) as temporary:
-            found = _received(session, url, temporary)
+            found = _received(session, url, temporary, max_bytes, limit_s)
             if sha256 is not None and found != sha256.lower():
                 raise DownloadError(
                     f"the file at this address is not the right one: SHA-256 {found}",
@@ -72,19 +87,39 @@ def fetch(url: str, target: Path, sha256: str | None) -> str:
         ) from error
 
 
-def _received(session: requests.Session, url: str, temporary: Path) -> str:
-    digest = hashlib.sha256()
+def _received(
+    session: requests.Session, url: str, temporary: Path, max_bytes: int, limit_s: float
+) -> str:
+    digest, size_bytes, until_s = hashlib.sha256(), 0, time.monotonic() + limit_s
     with session.get(url, stream=True, timeout=(_CONNECT_S, _READ_S)) as response:
         response.raise_for_status()
         length = response.headers.get("Content-Length", "")
         total = int(length) if length.isdecimal() else None
         name = temporary.name.strip(".").rpartition(".")[0].rpartition(".")[0]
         with temporary.open("wb") as file, progress(f"download {name}", total, "bytes") as bar:
-            for piece in response.iter_content(_CHUNK_BYTES):
+            if total is not None and total > max_bytes:
+                raise _too_much(url, f"has {total:,} bytes", f"{max_bytes:,} bytes")
+            # What has arrived, as it arrives: waiting for a whole piece could take for ever.
+            while piece := response.raw.read1(_CHUNK_BYTES, decode_content=True):
+                size_bytes += len(piece)
+                if size_bytes > max_bytes:
+                    raise _too_much(url, f"goes on after {max_bytes:,} bytes", f"{max_bytes:,}")
+                if time.monotonic() > until_s:
+                    told = f"is not whole after {limit_s:g} s ({size_bytes:,} bytes)"
+                    raise _too_much(url, told, f"{limit_s:g} s")
                 file.write(piece)
                 digest.update(piece)
                 bar.advance(len(piece))
     return digest.hexdigest()
+
+
+def _too_much(url: str, told: str, allowed: str) -> DownloadError:
+    return DownloadError(
+        f"the file at this address {told}",
+        where=without_secrets(url),
+        allowed=f"at most {allowed}",
+        fix="download it by other means, if it is meant, and name the file's path instead",
+    )
 
 
 def _session(url: str) -> requests.Session:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +20,17 @@ _FAULT = (
 )
 
 
+def replace_what_cannot_be_shown() -> None:
+    """Has signs that the terminal's or file's encoding lacks printed as escapes.
+
+    File names may hold bytes that are no text, and a terminal in Latin-1 or ASCII lacks most signs;
+    neither may end a run that is finished.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def reported(command: Callable[[], int], *, debug: bool) -> int:
     """Runs a command and turns what it raises into a message and an exit code.
 
@@ -25,6 +38,7 @@ def reported(command: Callable[[], int], *, debug: bool) -> int:
         What the command returns; 2 for what the user can mend; 1 for a fault of ours; 130 when
         interrupted.
     """
+    replace_what_cannot_be_shown()
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
         return command()

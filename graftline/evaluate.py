@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from graftline import figures, plots
 from graftline.artifacts import ClassReport, Dataset, Metrics, Trained
 from graftline.calibration import Reliability
+from graftline.csv_files import write_csv
 from graftline.errors import DataError, MissingOutputError, TrainingDivergedError
 from graftline.images import Pixels
 from graftline.packed import PackedImages
@@ -236,19 +237,17 @@ def _write_predictions(
 
 def _write_confusion(folder: Path, predictions: Predictions, classes: tuple[str, ...]) -> None:
     # One row per image: DVC's confusion template counts the rows itself.
-    with (folder / "confusion.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["actual", "predicted"])
-        for label, predicted in zip(predictions.labels, predictions.predicted, strict=True):
-            writer.writerow([classes[label], classes[predicted]])
+    answers = zip(predictions.labels, predictions.predicted, strict=True)
+    rows = ((classes[label], classes[predicted]) for label, predicted in answers)
+    write_csv(folder / "confusion.csv", ("actual", "predicted"), rows)
 
 
 def _write_calibration(folder: Path, table: Reliability) -> None:
-    with (folder / "calibration.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["from", "to", "images", "confidence", "accuracy"])
-        bins = zip(table.images, table.confidence, table.accuracy, strict=True)
-        for index, (images, confidence, accuracy) in enumerate(bins):
-            measured = (float(confidence), float(accuracy)) if images else ("", "")
-            start, end = (round(float(edge), 6) for edge in table.edges[index : index + 2])
-            writer.writerow([start, end, int(images), *measured])
+    rows: list[tuple[object, ...]] = []
+    bins = zip(table.images, table.confidence, table.accuracy, strict=True)
+    for index, (images, confidence, accuracy) in enumerate(bins):
+        measured = (float(confidence), float(accuracy)) if images else ("", "")
+        start, end = (round(float(edge), 6) for edge in table.edges[index : index + 2])
+        rows.append((start, end, int(images), *measured))
+    columns = ("from", "to", "images", "confidence", "accuracy")
+    write_csv(folder / "calibration.csv", columns, rows)

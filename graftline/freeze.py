@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 
 from graftline.artifacts import Assembled, FreezePlan, LayerRecord
+from graftline.csv_files import write_csv
 from graftline.params import Params
 from graftline.plans import POOLED, by_block, plan_freezing
 from graftline.storage import replacing_directory
@@ -104,13 +104,12 @@ def head_params(assembled: Assembled, cut: str) -> int:
 
 
 def _write_layers(assembled: Assembled, plan: FreezePlan, path: Path) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("layer", "kind", "block", "output", "params", "state"))
-        for layer in assembled.up_to(plan.cut):
-            state = "trainable" if layer.name in plan.trainable else "frozen"
-            shape = "x".join(str(size) for size in layer.output_shape)
-            writer.writerow((layer.name, layer.kind, layer.block, shape, layer.params, state))
+    rows = []
+    for layer in assembled.up_to(plan.cut):
+        state = "trainable" if layer.name in plan.trainable else "frozen"
+        shape = "x".join(str(size) for size in layer.output_shape)
+        rows.append((layer.name, layer.kind, layer.block, shape, layer.params, state))
+    write_csv(path, ("layer", "kind", "block", "output", "params", "state"), rows)
 
 
 def _cached(boundary: str | None) -> str:

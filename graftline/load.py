@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import logging
@@ -15,6 +14,7 @@ from typing import Any, get_args
 
 from graftline import sources
 from graftline.artifacts import SPLITS, Dataset, Split
+from graftline.csv_files import write_csv
 from graftline.errors import DataError
 from graftline.images import collected_warnings
 from graftline.packed import ShardWriter, write_manifest
@@ -211,10 +211,7 @@ def _columns(placed: Sequence[Placed], classes: Sequence[str]) -> dict[str, Sequ
 
 
 def _write_table(path: Path, broken: Iterable[Broken]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(("file", "reason"))
-        table.writerows((image.name, image.reason) for image in broken)
+    write_csv(path, ("file", "reason"), ((image.name, image.reason) for image in broken))
 
 
 def _report(

@@ -13,6 +13,7 @@ from graftline.artifacts import Assembled, Features, FreezePlan, Preprocessed, T
 from graftline.assemble import RECORD, planned_graft
 from graftline.augment import build_augmentation
 from graftline.checkpoints import Checkpoints
+from graftline.csv_files import write_csv
 from graftline.errors import TrainingDivergedError
 from graftline.examples import Examples, read_examples, read_pooled
 from graftline.extract import STATISTICS
@@ -153,12 +154,9 @@ def fit(
 
 def write_history(history: list[Row], path: Path) -> None:
     """Writes one row per epoch; numbers with all their digits, so that equal runs compare equal."""
-    import csv
-
-    with replacing_file(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, HISTORY_COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(history)
+    rows = ([row[column] for column in HISTORY_COLUMNS] for row in history)
+    with replacing_file(path) as temporary:
+        write_csv(temporary, HISTORY_COLUMNS, rows)
 
 
 def _probe(workspace: Workspace, params: Params, graft: Any, pooled: Examples) -> Phase:

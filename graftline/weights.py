@@ -138,7 +138,7 @@ def _dogs_path() -> Path:
 
 
 def _imagenet(workspace: Workspace, backbone: BackboneParams, size_px: int) -> BaseWeights:
-    """Keras's own file, through Keras's own downloader and cache."""
+    """Keras's own file, in Keras's own cache."""
     family, alpha, pinned = backbone.family, backbone.alpha, backbone.weights_sha256
     name, md5 = family.imagenet_file(alpha, size_px), family.md5.get(alpha)
     record = workspace.root / RECORD
@@ -147,7 +147,7 @@ def _imagenet(workspace: Workspace, backbone: BackboneParams, size_px: int) -> B
     home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
     cached = home / "models" / name
     if not cached.is_file():
-        _download(home, name, f"{_KERAS_ADDRESS}{family.folder}/{name}", md5)
+        _download(f"{_KERAS_ADDRESS}{family.folder}/{name}", cached)
     weights = _checked("imagenet", cached, expected)
     if md5 is not None and md5 != (found := _md5_file(cached)):
         raise WeightsError(
@@ -160,20 +160,15 @@ def _imagenet(workspace: Workspace, backbone: BackboneParams, size_px: int) -> B
     return weights
 
 
-def _download(home: Path, name: str, address: str, md5: str | None) -> None:
-    import keras
-
+def _download(address: str, target: Path) -> None:
     try:
-        # Keras would silently turn to a folder in /tmp if this one were not there.
-        home.mkdir(parents=True, exist_ok=True)
-        keras.utils.get_file(
-            name, address, cache_subdir="models", cache_dir=str(home), file_hash=md5
-        )
-    except Exception as error:  # Keras wraps every failure of its downloader in Exception.
+        fetch(address, target, None)
+    except DownloadError as error:
         raise DownloadError(
-            f"Keras could not download its ImageNet weights: {error}",
-            where=address,
-            fix=f"to work offline, put that file into {home / 'models'}, or set backbone.weights "
+            f"Keras's ImageNet weights: {error.what}",
+            where=error.where,
+            allowed=error.allowed,
+            fix=f"to work offline, put that file into {target.parent}, or set backbone.weights "
             "to a path (for MobileNetV2 of alpha 1.0 also to stanford-dogs)",
         ) from error
 

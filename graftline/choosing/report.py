@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from graftline.choosing.candidates import Candidate
 from graftline.choosing.choice import Choice
 from graftline.choosing.pictures import depth_profile, race_chart, race_order
 from graftline.choosing.verdict import p_words
+from graftline.csv_files import write_csv
 from graftline.figures import percent, save
 from graftline.packed import PackedImages
 from graftline.workspace import Workspace
@@ -34,7 +34,7 @@ def write_report(workspace: Workspace, choice: Choice, folder: Path) -> None:
     write_records(folder / "profile.csv", choice.profile.scores)
     write_records(folder / "learning_curve.csv", choice.profile.curve)
     _write_profile_answers(images, choice, folder / "profile_answers.csv")
-    _write_rows(folder / "candidates.csv", CANDIDATE_COLUMNS, candidate_rows(choice))
+    write_csv(folder / "candidates.csv", CANDIDATE_COLUMNS, candidate_rows(choice))
     save(depth_profile(choice.profile, choice.verdict), folder / PICTURES[0])
     if choice.race is not None:
         write_records(folder / "race.csv", choice.race.results)
@@ -128,7 +128,7 @@ def write_records(path: Path, records: Sequence[Record]) -> None:
     """Records of one kind as a table, numbers with all their digits."""
     columns = list(type(records[0]).model_fields)
     rows = ([getattr(record, column) for column in columns] for record in records)
-    _write_rows(path, columns, rows)
+    write_csv(path, columns, rows)
 
 
 def _candidate_line(choice: Choice, one: Candidate) -> str:
@@ -157,7 +157,7 @@ def _write_profile_answers(images: PackedImages, choice: Choice, path: Path) -> 
         (images.hashes[position], images.labels[position], fold, *given)
         for position, fold, given in zip(choice.sample, choice.folds, answers, strict=True)
     )
-    _write_rows(path, columns, rows)
+    write_csv(path, columns, rows)
 
 
 def _write_race_answers(images: PackedImages, choice: Choice, path: Path) -> None:
@@ -170,11 +170,4 @@ def _write_race_answers(images: PackedImages, choice: Choice, path: Path) -> Non
         (images.hashes[position], images.labels[position], *given, *lost)
         for position, given, lost in zip(choice.race_positions, right, losses, strict=True)
     )
-    _write_rows(path, columns, rows)
-
-
-def _write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(rows)
+    write_csv(path, columns, rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graftline.artifacts import ExportedModel, ExportFormat, Exports, OriginalModel, Trained
+from graftline.csv_files import write_csv
 from graftline.errors import DataError, ExportError
 from graftline.exporting.making import make
 from graftline.exporting.network import Network
@@ -170,13 +170,12 @@ def _indices(images: PackedImages, split: str, workspace: Workspace) -> NDArray[
 def _write_differences(
     path: Path, names: NDArray[np.object_], compared: Mapping[ExportFormat, Comparison]
 ) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["format", "image", "is", "original", "exported"])
-        for format, one in compared.items():
-            for row in np.flatnonzero(one.exported != one.original):
-                labels = (one.labels[row], one.original[row], one.exported[row])
-                writer.writerow([format, names[row], *(one.classes[at] for at in labels)])
+    rows = []
+    for format, one in compared.items():
+        for row in np.flatnonzero(one.exported != one.original):
+            labels = (one.labels[row], one.original[row], one.exported[row])
+            rows.append((format, names[row], *(one.classes[at] for at in labels)))
+    write_csv(path, ("format", "image", "is", "original", "exported"), rows)
 
 
 def _speed(sha256: str, given: Answers) -> Speed:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import contextlib
+import gzip
 import hashlib
 import socket
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -34,6 +37,27 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(BODY) + 100))
             self.end_headers()
             self.wfile.write(BODY)
+        elif self.path == "/endless":
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(ConnectionError):
+                while True:
+                    self.wfile.write(BODY)
+        elif self.path == "/dripping":
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(BODY)))
+            self.end_headers()
+            with contextlib.suppress(ConnectionError):
+                for byte in BODY:
+                    self.wfile.write(bytes([byte]))
+                    time.sleep(0.01)
+        elif self.path == "/packed":
+            packed = gzip.compress(bytes(1_000_000))
+            self.send_response(200)
+            self.send_header("Content-Encoding", "gzip")
+            self.send_header("Content-Length", str(len(packed)))
+            self.end_headers()
+            self.wfile.write(packed)
         else:
             self.send_response(200)
             self.send_header("Content-Length", str(len(BODY)))
@@ -61,10 +85,10 @@ def address(server, path):
     return f"http://127.0.0.1:{server.server_port}{path}"
 
 
-def refused(url, target, sha256=None):
+def refused(url, target, sha256=None, **limits):
     target.write_bytes(b"earlier")
     with pytest.raises(DownloadError) as caught:
-        fetch(url, target, sha256)
+        fetch(url, target, sha256, **limits)
     assert caught.value.exit_code == 2
     assert target.read_bytes() == b"earlier"
     assert [path.name for path in target.parent.iterdir()] == [target.name]
@@ -106,6 +130,27 @@ def test_a_connection_that_breaks(server, tmp_path):
     error = refused(address(server, "/short"), tmp_path / "file")
     assert "the download failed" in error.what
     assert "to work offline" in str(error)
+
+
+@pytest.mark.parametrize("path", ["/endless", "/packed", "/file"])
+def test_a_file_that_is_too_large(server, tmp_path, path):
+    error = refused(address(server, path), tmp_path / "file", max_bytes=5000)
+    assert error.what.endswith(
+        "has 8,000 bytes" if path == "/file" else "goes on after 5,000 bytes"
+    )
+    assert "name the file's path instead" in str(error)
+
+
+def test_a_file_that_drips_in(server, tmp_path):
+    begun_s = time.monotonic()
+    error = refused(address(server, "/dripping"), tmp_path / "file", limit_s=0.3)
+    assert "is not whole after 0.3 s" in error.what
+    assert time.monotonic() - begun_s < 20
+
+
+def test_a_file_that_is_sent_packed(server, tmp_path):
+    fetch(address(server, "/packed"), tmp_path / "file", None)
+    assert (tmp_path / "file").read_bytes() == bytes(1_000_000)
 
 
 def test_a_redirect_on_this_machine(server, tmp_path):
