@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from graftline.checksums import verify
 from graftline.errors import MissingOutputError
 from graftline.packed import PackedImages
 
@@ -92,8 +93,10 @@ def read_statistics(path: Path) -> Statistics:
     """Reads what :func:`write_statistics` wrote.
 
     Raises:
+        DamagedFileError: If its folder lists another checksum for it.
         MissingOutputError: If it is not there.
     """
+    verify(path)
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graftline.artifacts import Dataset, Trained
+from graftline.checksums import verify
 from graftline.errors import MissingOutputError
 from graftline.packed import PackedImages
 from graftline.storage import sha256_record
@@ -80,6 +81,7 @@ def read_answers(path: Path) -> Answers:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    verify(path)
     try:
         table = pq.read_table(path, columns=list(_COLUMNS))
         hashes, labels, predicted = (_texts(table.column(name)) for name in _COLUMNS)

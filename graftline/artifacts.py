@@ -6,17 +6,20 @@ DVC sees the same output where the same work was done.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from graftline.checksums import damaged, sha256_text, verify
 from graftline.errors import MissingOutputError
 from graftline.storage import write_text
 
 ExportFormat = Literal["litert_float32", "litert_float16", "litert_int8", "saved_model", "onnx"]
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+_SEALED = re.compile(r'(.*),\n  "sha256": "([0-9a-f]{64})"\n}\n?', re.DOTALL)
 
 
 class Record(BaseModel):
@@ -29,10 +32,13 @@ class Record(BaseModel):
         """Reads the record that a step wrote.
 
         Raises:
+            DamagedFileError: If its folder lists another checksum for it.
             MissingOutputError: If it is not there, or is not what this version writes.
         """
+        verify(path)
         try:
-            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            return cls.model_validate_json(cls._checked(text, path))
         except FileNotFoundError as error:
             raise MissingOutputError(
                 f"{path} is not there yet",
@@ -54,7 +60,15 @@ class Record(BaseModel):
 
     def write(self, path: Path) -> None:
         """Writes the record in one move."""
-        write_text(path, self.model_dump_json(indent=2) + "\n")
+        write_text(path, self._text() + "\n")
+
+    def _text(self) -> str:
+        return self.model_dump_json(indent=2)
+
+    @classmethod
+    def _checked(cls, text: str, path: Path) -> str:
+        """The text without what only tells whether it is whole."""
+        return text
 
 
 class Dataset(Record):
@@ -167,6 +181,18 @@ class FreezePlan(Record):
     measured: bool
     """Whether measurement chose it (``auto``), rather than the parameters."""
     reason: str
+
+    # Alone in its folder, it holds its checksum itself: in its last line but one.
+    def _text(self) -> str:
+        text = super()._text().removesuffix("\n}")
+        return f'{text},\n  "sha256": "{sha256_text(text)}"\n}}'
+
+    @classmethod
+    def _checked(cls, text: str, path: Path) -> str:
+        found = _SEALED.fullmatch(text)
+        if found is None or sha256_text(found[1]) != found[2]:
+            raise damaged(path, path)
+        return f"{found[1]}\n}}"
 
 
 class Features(Record):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from graftline.artifacts import Assembled, FreezePlan
+from graftline.checksums import verify
 from graftline.errors import MissingOutputError
 from graftline.families import family_of
 from graftline.graft import POOLING, TRUNK, build_graft, build_preparation
@@ -56,7 +57,7 @@ def assemble(workspace: Workspace, params: Params) -> Assembled:
         dropout=params.head.dropout,
         classes=classes,
     )
-    with replacing_directory(workspace.assembled) as folder:
+    with replacing_directory(workspace.assembled, sealed=True) as folder:
         save_model(graft, folder / MODEL)
         save_model(base, folder / WHOLE_TRUNK)
         frozen = frozen_part(graft.get_layer(TRUNK), size_px, graft.get_layer(POOLING))
@@ -102,6 +103,7 @@ def frozen_part(prefix: Any, size_px: int, pooling: Any = None) -> Any:
 def read_classes(workspace: Workspace) -> tuple[str, ...]:
     """The class names that ``load`` found, in the order of their labels."""
     path: Path = workspace.loaded / "classes.json"
+    verify(path)
     try:
         return tuple(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:

@@ -121,6 +121,10 @@ class MissingOutputError(UserError):
     """A step was asked for before the step that feeds it has run."""
 
 
+class DamagedFileError(UserError):
+    """A file of an earlier step whose bytes are not those that were written."""
+
+
 class TrainingDivergedError(UserError):
     """Loss or gradient became NaN or infinite."""
 

@@ -62,7 +62,7 @@ def evaluate(workspace: Workspace, params: Params) -> Metrics:
     metrics = measure(predictions, dataset, params.evaluate.calibration_bins)
     gallery = _gallery(predictions, images, test, trained.classes, params.evaluate.worst_mistakes)
     with (
-        replacing_directory(workspace.evaluation) as folder,
+        replacing_directory(workspace.evaluation, sealed=True) as folder,
         replacing_file(workspace.metrics) as metrics_file,
     ):
         flat = metrics.model_dump_json(indent=2, exclude={"classes"})

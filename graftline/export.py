@@ -33,7 +33,7 @@ def export(workspace: Workspace, params: Params) -> Exports:
     """
     section = params.export
     with (
-        replacing_directory(workspace.exports) as folder,
+        replacing_directory(workspace.exports, sealed=True) as folder,
         replacing_directory(workspace.exports_report) as report,
     ):
         if section.formats:

@@ -78,7 +78,7 @@ def extract(workspace: Workspace, params: Params) -> Features:
     if record.uncached_reason is not None and plan.boundary is not None:
         _LOG.warning("no feature maps are cached, since %s", record.uncached_reason)
     with (
-        replacing_directory(workspace.features) as folder,
+        replacing_directory(workspace.features, sealed=True) as folder,
         scratch_folder() as scratch,
         _Frozen(workspace, assembled, plan, record).runner(images, folder, scratch) as runner,
     ):

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graftline.artifacts import Split
+from graftline.checksums import verify
 from graftline.errors import MissingOutputError
 from graftline.litert import LiteRunner
 from graftline.packed import PackedImages
@@ -87,6 +88,7 @@ def read_reference(folder: Path) -> FeatureReference | None:
         MissingOutputError: If the file is damaged.
     """
     path = folder / REFERENCE_FILE
+    verify(path)
     try:
         with np.load(path, allow_pickle=False) as stored:
             train, validation = (

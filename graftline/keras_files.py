@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from graftline.checksums import verify
 from graftline.errors import MissingOutputError
 
 _SPARE_BYTES = 16 << 20
@@ -52,10 +53,12 @@ def load_model(path: Path) -> Any:
     """Reads a ``.keras`` file in safe mode: nothing in it is executed or unpickled.
 
     Raises:
+        DamagedFileError: If its folder lists another checksum for it.
         MissingOutputError: If the file is absent or no Keras model.
     """
     import keras
 
+    verify(path)
     try:
         _refuse_bomb(path)
         return keras.saving.load_model(path, compile=False, safe_mode=True)

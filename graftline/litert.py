@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from graftline.checksums import verify
 from graftline.errors import MissingOutputError
 
 _MICRO_BATCH = 8
@@ -51,10 +52,12 @@ class LiteRunner:
         output_dims: The last dimension of each of its outputs.
 
     Raises:
+        DamagedFileError: If its folder lists another checksum for it.
         MissingOutputError: If the file is absent or no LiteRT model.
     """
 
     def __init__(self, path: Path, workers: int | None = None) -> None:
+        verify(path)
         self._workers = workers or available_cores()
         self._idle: SimpleQueue[_Interpreter] = SimpleQueue()
         for _ in range(self._workers):

@@ -46,7 +46,7 @@ def load(workspace: Workspace, params: Params) -> Dataset:
         StorageFullError: If the disk is full.
     """
     with (
-        replacing_directory(workspace.loaded) as folder,
+        replacing_directory(workspace.loaded, sealed=True) as folder,
         tempfile.TemporaryDirectory(dir=folder) as scratch,
         collected_warnings() as warned,
     ):

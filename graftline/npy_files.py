@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from graftline.checksums import verify
 from graftline.errors import MissingOutputError
 
 _KEPT_BYTES = 128 << 20
@@ -78,10 +79,12 @@ class ArrayReader:
         path: The ``.npy`` file.
 
     Raises:
+        DamagedFileError: If its folder lists another checksum for it.
         MissingOutputError: If the file is absent or no such array.
     """
 
     def __init__(self, path: Path) -> None:
+        verify(path)
         try:
             self.array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         except (EOFError, OSError, ValueError) as error:

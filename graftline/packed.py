@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from graftline.checksums import verify
 from graftline.errors import DataError, MissingOutputError
 from graftline.images import Pixels, decode
 
@@ -124,12 +125,14 @@ def read_manifest(folder: Path) -> dict[str, NDArray[Any]]:
     """The manifest's columns, in its order: text as objects, numbers as integers.
 
     Raises:
+        DamagedFileError: If its folder lists another checksum for it.
         MissingOutputError: If it is not there, or no such manifest.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     manifest = folder / MANIFEST
+    verify(manifest)
     fix = "run the steps before it: dvc repro, or python -m flows.train"
     try:
         with pq.ParquetFile(manifest, memory_map=True) as file:
@@ -318,6 +321,7 @@ class PackedImages:
     def _bytes(self, shard: int) -> NDArray[np.uint8]:
         if shard not in self._maps:
             path = self._folder / _shard_name(shard)
+            verify(path)
             try:
                 with path.open("rb") as file:
                     mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -36,7 +36,7 @@ def preprocess(workspace: Workspace, params: Params) -> Preprocessed:
     images = PackedImages(workspace.loaded, columns)
     size_px = params.preprocess.size_px
     # The decoder's warnings were reported when the images were loaded.
-    with replacing_directory(workspace.preprocessed) as folder, collected_warnings():
+    with replacing_directory(workspace.preprocessed, sealed=True) as folder, collected_warnings():
         places, shapes = _packed(images, size_px, folder)
         write_manifest(
             folder,

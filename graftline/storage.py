@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from graftline.checksums import seal
 from graftline.errors import full_disk_reported
 from graftline.process_times import name_tag
 
@@ -49,11 +50,15 @@ def replacing_file(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_directory(target: Path) -> Iterator[Path]:
+def replacing_directory(target: Path, *, sealed: bool = False) -> Iterator[Path]:
     """Yields a temporary folder beside ``target`` and swaps the two at the end.
 
     On Linux the swap is one system call (``renameat2`` with ``RENAME_EXCHANGE``), so a reader
     sees the old folder or the new one. On any error ``target`` stays as it was.
+
+    Args:
+        target: The folder.
+        sealed: Whether it lists its files' checksums; see :mod:`graftline.checksums`.
 
     Raises:
         StorageFullError: If the disk is full.
@@ -66,6 +71,8 @@ def replacing_directory(target: Path) -> Iterator[Path]:
         )
         try:
             yield temporary
+            if sealed:
+                seal(temporary)
             os.chmod(temporary, 0o755)
             for path in temporary.rglob("*"):
                 if path.is_file():

@@ -77,7 +77,7 @@ def train(workspace: Workspace, params: Params, on_epoch: EpochCallback | None =
         trainable_params=_count(graft.trainable_variables),
         frozen_params=_count(fitted.frozen),
     )
-    with replacing_directory(workspace.trained) as folder:
+    with replacing_directory(workspace.trained, sealed=True) as folder:
         export_model(graft, assembled.size_px, folder)
         images = PackedImages.open(workspace.preprocessed)
         reference = folder / REFERENCE_FILE

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import graftline
 from graftline.artifacts import Trained
+from graftline.checksums import seal, verify
 from graftline.errors import MissingOutputError
 from graftline.storage import scratch_folder, sha256_file
 from graftline.tracking.store import PATIENCE_S, configure, open_client, reported
@@ -67,6 +68,7 @@ def ensure_model(client: MlflowClient, run_id: str, workspace: Workspace, traine
         return model_id
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
+    verify(workspace.trained / LITERT)
     file_digest = sha256_file(workspace.trained / LITERT)
     logged = client.create_logged_model(
         run.info.experiment_id,
@@ -129,6 +131,7 @@ def register_model(
     client, _ = open_client(store, PATIENCE_S)
     with reported(store):
         newest = _newest(client, name)
+        verify(workspace.trained / LITERT)
         digest = sha256_file(workspace.trained / LITERT)
         # The same weights may be in another file: one that gives features, which an older did not.
         same = newest and (newest.weight_digest, newest.tags.get(FILE_TAG)) == (
@@ -168,7 +171,9 @@ def _save(folder: Path, workspace: Workspace, trained: Trained, logged: Any) -> 
     for name in (LITERT, RECORD, REFERENCE_FILE):
         # A model of an earlier Graftline has no reference, and can do without.
         if name != REFERENCE_FILE or (workspace.trained / name).is_file():
+            verify(workspace.trained / name)
             shutil.copy2(workspace.trained / name, parts / name)
+    seal(parts)
     package = folder / "code" / "graftline"
     source = Path(graftline.__file__).parent
     shutil.copytree(source, package, ignore=shutil.ignore_patterns("__pycache__"))
