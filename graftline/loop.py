@@ -69,15 +69,27 @@ class Loop:
         for optimizer, group in zip(self._optimizers, groups, strict=True):
             optimizer.build(list(group.variables))
         self._variables = [variable for group in groups for variable in group.variables]
-        weights = class_weights(labels, self._classes, objective.class_weights)
-        self._class_weights = tf.constant(weights)
+        self._class_weights = tf.Variable(tf.ones(self._classes), trainable=False)
         self._average = [tf.Variable(v.value) for v in self._variables] if objective.ema else []
+        self.begin(labels)
         # Chunks of several batches per call: a call costs more than a step of a small head.
         # The number of steps and the batch stay open, so that the last batch needs no new trace.
         self._train_chunk = tf.function(self._train_steps, reduce_retracing=True)
         self._probabilities = tf.function(
             lambda batch: self.network(batch, training=False), reduce_retracing=True
         )
+
+    def begin(self, labels: NDArray[np.int32]) -> None:
+        """Makes ready to train from the present weights on: class weights, and the average.
+
+        Args:
+            labels: Of the training split, (n,).
+        """
+        self._class_weights.assign(
+            class_weights(labels, self._classes, self.objective.class_weights)
+        )
+        for average, variable in zip(self._average, self._variables, strict=False):
+            average.assign(variable.value)
 
     def order(self, count: int, epoch: int) -> NDArray[np.int64]:
         """The order of the examples in one epoch: a permutation from seed and epoch."""

@@ -23,7 +23,7 @@ from graftline.keras_files import variables_digest
 from graftline.model_files import LITERT_FILE, export_model
 from graftline.packed import PackedImages
 from graftline.params import Params
-from graftline.phases import Phase, probe_phase, tune_phase
+from graftline.phases import Phase, probe_phase, tune_phase, warn_of_few_steps
 from graftline.progress import progress
 from graftline.standardize import set_standardization
 from graftline.storage import replacing_directory, replacing_file, sha256_record
@@ -131,6 +131,7 @@ def fit(
     digest = variables_digest(frozen)
     pooled = read_pooled(workspace, "train")
     set_standardization(graft, pooled)
+    warn_of_few_steps(len(pooled), params.train, params.tune if plan.trainable else None)
     phases = [Planned("probe", lambda: _probe(workspace, params, graft, pooled))]
     if plan.trainable:
         phases.append(Planned("tune", lambda: _tune(workspace, params, graft, plan, assembled)))

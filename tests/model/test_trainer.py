@@ -13,9 +13,8 @@ from graftline.artifacts import Assembled
 from graftline.choosing.candidates import Candidate, make_candidate
 from graftline.choosing.records import Verdict
 from graftline.choosing.sample import Fold, race_folds
-from graftline.choosing.settings import Settings
 from graftline.choosing.trainer import GraftTrainer
-from graftline.freeze import freeze
+from graftline.freeze import choice_settings, freeze
 from graftline.loop import Loop
 from graftline.packed import PackedImages
 from graftline.params import LastBlocks
@@ -34,7 +33,7 @@ def folds(assembled: Workspace) -> tuple[Fold, ...]:
 
 def trainer(workspace: Workspace) -> GraftTrainer:
     params = small.small_params("auto", tune=TUNE)
-    return GraftTrainer(workspace, Settings(3, params.head, params.freeze, params.tune))
+    return GraftTrainer(workspace, choice_settings(params))
 
 
 def candidate(workspace: Workspace, strategy: Strategy, **options: str) -> Candidate:
