@@ -22,7 +22,7 @@ from graftline.choosing.sample import Fold
 from graftline.choosing.settings import Settings
 from graftline.choosing.trial import Trial
 from graftline.examples import Examples, images_of
-from graftline.graft import HEAD, POOLING, TRUNK
+from graftline.graft import HEAD, POOLING, TRUNK, without_softmax
 from graftline.litert import LiteRunner
 from graftline.loop import Group, Loop, right
 from graftline.packed import PackedImages
@@ -71,11 +71,11 @@ class GraftTrainer:
         ready.graft.get_layer(HEAD).set_weights(self._head_for(ready, fold, seed))
         if candidate.plan.trainable:
             train_set = self._examples(ready, fold.train[: max(1, images_shown)])
-            answers = _tuned(ready, train_set, self._examples(ready, fold.held_out), images_shown)
+            logits = _tuned(ready, train_set, self._examples(ready, fold.held_out), images_shown)
         else:
-            answers = ready.loop.predict(self._pooled(ready, fold.held_out))
+            logits = ready.loop.logits(self._pooled(ready, fold.held_out))
         labels = self._images.labels[fold.held_out].astype(np.int32)
-        return Trial(right(answers, labels), tempered(answers, labels).losses)
+        return Trial(right(logits, labels), tempered(logits, labels).losses)
 
     def _made_ready(self, plan: FreezePlan, shown: int, fold: Fold, seed: int) -> _Ready:
         batch_size = _batch_size(shown, len(fold.train), self._settings.tune)
@@ -103,7 +103,7 @@ class GraftTrainer:
             groups = tuning_groups(graft, layers, tune, steps)
             network = tuned_part(graft, plan.boundary)
         else:
-            network = graft.get_layer(HEAD)
+            network = without_softmax(graft.get_layer(HEAD))
             groups = [Group(HEAD, network.trainable_variables, _HEAD.learning_rate)]
         objective = tuning_objective(_HEAD, tune)
         loop = Loop(network, groups, objective, batch_size, labels, seed)
@@ -212,11 +212,11 @@ def _converted(graft: Any, boundary: str, size_px: int) -> bytes:
 
 
 def _tuned(ready: _Ready, train_set: Examples, held_out: Examples, shown: int) -> NDArray[Any]:
-    """Probabilities of the held-out images after a short fine-tuning."""
+    """Logits of the held-out images after a short fine-tuning."""
     epochs = max(1, round(shown / len(train_set)))
     for epoch in range(1, epochs + 1):
         _show(ready.loop, train_set, epoch)
-    return ready.loop.predict(held_out)
+    return ready.loop.logits(held_out)
 
 
 def _show(loop: Loop, examples: Examples, epoch: int) -> None:
