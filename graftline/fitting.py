@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graftline.checkpoints import Standing
-from graftline.loop import Loop, cross_entropies, right
+from graftline.loop import Loop, right
+from graftline.losses import cross_entropies
 from graftline.phases import Name, Phase
 from graftline.tempering import Tempered, tempered
 
@@ -173,17 +174,17 @@ class Fitting:
                 sums = (loss_sum, correct, seen)
                 self._save_if_due(Standing(phase.name, epoch, done, sums), phase, best)
         with loop.averaged():
-            answers, labels = loop.predict(phase.validation_set), phase.validation_set.labels
+            logits, labels = loop.logits(phase.validation_set), phase.validation_set.labels
         row: Row = {
             "epoch": epoch,
             "phase": phase.number,
             "loss": loss_sum / seen,
             "accuracy": correct / seen,
-            "validation_loss": float(cross_entropies(answers, labels).mean()),
-            "validation_accuracy": float(right(answers, labels).mean()),
+            "validation_loss": float(cross_entropies(logits, labels).mean()),
+            "validation_accuracy": float(right(logits, labels).mean()),
             "learning_rate": loop.learning_rate(),
         }
-        return row, tempered(answers, labels)
+        return row, tempered(logits, labels)
 
     def _note(self, row: Row, at_best: Tempered, phase: Phase, best: Best) -> None:
         self.history.append(row)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from graftline.artifacts import LayerRecord
 from graftline.examples import Examples
-from graftline.graft import HEAD, TRUNK
+from graftline.graft import HEAD, TRUNK, without_softmax
 from graftline.loop import Group, Loop
 from graftline.params import TrainParams, TuneParams
 from graftline.plans import by_block
@@ -57,7 +57,7 @@ def probe_phase(
     """The head alone, on pooled features (n, c)."""
     import keras
 
-    head = graft.get_layer(HEAD)
+    head = without_softmax(graft.get_layer(HEAD))
     rate: Any = objective.learning_rate
     if objective.schedule == "cosine":
         steps = objective.epochs * math.ceil(len(train_set) / objective.batch_size)

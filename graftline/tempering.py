@@ -13,8 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-_LOG_RANGE = (-3.0, 3.0)
-"""Of the temperature; outside of it lie only answers that tell nothing apart."""
+from graftline.losses import cross_entropies, log_probabilities
+
+_LOG_RANGE = (-10.0, 10.0)
+"""Of the temperature: a network that diverged for a while has logits of many thousands."""
 
 
 class Tempered(NamedTuple):
@@ -24,30 +26,28 @@ class Tempered(NamedTuple):
     losses: NDArray[np.float64]
 
 
-def tempered(probabilities: NDArray[np.float32], labels: NDArray[np.integer]) -> Tempered:
+def tempered(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> Tempered:
     """Divides logits by the temperature at which the mean cross-entropy is the lowest.
 
     Args:
-        probabilities: Of each class, (n, classes), in [0, 1].
+        logits: What goes into the softmax, (n, classes).
         labels: The true classes, (n,).
 
     Returns:
-        NaN for all losses, and a temperature of 1, if a probability is not finite.
+        NaN for all losses, and a temperature of 1, if a logit is not finite.
     """
     from scipy.optimize import minimize_scalar
-    from scipy.special import log_softmax
 
-    if not np.isfinite(probabilities).all():
+    if not np.isfinite(logits).all():
         return Tempered(1.0, np.full(len(labels), np.nan))
-    # A probability below the resolution of 32 bits counts as that.
-    logits = np.log(np.maximum(probabilities.astype(np.float64), np.finfo(np.float32).eps))
+    exact = np.asarray(logits, np.float64)
     rows = np.arange(len(labels))
 
     def mean_loss(log_temperature: float) -> float:
-        answers = log_softmax(logits * np.exp(-log_temperature), axis=1)
+        answers = log_probabilities(exact * np.exp(-log_temperature))
         # As if there were one image more, of which every class is as likely: n right answers of n
         # would else ask for a temperature of zero.
         return float(-(answers[rows, labels].sum() + answers.mean()) / (len(labels) + 1))
 
     best = minimize_scalar(mean_loss, bounds=_LOG_RANGE, method="bounded").x
-    return Tempered(float(np.exp(best)), -log_softmax(logits * np.exp(-best), axis=1)[rows, labels])
+    return Tempered(float(np.exp(best)), cross_entropies(exact * np.exp(-best), labels))

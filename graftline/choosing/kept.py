@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from graftline.artifacts import Assembled, Features, FreezePlan, Split
 from graftline.boundary_cache import planned_features
 from graftline.choosing.candidates import Candidate
@@ -25,10 +23,7 @@ def planned_outputs(
         settings: ``augment`` and ``extract`` are read.
     """
     counts = {split: len(images.indices(split)) for split in _SPLITS}
-    # The plan is to be the same on a full disk.
-    return planned_features(
-        assembled, plan, counts, settings.augment, settings.extract, free_bytes=sys.maxsize
-    )
+    return planned_features(assembled, plan, counts, settings.augment, settings.extract)
 
 
 def as_kept(

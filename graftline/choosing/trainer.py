@@ -87,12 +87,12 @@ class GraftTrainer:
         head = self._head_for(ready, fold, seed)
         head.put_into(ready.graft)
         if ready.tune is None:
-            answers = ready.probe.loop.predict(self._pooled(ready, fold.held_out))
+            logits = ready.probe.loop.logits(self._pooled(ready, fold.held_out))
         else:
             self._tune(ready, sets, head)
-            answers = ready.tune.loop.predict(self._examples(ready, fold.held_out))
+            logits = ready.tune.loop.logits(self._examples(ready, fold.held_out))
         labels = self._images.labels[fold.held_out].astype(np.int32)
-        return Trial(right(answers, labels), tempered(answers, labels).losses)
+        return Trial(right(logits, labels), tempered(logits, labels).losses)
 
     def _made_ready(self, plan: FreezePlan, sets: _Sets, seed: int) -> _Ready:
         # Folds differ by an image or two, which must not cost a new trace.
