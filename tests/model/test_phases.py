@@ -17,7 +17,13 @@ from graftline.graft import HEAD, TRUNK
 from graftline.keras_files import variables_digest
 from graftline.losses import cross_entropies
 from graftline.params import TrainParams, TuneParams
-from graftline.phases import Phase, probe_phase, tune_phase, tuning_groups
+from graftline.phases import (
+    Phase,
+    probe_phase,
+    tune_phase,
+    tuning_groups,
+    warn_of_few_steps,
+)
 from graftline.thaw import thaw, tuned_part
 from graftline.train import fit, train
 from graftline.workspace import Workspace
@@ -170,16 +176,19 @@ def test_batch_normalization_keeps_its_statistics_in_every_phase(
     )
 
 
-def test_too_short_a_tuning_is_said_to_be(
-    two_blocks: Workspace, caplog: pytest.LogCaptureFixture
-) -> None:
-    # Nine steps each.
-    phase(two_blocks, TuneParams(epochs=2, batch_size=16), TrainParams())
-    assert "tuning takes 18 steps" in caplog.text
-    assert "set tune.epochs to 8 or more" in caplog.text
+def test_too_short_a_training_is_said_to_be(caplog: pytest.LogCaptureFixture) -> None:
+    tune = TuneParams(epochs=2, batch_size=16)
+    warn_of_few_steps(130, TrainParams(), tune)
+    head, tuning = caplog.messages
+    # Five steps an epoch, and nine.
+    assert head.startswith("training the head takes 50 steps")
+    assert "set train.epochs to 60 or more" in head
+    assert tuning.startswith("tuning takes 18 steps")
+    assert "set tune.epochs to 8 or more" in tuning
     caplog.clear()
-    phase(two_blocks, TuneParams(epochs=8, batch_size=16), TrainParams())
-    assert not caplog.text
+    warn_of_few_steps(130, TrainParams(epochs=60), TuneParams(epochs=8, batch_size=16))
+    warn_of_few_steps(3600, TrainParams(), None)
+    assert not caplog.messages
 
 
 def test_each_phase_smooths_labels_by_its_own_parameter(two_blocks: Workspace) -> None:
