@@ -95,8 +95,8 @@ class Fitted:
         graft: From raw images to probabilities, with the weights of its best epoch.
         history: A row per epoch.
         best_epoch: Counted from 1.
-        temperature: What its logits were divided by; 1 where labels were not smoothed.
-        validation_loss: At that temperature.
+        temperature: What its logits were divided by.
+        validation_loss: At that temperature, which was chosen for it.
         frozen: The variables that were not to move.
         frozen_digest: Their digest before training.
     """
@@ -142,13 +142,8 @@ def fit(
             best = fitting.run()
         except DivergedError as error:
             raise _diverged(workspace, error) from error
-    row = fitting.history[best.epoch - 1]
-    temperature, loss = 1.0, row["validation_loss"]
-    if row["phase"] == 2 and params.tune.label_smoothing:
-        # Smoothed labels have made it more modest than it need be.
-        temperature, loss = best.temperature, best.loss
-        divide_logits(graft, temperature)
-    return Fitted(graft, fitting.history, best.epoch, temperature, loss, frozen, digest)
+    divide_logits(graft, best.temperature)
+    return Fitted(graft, fitting.history, best.epoch, best.temperature, best.loss, frozen, digest)
 
 
 def write_history(history: list[Row], path: Path) -> None:
