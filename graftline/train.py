@@ -13,6 +13,7 @@ from graftline.artifacts import Assembled, Features, FreezePlan, Preprocessed, T
 from graftline.assemble import RECORD, planned_graft
 from graftline.augment import build_augmentation
 from graftline.checkpoints import Checkpoints
+from graftline.code_state import code_state
 from graftline.errors import TrainingDivergedError
 from graftline.examples import Examples, read_examples, read_pooled
 from graftline.extract import STATISTICS
@@ -182,9 +183,6 @@ def _tune(
 
 def _key(workspace: Workspace, params: Params) -> str:
     """What the result depends on: a checkpoint of anything else must not be taken up."""
-    import keras
-    import tensorflow as tf
-
     records = (
         Assembled.read(workspace.assembled / RECORD),
         FreezePlan.read(workspace.freeze_plan),
@@ -195,8 +193,7 @@ def _key(workspace: Workspace, params: Params) -> str:
     return sha256_record(
         [
             params.seed,
-            keras.__version__,
-            tf.__version__,
+            code_state("graftline/train.py", trains=True),
             *(part.model_dump(mode="json") for part in (*records, *sections)),
         ]
     )
