@@ -1,9 +1,9 @@
 """Losses at the temperature that suits them best: how good answers are, not how boldly given.
 
-A network that was trained with label smoothing is too modest, one that knows its few training
-images by heart too bold, and a cross-entropy counts that like wrong answers. One temperature over
-all logits mends either and changes no answer (Guo et al., ICML 2017): whoever compares networks
-compares what is left.
+A network that was trained with label smoothing or MixUp is too modest, one that knows its few
+training images by heart too bold, and a cross-entropy counts that like wrong answers. One
+temperature over all logits mends either and changes no answer (Guo et al., ICML 2017). Comparisons
+of networks compare what is left, and what is exported has been divided by it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,12 @@ from numpy.typing import NDArray
 
 from graftline.losses import cross_entropies, log_probabilities
 
-_LOG_RANGE = (-10.0, 10.0)
-"""Of the temperature: a network that diverged for a while has logits of many thousands."""
+_LOG_RANGE = (-10.0, 3.0)
+"""Of the temperature, in terms of the spread of the logits: above it all classes come out alike."""
+_UNKNOWN_IMAGES = 0.25
+"""Images more of which every class is as likely: n right answers of n would else ask for a
+temperature of zero. With a whole one, networks that were right before came out too modest
+(docs/finetuning.md)."""
 
 
 class Tempered(NamedTuple):
@@ -34,20 +38,24 @@ def tempered(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> Tempe
         labels: The true classes, (n,).
 
     Returns:
-        NaN for all losses, and a temperature of 1, if a logit is not finite.
+        NaN for all losses, and a temperature of 1, if a logit is not finite; that temperature too
+        if all logits of each image are the same.
     """
     from scipy.optimize import minimize_scalar
 
     if not np.isfinite(logits).all():
         return Tempered(1.0, np.full(len(labels), np.nan))
     exact = np.asarray(logits, np.float64)
-    rows = np.arange(len(labels))
+    spread = float(np.sqrt(np.mean((exact - exact.mean(axis=1, keepdims=True)) ** 2)))
+    if not spread:
+        return Tempered(1.0, cross_entropies(exact, labels))
+    scaled, rows = exact / spread, np.arange(len(labels))
 
     def mean_loss(log_temperature: float) -> float:
-        answers = log_probabilities(exact * np.exp(-log_temperature))
-        # As if there were one image more, of which every class is as likely: n right answers of n
-        # would else ask for a temperature of zero.
-        return float(-(answers[rows, labels].sum() + answers.mean()) / (len(labels) + 1))
+        answers = log_probabilities(scaled * np.exp(-log_temperature))
+        known, unknown = answers[rows, labels].sum(), _UNKNOWN_IMAGES * answers.mean()
+        return float(-(known + unknown) / (len(labels) + _UNKNOWN_IMAGES))
 
     best = minimize_scalar(mean_loss, bounds=_LOG_RANGE, method="bounded").x
-    return Tempered(float(np.exp(best)), cross_entropies(exact * np.exp(-best), labels))
+    losses = cross_entropies(scaled * np.exp(-best), labels)
+    return Tempered(float(np.exp(best)) * spread, losses)

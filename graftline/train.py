@@ -13,6 +13,7 @@ from graftline.artifacts import Assembled, Features, FreezePlan, Preprocessed, T
 from graftline.assemble import RECORD, planned_graft
 from graftline.augment import build_augmentation
 from graftline.checkpoints import Checkpoints
+from graftline.code_state import code_state
 from graftline.errors import TrainingDivergedError
 from graftline.examples import Examples, read_examples, read_pooled
 from graftline.extract import STATISTICS
@@ -95,8 +96,8 @@ class Fitted:
         graft: From raw images to probabilities, with the weights of its best epoch.
         history: A row per epoch.
         best_epoch: Counted from 1.
-        temperature: What its logits were divided by; 1 where labels were not smoothed.
-        validation_loss: At that temperature.
+        temperature: What its logits were divided by.
+        validation_loss: At that temperature, which was chosen for it.
         frozen: The variables that were not to move.
         frozen_digest: Their digest before training.
     """
@@ -143,13 +144,8 @@ def fit(
             best = fitting.run()
         except DivergedError as error:
             raise _diverged(workspace, error) from error
-    row = fitting.history[best.epoch - 1]
-    temperature, loss = 1.0, row["validation_loss"]
-    if row["phase"] == 2 and params.tune.label_smoothing:
-        # Smoothed labels have made it more modest than it need be.
-        temperature, loss = best.temperature, best.loss
-        divide_logits(graft, temperature)
-    return Fitted(graft, fitting.history, best.epoch, temperature, loss, frozen, digest)
+    divide_logits(graft, best.temperature)
+    return Fitted(graft, fitting.history, best.epoch, best.temperature, best.loss, frozen, digest)
 
 
 def write_history(history: list[Row], path: Path) -> None:
@@ -188,9 +184,6 @@ def _tune(
 
 def _key(workspace: Workspace, params: Params) -> str:
     """What the result depends on: a checkpoint of anything else must not be taken up."""
-    import keras
-    import tensorflow as tf
-
     records = (
         Assembled.read(workspace.assembled / RECORD),
         FreezePlan.read(workspace.freeze_plan),
@@ -201,8 +194,7 @@ def _key(workspace: Workspace, params: Params) -> str:
     return sha256_record(
         [
             params.seed,
-            keras.__version__,
-            tf.__version__,
+            code_state("graftline/train.py", trains=True),
             *(part.model_dump(mode="json") for part in (*records, *sections)),
         ]
     )

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-import graftline
 from graftline.artifacts import Assembled, FreezePlan, Preprocessed
 from graftline.assemble import RECORD, WHOLE_TRUNK
 from graftline.choosing.budget import Schedule, in_multiply_adds, make_schedule
@@ -30,6 +29,7 @@ from graftline.choosing.speeds import Speeds, read_speeds, write_speeds
 from graftline.choosing.textbook import textbook_candidate
 from graftline.choosing.trial import Trainer
 from graftline.choosing.verdict import measured_plan, profile_verdict, race_verdict
+from graftline.code_state import code_state
 from graftline.packed import PackedImages
 from graftline.params import Seconds
 from graftline.progress import progress
@@ -129,7 +129,7 @@ def _checkpoints(workspace: Workspace, settings: Settings) -> Path:
             "profile": settings.of_profile(),
             "trials": settings.of_trials(),
             # What another version of the code has measured is not what this one would.
-            "code": _code_digests(),
+            "made_by": code_state("graftline/freeze.py", trains=True),
         }
     )
     parent = workspace.var / "checkpoints" / "freeze"
@@ -139,12 +139,6 @@ def _checkpoints(workspace: Workspace, settings: Settings) -> Path:
         if other.is_dir() and other != folder:
             shutil.rmtree(other, ignore_errors=True)
     return folder
-
-
-def _code_digests() -> dict[str, str]:
-    package = Path(graftline.__file__).parent
-    paths = sorted(package.rglob("*.py"))
-    return {path.relative_to(package).as_posix(): sha256_file(path) for path in paths}
 
 
 def _measure_speeds(
