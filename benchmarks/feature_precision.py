@@ -93,12 +93,14 @@ def _measure(workspace: Workspace, params: Params) -> _Result:
 
 def _rounding(workspace: Workspace, maps: np.ndarray, boundary: str) -> str:
     """What a network trained on 32 bits answers when the same maps come in 16."""
+    from scipy.special import softmax
+
     from graftline.keras_files import load_model
     from graftline.thaw import tuned_part
 
     network = tuned_part(load_model(workspace.trained / "model.keras"), boundary)
     exact, rounded = (
-        network.predict(values, verbose=0)
+        softmax(network.predict(values, verbose=0), axis=1)
         for values in (maps, maps.astype(np.float16).astype(np.float32))
     )
     changed = np.count_nonzero(exact.argmax(axis=1) != rounded.argmax(axis=1))

@@ -19,8 +19,8 @@ from benchmarks.freezing_tasks import TASKS
 from graftline.artifacts import Assembled
 from graftline.choosing.candidates import make_candidate
 from graftline.choosing.sample import race_folds
-from graftline.choosing.settings import Settings
 from graftline.choosing.trainer import GraftTrainer
+from graftline.freeze import choice_settings
 from graftline.packed import PackedImages
 from graftline.params import LastBlocks
 from graftline.plans import Strategy
@@ -39,9 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     params = TASKS[options.task].params(workspace.root / "images.npz")
     folds = race_folds(PackedImages.open(workspace.preprocessed), params.seed)[: options.folds]
     assembled = Assembled.read(workspace.assembled / "assembled.json")
-    trainer = GraftTrainer(
-        workspace, Settings(params.seed, params.head, params.freeze, params.tune)
-    )
+    trainer = GraftTrainer(workspace, choice_settings(params))
     strategies: tuple[Strategy, ...] = ("all", LastBlocks(last_blocks=5), "none")
     table = Table(title=f"{options.task}, cut after {_CUT}, {len(folds)} folds")
     table.add_column("passes over the training images", justify="right")

@@ -227,9 +227,12 @@ class Trained(Record):
     epochs_run: int
     validation_accuracy: float
     validation_loss: float
+    """Of the exported weights. One number, the temperature, was chosen for it on the same images,
+    so that other images' loss is a little higher; that of the epochs is in the history."""
     temperature: float = 1.0
-    """What the logits were divided by after tuning with smoothed labels, which leave confidences
-    too low; part of the exported weights."""
+    """What the logits were divided by, so that confidences suit the validation answers best: above
+    1 where the network was too bold, below where it was too modest. Part of the exported weights.
+    """
     weight_digest: str
     """SHA-256 over every variable of the exported model."""
     frozen_digest_before: str

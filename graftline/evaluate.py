@@ -55,10 +55,8 @@ def evaluate(workspace: Workspace, params: Params) -> Metrics:
     test = images.indices("test")
     _check(dataset, trained, images.labels[test], workspace)
 
-    predictions = Predictions(
-        labels=images.labels[test],
-        probabilities=split_probabilities(workspace.trained, trained, images, test),
-    )
+    probabilities, logits = split_answers(workspace.trained, trained, images, test)
+    predictions = Predictions(images.labels[test], probabilities, logits)
     metrics = measure(predictions, dataset, params.evaluate.calibration_bins)
     gallery = _gallery(predictions, images, test, trained.classes, params.evaluate.worst_mistakes)
     with (
@@ -88,9 +86,9 @@ def evaluate(workspace: Workspace, params: Params) -> Metrics:
     return metrics
 
 
-def split_probabilities(
+def split_answers(
     folder: Path, trained: Trained, images: PackedImages, test: NDArray[np.int64]
-) -> NDArray[np.float32]:
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """What an exported model says of some images.
 
     Args:
@@ -100,7 +98,7 @@ def split_probabilities(
         test: The positions of those that are asked about.
 
     Returns:
-        float32 (images, classes), in the order of ``test``.
+        Probabilities and logits, each float32 (images, classes), in the order of ``test``.
 
     Raises:
         MissingOutputError: If the model answers with another number of classes.
@@ -117,7 +115,7 @@ def split_probabilities(
             bar.advance(len(chunk))
 
     with progress("evaluate", len(test)) as bar, Predictor(folder) as predictor:
-        probabilities = predictor.probabilities(every_image(bar))
+        probabilities, logits = predictor.probabilities_and_logits(every_image(bar))
     expected = (len(test), len(trained.classes))
     if probabilities.shape != expected:
         raise MissingOutputError(
@@ -134,7 +132,7 @@ def split_probabilities(
             allowed="numbers from 0 to 1 whose sum over the classes is 1",
             fix="lower train.learning_rate and run dvc repro",
         )
-    return probabilities
+    return probabilities, logits
 
 
 def _check(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from graftline.artifacts import Assembled, Features, FreezePlan, Preprocessed, Split
 from graftline.assemble import FROZEN, RECORD, frozen_part, planned_trunk
-from graftline.boundary_cache import cached_rows, has_maps, planned_features
+from graftline.boundary_cache import cached_rows, has_maps, planned_features, refuse_overfull
 from graftline.graft import build_pooling
 from graftline.images import Pixels
 from graftline.label_safety import LABEL_SAFETY, check_labels, judge_labels
@@ -48,7 +47,7 @@ def extract(workspace: Workspace, params: Params) -> Features:
     Writes ``data/features/``, in the order of the preprocessed manifest:
 
     - ``train.npy``, ``validation.npy`` (n, ...): outputs at the plan's boundary, unless there is
-      none or they would take too much disk;
+      none or they would take more than ``extract.max_cache_gb``;
     - ``train-pooled.npy``, ``validation-pooled.npy``, float32 (n, c): pooled features at the cut,
       if these are not what ``train.npy`` holds;
     - ``features.json``, ``label_safety.json`` if images are augmented, and ``batch_norm.npz`` if
@@ -63,18 +62,16 @@ def extract(workspace: Workspace, params: Params) -> Features:
     Raises:
         ParamsError: If an augmentation changes what images show.
         MissingOutputError: If an earlier step has not run.
-        StorageFullError: If the disk is full.
+        StorageFullError: If the disk has no room for them, before anything is computed.
     """
     plan = FreezePlan.read(workspace.freeze_plan)
     assembled = Assembled.read(workspace.assembled / RECORD)
     Preprocessed.read(workspace.preprocessed / "preprocessed.json")
     images = PackedImages.open(workspace.preprocessed)
     counts: dict[Split, int] = {split: len(images.indices(split)) for split in CACHED_SPLITS}
+    record = planned_features(assembled, plan, counts, params.augment, params.extract)
     workspace.features.parent.mkdir(parents=True, exist_ok=True)
-    free_bytes = shutil.disk_usage(workspace.features.parent).free
-    record = planned_features(
-        assembled, plan, counts, params.augment, params.extract, free_bytes=free_bytes
-    )
+    refuse_overfull(record, workspace.features)
     if record.uncached_reason is not None and plan.boundary is not None:
         _LOG.warning("no feature maps are cached, since %s", record.uncached_reason)
     with (

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from graftline.checkpoints import Checkpoints, Standing
-from graftline.loop import Loop, cross_entropies, right
+from graftline.checkpoints import Standing
+from graftline.loop import Loop, right
+from graftline.losses import cross_entropies
 from graftline.phases import Name, Phase
 from graftline.tempering import Tempered, tempered
 
@@ -28,6 +29,19 @@ class Counter(Protocol):
 
     def advance(self, count: int = 1, status: str = "") -> None:
         """Counts ``count`` more."""
+
+
+class Standings(Protocol):
+    """Where it is kept how far training has come, such as a file that outlives a kill."""
+
+    def due(self) -> bool:
+        """Whether it is time to save."""
+
+    def save(self, standing: Standing) -> None:
+        """Keeps a standing in place of the one before it."""
+
+    def load(self) -> Standing | None:
+        """The newest standing, if there is one."""
 
 
 class DivergedError(Exception):
@@ -62,13 +76,13 @@ class Fitting:
         checkpoints: Where it stands is written there, and read from there.
         on_epoch: Called after each epoch with its number and metrics, those before a kill too.
         counter: Told of each example shown.
-        total_epochs: Of all phases, for the log.
+        total_epochs: Of all phases, for the log; 0: epochs are not logged.
     """
 
     graft: Any
     phases: Sequence[Planned]
     patience: int | None = None
-    checkpoints: Checkpoints | None = None
+    checkpoints: Standings | None = None
     on_epoch: EpochCallback | None = None
     counter: Counter | None = None
     total_epochs: int = 0
@@ -103,11 +117,12 @@ class Fitting:
             Lowest(epoch, self.history[epoch - 1]["validation_loss"], losses)
             for epoch, losses in zip(standing.lowest_epochs, standing.lowest_losses, strict=True)
         ]
-        _LOG.info(
-            f"goes on after {len(self.history)} epochs, in the middle of epoch {standing.epoch}"
-            if standing.chunks
-            else f"goes on after {len(self.history)} epochs"
-        )
+        if self.total_epochs:
+            _LOG.info(
+                f"goes on after {len(self.history)} epochs, in the middle of epoch {standing.epoch}"
+                if standing.chunks
+                else f"goes on after {len(self.history)} epochs"
+            )
         for row in self.history:
             if self.on_epoch is not None:
                 self.on_epoch(int(row["epoch"]), row)
@@ -159,23 +174,24 @@ class Fitting:
                 sums = (loss_sum, correct, seen)
                 self._save_if_due(Standing(phase.name, epoch, done, sums), phase, best)
         with loop.averaged():
-            answers, labels = loop.predict(phase.validation_set), phase.validation_set.labels
+            logits, labels = loop.logits(phase.validation_set), phase.validation_set.labels
         row: Row = {
             "epoch": epoch,
             "phase": phase.number,
             "loss": loss_sum / seen,
             "accuracy": correct / seen,
-            "validation_loss": float(cross_entropies(answers, labels).mean()),
-            "validation_accuracy": float(right(answers, labels).mean()),
+            "validation_loss": float(cross_entropies(logits, labels).mean()),
+            "validation_accuracy": float(right(logits, labels).mean()),
             "learning_rate": loop.learning_rate(),
         }
-        return row, tempered(answers, labels)
+        return row, tempered(logits, labels)
 
     def _note(self, row: Row, at_best: Tempered, phase: Phase, best: Best) -> None:
         self.history.append(row)
         with phase.loop.averaged():
             best.offer(int(row["epoch"]), phase.number, row["validation_loss"], at_best)
-        _LOG.info(epoch_line(row, self.total_epochs))
+        if self.total_epochs:
+            _LOG.info(epoch_line(row, self.total_epochs))
         if self.on_epoch is not None:
             self.on_epoch(int(row["epoch"]), row)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from graftline.artifacts import Assembled, FreezePlan, LayerRecord
+from graftline.choosing.settings import Settings
 from graftline.csv_files import write_csv
 from graftline.params import Params
 from graftline.plans import POOLED, by_block, plan_freezing
@@ -39,16 +40,28 @@ def _choose(workspace: Workspace, params: Params, assembled: Assembled) -> Freez
     """The plan that measurement chooses, with its report beside the table."""
     from graftline.choosing.choice import choose
     from graftline.choosing.report import write_report
-    from graftline.choosing.settings import Settings
     from graftline.choosing.trial import make_trainer
 
-    settings = Settings(params.seed, params.head, params.freeze, params.tune)
+    settings = choice_settings(params)
     choice = choose(workspace, settings, make_trainer(workspace, settings))
     with replacing_directory(workspace.freezing_report) as folder:
         _write_plan(assembled, choice.plan, folder)
         write_report(workspace, choice, folder)
     choice.plan.write(workspace.freeze_plan)
     return choice.plan
+
+
+def choice_settings(params: Params) -> Settings:
+    """The sections that ``auto`` depends on: its own, and all that say how ``train`` trains."""
+    return Settings(
+        seed=params.seed,
+        head=params.head,
+        freeze=params.freeze,
+        train=params.train,
+        tune=params.tune,
+        augment=params.augment,
+        extract=params.extract,
+    )
 
 
 def _write_plan(assembled: Assembled, plan: FreezePlan, folder: Path) -> None:

@@ -12,6 +12,7 @@ from graftline.families import Scaling, family_of
 from graftline.params import HeadParams
 
 HEAD = "head"
+LOGITS = "logits"
 PROBABILITIES = "probabilities"
 PREPARATION = "preparation"
 POOLING = "pooling"
@@ -110,24 +111,27 @@ def build_head(head: HeadParams, feature_dim: int, classes: int, seed: int) -> A
     if head.dropout:
         x = layers.Dropout(head.dropout, seed=seed, name="dropout")(x)
     initializer = keras.initializers.GlorotUniform(seed=seed + len(head.units))
-    # Half-precision training would lose the small probabilities, so the softmax stays float32.
-    probabilities = layers.Dense(
-        classes,
-        activation="softmax",
-        kernel_initializer=initializer,
-        dtype="float32",
-        name=PROBABILITIES,
-    )(x)
+    # The softmax is a layer of its own, since losses are taken from what goes into it. Both stay in
+    # float32: training in 16 bits would round differences of large logits away.
+    logits = layers.Dense(classes, kernel_initializer=initializer, dtype="float32", name=LOGITS)(x)
+    probabilities = layers.Softmax(dtype="float32", name=PROBABILITIES)(logits)
     return keras.Model(features, probabilities, name=HEAD)
+
+
+def without_softmax(head: Any) -> Any:
+    """The head up to its logits, (n, feature_dim) to (n, classes); it shares the head's weights."""
+    import keras
+
+    return keras.Model(head.input, head.get_layer(LOGITS).output, name=HEAD)
 
 
 def divide_logits(graft: Any, temperature: float) -> None:
     """Divides what goes into the softmax, which changes confidences and no answer.
 
     Args:
-        graft: A whole network; weight and bias of its last layer are divided.
+        graft: A whole network; weight and bias of its last dense layer are divided.
         temperature: Above 1 for more modest answers, below for bolder ones.
     """
-    last = graft.get_layer(HEAD).get_layer(PROBABILITIES)
+    last = graft.get_layer(HEAD).get_layer(LOGITS)
     for variable in last.trainable_variables:
         variable.assign(variable / temperature)

@@ -39,7 +39,7 @@ class Loop:
     Rates differ by optimizer, since Adam divides a scaled gradient by its own scale again.
 
     Args:
-        network: From examples to probabilities (n, classes).
+        network: From examples to logits (n, classes), without the softmax.
         groups: All of the network's trainable variables, each in one group.
         objective: The section ``train``: what is minimized and how it is kept steady.
         batch_size: Examples per step.
@@ -69,15 +69,27 @@ class Loop:
         for optimizer, group in zip(self._optimizers, groups, strict=True):
             optimizer.build(list(group.variables))
         self._variables = [variable for group in groups for variable in group.variables]
-        weights = class_weights(labels, self._classes, objective.class_weights)
-        self._class_weights = tf.constant(weights)
+        self._class_weights = tf.Variable(tf.ones(self._classes), trainable=False)
         self._average = [tf.Variable(v.value) for v in self._variables] if objective.ema else []
+        self.begin(labels)
         # Chunks of several batches per call: a call costs more than a step of a small head.
         # The number of steps and the batch stay open, so that the last batch needs no new trace.
         self._train_chunk = tf.function(self._train_steps, reduce_retracing=True)
-        self._probabilities = tf.function(
+        self._logits = tf.function(
             lambda batch: self.network(batch, training=False), reduce_retracing=True
         )
+
+    def begin(self, labels: NDArray[np.int32]) -> None:
+        """Makes ready to train from the present weights on: class weights, and the average.
+
+        Args:
+            labels: Of the training split, (n,).
+        """
+        self._class_weights.assign(
+            class_weights(labels, self._classes, self.objective.class_weights)
+        )
+        for average, variable in zip(self._average, self._variables, strict=False):
+            average.assign(variable.value)
 
     def order(self, count: int, epoch: int) -> NDArray[np.int64]:
         """The order of the examples in one epoch: a permutation from seed and epoch."""
@@ -104,12 +116,12 @@ class Loop:
             loss, correct, finite = self._train_chunk(tf.constant(images), tf.constant(labels))
         return float(loss), int(correct), bool(finite)
 
-    def predict(self, examples: Examples) -> NDArray[np.float32]:
-        """Probabilities (n, classes) of a split's examples, in inference mode."""
+    def logits(self, examples: Examples) -> NDArray[np.float32]:
+        """Logits (n, classes) of a split's examples, in inference mode."""
         import tensorflow as tf
 
         found = [
-            self._probabilities(tf.constant(batch)).numpy()
+            self._logits(tf.constant(batch)).numpy()
             for images, _ in examples.chunks(_MEASURED_BATCH, order=None)
             for batch in images
         ]
@@ -158,9 +170,12 @@ class Loop:
             step_seed = tf.stack([self._seed, tf.cast(self._optimizers[0].iterations, tf.int32)])
             images, targets = mixed(images, targets, self.objective.mixup, step_seed)
         with tf.GradientTape() as tape:
-            probabilities = self.network(images, training=True)  # (batch, classes)
+            logits = self.network(images, training=True)  # (batch, classes)
             losses = keras.losses.categorical_crossentropy(
-                targets, probabilities, label_smoothing=self.objective.label_smoothing
+                targets,
+                logits,
+                from_logits=True,
+                label_smoothing=self.objective.label_smoothing,
             )  # (batch,)
             weights = tf.linalg.matvec(targets, self._class_weights)  # (batch,)
             loss = tf.reduce_mean(losses * weights)
@@ -168,7 +183,7 @@ class Loop:
         finite = tf.math.is_finite(loss) & tf.math.is_finite(tf.linalg.global_norm(gradients))
         if finite:
             self._apply(gradients)
-        answers = tf.argmax(probabilities, axis=-1, output_type=labels.dtype)
+        answers = tf.argmax(logits, axis=-1, output_type=labels.dtype)
         return (
             loss * tf.cast(tf.size(labels), tf.float32),
             tf.math.count_nonzero(answers == labels),
@@ -206,17 +221,7 @@ def class_weights(labels: NDArray[np.int32], classes: int, kind: str) -> NDArray
     return (len(labels) / (classes * counts)).astype(np.float32)
 
 
-def cross_entropies(
-    probabilities: NDArray[np.float32], labels: NDArray[np.int32]
-) -> NDArray[np.float64]:
-    """Of each answer, (n,); a probability below the resolution of 32 bits counts as that."""
-    chosen = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    least = float(np.finfo(np.float32).eps)
-    losses: NDArray[np.float64] = -np.log(np.clip(chosen, least, 1.0))
-    return losses
-
-
-def right(probabilities: NDArray[np.float32], labels: NDArray[np.int32]) -> NDArray[np.bool_]:
+def right(logits: NDArray[np.float32], labels: NDArray[np.int32]) -> NDArray[np.bool_]:
     """Whether each answer is right, (n,)."""
-    answers: NDArray[np.bool_] = probabilities.argmax(axis=1) == labels
+    answers: NDArray[np.bool_] = logits.argmax(axis=1) == labels
     return answers

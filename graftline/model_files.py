@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from graftline.families import family_of
-from graftline.graft import HEAD, POOLING, TRUNK, build_preparation
+from graftline.graft import (
+    HEAD,
+    POOLING,
+    PROBABILITIES,
+    TRUNK,
+    build_preparation,
+    without_softmax,
+)
 from graftline.keras_files import convert_to_litert, save_model
 
 KERAS_FILE = "model.keras"
@@ -17,8 +24,8 @@ LITERT_FILE = "model.tflite"
 
 def make_answering(
     graft: Any, size_px: int, dtype: str = "uint8"
-) -> Callable[[Any], tuple[Any, Any]]:
-    """From images to the probabilities (n, classes) and the features (n, c) that the head saw.
+) -> Callable[[Any], tuple[Any, Any, Any]]:
+    """From images to probabilities (n, classes), the features (n, c) that the head saw, and logits.
 
     Args:
         graft: As for :func:`export_model`.
@@ -28,10 +35,12 @@ def make_answering(
     trunk, pooling, head = (graft.get_layer(name) for name in (TRUNK, POOLING, HEAD))
     scaling = family_of(trunk).scaling
     preparation = build_preparation(size_px, scaling, antialias=False, dtype=dtype)
+    scoring, softmax = without_softmax(head), head.get_layer(PROBABILITIES)
 
-    def answer(images: Any) -> tuple[Any, Any]:
+    def answer(images: Any) -> tuple[Any, Any, Any]:
         features = pooling(trunk(preparation(images), training=False))
-        return head(features, training=False), features
+        logits = scoring(features, training=False)
+        return softmax(logits), features, logits
 
     return answer
 
@@ -39,8 +48,9 @@ def make_answering(
 def export_model(graft: Any, size_px: int, folder: Path) -> None:
     """Writes the network three ways; each takes raw uint8 images of one or three channels.
 
-    The LiteRT file has two outputs: the probabilities (n, classes), and the pooled features
-    (n, c) that the head saw, by which drift is measured.
+    The LiteRT file has three outputs: the probabilities (n, classes), the pooled features (n, c)
+    that the head saw, by which drift is measured, and the logits (n, classes), from which losses
+    are taken.
 
     Args:
         graft: From uint8 (n, height, width, channels) to probabilities (n, classes).

@@ -65,6 +65,10 @@ class ArrayWriter:
                 self._file.seek(self._start + int(at[0]) * self._row_bytes)
                 self._file.write(run.data)
 
+    def flush(self) -> None:
+        """Lets a reader of the same file see what was put."""
+        self._file.flush()
+
     def __enter__(self) -> Self:
         return self
 

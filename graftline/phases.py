@@ -14,12 +14,12 @@ from typing import Any, Literal
 
 from graftline.artifacts import LayerRecord
 from graftline.examples import Examples
-from graftline.graft import HEAD, TRUNK
+from graftline.graft import HEAD, TRUNK, without_softmax
 from graftline.loop import Group, Loop
 from graftline.params import TrainParams, TuneParams
 from graftline.plans import by_block
 from graftline.precision import training_precision
-from graftline.rates import ENOUGH_STEPS, tuning_rate
+from graftline.rates import ENOUGH_HEAD_STEPS, ENOUGH_STEPS, tuning_rate
 
 _LOG = logging.getLogger(__name__)
 Name = Literal["probe", "tune"]
@@ -57,7 +57,7 @@ def probe_phase(
     """The head alone, on pooled features (n, c)."""
     import keras
 
-    head = graft.get_layer(HEAD)
+    head = without_softmax(graft.get_layer(HEAD))
     rate: Any = objective.learning_rate
     if objective.schedule == "cosine":
         steps = objective.epochs * math.ceil(len(train_set) / objective.batch_size)
@@ -88,21 +88,38 @@ def tune_phase(
         seed: Seed of the order of the examples and of MixUp.
     """
     train_set, validation_set = sets
-    each = math.ceil(len(train_set) / tune.batch_size)
-    steps = tune.epochs * each
-    if steps < ENOUGH_STEPS:
-        _LOG.warning(
-            "tuning takes %d steps, and fewer than %d usually take away more than they give; "
-            "set tune.epochs to %d or more, or lower tune.batch_size",
-            steps,
-            ENOUGH_STEPS,
-            math.ceil(ENOUGH_STEPS / each),
-        )
+    steps = tune.epochs * math.ceil(len(train_set) / tune.batch_size)
     groups = tuning_groups(graft, layers, tune, steps)
     precision = training_precision(objective.mixed_precision)
     smoothed = tuning_objective(objective, tune)
     loop = Loop(network, groups, smoothed, tune.batch_size, train_set.labels, seed, precision)
     return Phase("tune", loop, train_set, validation_set, tune.epochs)
+
+
+def warn_of_few_steps(images: int, train: TrainParams, tune: TuneParams | None) -> None:
+    """Logs what epochs would be enough, where there are too few steps for so many images.
+
+    Args:
+        images: In the training split.
+        train: How the head is trained.
+        tune: How layers of the trunk are tuned; None if none are.
+    """
+    _warn(images, "training the head", "train", train, ENOUGH_HEAD_STEPS, "leave it half trained")
+    if tune is not None:
+        few = "usually take away more than they give"
+        _warn(images, "tuning", "tune", tune, ENOUGH_STEPS, few)
+
+
+def _warn(
+    images: int, what: str, section: str, lengths: TrainParams | TuneParams, enough: int, few: str
+) -> None:
+    each = math.ceil(images / lengths.batch_size)
+    steps = lengths.epochs * each
+    if steps < enough:
+        _LOG.warning(
+            f"{what} takes {steps} steps, and fewer than {enough} {few}; set {section}.epochs to "
+            f"{math.ceil(enough / each)} or more, or lower {section}.batch_size"
+        )
 
 
 def tuning_objective(objective: TrainParams, tune: TuneParams) -> TrainParams:

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from graftline.graft import LOGITS
+
 _CPU_FLAGS = ("amx_bf16",)
 """As Linux names it. avx512_bf16 alone does not gain: docs/finetuning.md has the measurement."""
 
@@ -27,7 +29,7 @@ def computing_in(precision: str, network: Any) -> Iterator[None]:
     """Lets the network's layers compute in 16 bits while the block runs.
 
     What is traced inside stays so; what is traced outside, as for validation and export, computes
-    in float32. Layers that were made for float32 alone, as the softmax, keep to it.
+    in float32. Layers that were made for float32 alone, as that of the logits, keep to it.
     """
     if precision == "float32":
         yield
@@ -69,7 +71,7 @@ def _layers(network: Any) -> list[Any]:
 
 
 def _may_change(layer: Any) -> bool:
-    return type(layer).__name__ not in _STAYS and layer.name != "probabilities"
+    return type(layer).__name__ not in _STAYS and layer.name != LOGITS
 
 
 _STAYS = ("InputLayer", "Rescaling", "Resizing", "BatchNormalization")

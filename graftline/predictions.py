@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from graftline.artifacts import ClassMetrics, Dataset, Metrics
 from graftline.calibration import Reliability, accuracy_interval, reliability
+from graftline.losses import cross_entropies
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class Predictions:
     """Indices of the true classes, shape (images,)."""
     probabilities: NDArray[np.float32]
     """Shape (images, classes); each row sums to 1."""
+    logits: NDArray[np.float32]
+    """What went into the softmax, shape (images, classes)."""
 
     @property
     def predicted(self) -> NDArray[np.int64]:
@@ -58,7 +61,7 @@ def measure(predictions: Predictions, dataset: Dataset, calibration_bins: int) -
     A class that is never predicted has precision 0, one without test images recall and F1 0. The
     macro F1 is the mean over the classes that have test images.
     """
-    from sklearn.metrics import f1_score, log_loss, precision_recall_fscore_support
+    from sklearn.metrics import f1_score, precision_recall_fscore_support
 
     labels, predicted = predictions.labels, predictions.predicted
     indices = range(len(dataset.classes))
@@ -75,7 +78,7 @@ def measure(predictions: Predictions, dataset: Dataset, calibration_bins: int) -
         test_accuracy=right / len(labels),
         test_accuracy_low=low,
         test_accuracy_high=high,
-        test_loss=float(log_loss(labels, predictions.probabilities, labels=indices)),
+        test_loss=float(cross_entropies(predictions.logits, labels).mean()),
         test_macro_f1=float(macro_f1),
         expected_calibration_error=predictions.reliability(calibration_bins).expected_error,
         majority_baseline=float(np.mean(labels == _majority_class(dataset))),

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _GROUP_IMAGES = 128
 _HELD_BYTES = 64 << 20
 _CHANNELS = (1, 3)
+_LOGITS = 2
+"""The place of the logits among the file's outputs."""
 
 
 class Predictor:
@@ -99,6 +101,35 @@ class Predictor:
             [len(self.classes), self.feature_dim],
         )
         return probabilities, features
+
+    def probabilities_and_logits(
+        self, images: Iterable[NDArray[np.uint8]]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Both the probabilities and what their losses are taken from, in one pass.
+
+        Args:
+            images: See :meth:`probabilities`.
+
+        Returns:
+            float32 (n, classes) twice: the same bits as those of :meth:`probabilities`, and the
+            logits. Of a model that was exported before there were logits in its file, they are the
+            logarithms of its probabilities, where one below 1.2e-38 counts as that.
+
+        Raises:
+            DataError: If one of them is no such image.
+        """
+        outputs = len(self._runner.output_dims)
+        if outputs <= _LOGITS:
+            probabilities = self.probabilities(images)
+            return probabilities, np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
+        classes = len(self.classes)
+
+        def run(batch: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+            given = self._runner.run_outputs(batch, outputs)
+            return [given[0], given[_LOGITS]]
+
+        probabilities, logits = self._collected(images, run, [classes, classes])
+        return probabilities, logits
 
     def table(self, images: Iterable[NDArray[np.uint8]]) -> pd.DataFrame:
         """One row per image: ``label``, ``probability``, and ``p_<class>`` for each class."""

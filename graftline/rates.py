@@ -8,6 +8,8 @@ from graftline.params import TuneParams
 
 ENOUGH_STEPS = 64
 """Of tuning: fewer usually take away more than they give (docs/freezing.md has the figures)."""
+ENOUGH_HEAD_STEPS = 300
+"""Of a head: with fewer it is not yet what it can be (docs/finetuning.md has the figures)."""
 
 
 def tuning_rate(tune: TuneParams, steps: int, share: float, start: int) -> Any:

@@ -1,9 +1,9 @@
 """Losses at the temperature that suits them best: how good answers are, not how boldly given.
 
-A network that was trained with label smoothing is too modest, one that knows its few training
-images by heart too bold, and a cross-entropy counts that like wrong answers. One temperature over
-all logits mends either and changes no answer (Guo et al., ICML 2017): whoever compares networks
-compares what is left.
+A network that was trained with label smoothing or MixUp is too modest, one that knows its few
+training images by heart too bold, and a cross-entropy counts that like wrong answers. One
+temperature over all logits mends either and changes no answer (Guo et al., ICML 2017). Comparisons
+of networks compare what is left, and what is exported has been divided by it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-_LOG_RANGE = (-3.0, 3.0)
-"""Of the temperature; outside of it lie only answers that tell nothing apart."""
+from graftline.losses import cross_entropies, log_probabilities
+
+_LOG_RANGE = (-10.0, 3.0)
+"""Of the temperature, in terms of the spread of the logits: above it all classes come out alike."""
+_UNKNOWN_IMAGES = 0.25
+"""Images more of which every class is as likely: n right answers of n would else ask for a
+temperature of zero. With a whole one, networks that were right before came out too modest
+(docs/finetuning.md)."""
 
 
 class Tempered(NamedTuple):
@@ -24,30 +30,32 @@ class Tempered(NamedTuple):
     losses: NDArray[np.float64]
 
 
-def tempered(probabilities: NDArray[np.float32], labels: NDArray[np.integer]) -> Tempered:
+def tempered(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> Tempered:
     """Divides logits by the temperature at which the mean cross-entropy is the lowest.
 
     Args:
-        probabilities: Of each class, (n, classes), in [0, 1].
+        logits: What goes into the softmax, (n, classes).
         labels: The true classes, (n,).
 
     Returns:
-        NaN for all losses, and a temperature of 1, if a probability is not finite.
+        NaN for all losses, and a temperature of 1, if a logit is not finite; that temperature too
+        if all logits of each image are the same.
     """
     from scipy.optimize import minimize_scalar
-    from scipy.special import log_softmax
 
-    if not np.isfinite(probabilities).all():
+    if not np.isfinite(logits).all():
         return Tempered(1.0, np.full(len(labels), np.nan))
-    # A probability below the resolution of 32 bits counts as that.
-    logits = np.log(np.maximum(probabilities.astype(np.float64), np.finfo(np.float32).eps))
-    rows = np.arange(len(labels))
+    exact = np.asarray(logits, np.float64)
+    spread = float(np.sqrt(np.mean((exact - exact.mean(axis=1, keepdims=True)) ** 2)))
+    if not spread:
+        return Tempered(1.0, cross_entropies(exact, labels))
+    scaled, rows = exact / spread, np.arange(len(labels))
 
     def mean_loss(log_temperature: float) -> float:
-        answers = log_softmax(logits * np.exp(-log_temperature), axis=1)
-        # As if there were one image more, of which every class is as likely: n right answers of n
-        # would else ask for a temperature of zero.
-        return float(-(answers[rows, labels].sum() + answers.mean()) / (len(labels) + 1))
+        answers = log_probabilities(scaled * np.exp(-log_temperature))
+        known, unknown = answers[rows, labels].sum(), _UNKNOWN_IMAGES * answers.mean()
+        return float(-(known + unknown) / (len(labels) + _UNKNOWN_IMAGES))
 
     best = minimize_scalar(mean_loss, bounds=_LOG_RANGE, method="bounded").x
-    return Tempered(float(np.exp(best)), -log_softmax(logits * np.exp(-best), axis=1)[rows, labels])
+    losses = cross_entropies(scaled * np.exp(-best), labels)
+    return Tempered(float(np.exp(best)) * spread, losses)

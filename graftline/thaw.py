@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from graftline.artifacts import FreezePlan
-from graftline.graft import HEAD, POOLING, PREPARATION, TRUNK
+from graftline.graft import HEAD, POOLING, PREPARATION, TRUNK, without_softmax
 
 
 def thaw(graft: Any, plan: FreezePlan) -> list[Any]:
@@ -22,7 +22,7 @@ def thaw(graft: Any, plan: FreezePlan) -> list[Any]:
 
 
 def tuned_part(graft: Any, boundary: str | None, augmentation: Any = None) -> Any:
-    """The network from the boundary to the probabilities; it shares the graft's weights.
+    """The network from the boundary to the logits; it shares the graft's weights.
 
     The trunk always runs in inference mode: its BatchNormalization statistics never move.
 
@@ -42,4 +42,5 @@ def tuned_part(graft: Any, boundary: str | None, augmentation: Any = None) -> An
         at_boundary = trunk.get_layer(boundary).output
         start = keras.Input(at_boundary.shape[1:], name="maps")
         maps = keras.Model(at_boundary, trunk.output)(start, training=False)
-    return keras.Model(start, graft.get_layer(HEAD)(graft.get_layer(POOLING)(maps)))
+    head = without_softmax(graft.get_layer(HEAD))
+    return keras.Model(start, head(graft.get_layer(POOLING)(maps)))

@@ -13,6 +13,7 @@ from graftline.artifacts import Assembled, Features, FreezePlan, Preprocessed, T
 from graftline.assemble import RECORD, planned_graft
 from graftline.augment import build_augmentation
 from graftline.checkpoints import Checkpoints
+from graftline.code_state import code_state
 from graftline.csv_files import write_csv
 from graftline.errors import TrainingDivergedError
 from graftline.examples import Examples, read_examples, read_pooled
@@ -24,7 +25,7 @@ from graftline.keras_files import variables_digest
 from graftline.model_files import LITERT_FILE, export_model
 from graftline.packed import PackedImages
 from graftline.params import Params
-from graftline.phases import Phase, probe_phase, tune_phase
+from graftline.phases import Phase, probe_phase, tune_phase, warn_of_few_steps
 from graftline.progress import progress
 from graftline.standardize import set_standardization
 from graftline.storage import replacing_directory, replacing_file, sha256_record
@@ -96,8 +97,8 @@ class Fitted:
         graft: From raw images to probabilities, with the weights of its best epoch.
         history: A row per epoch.
         best_epoch: Counted from 1.
-        temperature: What its logits were divided by; 1 where labels were not smoothed.
-        validation_loss: At that temperature.
+        temperature: What its logits were divided by.
+        validation_loss: At that temperature, which was chosen for it.
         frozen: The variables that were not to move.
         frozen_digest: Their digest before training.
     """
@@ -132,6 +133,7 @@ def fit(
     digest = variables_digest(frozen)
     pooled = read_pooled(workspace, "train")
     set_standardization(graft, pooled)
+    warn_of_few_steps(len(pooled), params.train, params.tune if plan.trainable else None)
     phases = [Planned("probe", lambda: _probe(workspace, params, graft, pooled))]
     if plan.trainable:
         phases.append(Planned("tune", lambda: _tune(workspace, params, graft, plan, assembled)))
@@ -143,13 +145,8 @@ def fit(
             best = fitting.run()
         except DivergedError as error:
             raise _diverged(workspace, error) from error
-    row = fitting.history[best.epoch - 1]
-    temperature, loss = 1.0, row["validation_loss"]
-    if row["phase"] == 2 and params.tune.label_smoothing:
-        # Smoothed labels have made it more modest than it need be.
-        temperature, loss = best.temperature, best.loss
-        divide_logits(graft, temperature)
-    return Fitted(graft, fitting.history, best.epoch, temperature, loss, frozen, digest)
+    divide_logits(graft, best.temperature)
+    return Fitted(graft, fitting.history, best.epoch, best.temperature, best.loss, frozen, digest)
 
 
 def write_history(history: list[Row], path: Path) -> None:
@@ -185,9 +182,6 @@ def _tune(
 
 def _key(workspace: Workspace, params: Params) -> str:
     """What the result depends on: a checkpoint of anything else must not be taken up."""
-    import keras
-    import tensorflow as tf
-
     records = (
         Assembled.read(workspace.assembled / RECORD),
         FreezePlan.read(workspace.freeze_plan),
@@ -198,8 +192,7 @@ def _key(workspace: Workspace, params: Params) -> str:
     return sha256_record(
         [
             params.seed,
-            keras.__version__,
-            tf.__version__,
+            code_state("graftline/train.py", trains=True),
             *(part.model_dump(mode="json") for part in (*records, *sections)),
         ]
     )

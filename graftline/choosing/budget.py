@@ -6,10 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from graftline.choosing.candidates import Candidate, trial_cost
+from graftline.choosing.candidates import Candidate
+from graftline.choosing.costs import Costs
 from graftline.choosing.pace import Pace
 from graftline.choosing.sample import ENOUGH_HELD_OUT, Fold
-from graftline.params import FreezeParams, Seconds, TuneParams
+from graftline.params import FreezeParams, Seconds
 from graftline.rates import ENOUGH_STEPS
 
 FEWEST_STEPS = 32
@@ -41,22 +42,24 @@ class Schedule:
         folds: How many of the folds are used.
         candidates: How many of the candidates take part, the most important first.
         cost: What it costs at most, multiply-adds.
+        costs: By which that was counted.
     """
 
     rungs: tuple[Rung, ...]
     folds: int
     candidates: int
     cost: int
+    costs: Costs
 
 
 def in_multiply_adds(
-    freeze: FreezeParams, tune: TuneParams, everything: Candidate, images: int, pace: Pace | None
+    freeze: FreezeParams, costs: Costs, everything: Candidate, images: int, pace: Pace | None
 ) -> int | None:
     """The budget in multiply-adds; None for no limit.
 
     Args:
         freeze: ``budget`` is read.
-        tune: ``epochs`` tells how long a full training is.
+        costs: Tells what a full training costs.
         everything: The candidate of which all layers train.
         images: In the training split.
         pace: This machine's; needed for a budget in seconds.
@@ -67,13 +70,13 @@ def in_multiply_adds(
         if pace is None:
             raise ValueError("a budget in seconds needs the machine's pace")
         return pace.affordable(freeze.budget.seconds)
-    return int(freeze.budget * everything.training_cost(images, tune.epochs * images))
+    return int(freeze.budget * costs.of_training(everything, images))
 
 
 def make_schedule(
     candidates: Sequence[Candidate],
     folds: Sequence[Fold],
-    tune: TuneParams,
+    costs: Costs,
     budget: int | None,
     start_cost: int = 0,
 ) -> Schedule | None:
@@ -90,14 +93,15 @@ def make_schedule(
     Args:
         candidates: The most important first.
         folds: All that there are.
-        tune: ``epochs`` and ``batch_size`` are read.
+        costs: Of heads and trials.
         budget: In multiply-adds; None for no limit.
         start_cost: What a candidate costs in a round before its first step, in multiply-adds.
     """
+    tune = costs.settings.tune
     full = tune.epochs * len(folds[0].train)
     if budget is None:
-        rungs = (Rung(full, len(candidates)),)
-        return _costed(rungs, candidates, folds, len(candidates), len(folds), start_cost)
+        whole = _Shape(candidates, folds, len(candidates), len(folds), 1, full, costs, start_cost)
+        return whole.of(full)
     few, enough = (min(steps * tune.batch_size, full) for steps in (FEWEST_STEPS, ENOUGH_STEPS))
     once_all = min(max(len(folds[0].train), enough), full)
     fewest = min(FEWEST_CANDIDATES, len(candidates))
@@ -106,7 +110,7 @@ def make_schedule(
             for field in range(most, fewest - 1, -1):
                 for rounds in range(_rounds(field), 0, -1):
                     least = max(at_first, -(-at_last >> (rounds - 1)))
-                    shape = _Shape(candidates, folds, field, count, rounds, full, start_cost)
+                    shape = _Shape(candidates, folds, field, count, rounds, full, costs, start_cost)
                     if shape.of(least).cost <= budget:
                         return shape.largest(least, budget)
     return None
@@ -133,6 +137,7 @@ class _Shape:
     count: int
     rounds: int
     full: int
+    costs: Costs
     start_cost: int
 
     def of(self, shown: int) -> Schedule:
@@ -140,7 +145,7 @@ class _Shape:
             Rung(min(shown << at, self.full), max(2, -(-self.field // (1 << at))))
             for at in range(self.rounds)
         )
-        return _costed(rungs, self.candidates, self.folds, self.field, self.count, self.start_cost)
+        return Schedule(rungs, self.count, self.field, self._cost(rungs), self.costs)
 
     def largest(self, least: int, budget: int) -> Schedule:
         """With the most images that keep to the budget, by bisection."""
@@ -150,21 +155,17 @@ class _Shape:
             low, high = (middle, high) if self.of(middle).cost <= budget else (low, middle - 1)
         return self.of(low)
 
-
-def _costed(
-    rungs: tuple[Rung, ...],
-    candidates: Sequence[Candidate],
-    folds: Sequence[Fold],
-    field: int,
-    count: int,
-    start_cost: int,
-) -> Schedule:
-    cost = 0
-    for rung in rungs:
-        # Who stays is not known before: the dearest may.
-        each = sorted(
-            start_cost + sum(trial_cost(one, rung.images_shown, fold) for fold in folds[:count])
-            for one in candidates[:field]
-        )
-        cost += sum(each[-rung.most :])
-    return Schedule(rungs, count, field, cost)
+    def _cost(self, rungs: tuple[Rung, ...]) -> int:
+        raced, used = self.candidates[: self.field], self.folds[: self.count]
+        # Heads are trained once, whatever comes after them.
+        of_heads = {one.head: self.costs.of_head(one, used) for one in raced}
+        cost = sum(of_heads.values())
+        for rung in rungs:
+            # Who stays is not known before: the dearest may.
+            each = sorted(
+                self.start_cost
+                + sum(self.costs.of_trial(one, rung.images_shown, fold) for fold in used)
+                for one in raced
+            )
+            cost += sum(each[-rung.most :])
+        return cost

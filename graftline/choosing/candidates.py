@@ -7,12 +7,13 @@ from typing import Literal
 
 from graftline.artifacts import Assembled, FreezePlan, Record
 from graftline.choosing.depths import Cuts, depth_at, last_clean_layer
-from graftline.choosing.sample import Fold
 from graftline.params import FirstBlocks, LastBlocks
 from graftline.plans import POOLED, Strategy, blocks_of, plan_freezing
 
 _BACKWARD_TO_INPUT = _BACKWARD_TO_WEIGHTS = 1
 """Passing a gradient through a layer costs as much as running it, and so does its own."""
+HEAD_STEP = 1 + _BACKWARD_TO_INPUT + _BACKWARD_TO_WEIGHTS
+"""How often a head's multiply-adds are done when an image is shown to it."""
 _SHARES_OF_BLOCKS = (0.15, 0.35, 0.6)
 """Boundaries for the last blocks: each adds about as much freedom as the one before it."""
 _SHARE_OF_FIRST_BLOCKS = 0.2
@@ -33,11 +34,18 @@ class Candidate(Record):
     """Per training image each time that it is shown: forward from the cache on, and backward."""
     inference_cost: int
     """Per image, when the model is used: trunk up to the cut, and head."""
+    head_cost: int
+    """Per image: of that, the head."""
 
     @property
     def identity(self) -> tuple[object, ...]:
         """The same for candidates that train alike, whatever their names."""
         return self.plan.cut, self.plan.trainable, self.plan.batch_norm
+
+    @property
+    def head(self) -> tuple[str, BatchNorm]:
+        """The same for candidates that begin with the same trained head."""
+        return self.plan.cut, self.plan.batch_norm
 
     @property
     def cost(self) -> int:
@@ -49,12 +57,6 @@ class Candidate(Record):
         return self.once_cost * min(images, shown) + self.step_cost * shown
 
 
-def trial_cost(candidate: Candidate, shown: int, fold: Fold) -> int:
-    """Of one trial: training, and answering what is held out."""
-    answers = candidate.inference_cost * len(fold.held_out)
-    return candidate.training_cost(len(fold.train), shown) + answers
-
-
 def make_candidate(
     assembled: Assembled, strategy: Strategy, cut: str, batch_norm: BatchNorm = "keep"
 ) -> Candidate:
@@ -62,12 +64,14 @@ def make_candidate(
     plan = plan_freezing(assembled, strategy, cut=cut, batch_norm=batch_norm)
     adapted = ", statistics adapted" if batch_norm == "adapt" else ""
     once, step = _training_costs(assembled, plan)
+    head = _head_cost(assembled, cut)
     return Candidate(
         name=f"{_words(plan.strategy)} at {cut}{adapted}",
         plan=plan,
         once_cost=once,
         step_cost=step,
-        inference_cost=depth_at(assembled, cut).multiply_adds + _head_cost(assembled, cut),
+        inference_cost=depth_at(assembled, cut).multiply_adds + head,
+        head_cost=head,
     )
 
 
@@ -148,8 +152,7 @@ def _first_blocks(assembled: Assembled, cut: str) -> FirstBlocks:
 def _training_costs(assembled: Assembled, plan: FreezePlan) -> tuple[int, int]:
     layers = assembled.up_to(plan.cut)
     names = [layer.name for layer in layers]
-    head = _head_cost(assembled, plan.cut)
-    head_step = head * (1 + _BACKWARD_TO_INPUT + _BACKWARD_TO_WEIGHTS)
+    head_step = _head_cost(assembled, plan.cut) * HEAD_STEP
     if plan.boundary == POOLED:
         return sum(layer.multiply_adds for layer in layers), head_step
     cached = 0 if plan.boundary is None else names.index(plan.boundary) + 1

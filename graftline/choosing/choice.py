@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-import graftline
 from graftline.artifacts import Assembled, FreezePlan, Preprocessed
 from graftline.assemble import RECORD, WHOLE_TRUNK
 from graftline.choosing.budget import Schedule, in_multiply_adds, make_schedule
 from graftline.choosing.candidates import Candidate, make_candidate, make_candidates
+from graftline.choosing.costs import Costs
 from graftline.choosing.depths import Depth, choose_depths, last_clean_layer
 from graftline.choosing.features import images_per_second, pooled_features
+from graftline.choosing.kept import as_kept
 from graftline.choosing.pace import recorded_pace
 from graftline.choosing.profile import Profile, make_profile
 from graftline.choosing.race import Race, run_race
@@ -28,6 +29,7 @@ from graftline.choosing.speeds import Speeds, read_speeds, write_speeds
 from graftline.choosing.textbook import textbook_candidate
 from graftline.choosing.trial import Trainer
 from graftline.choosing.verdict import measured_plan, profile_verdict, race_verdict
+from graftline.code_state import code_state
 from graftline.packed import PackedImages
 from graftline.params import Seconds
 from graftline.progress import progress
@@ -84,7 +86,10 @@ def choose(workspace: Workspace, settings: Settings, trainer: Trainer) -> Choice
     training_images = len(images.indices("train"))
     situation = situation_of(profile, labels, training_images, len(assembled.classes))
     rule = textbook_candidate(assembled, profile, situation)
-    candidates = make_candidates(assembled, profile.cuts, settings.freeze.batch_norm, also=rule)
+    candidates = tuple(
+        as_kept(one, assembled, images, settings)
+        for one in make_candidates(assembled, profile.cuts, settings.freeze.batch_norm, also=rule)
+    )
     # The rule's plan may stand among the candidates under another name already.
     rule = next(one for one in candidates if one.identity == rule.identity)
     held = race_folds(images, settings.seed)
@@ -124,7 +129,7 @@ def _checkpoints(workspace: Workspace, settings: Settings) -> Path:
             "profile": settings.of_profile(),
             "trials": settings.of_trials(),
             # What another version of the code has measured is not what this one would.
-            "code": _code_digests(),
+            "made_by": code_state("graftline/freeze.py", trains=True),
         }
     )
     parent = workspace.var / "checkpoints" / "freeze"
@@ -134,12 +139,6 @@ def _checkpoints(workspace: Workspace, settings: Settings) -> Path:
         if other.is_dir() and other != folder:
             shutil.rmtree(other, ignore_errors=True)
     return folder
-
-
-def _code_digests() -> dict[str, str]:
-    package = Path(graftline.__file__).parent
-    paths = sorted(package.rglob("*.py"))
-    return {path.relative_to(package).as_posix(): sha256_file(path) for path in paths}
 
 
 def _measure_speeds(
@@ -170,15 +169,16 @@ def _schedule(
     folds: tuple[Fold, ...],
     begun_s: float,
 ) -> tuple[Schedule | None, int | None]:
-    everything = make_candidate(assembled, "none", last_clean_layer(assembled))
-    tune, seed, pace = settings.tune, settings.seed, None
+    last = last_clean_layer(assembled)
+    head_only, everything = (make_candidate(assembled, kind, last) for kind in ("all", "none"))
+    pace = None
     if isinstance(settings.freeze.budget, Seconds):
         path = folder / "pace.json"
-        pace = recorded_pace(path, trainer, everything, folds[0], tune, seed, begun_s)
-    images = len(folds[0].train)
-    budget = in_multiply_adds(settings.freeze, tune, everything, images, pace)
+        pace = recorded_pace(path, trainer, head_only, everything, folds[0], settings, begun_s)
+    costs = pace.costs(settings) if pace else Costs(settings)
+    budget = in_multiply_adds(settings.freeze, costs, everything, len(folds[0].train), pace)
     start_cost = pace.start_cost() if pace else 0
-    return make_schedule(candidates, folds, tune, budget, start_cost), budget
+    return make_schedule(candidates, folds, costs, budget, start_cost), budget
 
 
 def _run(

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from graftline.artifacts import Assembled
 from graftline.assemble import WHOLE_TRUNK, frozen_part
 from graftline.choosing.depths import Depth
+from graftline.images import Pixels
 from graftline.litert import LiteRunner
-from graftline.npy_files import narrowed
 from graftline.packed import PackedImages
 from graftline.progress import progress
 from graftline.storage import replacing_file
@@ -29,6 +29,14 @@ _PIECE = 512
 _BATCH = 128
 _TIMED_S = 0.3
 _TIMED_IMAGES = 64
+
+Change = Callable[[Pixels, NDArray[np.int64]], Pixels]
+"""From images and their rows to what is looked at instead of them."""
+
+
+def unchanged(images: Pixels, _rows: NDArray[np.int64]) -> Pixels:
+    """The images themselves."""
+    return images
 
 
 def pooled_features(
@@ -96,29 +104,50 @@ def outputs_in_order(
     runner: LiteRunner,
     images: PackedImages,
     positions: NDArray[np.int64],
-    dtype: DTypeLike = np.float32,
-) -> NDArray[Any]:
+) -> NDArray[np.float32]:
     """A frozen part's outputs for some images, one at least, (n, ...) in their order.
 
     Args:
         runner: The frozen part.
         images: The preprocessed images.
         positions: Of the images, in the preprocessed manifest, (n,).
-        dtype: float32 or float16.
+    """
+    found: NDArray[np.float32] = np.empty(0, np.float32)
+    for rows, outputs in outputs_by_batch(runner, images, positions):
+        if not len(found):
+            found = np.empty((len(positions), *outputs.shape[1:]), np.float32)
+        found[rows] = outputs
+    return found
+
+
+def outputs_by_batch(
+    runner: LiteRunner,
+    images: PackedImages,
+    positions: NDArray[np.int64],
+    batch_size: int = _BATCH,
+    change: Change = unchanged,
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """A frozen part's outputs for some images, batch by batch as they are ready.
+
+    Args:
+        runner: The frozen part.
+        images: The preprocessed images.
+        positions: Of the images, in the preprocessed manifest, (n,).
+        batch_size: Images of a batch, at most.
+        change: What is done to images before, by their rows among ``positions``.
+
+    Yields:
+        Rows among ``positions``, (batch,), and outputs, (batch, ...).
     """
     under_way: deque[NDArray[np.int64]] = deque()
 
-    def pixels() -> Iterator[NDArray[np.uint8]]:
-        for rows, batch in images.batches(positions, _BATCH):
+    def pixels() -> Iterator[Pixels]:
+        for rows, batch in images.batches(positions, batch_size):
             under_way.append(rows)
-            yield batch
+            yield change(batch, rows)
 
-    found: NDArray[Any] = np.empty(0, dtype)
     for outputs in runner.run_all(pixels()):
-        if not len(found):
-            found = np.empty((len(positions), *outputs.shape[1:]), dtype)
-        found[under_way.popleft()] = narrowed(outputs, dtype)
-    return found
+        yield under_way.popleft(), outputs
 
 
 def _whole_trunk(workspace: Workspace) -> Any:

@@ -15,7 +15,7 @@ import numpy as np
 
 from graftline.artifacts import Record
 from graftline.choosing.budget import Schedule
-from graftline.choosing.candidates import Candidate, trial_cost
+from graftline.choosing.candidates import Candidate
 from graftline.choosing.paired import (
     LEVEL,
     SAME_COST,
@@ -48,7 +48,7 @@ class Result(Record):
     loss_p_value: float
     """That its loss is no higher than the best's; 1 for the best itself."""
     cost: int
-    """Multiply-adds of this round."""
+    """Multiply-adds of this round; the head's training is counted in the first, once a head."""
     kept: bool
     """Whether it goes on, or, in the last round, is not significantly worse than the best."""
 
@@ -94,6 +94,7 @@ def run_race(
     used = folds[: schedule.folds]
     results: list[Result] = []
     answers: dict[tuple[int, str], Trial] = {}
+    costs, heads = schedule.costs, set[object]()
     for number, rung in enumerate(schedule.rungs, 1):
         trials: dict[str, list[Trial]] = {}
         for one in field:
@@ -112,7 +113,10 @@ def run_race(
             else [one for one in field if _good(one, best, found)]
         )
         for one in field:
-            cost = sum(trial_cost(one, rung.images_shown, fold) for fold in used)
+            cost = sum(costs.of_trial(one, rung.images_shown, fold) for fold in used)
+            if one.head not in heads:
+                cost += costs.of_head(one, used)
+                heads.add(one.head)
             round_facts = _Round(number, rung.images_shown, len(used), found, best)
             results.append(round_facts.result(one, cost, one in stay))
         field = stay

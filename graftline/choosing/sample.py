@@ -27,12 +27,20 @@ class Fold:
     Args:
         number: From 0.
         train: Positions in the preprocessed manifest, int64.
-        held_out: Likewise; no image, nor its copy, is in both.
+        validation: Likewise: what a training validates its epochs on, as ``train`` does on the
+            validation split, so that no held-out image decides which weights answer it.
+        held_out: Likewise; no image, nor its copy, is in two of them.
     """
 
     number: int
     train: NDArray[np.int64]
+    validation: NDArray[np.int64]
     held_out: NDArray[np.int64]
+
+    @property
+    def images(self) -> NDArray[np.int64]:
+        """All of them, (n,)."""
+        return np.concatenate([self.train, self.validation, self.held_out])
 
 
 def stratified_order(
@@ -86,12 +94,32 @@ def race_folds(images: PackedImages, seed: int) -> tuple[Fold, ...]:
     A validation split of 1 000 images or more is held out as it is: it tells accuracies of 95 %
     apart to about a point. A smaller one tells hardly anything (of 72 images one is 1.4 points),
     so then training and validation images together are dealt into folds, each of which is held
-    out once.
+    out once. Of what is left the same share validates as in the true split, ENOUGH_HELD_OUT images
+    at most.
     """
     train, validation = images.indices("train"), images.indices("validation")
+    share = len(validation) / (len(train) + len(validation))
     if len(validation) >= ENOUGH_HELD_OUT:
-        return (Fold(0, train, validation),)
+        return (_fold(images, 0, train, validation, share, seed),)
     both = np.concatenate([train, validation])
     both = both[stratified_order(images.labels[both], images.hashes[both], seed)]
     fold = dealt_folds(images.labels[both])
-    return tuple(Fold(at, both[fold != at], both[fold == at]) for at in range(FOLDS))
+    return tuple(
+        _fold(images, at, both[fold != at], both[fold == at], share, seed) for at in range(FOLDS)
+    )
+
+
+def _fold(
+    images: PackedImages,
+    number: int,
+    left: NDArray[np.int64],
+    held_out: NDArray[np.int64],
+    share: float,
+    seed: int,
+) -> Fold:
+    """Sets aside what validates: each class in its share, and no copy of it is trained on."""
+    order = stratified_order(images.labels[left], images.hashes[left], seed)
+    count = min(max(1, round(share * len(order))), ENOUGH_HELD_OUT)
+    validation = left[np.sort(order[len(order) - count :])]
+    train = left[~np.isin(images.hashes[left], images.hashes[validation])]
+    return Fold(number, train, validation, held_out)

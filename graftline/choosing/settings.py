@@ -5,24 +5,42 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from graftline.params import FreezeParams, HeadParams, TuneParams
+from graftline.params import (
+    AugmentParams,
+    ExtractParams,
+    FreezeParams,
+    HeadParams,
+    TrainParams,
+    TuneParams,
+)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Sections of ``params.yaml``.
+    """Sections of ``params.yaml``: those that say how ``train`` trains, and ``freeze``.
 
     Args:
         seed: Of every random choice.
         head: What the trained head is made of.
         freeze: Budget, sample size and what may happen to BatchNormalization.
+        train: How the head is trained, in the race as in the step ``train``.
         tune: How a full fine-tuning goes, of which the race's are short versions.
+        augment: How training images are changed, likewise.
+        extract: What is kept of the frozen part's outputs, and so which changes are drawn anew.
     """
 
     seed: int
     head: HeadParams
     freeze: FreezeParams
+    train: TrainParams
     tune: TuneParams
+    augment: AugmentParams
+    extract: ExtractParams
+
+    @property
+    def views(self) -> int:
+        """Of a training image, where the frozen part's outputs are cached."""
+        return self.augment.views if self.augment.active else 1
 
     def of_profile(self) -> dict[str, Any]:
         """What the depth profile depends on."""
@@ -30,8 +48,7 @@ class Settings:
 
     def of_trials(self) -> dict[str, Any]:
         """What a trial depends on beside its candidate; the budget is not among it."""
-        return {
-            "seed": self.seed,
-            "head": self.head.model_dump(mode="json"),
-            "tune": self.tune.model_dump(mode="json"),
+        sections = ("head", "train", "tune", "augment", "extract")
+        return {"seed": self.seed} | {
+            name: getattr(self, name).model_dump(mode="json") for name in sections
         }

@@ -1,4 +1,4 @@
-"""Trains a candidate briefly, as ``train`` would: the head first, then the unfrozen layers.
+"""Trains a candidate as ``train`` would, by the same functions; only its tuning may be shorter.
 
 What one candidate needs again and again is made once: outputs of its frozen part, the head that
 was trained on it, and its compiled steps.
@@ -7,44 +7,48 @@ was trained on it, and its compiled steps.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import shutil
+import tempfile
+import weakref
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from graftline.adapt import Statistics, adapted_statistics, set_statistics
-from graftline.artifacts import Assembled, FreezePlan
+from graftline.artifacts import Assembled, Features, FreezePlan
 from graftline.assemble import RECORD, frozen_part, planned_graft
+from graftline.augment import AugmentedViews, build_augmentation
+from graftline.checkpoints import Standing
 from graftline.choosing.candidates import Candidate
-from graftline.choosing.features import outputs_in_order
+from graftline.choosing.frozen_outputs import FrozenOutputs
+from graftline.choosing.kept import planned_outputs
 from graftline.choosing.sample import Fold
 from graftline.choosing.settings import Settings
+from graftline.choosing.shortening import shortened
 from graftline.choosing.trial import Trial
+from graftline.errors import TrainingDivergedError
 from graftline.examples import Examples, images_of
+from graftline.fitting import DivergedError, Fitting, Planned
 from graftline.graft import HEAD, POOLING, TRUNK
-from graftline.litert import LiteRunner
-from graftline.loop import Group, Loop, right
+from graftline.loop import right
 from graftline.packed import PackedImages
-from graftline.params import TrainParams, TuneParams
-from graftline.phases import probe_phase, tuning_groups, tuning_objective
+from graftline.params import TuneParams
+from graftline.phases import Phase, probe_phase, tune_phase
 from graftline.plans import POOLED
+from graftline.process_times import name_tag
 from graftline.standardize import set_standardization
-from graftline.storage import scratch_folder
+from graftline.storage import SCRATCH_PREFIX
 from graftline.tempering import tempered
 from graftline.thaw import thaw, tuned_part
 from graftline.workspace import Workspace
 
-PROBED_IMAGES = 8000
-"""A head learns little from more, and all candidates at a cut start from the same one."""
-_HEAD = TrainParams()
-"""The head's training in the race; the section ``train`` decides nothing here."""
-_HEAD_STEPS = 600
-"""At least: ten epochs of a hundred images are too few for any head."""
 _KEPT_BYTES = 2 << 30
-_SMALLEST_BATCH = 8
-_Key = tuple[FreezePlan, int, int, int | None, int]
-"""Plan, steps, images per step, the fold if its statistics are adapted, and seed."""
+"""Of frozen outputs: with more, all go before those of another frozen part are made."""
 
 
 class GraftTrainer:
@@ -52,151 +56,295 @@ class GraftTrainer:
 
     Args:
         workspace: Where ``preprocess`` and ``assemble`` left their files.
-        settings: ``head``, ``tune`` and ``seed`` are read.
+        settings: All but ``freeze`` is read.
     """
 
     def __init__(self, workspace: Workspace, settings: Settings) -> None:
         self._workspace, self._settings = workspace, settings
         self._assembled = Assembled.read(workspace.assembled / RECORD)
         self._images = PackedImages.open(workspace.preprocessed)
-        self._frozen: dict[tuple[str, ...], _Outputs] = {}
-        self._heads: dict[tuple[object, ...], list[NDArray[Any]]] = {}
+        splits = (self._images.indices("train"), self._images.indices("validation"))
+        self._raced = np.concatenate(splits)
+        self._outputs: dict[tuple[str, ...], FrozenOutputs] = {}
+        self._folder: Path | None = None
+        self._parts = 0
+        self._closing = ExitStack()
+        # With the trainer go its files; those of a killed one go at the next start, by their name.
+        weakref.finalize(self, self._closing.close)
+        self._heads: dict[tuple[object, ...], _TrainedHead] = {}
         self._ready: _Ready | None = None
 
     def run(self, candidate: Candidate, images_shown: int, fold: Fold, seed: int) -> Trial:
-        """See :meth:`graftline.choosing.trial.Trainer.run`."""
-        ready = self._made_ready(candidate.plan, images_shown, fold, seed)
+        """See :meth:`graftline.choosing.trial.Trainer.run`.
+
+        Raises:
+            TrainingDivergedError: If the head's training diverges, as that of ``train`` would.
+        """
+        sets = _Sets(fold, *shortened(self._settings.tune, images_shown, len(fold.train)))
+        ready = self._made_ready(candidate.plan, sets, seed)
         # Outputs of the frozen part, too, are to be those of the untouched trunk.
         ready.restart()
-        ready.graft.get_layer(HEAD).set_weights(self._head_for(ready, fold, seed))
-        if candidate.plan.trainable:
-            train_set = self._examples(ready, fold.train[: max(1, images_shown)])
-            answers = _tuned(ready, train_set, self._examples(ready, fold.held_out), images_shown)
+        head = self._head_for(ready, fold, seed)
+        head.put_into(ready.graft)
+        if ready.tune is None:
+            logits = ready.probe.loop.logits(self._pooled(ready, fold.held_out))
         else:
-            answers = ready.loop.predict(self._pooled(ready, fold.held_out))
+            self._tune(ready, sets, head)
+            logits = ready.tune.loop.logits(self._examples(ready, fold.held_out))
         labels = self._images.labels[fold.held_out].astype(np.int32)
-        return Trial(right(answers, labels), tempered(answers, labels).losses)
+        return Trial(right(logits, labels), tempered(logits, labels).losses)
 
-    def _made_ready(self, plan: FreezePlan, shown: int, fold: Fold, seed: int) -> _Ready:
-        batch_size = _batch_size(shown, len(fold.train), self._settings.tune)
-        steps = _steps(shown, len(fold.train), batch_size)
+    def _made_ready(self, plan: FreezePlan, sets: _Sets, seed: int) -> _Ready:
         # Folds differ by an image or two, which must not cost a new trace.
-        adapted = fold.number if plan.batch_norm == "adapt" else None
-        key = (plan, steps, batch_size, adapted, seed)
+        adapted = sets.fold.number if plan.batch_norm == "adapt" else None
+        steps = math.ceil(len(sets.fold.train) / self._settings.train.batch_size)
+        key = (plan, steps, sets.steps, sets.tune, adapted, seed)
         if self._ready is None or self._ready.key != key:
-            self._ready = self._built(key, fold)
+            # The one before it goes first: a network with its optimizers is large.
+            self._ready = None
+            self._ready = self._built(key, plan, sets, seed)
         return self._ready
 
-    def _built(self, key: _Key, fold: Fold) -> _Ready:
+    def _built(self, key: object, plan: FreezePlan, sets: _Sets, seed: int) -> _Ready:
         import keras
 
-        plan, steps, batch_size, _, seed = key
         keras.utils.clear_session(free_memory=False)
         keras.utils.set_random_seed(seed)
         graft = planned_graft(self._workspace, plan, self._settings.head, self._settings.seed)
         if plan.batch_norm == "adapt":
-            set_statistics(graft.get_layer(TRUNK), self._statistics(graft, fold))
+            set_statistics(graft.get_layer(TRUNK), self._statistics(graft, sets.fold))
         thaw(graft, plan)
-        labels, tune = self._images.labels[fold.train].astype(np.int32), self._settings.tune
+        adapted = str(sets.fold.number) if plan.batch_norm == "adapt" else "keep"
+        kept = planned_outputs(self._assembled, plan, self._images, self._settings)
+        ready = _Ready(key, plan, graft, kept, adapted)
+        train, pooled = self._settings.train, self._pooled(ready, sets.fold.train)
+        ready.probe = probe_phase(graft, pooled, pooled, train, seed)
         if plan.trainable:
-            layers = self._assembled.up_to(plan.cut)
-            groups = tuning_groups(graft, layers, tune, steps)
-            network = tuned_part(graft, plan.boundary)
-        else:
-            network = graft.get_layer(HEAD)
-            groups = [Group(HEAD, network.trainable_variables, _HEAD.learning_rate)]
-        objective = tuning_objective(_HEAD, tune)
-        loop = Loop(network, groups, objective, batch_size, labels, seed)
-        state = [variable.numpy().copy() for variable in loop.state()]
-        return _Ready(key, plan, graft, loop, state)
+            ready.tune = tune_phase(
+                graft,
+                tuned_part(graft, kept.boundary, self._augmentation(kept)),
+                self._assembled.up_to(plan.cut),
+                self._tuning_sets(ready, sets, range(0)),
+                train,
+                sets.tune,
+                seed,
+            )
+        ready.keep_beginning()
+        return ready
+
+    def _augmentation(self, kept: Features) -> Any:
+        augment = self._settings.augment
+        if kept.boundary is not None or not augment.active:
+            return None
+        return build_augmentation(augment, self._settings.seed)
 
     def _statistics(self, graft: Any, fold: Fold) -> Statistics:
         return adapted_statistics(graft.get_layer(TRUNK), self._images, fold.train)
 
-    def _head_for(self, ready: _Ready, fold: Fold, seed: int) -> list[NDArray[Any]]:
-        """The head's weights after training on the frozen trunk, standardization included."""
+    def _head_for(self, ready: _Ready, fold: Fold, seed: int) -> _TrainedHead:
+        """The head after its training on the frozen trunk, standardization included."""
         key = (ready.plan.cut, ready.plan.batch_norm, fold.number, seed)
         if key not in self._heads:
-            head = ready.graft.get_layer(HEAD)
-            pooled = self._pooled(ready, fold.train[:PROBED_IMAGES])
-            set_standardization(ready.graft, pooled)
-            phase = probe_phase(ready.graft, pooled, pooled, _HEAD, seed)
-            steps = math.ceil(len(pooled) / _HEAD.batch_size)
-            for epoch in range(1, max(phase.epochs, math.ceil(_HEAD_STEPS / steps)) + 1):
-                _show(phase.loop, pooled, epoch)
-            self._heads[key] = [value.copy() for value in head.get_weights()]
+            train_set = self._pooled(ready, fold.train, range(self._settings.train.epochs))
+            validation_set = self._pooled(ready, fold.validation)
+            set_standardization(ready.graft, train_set)
+            phase = replace(ready.probe, train_set=train_set, validation_set=validation_set)
+            standings = _Standings()
+            try:
+                self._fitting(ready, [_begun(phase)], standings).run()
+            except DivergedError as error:
+                rate = self._settings.train.learning_rate
+                raise TrainingDivergedError(
+                    f"loss or gradient became NaN or infinite in epoch {error.epoch} of the head",
+                    where=f"train.learning_rate: {rate:g}",
+                    fix="lower train.learning_rate",
+                ) from error
+            self._heads[key] = _TrainedHead.of(ready.graft, standings)
         return self._heads[key]
 
-    def _pooled(self, ready: _Ready, positions: NDArray[np.int64]) -> Examples:
-        return self._from_frozen(ready, POOLED, positions)
+    def _tune(self, ready: _Ready, sets: _Sets, head: _TrainedHead) -> None:
+        """Goes on from the trained head, as ``train`` does; the best weights stay."""
+        if ready.tune is None:
+            raise ValueError("nothing of the trunk is to be tuned")
+        # Epochs are counted through both phases, and views are taken in turn.
+        epochs = range(head.epochs, head.epochs + sets.tune.epochs)
+        train_set, validation_set = self._tuning_sets(ready, sets, epochs)
+        phase = replace(ready.tune, train_set=train_set, validation_set=validation_set)
+        phases = [_begun(ready.probe), _begun(phase)]
+        try:
+            self._fitting(ready, phases, _Standings(head.standing_in(ready))).run()
+        except DivergedError:
+            # The weights before that step stay, and their answers speak for themselves.
+            return
 
-    def _examples(self, ready: _Ready, positions: NDArray[np.int64]) -> Examples:
-        if ready.plan.boundary is None:
-            size_px = self._assembled.size_px
-            return images_of(self._images, positions, size_px)
-        return self._from_frozen(ready, ready.plan.boundary, positions)
+    def _fitting(self, ready: _Ready, phases: Sequence[Planned], standings: _Standings) -> Fitting:
+        patience = self._settings.train.early_stopping_patience
+        return Fitting(ready.graft, phases, patience, standings)
 
-    def _from_frozen(self, ready: _Ready, boundary: str, positions: NDArray[np.int64]) -> Examples:
-        plan = ready.plan
-        adapted = str(ready.key[3]) if plan.batch_norm == "adapt" else "keep"
-        key = (plan.cut if boundary == POOLED else "", boundary, adapted)
-        if key not in self._frozen:
-            if sum(outputs.nbytes for outputs in self._frozen.values()) > _KEPT_BYTES:
-                self._frozen.clear()
+    def _tuning_sets(
+        self, ready: _Ready, sets: _Sets, epochs: Sequence[int]
+    ) -> tuple[Examples, Examples]:
+        return (
+            self._examples(ready, sets.fold.train[: sets.used], epochs),
+            self._examples(ready, sets.fold.validation),
+        )
+
+    def _pooled(
+        self, ready: _Ready, positions: NDArray[np.int64], epochs: Sequence[int] = ()
+    ) -> Examples:
+        return self._from_frozen(ready, POOLED, positions, epochs)
+
+    def _examples(
+        self, ready: _Ready, positions: NDArray[np.int64], epochs: Sequence[int] = ()
+    ) -> Examples:
+        if ready.kept.boundary is None:
+            return images_of(self._images, positions, self._assembled.size_px)
+        return self._from_frozen(ready, ready.kept.boundary, positions, epochs)
+
+    def _from_frozen(
+        self, ready: _Ready, boundary: str, positions: NDArray[np.int64], epochs: Sequence[int]
+    ) -> Examples:
+        """Frozen outputs, with the views that these epochs show; without any, the first view."""
+        views = ready.kept.views if epochs else 1
+        needed = {0} | {epoch % views for epoch in epochs}
+        return self._outputs_of(ready, boundary).examples(positions, views, sorted(needed))
+
+    def _outputs_of(self, ready: _Ready, boundary: str) -> FrozenOutputs:
+        pooled = boundary == POOLED
+        key = (ready.plan.cut if pooled else "", boundary, ready.adapted)
+        if key not in self._outputs:
+            if sum(outputs.nbytes for outputs in self._outputs.values()) > _KEPT_BYTES:
+                for other in self._outputs.values():
+                    other.close()
+                self._outputs.clear()
+            path = self._file()
             # Made from the untouched trunk: the layers before the boundary never train.
-            self._frozen[key] = _Outputs(ready.graft, boundary, self._assembled.size_px)
-        values = self._frozen[key].of(self._images, positions)
-        labels = self._images.labels[positions].astype(np.int32)
-        return Examples(labels, lambda chosen: values[chosen], values[:1].nbytes)
+            path.write_bytes(_converted(ready.graft, boundary, self._assembled.size_px))
+            views = AugmentedViews(self._settings.augment, self._settings.seed, len(self._raced))
+            outputs = FrozenOutputs(
+                path,
+                self._images,
+                self._raced,
+                (ready.kept.pooled_dim,) if pooled else ready.kept.shape,
+                "float32" if pooled else ready.kept.dtype or "float32",
+                ready.kept.views,
+                views.changed,
+            )
+            self._closing.callback(outputs.close)
+            self._outputs[key] = outputs
+        return self._outputs[key]
+
+    def _file(self) -> Path:
+        """A new name for a frozen part, in the folder of those of this trainer."""
+        if self._folder is None:
+            var = self._workspace.var
+            var.mkdir(parents=True, exist_ok=True)
+            self._folder = Path(tempfile.mkdtemp(prefix=f"{SCRATCH_PREFIX}{name_tag()}-", dir=var))
+            self._closing.callback(shutil.rmtree, self._folder, ignore_errors=True)
+        self._parts += 1
+        return self._folder / f"{self._parts}.tflite"
 
 
-@dataclass
+class _Sets:
+    """What one trial trains on, and for how long its tuning goes.
+
+    Args:
+        fold: Images.
+        tune: The section ``tune``, shortened.
+        used: Of the fold's training images, those that the tuning shows.
+    """
+
+    def __init__(self, fold: Fold, tune: TuneParams, used: int) -> None:
+        self.fold, self.tune, self.used = fold, tune, used
+
+    @property
+    def steps(self) -> int:
+        """Of the tuning."""
+        return self.tune.epochs * math.ceil(self.used / self.tune.batch_size)
+
+
 class _Ready:
     """A network with its compiled steps, which can be taken back to their beginning."""
 
-    key: _Key
-    plan: FreezePlan
-    graft: Any
-    loop: Loop
-    state: list[NDArray[Any]]
+    probe: Phase
+
+    def __init__(self, key: object, plan: FreezePlan, graft: Any, kept: Features, adapted: str):
+        self.key, self.plan, self.graft, self.kept, self.adapted = key, plan, graft, kept, adapted
+        self.tune: Phase | None = None
+        self._beginning: list[tuple[Any, NDArray[Any]]] = []
+
+    def keep_beginning(self) -> None:
+        """Remembers every variable that training moves, and those that a trained head brings."""
+        phases = [phase for phase in (self.probe, self.tune) if phase is not None]
+        variables = [v for phase in phases for v in (*phase.loop.state(), *self.graft.variables)]
+        different = {id(variable): variable for variable in variables}.values()
+        self._beginning = [(variable, variable.numpy().copy()) for variable in different]
 
     def restart(self) -> None:
-        for variable, value in zip(self.loop.state(), self.state, strict=True):
+        """Puts all back to how it was before any training."""
+        for variable, value in self._beginning:
             variable.assign(value)
 
 
-class _Outputs:
-    """Outputs of a frozen part for the images asked for so far, as float16 or, pooled, float32."""
+class _Standings:
+    """Keeps in memory how far a training has come; see :class:`graftline.fitting.Standings`."""
 
-    def __init__(self, graft: Any, boundary: str, size_px: int) -> None:
-        self._file = _converted(graft, boundary, size_px)
-        self._type = np.float32 if boundary == POOLED else np.float16
-        self._rows: dict[int, int] = {}
-        self._values: NDArray[Any] | None = None
+    def __init__(self, standing: Standing | None = None) -> None:
+        self.standing = standing
+
+    def due(self) -> bool:
+        return False
+
+    def save(self, standing: Standing) -> None:
+        self.standing = standing
+
+    def load(self) -> Standing | None:
+        return self.standing
+
+
+@dataclass(frozen=True)
+class _TrainedHead:
+    """A head whose training has ended, and what the phase after it goes on from.
+
+    Args:
+        values: Of all its variables: those of its best epoch, standardization, random state.
+        standing: At the end of its training.
+    """
+
+    values: list[NDArray[Any]]
+    standing: Standing
+
+    @classmethod
+    def of(cls, graft: Any, standings: _Standings) -> _TrainedHead:
+        if standings.standing is None:
+            raise ValueError("the head has not been trained")
+        values = [variable.numpy().copy() for variable in graft.get_layer(HEAD).variables]
+        return cls(values, standings.standing)
 
     @property
-    def nbytes(self) -> int:
-        return 0 if self._values is None else self._values.nbytes
+    def epochs(self) -> int:
+        """That it was trained for."""
+        return len(self.standing.history)
 
-    def of(self, images: PackedImages, positions: NDArray[np.int64]) -> NDArray[Any]:
-        """Outputs (n, ...) in the order of ``positions``."""
-        missing = np.array([p for p in positions.tolist() if p not in self._rows], np.int64)
-        if len(missing):
-            found = self._computed(images, missing)
-            begun = len(self._rows)
-            self._rows |= {int(p): begun + place for place, p in enumerate(missing)}
-            known = [] if self._values is None else [self._values]
-            self._values = np.concatenate([*known, found])
-        if self._values is None:
-            raise ValueError("no image was asked for")
-        return self._values[[self._rows[p] for p in positions.tolist()]]
+    def put_into(self, graft: Any) -> None:
+        """Gives a network this head."""
+        for variable, value in zip(graft.get_layer(HEAD).variables, self.values, strict=True):
+            variable.assign(value)
 
-    def _computed(self, images: PackedImages, positions: NDArray[np.int64]) -> NDArray[Any]:
-        with scratch_folder() as folder:
-            path = folder / "frozen.tflite"
-            path.write_bytes(self._file)
-            with LiteRunner(path) as runner:
-                return outputs_in_order(runner, images, positions, self._type)
+    def standing_in(self, ready: _Ready) -> Standing:
+        """As if the head had been trained in this network, of which other layers may train."""
+        best = [variable.numpy().copy() for variable in ready.graft.trainable_variables]
+        return replace(self.standing, best_values=best)
+
+
+def _begun(phase: Phase) -> Planned:
+    """A phase whose loop is there already, from the weights on that the network has by then."""
+
+    def build() -> Phase:
+        phase.loop.begin(phase.train_set.labels)
+        return phase
+
+    return Planned(phase.name, build)
 
 
 def _converted(graft: Any, boundary: str, size_px: int) -> bytes:
@@ -209,36 +357,3 @@ def _converted(graft: Any, boundary: str, size_px: int) -> bytes:
         return convert_to_litert(frozen_part(trunk, size_px, graft.get_layer(POOLING)))
     prefix = keras.Model(trunk.input, trunk.get_layer(boundary).output)
     return convert_to_litert(frozen_part(prefix, size_px))
-
-
-def _tuned(ready: _Ready, train_set: Examples, held_out: Examples, shown: int) -> NDArray[Any]:
-    """Probabilities of the held-out images after a short fine-tuning."""
-    epochs = max(1, round(shown / len(train_set)))
-    for epoch in range(1, epochs + 1):
-        _show(ready.loop, train_set, epoch)
-    return ready.loop.predict(held_out)
-
-
-def _show(loop: Loop, examples: Examples, epoch: int) -> None:
-    order = loop.order(len(examples), epoch)
-    for chunk, labels in examples.chunks(loop.batch_size, order):
-        _, _, finite = loop.train_on(chunk, labels)
-        if not finite:
-            # The weights before that step stay, and their answers speak for themselves.
-            return
-
-
-def _batch_size(shown: int, images: int, tune: TuneParams) -> int:
-    """Of a short training: so few images that it takes as many steps as a full one.
-
-    Its rates are those of the full one, so half of the steps would come half as far.
-    """
-    steps = tune.epochs * math.ceil(images / tune.batch_size)
-    return min(tune.batch_size, max(_SMALLEST_BATCH, round(shown / steps)))
-
-
-def _steps(shown: int, images: int, batch_size: int) -> int:
-    """Of a training that shows so many images; the same for folds that differ by a few images."""
-    if shown <= images:
-        return max(1, math.ceil(shown / batch_size))
-    return max(1, round(shown / images)) * math.ceil(images / batch_size)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graftline.artifacts import Record
+from graftline.code_state import code_state
 from graftline.errors import DataError, UserError
 from graftline.feature_reference import Sample, chosen
 from graftline.image_files import MAX_IMAGE_PX, read_image
@@ -35,8 +36,6 @@ from graftline.workspace import Workspace
 PART_ROWS = 2048
 UNSURE_BELOW = 0.5
 """An answer whose probability is less counts as unsure."""
-_FORM = 1
-"""Of the parts: another one does not go on with them."""
 _MOST_SAMPLED = 1000
 _CHUNK_FILES = 32
 _CHUNK_BYTES = 4 << 20
@@ -282,5 +281,6 @@ def _merge(work: Work, listing: Listing, labels: Labels, known: dict[str, Any]) 
 def _key(model: ChosenModel, listing: Listing, max_image_px: int) -> str:
     """What the rows depend on: parts of anything else must not be taken up."""
     file_digest = sha256_file(Path(model.folder) / "model.tflite")
-    facts = [_FORM, listing.digest, listing.part_rows, max_image_px, file_digest]
+    made_by = code_state("graftline/predicting/batch.py", trains=False)
+    facts = [made_by, listing.digest, listing.part_rows, max_image_px, file_digest]
     return sha256_record([*facts, model.model_dump(exclude={"folder"})])

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from graftline.code_state import imported_files
 from graftline.params import Params
 from graftline.stages import STAGES
-from scripts.stage_deps import code_deps, imported_files
+from scripts.stage_deps import code_deps
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORD = YAML(typ="safe").load(ROOT / "dvc.yaml")

@@ -17,9 +17,8 @@ from graftline.choosing.choice import choose
 from graftline.choosing.depths import choose_depths
 from graftline.choosing.paired import p_higher, p_worse
 from graftline.choosing.records import Verdict
-from graftline.choosing.settings import Settings
 from graftline.choosing.speeds import Speeds, read_speeds
-from graftline.freeze import freeze
+from graftline.freeze import choice_settings, freeze
 from graftline.packed import PackedImages
 from graftline.params import Params
 from graftline.tracking import contents
@@ -158,7 +157,7 @@ def test_a_killed_profile_goes_on(
     workspace: Workspace, assembled: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = params()
-    settings = Settings(made.seed, made.head, made.freeze, made.tune)
+    settings = choice_settings(made)
     monkeypatch.setattr(features, "_PIECE", 32)
     run, done = features.outputs_in_order, []
 

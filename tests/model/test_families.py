@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from graftline.adapt import current_statistics, statistics_over
 from graftline.artifacts import Assembled
 from graftline.assemble import frozen_part
 from graftline.errors import MissingOutputError, ParamsError
@@ -193,12 +194,15 @@ def test_a_step_moves_the_planned_layers_alone(base: Any, assembled: Assembled) 
     prepared = build_preparation(given.shape[1], family_of(base).scaling)(given)
     prefix = keras.Model(trunk.input, trunk.get_layer(plan.boundary).output)
     maps = prefix(prepared, training=False)
-    np.testing.assert_allclose(part(maps, training=False), graft(given, training=False), atol=1e-3)
+    answers = tf.nn.softmax(part(maps, training=False))
+    np.testing.assert_allclose(answers, graft(given, training=False), atol=1e-3)
     before = {layer.name: layer.get_weights() for layer in trunk.layers}
     variables = part.trainable_variables
     with tf.GradientTape() as tape:
-        probabilities = part(maps, training=True)
-        losses = keras.losses.sparse_categorical_crossentropy(np.arange(6) % 3, probabilities)
+        logits = part(maps, training=True)
+        losses = keras.losses.sparse_categorical_crossentropy(
+            np.arange(6) % 3, logits, from_logits=True
+        )
         loss = tf.reduce_mean(losses)
     for variable, gradient in zip(
         variables, tape.gradient(loss, [v.value for v in variables]), strict=True
@@ -218,6 +222,17 @@ def test_a_step_moves_the_planned_layers_alone(base: Any, assembled: Assembled) 
     assert {v.path for v in graft.get_layer(HEAD).trainable_variables} <= {
         v.path for v in variables
     }
+
+
+@pytest.mark.slow
+def test_adapting_draws_nothing_at_random(base: Any, assembled: Assembled) -> None:
+    trunk = cut_after(base, cut_at(assembled, 0.3))
+    given = images(4, size_of(family_of(base)))
+    prepared = build_preparation(given.shape[1], family_of(base).scaling)(given).numpy()
+    once, again = (statistics_over(trunk, [prepared[:2], prepared[2:]]) for _ in range(2))
+    assert once.keys() == current_statistics(trunk).keys()
+    assert all(np.array_equal(once[name], again[name]) for name in once)
+    assert all(np.isfinite(value).all() for value in once.values())
 
 
 @pytest.mark.parametrize("name", KERAS_MODULES)

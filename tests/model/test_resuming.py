@@ -120,6 +120,21 @@ def test_other_parameters_begin_anew(
     same_bytes(workspace, undisturbed)
 
 
+@pytest.mark.usefixtures("every_chunk")
+def test_one_of_other_code_is_nobodys(
+    ready: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = small.copied(ready, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(step, "code_state", lambda path, *, trains: f"another {path}, {trains}")
+        patch.setattr(Loop, "train_on", stopping_after(6, Loop.train_on))
+        with pytest.raises(Killed):
+            train(workspace, PARAMS)
+        file = step._checkpoint_file(workspace)
+        assert Checkpoints(file, step._key(workspace, PARAMS)).load() is not None
+    assert Checkpoints(file, step._key(workspace, PARAMS)).load() is None
+
+
 @pytest.mark.slow
 @pytest.mark.kill
 def test_it_survives_sigkill_at_random_moments(ready: Workspace, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,15 @@ from graftline.artifacts import Assembled
 from graftline.choosing.candidates import Candidate, make_candidate
 from graftline.choosing.records import Verdict
 from graftline.choosing.sample import Fold, race_folds
-from graftline.choosing.settings import Settings
 from graftline.choosing.trainer import GraftTrainer
-from graftline.freeze import freeze
+from graftline.extract import extract
+from graftline.freeze import choice_settings, freeze
 from graftline.loop import Loop
 from graftline.packed import PackedImages
 from graftline.params import LastBlocks
 from graftline.plans import Strategy
+from graftline.tempering import tempered
+from graftline.train import fit
 from graftline.workspace import Workspace
 from tests.model import small
 
@@ -34,7 +37,7 @@ def folds(assembled: Workspace) -> tuple[Fold, ...]:
 
 def trainer(workspace: Workspace) -> GraftTrainer:
     params = small.small_params("auto", tune=TUNE)
-    return GraftTrainer(workspace, Settings(3, params.head, params.freeze, params.tune))
+    return GraftTrainer(workspace, choice_settings(params))
 
 
 def candidate(workspace: Workspace, strategy: Strategy, **options: str) -> Candidate:
@@ -85,6 +88,75 @@ def test_a_trial_takes_as_many_steps_as_a_full_tuning(
     trainer(assembled).run(candidate(assembled, LastBlocks(last_blocks=1)), shown, folds[0], 3)
     full = tuned.epochs * math.ceil(images / tuned.batch_size)
     assert sum(steps) == pytest.approx(full, rel=0.15)
+
+
+def as_train_does(workspace: Workspace) -> Fold:
+    """The true splits; the validation images are answered, too."""
+    images = PackedImages.open(workspace.preprocessed)
+    train, validation = images.indices("train"), images.indices("validation")
+    return Fold(0, train, validation, validation)
+
+
+ALL_OF_TRAIN = {
+    "epochs": 5,
+    "schedule": "cosine",
+    "class_weights": "balanced",
+    "label_smoothing": 0.05,
+    "mixup": 0.2,
+    "ema": 0.9,
+    "early_stopping_patience": 2,
+}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "sections"),
+    [
+        (
+            "all",
+            {
+                "train": ALL_OF_TRAIN,
+                "augment": {"translation": 0.1, "views": 3, "on_unsafe": "warn"},
+            },
+        ),
+        (
+            {"last_blocks": 2},
+            {
+                "train": ALL_OF_TRAIN,
+                "augment": {"translation": 0.1, "views": 3, "on_unsafe": "warn"},
+                "tune": TUNE | {"gradual_unfreezing": True},
+            },
+        ),
+        (
+            "none",
+            {
+                "train": {"epochs": 2},
+                "augment": {"contrast": 0.2, "on_unsafe": "warn"},
+                "tune": TUNE,
+            },
+        ),
+    ],
+)
+def test_a_whole_trial_is_what_train_does(
+    strategy: Any, sections: dict[str, Any], assembled: Workspace, tmp_path: Path
+) -> None:
+    workspace = small.copied(assembled, tmp_path)
+    params = small.small_params(strategy, **sections)
+    freeze(workspace, params)
+    extract(workspace, params)
+    images, fold = PackedImages.open(workspace.preprocessed), as_train_does(workspace)
+    graft = fit(workspace, params).graft
+    answers = small.answers(graft, images.batch(fold.held_out))
+    labels = images.labels[fold.held_out]
+    trainer = GraftTrainer(workspace, choice_settings(params))
+    one = make_candidate(
+        Assembled.read(workspace.assembled / "assembled.json"), params.freeze.strategy, CUT
+    )
+    # Heads of other folds, and shorter tunings, come before it in a race.
+    trainer.run(one, 40, replace(fold, number=1, train=fold.train[1:]), seed=3)
+    trial = trainer.run(one, params.tune.epochs * len(fold.train), fold, seed=3)
+    assert (trial.right == (answers.argmax(axis=1) == labels)).all()
+    expected = tempered(np.log(answers), labels).losses
+    assert trial.losses == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.slow

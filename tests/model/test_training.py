@@ -14,7 +14,7 @@ from graftline.artifacts import Features, FreezePlan, Trained
 from graftline.errors import TrainingDivergedError
 from graftline.evaluate import evaluate
 from graftline.examples import read_pooled
-from graftline.graft import HEAD
+from graftline.graft import HEAD, divide_logits
 from graftline.loop import Group, Loop, class_weights
 from graftline.packed import PackedImages
 from graftline.phases import probe_phase
@@ -68,12 +68,37 @@ def test_what_is_exported_scores_what_the_history_says(last_block: Workspace) ->
     probabilities = small.answers(small.trained(last_block), images)
     loss = -np.log(probabilities[np.arange(len(labels)), labels]).mean()
     assert loss == pytest.approx(record.validation_loss, abs=1e-4)
-    # The temperature that undoes the smoothing makes nothing worse and changes no answer.
+    # The temperature makes nothing worse and changes no answer.
     assert record.temperature != 1
     assert loss <= best["validation_loss"] + 0.01
     assert (probabilities.argmax(axis=1) == labels).mean() == pytest.approx(
         best["validation_accuracy"]
     )
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [{"label_smoothing": 0.3}, {"mixup": 0.5}, {"ema": 0.9, "label_smoothing": 0.1}],
+    ids=["smoothed", "mixed", "averaged"],
+)
+def test_confidences_of_the_head_alone_are_mended(
+    rules: dict[str, float], head_only: Workspace, tmp_path: Path
+) -> None:
+    workspace = small.copied(head_only, tmp_path)
+    record = train(workspace, small.small_params(train=rules))
+    # Soft labels make it too modest; what it learns by heart, too bold: see the next test.
+    assert record.temperature < 1
+    before = _history(workspace)[record.best_epoch - 1]["validation_loss"]
+    assert record.validation_loss < before
+    images, labels = _images(workspace, "validation")
+    model = small.trained(workspace)
+    exported = small.answers(model, images)
+    rows = np.arange(len(labels))
+    assert -np.log(exported[rows, labels]).mean() == pytest.approx(record.validation_loss, abs=1e-4)
+    divide_logits(model, 1 / record.temperature)
+    as_trained = small.answers(model, images)
+    assert -np.log(as_trained[rows, labels]).mean() == pytest.approx(before, rel=1e-2)
+    assert (as_trained.argmax(axis=1) == exported.argmax(axis=1)).all()
 
 
 def test_early_stopping_keeps_none_that_are_worse_than_the_best(
@@ -93,7 +118,9 @@ def test_early_stopping_keeps_none_that_are_worse_than_the_best(
     assert record.epochs_run == len(losses) == lowest + 3 < 60
     assert losses[-1] > losses[lowest - 1]
     assert lowest <= record.best_epoch
-    assert record.validation_loss == losses[record.best_epoch - 1]
+    # The temperature that suits it best makes it lower.
+    assert record.temperature > 1
+    assert record.validation_loss < losses[record.best_epoch - 1]
     head = small.trained(workspace).get_layer(HEAD)
     features = np.load(workspace.features / "validation.npy")
     _, labels = _images(workspace, "validation")

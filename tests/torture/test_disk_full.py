@@ -16,7 +16,7 @@ from tests.torture.place import Place
 
 pytestmark = [pytest.mark.slow, pytest.mark.kill]
 
-# load knows beforehand how much it is going to unpack.
+# load and extract know beforehand how much they are going to write.
 FULL = ("no space is left on the disk", "are free on the disk")
 _SIZE_MIB = 96
 _LEFT_BYTES = {
@@ -24,7 +24,6 @@ _LEFT_BYTES = {
     "preprocess": 16 << 10,
     "assemble": 256 << 10,
     "freeze": 4 << 10,
-    # With more it would go on without feature maps, and say so.
     "extract": 16 << 10,
     "train": 128 << 10,
     "evaluate": 64 << 10,

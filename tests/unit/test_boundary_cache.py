@@ -1,13 +1,18 @@
-"""What is cached follows from plan, parameters and disk alone."""
+"""What is cached follows from plan and parameters alone; without room for it nothing begins."""
 
 from __future__ import annotations
 
 import math
+import re
+import shutil
+from pathlib import Path
 
 import pytest
 
+from graftline import boundary_cache
 from graftline.artifacts import Features, FreezePlan, Split
-from graftline.boundary_cache import cached_rows, has_maps, planned_features
+from graftline.boundary_cache import cached_rows, has_maps, planned_features, refuse_overfull
+from graftline.errors import StorageFullError
 from graftline.params import AugmentParams, ExtractParams
 from graftline.plans import POOLED, plan_freezing
 from graftline.summaries import sentence
@@ -15,14 +20,12 @@ from tests.unit.test_freeze import assembled
 
 BOUNDARY = "block_1_add"
 COUNTS: dict[Split, int] = {"train": 800, "validation": 100}
-PLENTY_BYTES = 10**12
 
 
 def planned(
     boundary: str | None,
     augment: AugmentParams | None = None,
     extract: ExtractParams | None = None,
-    free_bytes: int = PLENTY_BYTES,
 ) -> Features:
     plan: FreezePlan = plan_freezing(assembled(), "all").model_copy(update={"boundary": boundary})
     return planned_features(
@@ -31,7 +34,6 @@ def planned(
         COUNTS,
         augment or AugmentParams(),
         extract or ExtractParams(),
-        free_bytes=free_bytes,
     )
 
 
@@ -86,9 +88,41 @@ def test_the_limit_counts_every_view_in_its_type(dtype: str, item_bytes: int, vi
     assert "extract.max_cache_gb" in str(record.uncached_reason)
 
 
-def test_maps_that_the_disk_has_no_room_for_are_not_begun() -> None:
-    needed_bytes = 900 * (map_values() * 2 + planned(BOUNDARY).pooled_dim * 4)
-    assert has_maps(planned(BOUNDARY, free_bytes=needed_bytes))
-    full = planned(BOUNDARY, free_bytes=needed_bytes - 1)
-    assert full.boundary is None
-    assert "the disk has" in str(full.uncached_reason)
+def test_what_the_disk_has_no_room_for_is_refused_with_a_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = planned(BOUNDARY)
+    # 900 images of 24 x 24 x 24 halves and of 576 pooled features in 32 bits.
+    needed_bytes = 900 * (map_values() * 2 + record.pooled_dim * 4)
+    folder = tmp_path / "features"
+    free(monkeypatch, needed_bytes)
+    refuse_overfull(record, folder)
+    free(monkeypatch, needed_bytes - 1)
+    with pytest.raises(StorageFullError) as caught:
+        refuse_overfull(record, folder)
+    assert f"take {needed_bytes} bytes, and {needed_bytes - 1} are free" in str(caught.value)
+    assert caught.value.where == str(folder)
+    assert caught.value.exit_code == 2
+    # The same plan, whatever is free; and the value that is named does without the maps.
+    assert planned(BOUNDARY) == record
+    (said,) = re.findall(r"set extract.max_cache_gb to (\S+),", str(caught.value.fix))
+    smaller = planned(BOUNDARY, extract=ExtractParams(max_cache_gb=float(said)))
+    assert not has_maps(smaller)
+    refuse_overfull(smaller, folder)
+
+
+def test_where_even_pooled_features_do_not_fit_no_parameter_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = planned(POOLED)
+    free(monkeypatch, 900 * record.pooled_dim * 4 - 1)
+    with pytest.raises(StorageFullError) as caught:
+        refuse_overfull(record, tmp_path / "features")
+    assert caught.value.fix == "free some space and run again; the earlier output is untouched"
+    free(monkeypatch, 900 * record.pooled_dim * 4)
+    refuse_overfull(record, tmp_path / "features")
+
+
+def free(monkeypatch: pytest.MonkeyPatch, free_bytes: int) -> None:
+    usage = shutil.disk_usage(".")._replace(free=free_bytes)
+    monkeypatch.setattr(boundary_cache.shutil, "disk_usage", lambda _: usage)

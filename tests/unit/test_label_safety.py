@@ -61,6 +61,18 @@ def checked(
     return check_labels(packed_glyphs(folder, per_class, kinds), kinds, augment, 0, pooled)
 
 
+def test_no_probe_is_asked_about_a_copy_of_what_it_was_fitted_to(tmp_path: Path) -> None:
+    # Of noise without any pattern only those images are known that were seen.
+    random = np.random.default_rng(0)
+    noise = [random.integers(0, 256, (SIZE_PX, SIZE_PX, 1), np.uint8) for _ in range(60)]
+    labels = [number % 3 for number in range(60)]
+    images = pack(tmp_path / "p", noise * 3, labels=labels * 3, splits=["train"] * 180)
+    images.hashes = np.tile(images.hashes[:60], 3)
+    safety = check_labels(images, CLASSES, AugmentParams(flip="horizontal"), 0, pooled)
+    assert safety.asked == 60
+    assert safety.probe_accuracy < 0.6
+
+
 def test_a_flip_of_lopsided_glyphs_is_refused_naming_the_classes(tmp_path: Path) -> None:
     augment = AugmentParams(flip="horizontal")
     safety = checked(tmp_path / "p", augment)

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from graftline.artifacts import Assembled
 from graftline.choosing.candidates import Candidate
+from graftline.choosing.costs import Costs
 from graftline.choosing.sample import Fold
+from graftline.choosing.settings import Settings
 from graftline.choosing.trial import Trial
+from graftline.params import (
+    AugmentParams,
+    ExtractParams,
+    FreezeParams,
+    HeadParams,
+    TrainParams,
+    TuneParams,
+)
 
 
 def mobile_net(size_px: int = 96, alpha: float = 0.35) -> Assembled:
@@ -60,7 +72,29 @@ class Scripted:
 
 def folds(train: int, held_out: int, number: int = 1) -> tuple[Fold, ...]:
     """Folds of so many images each."""
-    return tuple(Fold(at, positions(train), positions(held_out)) for at in range(number))
+    return tuple(
+        Fold(at, positions(train), positions(max(1, train // 10)), positions(held_out))
+        for at in range(number)
+    )
+
+
+def costs(
+    tune: TuneParams | None = None,
+    train: TrainParams | None = None,
+    head_step: int = 0,
+    **augment: Any,
+) -> Costs:
+    """Costs under some parameters, and the default ones for the rest."""
+    settings = Settings(
+        seed=0,
+        head=HeadParams(),
+        freeze=FreezeParams(strategy="auto"),
+        train=train or TrainParams(),
+        tune=tune or TuneParams(),
+        augment=AugmentParams(**augment),
+        extract=ExtractParams(),
+    )
+    return Costs(settings, head_step)
 
 
 def positions(count: int) -> NDArray[np.int64]:

@@ -16,8 +16,7 @@ from graftline.choosing.records import Verdict
 from graftline.choosing.situation import situation_of
 from graftline.choosing.verdict import race_verdict
 from graftline.figures import save
-from graftline.params import TuneParams
-from tests.unit.choosing.rivals import Scripted, folds, mobile_net
+from tests.unit.choosing.rivals import Scripted, costs, folds, mobile_net
 from tests.unit.choosing.test_profile import COUNT, FOLDS, LABELS, clouds, depth
 
 Drawn = tuple[Profile, Race, Verdict, list[str]]
@@ -32,7 +31,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
     profile = make_profile(depths, features, LABELS, FOLDS, 0)
     candidates = make_candidates(mobile_net(), Cuts(*[names[1]] * 4))
     parts = folds(400, 1000)
-    schedule = make_schedule(candidates, parts, TuneParams(), 10**15)
+    schedule = make_schedule(candidates, parts, costs(), 10**15)
     assert schedule is not None
     folder = tmp_path_factory.mktemp("race")
     race = run_race(candidates, parts, schedule, Scripted({WINNER: 0.9}), folder, 0)

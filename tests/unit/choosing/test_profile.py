@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -52,6 +54,24 @@ def test_the_probe_does_not_see_the_images_that_it_answers() -> None:
     shuffled = np.random.default_rng(1).permutation(LABELS)
     # A wide layer fits any labels; out of fold that is worth nothing.
     assert accuracy(clouds(0, width=300), shuffled) < 0.45
+
+
+@pytest.mark.parametrize("width", [3, 700])
+@pytest.mark.parametrize("change", [lambda one: one * 1000, lambda one: one + 50, lambda one: -one])
+def test_an_answer_does_not_depend_on_other_held_out_images(
+    width: int, change: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+) -> None:
+    # Fewer and more units than images: both ways to solve the regression.
+    features = clouds(1.2, width)
+    given = out_of_fold(features, LABELS, FOLDS, 0)
+    for fold in (0, 3):
+        held_out = np.flatnonzero(FOLDS == fold)
+        asked, others = held_out[:5], held_out[5:]
+        changed, labels = features.copy(), LABELS.copy()
+        changed[others] = change(changed[others])
+        labels[others] = (labels[others] + 1) % 3
+        answers = out_of_fold(changed, labels, FOLDS, 0)
+        assert (answers[asked] == given[asked]).all()
 
 
 @pytest.mark.parametrize("width", [8, 700])

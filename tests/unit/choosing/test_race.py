@@ -16,12 +16,14 @@ from graftline.choosing.depths import Cuts
 from graftline.choosing.pace import Pace, recorded_pace
 from graftline.choosing.paired import p_higher, p_worse
 from graftline.choosing.race import Race, best_of, cheapest, run_race, survivors
+from graftline.choosing.sample import Fold
 from graftline.choosing.trial import Trial
-from graftline.params import FreezeParams, Seconds, TuneParams
-from tests.unit.choosing.rivals import Scripted, folds, mobile_net
+from graftline.params import FreezeParams, LastBlocks, Seconds, TrainParams, TuneParams
+from tests.unit.choosing.rivals import Scripted, costs, folds, mobile_net
 
 CUT, LATER, LAST = "block_13_expand_relu", "block_15_add", "out_relu"
 TUNE = TuneParams(epochs=10, batch_size=32)
+COSTS = costs(TUNE)
 ONE = Cuts(CUT, CUT, CUT, CUT)
 HEAD, EVERYTHING = f"head only at {CUT}", f"everything at {CUT}"
 
@@ -45,7 +47,7 @@ def raced(
 ) -> tuple[Race, Scripted]:
     trainer = Scripted(shares, behind=behind)
     parts = folds(4000, held_out)
-    schedule = make_schedule(candidates, parts, TUNE, 10**15)
+    schedule = make_schedule(candidates, parts, COSTS, 10**15)
     assert schedule is not None
     return run_race(candidates, parts, schedule, trainer, folder, 0), trainer
 
@@ -156,9 +158,9 @@ def test_a_race_costs_no_more_than_its_budget(
 ) -> None:
     everything = make_candidate(assembled, "none", LAST)
     parts = folds(4000, 1000, number)
-    budget = in_multiply_adds(FreezeParams(budget=share), TUNE, everything, 4000, None)
+    budget = in_multiply_adds(FreezeParams(budget=share), COSTS, everything, 4000, None)
     assert budget is not None
-    schedule = make_schedule(candidates, parts, TUNE, budget)
+    schedule = make_schedule(candidates, parts, COSTS, budget)
     assert schedule is not None
     race = run_race(candidates, parts, schedule, Scripted({}), tmp_path, 0)
     spent = sum(result.cost for result in race.results)
@@ -169,9 +171,12 @@ def test_a_budget_that_shows_no_one_all_images_is_not_spread_over_many(
     candidates: tuple[Candidate, ...],
 ) -> None:
     parts = folds(4000, 1000)
-    once = sum(one.training_cost(4000, 4000) for one in candidates[:2])
-    answering = sum(one.inference_cost * 1000 for one in candidates[:2])
-    schedule = make_schedule(candidates, parts, TUNE, once // 2 + answering)
+    everything = candidates[1]
+    once = everything.training_cost(4000, 4000)
+    # 400 images validate, 1 000 are answered; both begin with the same head.
+    answering = everything.inference_cost * 1400 + everything.head_cost * 1000
+    budget = COSTS.of_head(everything, parts) + once // 2 + answering
+    schedule = make_schedule(candidates, parts, COSTS, budget)
     assert schedule is not None
     assert (schedule.candidates, schedule.folds) == (2, 1)
     assert [rung.images_shown for rung in schedule.rungs] == [pytest.approx(2000, abs=1)]
@@ -184,44 +189,104 @@ def test_a_choice_is_always_between_tuning_and_not(assembled: Assembled) -> None
 
 
 def test_a_budget_may_be_too_small_for_any_race(candidates: tuple[Candidate, ...]) -> None:
-    assert make_schedule(candidates, folds(4000, 1000), TUNE, 10**6) is None
+    assert make_schedule(candidates, folds(4000, 1000), COSTS, 10**6) is None
 
 
 def test_without_a_limit_all_are_trained_to_their_end(candidates: tuple[Candidate, ...]) -> None:
     parts = folds(400, 100, 5)
-    schedule = make_schedule(candidates, parts, TUNE, None)
+    schedule = make_schedule(candidates, parts, COSTS, None)
     assert schedule is not None
     assert [rung.images_shown for rung in schedule.rungs] == [4000]
     assert (schedule.folds, schedule.candidates) == (5, len(candidates))
 
 
 def test_seconds_are_measured_once(assembled: Assembled, tmp_path: Path) -> None:
-    everything, trainer = make_candidate(assembled, "none", LAST), Scripted({})
-    path, fold = tmp_path / "pace.json", folds(100, 50)[0]
-    pace = recorded_pace(path, trainer, everything, fold, TUNE, 0, time.monotonic() - 5)
+    pair = [make_candidate(assembled, strategy, LAST) for strategy in ("all", "none")]
+    path, fold, trainer = tmp_path / "pace.json", folds(4000, 500)[0], Scripted({})
+    settings = COSTS.settings
+    pace = recorded_pace(path, trainer, *pair, fold, settings, time.monotonic() - 5)
     assert pace.multiply_adds_per_s > 0
+    assert pace.head_image_s > 0
     assert pace.before_race_s >= 5
-    assert len(trainer.asked) == 2
-    assert recorded_pace(path, trainer, everything, fold, TUNE, 0, 0.0) == pace
-    assert len(trainer.asked) == 2
+    # A head each in two folds of few images, and the same tuning twice.
+    assert trainer.asked == [
+        (f"head only at {LAST}", 1, -1),
+        (f"head only at {LAST}", 1, -2),
+        (f"everything at {LAST}", 256, -2),
+        (f"everything at {LAST}", 256, -2),
+    ]
+    assert recorded_pace(path, trainer, *pair, fold, settings, 0.0) == pace
+    assert len(trainer.asked) == 4
+
+
+@pytest.mark.parametrize(("epochs", "images"), [(10, 800), (1000, 32), (2, 4000)])
+def test_measuring_takes_few_steps_whatever_the_parameters(
+    epochs: int, images: int, assembled: Assembled, tmp_path: Path
+) -> None:
+    pair = [make_candidate(assembled, strategy, LAST) for strategy in ("all", "none")]
+    seen: list[Fold] = []
+
+    class Watched(Scripted):
+        def run(self, candidate: Candidate, images_shown: int, fold: Fold, seed: int) -> Trial:
+            seen.append(fold)
+            return super().run(candidate, images_shown, fold, seed)
+
+    settings = costs(TUNE, TrainParams(epochs=epochs, batch_size=32)).settings
+    recorded_pace(tmp_path / "pace.json", Watched({}), *pair, folds(4000, 500)[0], settings, 0.0)
+    assert {len(fold.train) for fold in seen} == {images}
 
 
 def test_of_a_budget_in_seconds_the_race_gets_what_is_left(
     assembled: Assembled, candidates: tuple[Candidate, ...], tmp_path: Path
 ) -> None:
     everything = make_candidate(assembled, "none", LAST)
-    pace = Pace(multiply_adds_per_s=1e9, start_s=2.0, before_race_s=20.0)
+    pace = Pace(multiply_adds_per_s=1e9, head_image_s=1e-3, start_s=2.0, before_race_s=20.0)
+    counted = pace.costs(COSTS.settings)
     freeze = FreezeParams(budget=Seconds(seconds=220))
-    budget = in_multiply_adds(freeze, TUNE, everything, 100, pace)
+    budget = in_multiply_adds(freeze, counted, everything, 100, pace)
     assert budget == 200 * 10**9
     slow = pace.model_copy(update={"before_race_s": 221.0})
-    assert in_multiply_adds(freeze, TUNE, everything, 100, slow) == 0
+    assert in_multiply_adds(freeze, counted, everything, 100, slow) == 0
     parts = folds(100, 50)
-    schedule = make_schedule(candidates, parts, TUNE, budget, pace.start_cost())
+    schedule = make_schedule(candidates, parts, counted, budget, pace.start_cost())
     assert schedule is not None
     race = run_race(candidates, parts, schedule, Scripted({}), tmp_path, 0)
     spent = sum(result.cost for result in race.results)
     assert spent + len(race.results) * pace.start_cost() <= schedule.cost <= budget
+
+
+def test_heads_that_take_all_the_seconds_leave_none_for_a_race(
+    candidates: tuple[Candidate, ...],
+) -> None:
+    pace = Pace(multiply_adds_per_s=1e9, head_image_s=1e-3, start_s=2.0, before_race_s=20.0)
+    # Two heads of 100 000 images shown take 200 seconds.
+    long = costs(TUNE, TrainParams(epochs=1000)).settings
+    budget = pace.affordable(220)
+    two_cuts = [candidates[0], next(one for one in candidates if one.plan.cut == LAST)]
+    assert make_schedule(two_cuts, folds(100, 50), pace.costs(long), budget) is None
+
+
+def test_a_head_costs_what_its_training_takes(assembled: Assembled) -> None:
+    tuned = make_candidate(assembled, "none", CUT)
+    trunk = sum(layer.multiply_adds for layer in assembled.up_to(CUT))
+    head = tuned.inference_cost - trunk
+    of_default = costs(TUNE, TrainParams(epochs=7))
+    # 100 images train, 10 validate and 50 are held out.
+    whole = 160 * trunk + 7 * (100 * 3 * head + 10 * head)
+    assert of_default.of_head(tuned, folds(100, 50)) == whole
+    turned = costs(TUNE, TrainParams(epochs=7), views=4, rotation_degrees=5)
+    assert turned.of_head(tuned, folds(100, 50)) == whole + 3 * 160 * trunk
+
+
+def test_views_of_cached_outputs_are_paid(assembled: Assembled) -> None:
+    last = make_candidate(assembled, LastBlocks(last_blocks=5), CUT)
+    one, four = costs(TUNE), costs(TUNE, views=4, rotation_degrees=5)
+    (fold,) = folds(100, 50)
+    further = four.of_trial(last, 1000, fold) - one.of_trial(last, 1000, fold)
+    assert further == 3 * 100 * last.once_cost
+    # What is shown once in an epoch or two needs no more views than that.
+    short = four.of_trial(last, 200, fold) - one.of_trial(last, 200, fold)
+    assert short == 100 * last.once_cost
 
 
 class Killed(Exception):
@@ -233,7 +298,7 @@ def test_a_killed_race_goes_on_and_ends_the_same(
 ) -> None:
     whole, trainer = raced(candidates, {EVERYTHING: 0.8}, tmp_path / "whole")
     parts = folds(4000, 1000)
-    schedule = make_schedule(candidates, parts, TUNE, 10**15)
+    schedule = make_schedule(candidates, parts, COSTS, 10**15)
     assert schedule is not None
     done = 0
 
