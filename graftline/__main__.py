@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import io
 import logging
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from rich.console import Console, RenderableType
 
 from graftline import __version__
 from graftline.endings import reported
-from graftline.environment import quiet_environment
+from graftline.environment import begin_plainly, settle
 from graftline.serving.command import add_options, serve
 from graftline.stages import STAGES, run_stage
 from graftline.starts import collect_rarely
@@ -34,6 +33,7 @@ _STEP_HELP = {
 
 def entry() -> None:
     """The console script: runs :func:`main` and exits with its code."""
+    begin_plainly()
     collect_rarely()
     # A file's name may hold bytes that are no text; in JSON the escape is the right way to say so.
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     """
     options = _parser().parse_args(arguments)
     workspace = Workspace(options.directory.resolve())
-    os.environ.update(quiet_environment(workspace))
+    settle(workspace)
     command: Callable[[Workspace, argparse.Namespace], int] = options.command
     return reported(lambda: command(workspace, options), debug=options.debug)
 

@@ -109,7 +109,12 @@ def prefect_server(workspace: Workspace, preferred_port: int = PREFECT_PORT) -> 
             "PREFECT_SERVER_API_PORT": "{port}",
             "PREFECT_SERVER_UI_API_URL": f"http://{HOST}:{{port}}/api",
         },
-        unset=("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_UI_API_URL"),
+        unset=(
+            *("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_UI_API_URL"),
+            # It would answer elsewhere.
+            *("PREFECT_SERVER_API_BASE_PATH", "PREFECT_SERVER_UI_SERVE_BASE"),
+            "PREFECT_UI_SERVE_BASE",
+        ),
         database=("prefect", home / "prefect.db") if _keeps_database_in(home) else None,
     )
 
@@ -117,23 +122,32 @@ def prefect_server(workspace: Workspace, preferred_port: int = PREFECT_PORT) -> 
 def mlflow_server(workspace: Workspace, preferred_port: int = MLFLOW_PORT) -> Server:
     """The MLflow server for the history under ``var/mlflow``; port 0 takes any."""
     from graftline.tracking import configure
+    from graftline.tracking.store import SWITCHES
 
     store = configure(workspace)
     arguments = ["mlflow", "server", "--host", HOST, "--port", "{port}", "--workers", "1"]
     arguments += ["--backend-store-uri", store.uri]
     if store.artifacts is not None:
         arguments += ["--default-artifact-root", store.artifacts.as_uri()]
+    environment = {
+        **quiet_environment(workspace),
+        # Its job runner is for evaluations by language models, and a dozen processes.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
     return Server(
         title="MLflow",
         folder=store.root,
         arguments=tuple(arguments),
         health_path="/health",
         preferred_port=preferred_port,
-        # Its job runner is for evaluations by language models, and a dozen processes.
-        environment={
-            **quiet_environment(workspace),
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        },
+        environment=environment,
+        # It takes every option of its command line from there too, such as another path below
+        # which it would answer.
+        unset=tuple(
+            name
+            for name in os.environ
+            if name.startswith("MLFLOW_") and name not in environment and name not in SWITCHES
+        ),
         database=None if store.database is None else ("mlflow", store.database),
     )
 

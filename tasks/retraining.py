@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +14,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from graftline.artifacts import Metrics
-from graftline.environment import quiet_environment
+from graftline.environment import settle
 from graftline.errors import DownloadError, PipelineBusyError, ServerError, TrackingError
 from graftline.news import News
 from graftline.promote import Promotion
@@ -44,7 +43,7 @@ def looked(*, force: bool, wait_s: float) -> Iterator[News]:
         GraftlineError: If the source cannot be used, or DVC cannot tell what is stale.
     """
     # Where a deployment runs the flow, nobody has set this before.
-    os.environ.update(quiet_environment(Workspace.here()))
+    settle(Workspace.here())
     try:
         with held(wait_s=wait_s, force=force) as execution:
             execution.flow_run_id = str(flow_run.id)

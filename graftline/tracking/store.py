@@ -33,13 +33,16 @@ _PROBE_TIMEOUT_S = 5.0
 _PROBE_EVERY_S = 1.0
 _log = logging.getLogger(__name__)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_SWITCHES = {
+SWITCHES = {
     # MLflow reads "true"; "1" would leave the telemetry on.
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    # What is logged is there when the call returns, and not lost with the process.
+    "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
 }
+"""What every process that uses MLflow finds, whatever the user has set."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def configure(workspace: Workspace) -> Store:
     Nothing is opened yet. MLflow's telemetry and its unpickling are switched off for this process
     and those that it starts.
     """
-    os.environ.update(_SWITCHES)
+    os.environ.update(SWITCHES)
     root = _checkout(workspace) / "var" / "mlflow"
     experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
