@@ -122,31 +122,27 @@ def prefect_server(workspace: Workspace, preferred_port: int = PREFECT_PORT) -> 
 def mlflow_server(workspace: Workspace, preferred_port: int = MLFLOW_PORT) -> Server:
     """The MLflow server for the history under ``var/mlflow``; port 0 takes any."""
     from graftline.tracking import configure
-    from graftline.tracking.store import SWITCHES
 
     store = configure(workspace)
     arguments = ["mlflow", "server", "--host", HOST, "--port", "{port}", "--workers", "1"]
     arguments += ["--backend-store-uri", store.uri]
     if store.artifacts is not None:
         arguments += ["--default-artifact-root", store.artifacts.as_uri()]
-    environment = {
-        **quiet_environment(workspace),
-        # Its job runner is for evaluations by language models, and a dozen processes.
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-    }
     return Server(
         title="MLflow",
         folder=store.root,
         arguments=tuple(arguments),
         health_path="/health",
         preferred_port=preferred_port,
-        environment=environment,
-        # It takes every option of its command line from there too, such as another path below
-        # which it would answer.
-        unset=tuple(
-            name
-            for name in os.environ
-            if name.startswith("MLFLOW_") and name not in environment and name not in SWITCHES
+        # Its job runner is for evaluations by language models, and a dozen processes.
+        environment={
+            **quiet_environment(workspace),
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        },
+        # Options of its command line: with them it would answer elsewhere, or otherwise.
+        unset=(
+            *("MLFLOW_STATIC_PREFIX", "MLFLOW_ARTIFACTS_ONLY", "MLFLOW_ENABLE_WORKSPACES"),
+            *("MLFLOW_GUNICORN_OPTS", "MLFLOW_UVICORN_OPTS", "MLFLOW_EXPOSE_PROMETHEUS"),
         ),
         database=None if store.database is None else ("mlflow", store.database),
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from graftline.environment import HELD_BY_VARIABLE, RUN_ID_VARIABLE
+from graftline.environment import HELD_BY_VARIABLE, RUN_ID_VARIABLE, settle
 from graftline.errors import GraftlineError, ParamsError
 from graftline.leftovers import remove_leftovers
 from graftline.lock import pipeline_lock
@@ -238,6 +238,8 @@ def prepared(
         RepositoryError: If git or DVC cannot be used here.
     """
     global _current
+    # Where a deployment runs the flow, nobody has done this before.
+    settle(workspace)
     check_repository(workspace.root)
     with pipeline_lock(workspace, wait_s, on_wait=screen.say):
         if orphan := dvc.end_orphans(workspace):

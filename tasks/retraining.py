@@ -14,12 +14,10 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from graftline.artifacts import Metrics
-from graftline.environment import settle
 from graftline.errors import DownloadError, PipelineBusyError, ServerError, TrackingError
 from graftline.news import News
 from graftline.promote import Promotion
 from graftline.promotion_report import line
-from graftline.workspace import Workspace
 from tasks import publish
 from tasks.look import look
 from tasks.pipeline import current, held
@@ -42,8 +40,6 @@ def looked(*, force: bool, wait_s: float) -> Iterator[News]:
         PipelineBusyError: If another process holds the pipeline.
         GraftlineError: If the source cannot be used, or DVC cannot tell what is stale.
     """
-    # Where a deployment runs the flow, nobody has set this before.
-    settle(Workspace.here())
     try:
         with held(wait_s=wait_s, force=force) as execution:
             execution.flow_run_id = str(flow_run.id)

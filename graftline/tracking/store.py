@@ -33,7 +33,7 @@ _PROBE_TIMEOUT_S = 5.0
 _PROBE_EVERY_S = 1.0
 _log = logging.getLogger(__name__)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-SWITCHES = {
+_SWITCHES = {
     # MLflow reads "true"; "1" would leave the telemetry on.
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
@@ -88,7 +88,7 @@ def configure(workspace: Workspace) -> Store:
     Nothing is opened yet. MLflow's telemetry and its unpickling are switched off for this process
     and those that it starts.
     """
-    os.environ.update(SWITCHES)
+    os.environ.update(_SWITCHES)
     root = _checkout(workspace) / "var" / "mlflow"
     experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
