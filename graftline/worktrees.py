@@ -125,7 +125,10 @@ def _share_cache(root: Path, place: Path) -> None:
     # DVC cannot write a path that is not ASCII into its settings, so it is given a link.
     link = Path(".dvc", "cache-of-checkout")
     if (place / ".dvc").is_dir():
-        (place / link).symlink_to((root / (cache or ".dvc/cache")).resolve())
+        target = (root / (cache or ".dvc/cache")).resolve()
+        # Nothing can be made at a link that leads nowhere.
+        target.mkdir(parents=True, exist_ok=True)
+        (place / link).symlink_to(target)
     done = _ended(place, sys.executable, "-m", "dvc", "cache", "dir", "--local", str(link))
     if done.returncode:
         raise ReproductionError(

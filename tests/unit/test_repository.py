@@ -146,7 +146,7 @@ def test_a_worktree_holds_the_checkout_where_it_lies(checkout: Path) -> None:
         told = [sys.executable, "-m", "dvc", "cache", "dir"]
         said = subprocess.run(told, cwd=copy, check=True, capture_output=True, text=True).stdout
         cache = (copy / said.replace("\n", "")).resolve()
-        assert cache == (checkout / ".dvc" / "cache").resolve()
+        assert cache == (checkout / ".dvc" / "cache").resolve() and cache.is_dir()
         assert below_top(copy) == below_top(checkout)
         assert not copy.is_relative_to(top(checkout) or checkout)
         place = top(copy)
