@@ -46,8 +46,8 @@ def main(arguments: Sequence[str]) -> int:
     settle(workspace)
 
     def run() -> int:
-        check_repository(workspace.root)
         with _server(workspace) as api:
+            check_repository(workspace.root)
             model = _model(workspace)
             os.environ.update({"PREFECT_API_URL": api} | model.environment)
             try:
