@@ -8,8 +8,13 @@ MAKEFLAGS += --no-print-directory
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Without bytecode every start of every stage compiles its imports again.
 unexport PYTHONDONTWRITEBYTECODE
+# The environment's own interpreter and packages, the checkout's own modules, and nothing else.
+unexport PYTHONHOME PYTHONPATH PYTHONSAFEPATH PYTHONOPTIMIZE PYTHONWARNINGS PYTHONINSPECT
 
 python := .venv/bin/python
+# What runs the pipeline needs git too, and hears so before anything is installed: setup, which they
+# call first, finds this set for it.
+run mnist up serve-flows: need := --runs
 # ARGS goes to the command behind a target: make run ARGS="--set train.epochs=3"
 ARGS ?=
 
@@ -25,7 +30,7 @@ help: ## List what can be made
 setup: ## Make .venv from requirements.lock (once; the others call it)
 	@for candidate in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
 	  if "$$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
-	    >/dev/null 2>&1; then exec "$$candidate" scripts/install.py; fi; \
+	    >/dev/null 2>&1; then exec "$$candidate" scripts/install.py $(need); fi; \
 	done; \
 	echo "setup: no Python 3.11, 3.12 or 3.13 was found as python3, python3.13, python3.12 or" \
 	  "python3.11; install one, or name it: make setup PYTHON=/path/to/python3" >&2; exit 1

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import sys
 
+from graftline.environment import begin_plainly
 from tasks.launch import launch
 
 if __name__ == "__main__":
+    begin_plainly()
     sys.exit(launch("flows.retrain", "retrain", sys.argv[1:], looks=True))
 
 from typing import Any

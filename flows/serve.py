@@ -20,8 +20,9 @@ import psutil
 from rich.console import Console
 
 from graftline.endings import reported
-from graftline.environment import prefect_address, quiet_environment
+from graftline.environment import begin_plainly, prefect_address, settle
 from graftline.errors import ParamsError, ServerError
+from graftline.repository import check_repository
 from graftline.servers import join_running, leave, prefect_server
 from graftline.starts import collect_rarely
 from graftline.workspace import Workspace
@@ -42,10 +43,11 @@ def main(arguments: Sequence[str]) -> int:
     """
     options = _parser().parse_args(arguments)
     workspace = Workspace.here()
-    os.environ.update(quiet_environment(workspace))
+    settle(workspace)
 
     def run() -> int:
         with _server(workspace) as api:
+            check_repository(workspace.root)
             model = _model(workspace)
             os.environ.update({"PREFECT_API_URL": api} | model.environment)
             try:
@@ -148,5 +150,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    begin_plainly()
     collect_rarely()
     sys.exit(main(sys.argv[1:]))

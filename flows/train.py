@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import sys
 
+from graftline.environment import begin_plainly
 from tasks.launch import launch
 
 if __name__ == "__main__":
+    begin_plainly()
     # Before Prefect is imported, which takes seconds in which its server can already start.
     sys.exit(launch("flows.train", "train", sys.argv[1:]))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from rich.console import Console, RenderableType
 
 from graftline import __version__
 from graftline.endings import replace_what_cannot_be_shown, reported
-from graftline.environment import quiet_environment
+from graftline.environment import begin_plainly, settle
 from graftline.serving.command import add_options, serve
 from graftline.stages import STAGES, run_stage
 from graftline.starts import collect_rarely
@@ -33,6 +32,7 @@ _STEP_HELP = {
 
 def entry() -> None:
     """The console script: runs :func:`main` and exits with its code."""
+    begin_plainly()
     collect_rarely()
     # What argparse prints comes before the command.
     replace_what_cannot_be_shown()
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     """
     options = _parser().parse_args(arguments)
     workspace = Workspace(options.directory.resolve())
-    os.environ.update(quiet_environment(workspace))
+    settle(workspace)
     command: Callable[[Workspace, argparse.Namespace], int] = options.command
     return reported(lambda: command(workspace, options), debug=options.debug)
 

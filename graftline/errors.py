@@ -141,6 +141,10 @@ class RollbackError(UserError):
     """There is no former champion that could come back."""
 
 
+class RepositoryError(UserError):
+    """A checkout in which git or DVC cannot be used as it is."""
+
+
 class ReproductionError(UserError):
     """A run that cannot be run again as it was."""
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from graftline.dvc_holders import read_holders
 from graftline.errors import InterruptedExperimentError
 from graftline.processes import runs
+from graftline.repository import git_folders
 from graftline.workspace import Workspace
 
 _INSIDE = ("DVC_EXP_NAME", "DVC_ROOT")
@@ -35,11 +36,12 @@ def refuse_after_interrupted(workspace: Workspace) -> None:
     """
     if any(name in os.environ for name in _INSIDE):
         return
-    git = workspace.root / ".git"
-    head = _read(git / "HEAD").strip()
-    if not git.is_dir() or _dvc_works(workspace.root):
+    folders = git_folders(workspace.root)
+    if folders is None or _dvc_works(workspace.root):
         return
-    stashed = _STASHED.search(_last_line(git / "logs" / "refs" / "stash"))
+    git, common = folders
+    head = _read(git / "HEAD").strip()
+    stashed = _STASHED.search(_last_line(common / "logs" / "refs" / "stash"))
     if head.startswith("ref:"):
         _refuse_after_conflict(workspace, _last_line(git / "logs" / "HEAD"), stashed)
         return
@@ -74,7 +76,9 @@ def _refuse_after_conflict(workspace: Workspace, moved: str, stashed: re.Match[s
         raise InterruptedExperimentError(
             "a dvc exp run could not give back what had not been committed",
             where=f"{workspace.root}: git stash holds the changes",
-            fix="git checkout stash@{0} -- . && git stash drop && git reset --quiet, and run again",
+            # The whole repository's: the checkout may lie below a bigger one.
+            fix="git checkout stash@{0} -- :/ && git stash drop && git reset --quiet, "
+            "and run again",
         )
 
 

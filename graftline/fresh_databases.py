@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
-from graftline.environment import quiet_environment
+from graftline.environment import settled
 from graftline.storage import replacing_file
 from graftline.workspace import Workspace
 
@@ -88,8 +88,7 @@ def _environment(folder: Path, database: Path) -> dict[str, str]:
     # Nothing of the user's settings: they may name the database of a server that others use.
     own = {name: text for name, text in os.environ.items() if not name.startswith("PREFECT_")}
     return {
-        **own,
-        **quiet_environment(Workspace(folder), own),
+        **settled(Workspace(folder), own),
         "PREFECT_HOME": str(folder),
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{database}",
     }

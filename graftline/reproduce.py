@@ -22,6 +22,7 @@ from graftline import tracking
 from graftline.artifacts import Assembled, Dataset, Metrics, Record, Trained
 from graftline.environment import ERROR_FILE_VARIABLE, HELD_BY_VARIABLE, RUN_ID_VARIABLE
 from graftline.errors import ReproductionError, StageFailedError
+from graftline.keras_home import keras_home
 from graftline.lockfile import LOCK_FILE
 from graftline.params import read_params
 from graftline.processes import ProcessIdentity, end_group, termination_as_interrupt
@@ -197,8 +198,9 @@ def _commit(workspace: Workspace, run: PastRun) -> str:
     commit = run.tags.get("graftline.git_commit")
     if not commit:
         raise ReproductionError(
-            f"run {run.run_id} was not made in a git repository, so nobody knows its code",
-            fix="git init and commit before the next run",
+            f"run {run.run_id} has no commit, so nobody knows its code: where it was made was no "
+            "git repository, or git did not trust it",
+            fix="commit before the next run; where git does not answer, it says what to do",
         )
     if run.tags.get("graftline.git_dirty") != "false":
         names = run.tags.get("graftline.git_changed", "unknown files").splitlines()
@@ -239,6 +241,8 @@ def _copied(workspace: Workspace, run: PastRun, place: Path) -> _Copy:
         copy.var.mkdir(exist_ok=True)
         (copy.var / "weights").symlink_to(weights)
     inherited = {name: text for name, text in os.environ.items() if name not in _NOT_INHERITED}
+    # The code of that commit may look for downloads there, and puts its own settings in place.
+    inherited["KERAS_HOME"] = str(keras_home())
     folder = str(Path(sys.executable).parent)
     environment = inherited | {
         "PATH": os.pathsep.join((folder, inherited.get("PATH", ""))),

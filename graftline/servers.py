@@ -109,7 +109,12 @@ def prefect_server(workspace: Workspace, preferred_port: int = PREFECT_PORT) -> 
             "PREFECT_SERVER_API_PORT": "{port}",
             "PREFECT_SERVER_UI_API_URL": f"http://{HOST}:{{port}}/api",
         },
-        unset=("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_UI_API_URL"),
+        unset=(
+            *("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_UI_API_URL"),
+            # It would answer elsewhere.
+            *("PREFECT_SERVER_API_BASE_PATH", "PREFECT_SERVER_UI_SERVE_BASE"),
+            "PREFECT_UI_SERVE_BASE",
+        ),
         database=("prefect", home / "prefect.db") if _keeps_database_in(home) else None,
     )
 
@@ -134,6 +139,11 @@ def mlflow_server(workspace: Workspace, preferred_port: int = MLFLOW_PORT) -> Se
             **quiet_environment(workspace),
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         },
+        # Options of its command line: with them it would answer elsewhere, or otherwise.
+        unset=(
+            *("MLFLOW_STATIC_PREFIX", "MLFLOW_ARTIFACTS_ONLY", "MLFLOW_ENABLE_WORKSPACES"),
+            *("MLFLOW_GUNICORN_OPTS", "MLFLOW_UVICORN_OPTS", "MLFLOW_EXPOSE_PROMETHEUS"),
+        ),
         database=None if store.database is None else ("mlflow", store.database),
     )
 

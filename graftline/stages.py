@@ -17,6 +17,7 @@ from graftline.errors import GraftlineError, StorageFullError, from_system
 from graftline.experiments import refuse_after_interrupted
 from graftline.lock import pipeline_lock, stage_lock
 from graftline.params import Params, read_params
+from graftline.repository import check_own_git
 from graftline.starts import import_keras
 from graftline.storage import scratch_folder, write_text
 from graftline.timings import Timings
@@ -45,6 +46,7 @@ def run_stage(stage: str, workspace: Workspace) -> Any:
     """
     timings = Timings()
     try:
+        check_own_git(workspace.root)
         refuse_after_interrupted(workspace)
         params = read_params(workspace.params_file)
         with pipeline_lock(workspace), stage_lock(workspace, stage), _scratch():

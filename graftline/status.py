@@ -17,6 +17,7 @@ from graftline.lock import holder
 from graftline.lockfile import LockedStage, read_lock
 from graftline.params import flattened, read_record
 from graftline.register import Registered
+from graftline.repository import check_repository
 from graftline.stages import STAGES
 from graftline.tracking import LastRun, last_run
 from graftline.workspace import Workspace
@@ -117,6 +118,7 @@ def _dvc_status(root: Path) -> dict[str, list[Any]]:
     said = done.stderr.strip()
     if _BUSY in said:
         raise PipelineBusyError("DVC cannot say while a stage is at work")
+    check_repository(root)
     raise GraftlineError(
         "DVC cannot say what is current",
         where=str(root / "dvc.yaml"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import os
 import tempfile
 import warnings
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from graftline.download import fetch
 from graftline.errors import DownloadError, WeightsError
 from graftline.families import family_of
 from graftline.h5_files import refuse_hostile
+from graftline.keras_home import keras_home
 from graftline.params import BackboneParams
 from graftline.storage import sha256_file, write_text
 from graftline.workspace import Workspace
@@ -144,7 +144,7 @@ def _imagenet(workspace: Workspace, backbone: BackboneParams, size_px: int) -> B
     record = workspace.root / RECORD
     known = json.loads(record.read_text()) if record.exists() else {}
     expected = pinned or known.get(name)
-    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    home = keras_home()
     cached = home / "models" / name
     if not cached.is_file():
         _download(f"{_KERAS_ADDRESS}{family.folder}/{name}", cached)

@@ -1,7 +1,8 @@
 """A temporary git worktree: a commit of this checkout as files of their own, for a while.
 
-It lies beside the checkout, so that paths which begin with ``../`` lead where they did, and
-shares the checkout's DVC cache and remotes.
+It lies beside the repository, so that paths which begin with ``../`` lead where they did, and
+shares the checkout's DVC cache and remotes. A checkout below a bigger repository lies at the same
+place below the worktree.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from graftline.errors import ReproductionError
 from graftline.process_times import name_tag, tag_lives
+from graftline.repository import PLACES, below_top, top
 
 _PREFIX = ".graftline-worktree-"
 _OURS = re.compile(rf"{re.escape(_PREFIX)}(?P<tag>\d+-\d+)-.*")
@@ -34,7 +36,7 @@ def has_commit(root: Path, commit: str) -> bool:
 
 @contextmanager
 def worktree(root: Path, commit: str) -> Iterator[Path]:
-    """A worktree at a commit, which is removed at the end, however that comes.
+    """The checkout as it was at a commit, in a worktree that is removed at the end.
 
     What an earlier process left that was killed is removed first.
 
@@ -42,8 +44,11 @@ def worktree(root: Path, commit: str) -> Iterator[Path]:
         root: The checkout's root.
         commit: Which one.
 
+    Yields:
+        The checkout's root in the worktree.
+
     Raises:
-        ReproductionError: If git cannot make it.
+        ReproductionError: If git cannot make it, or the commit does not hold the checkout.
     """
     remove_leftovers(root)
     place = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{name_tag()}-", dir=_parent(root)))
@@ -57,8 +62,17 @@ def worktree(root: Path, commit: str) -> Iterator[Path]:
                 where=str(place),
                 fix="run git worktree prune, and try again",
             )
-        _share_cache(root, place)
-        yield place
+        below = below_top(root)
+        copy = place / below
+        if not copy.is_dir():
+            raise ReproductionError(
+                f"the commit {commit[:12]} has no folder {below}, where this checkout lies now",
+                where=str(root),
+                fix="run this in a checkout where the folder lies as it did then",
+            )
+        _link_neighbours(root, copy, len(Path(below).parts))
+        _share_cache(root, copy)
+        yield copy
     finally:
         _remove(root, place)
 
@@ -75,7 +89,17 @@ def remove_leftovers(root: Path) -> list[Path]:
 
 
 def _parent(root: Path) -> Path:
-    return root.resolve().parent
+    return (top(root) or root).resolve().parent
+
+
+def _link_neighbours(root: Path, copy: Path, floors: int) -> None:
+    """Beside the checkout and above it, what no commit holds is there too, such as images."""
+    here, there = root.resolve(), copy
+    for _ in range(floors):
+        here, there = here.parent, there.parent
+        for path in here.iterdir():
+            if not (there / path.name).exists():
+                (there / path.name).symlink_to(path)
 
 
 def _is_of(root: Path, path: Path) -> bool:
@@ -98,9 +122,14 @@ def _share_cache(root: Path, place: Path) -> None:
     local = root / ".dvc" / "config.local"
     if local.is_file() and (place / ".dvc").is_dir():
         shutil.copy(local, place / ".dvc" / "config.local")
-    done = _ended(
-        place, sys.executable, "-m", "dvc", "cache", "dir", "--local", cache or f"{root}/.dvc/cache"
-    )
+    # DVC cannot write a path that is not ASCII into its settings, so it is given a link.
+    link = Path(".dvc", "cache-of-checkout")
+    if (place / ".dvc").is_dir():
+        target = (root / (cache or ".dvc/cache")).resolve()
+        # Nothing can be made at a link that leads nowhere.
+        target.mkdir(parents=True, exist_ok=True)
+        (place / link).symlink_to(target)
+    done = _ended(place, sys.executable, "-m", "dvc", "cache", "dir", "--local", str(link))
     if done.returncode:
         raise ReproductionError(
             f"DVC cannot be used in the worktree: {done.stderr.strip()}",
@@ -116,6 +145,7 @@ def _remove(root: Path, place: Path) -> None:
 
 def _ended(cwd: Path, *command: str, **more: str) -> subprocess.CompletedProcess[str]:
     """A command that came to its end, with what it said; ``more`` goes into its environment."""
+    inherited = {name: text for name, text in os.environ.items() if name not in PLACES}
     return subprocess.run(
         command,
         cwd=cwd,
@@ -123,5 +153,5 @@ def _ended(cwd: Path, *command: str, **more: str) -> subprocess.CompletedProcess
         text=True,
         timeout=_LIMIT_S,
         check=False,
-        env={**os.environ, **more},
+        env={**inherited, **more},
     )

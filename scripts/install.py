@@ -36,14 +36,23 @@ class InstallError(Exception):
     """Why the environment could not be set up, in words for its reader."""
 
 
-def main() -> int:
+def main(arguments: Sequence[str] = ()) -> int:
     """Sets the environment up unless it is whole already.
 
+    Args:
+        arguments: ``--runs`` if a run follows, which needs git and DVC's folder: without them
+            nothing is installed.
+
     Returns:
-        The exit code: 0, or 1 after a message on standard error.
+        The exit code: 0, or after a message on standard error 2 for what is missing in the
+        checkout and 1 for all else.
     """
     try:
         check_python(sys.version_info[:2])
+        if (missing := _missing()) is not None:
+            print(f"setup: {missing}", file=sys.stderr)
+            if "--runs" in arguments:
+                return 2
         with one_at_a_time(ROOT / "var" / "locks" / "setup.lock"):
             if not is_whole():
                 started_s = time.monotonic()
@@ -82,6 +91,20 @@ def one_at_a_time(lock: Path) -> Iterator[None]:
             _say("another set-up is running; waiting for it")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _missing() -> str | None:
+    """What a run would miss in this checkout, with the command that helps."""
+    # Not installed yet, but needs no other package.
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    from graftline.errors import RepositoryError
+    from graftline.repository import check_repository
+
+    try:
+        check_repository(ROOT)
+    except RepositoryError as error:
+        return str(error)
+    return None
 
 
 def is_whole() -> bool:
@@ -209,4 +232,4 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

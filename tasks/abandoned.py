@@ -21,7 +21,7 @@ from rich.console import Console
 
 from graftline import servers
 from graftline.artifacts import Record
-from graftline.environment import prefect_address, quiet_environment
+from graftline.environment import begin_plainly, prefect_address, settle
 from graftline.processes import ProcessIdentity
 from graftline.storage import write_text
 from graftline.workspace import Workspace
@@ -226,7 +226,7 @@ def _folder(workspace: Workspace) -> Path:
 def main() -> None:
     """Closes what is abandoned: for whoever starts a worker, and by hand."""
     workspace = Workspace.here()
-    os.environ.update(quiet_environment(workspace))
+    settle(workspace)
     console = Console(highlight=False, soft_wrap=True)
     with _reached(workspace):
         closed = close_abandoned(workspace)
@@ -250,4 +250,5 @@ def _reached(workspace: Workspace) -> Iterator[None]:
 
 
 if __name__ == "__main__":
+    begin_plainly()
     main()

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
-from graftline.environment import prefect_address, quiet_environment
+from graftline.environment import prefect_address, settle
 from graftline.servers import join, kept_alive, leave, prefect_server
 from graftline.timings import Timings
 from graftline.workspace import Workspace
@@ -29,7 +29,7 @@ def quieten(workspace: Workspace, *, debug: bool) -> None:
         workspace: Whose ``var/`` holds Prefect's database.
         debug: Whether Prefect's own lines are shown.
     """
-    os.environ.update(quiet_environment(workspace))
+    settle(workspace)
     # Prefect tells of everything on its pages; here a line per step is enough.
     os.environ.setdefault(_CONSOLE_LEVEL, "INFO" if debug else "CRITICAL")
 

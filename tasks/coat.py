@@ -27,6 +27,9 @@ R = TypeVar("R", bound=Record)
 MINUTE_S = 60.0
 HOUR_S = 60 * MINUTE_S
 
+# A profile of the user's may have other defaults: a computation is tried once, and nothing of it is
+# pickled and kept.
+_PLAIN = {"retries": 0, "persist_result": False}
 _MESSAGES = {
     "cached": "nothing that it depends on has changed",
     "restored": "its outputs came from DVC's cache",
@@ -43,7 +46,7 @@ def step(name: str, **options: Any) -> Callable[[Callable[P, R]], Callable[P, R]
 
     def coated(function: Callable[P, R]) -> Callable[P, R]:
         prefect_task = Task(
-            function, name=name, task_run_name=name, cache_policy=NO_CACHE, **options
+            function, name=name, task_run_name=name, cache_policy=NO_CACHE, **{**_PLAIN, **options}
         )
 
         @functools.wraps(function)

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from graftline.environment import HELD_BY_VARIABLE, RUN_ID_VARIABLE
+from graftline.environment import HELD_BY_VARIABLE, RUN_ID_VARIABLE, settle
 from graftline.errors import GraftlineError, ParamsError
 from graftline.leftovers import remove_leftovers
 from graftline.lock import pipeline_lock
 from graftline.news import News, news_of, note_finished
 from graftline.params import Params, read_params
+from graftline.repository import check_repository
 from graftline.source_state import SourceState, source_state
 from graftline.stages import TRACKED
 from graftline.timings import Timings
@@ -234,8 +235,12 @@ def prepared(
 
     Raises:
         PipelineBusyError: If another process holds the pipeline.
+        RepositoryError: If git or DVC cannot be used here.
     """
     global _current
+    # Where a deployment runs the flow, nobody has done this before.
+    settle(workspace)
+    check_repository(workspace.root)
     with pipeline_lock(workspace, wait_s, on_wait=screen.say):
         if orphan := dvc.end_orphans(workspace):
             screen.say(f"stage {orphan} was still at work for a flow that is gone; it was ended")

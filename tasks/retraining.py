@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,12 +14,10 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from graftline.artifacts import Metrics
-from graftline.environment import quiet_environment
 from graftline.errors import DownloadError, PipelineBusyError, ServerError, TrackingError
 from graftline.news import News
 from graftline.promote import Promotion
 from graftline.promotion_report import line
-from graftline.workspace import Workspace
 from tasks import publish
 from tasks.look import look
 from tasks.pipeline import current, held
@@ -43,8 +40,6 @@ def looked(*, force: bool, wait_s: float) -> Iterator[News]:
         PipelineBusyError: If another process holds the pipeline.
         GraftlineError: If the source cannot be used, or DVC cannot tell what is stale.
     """
-    # Where a deployment runs the flow, nobody has set this before.
-    os.environ.update(quiet_environment(Workspace.here()))
     try:
         with held(wait_s=wait_s, force=force) as execution:
             execution.flow_run_id = str(flow_run.id)

@@ -20,8 +20,9 @@ from filelock import FileLock
 from rich.console import Console
 
 from graftline.endings import reported
-from graftline.environment import prefect_address, quiet_environment
+from graftline.environment import begin_plainly, prefect_address, quiet_environment, settle
 from graftline.processes import ProcessIdentity
+from graftline.repository import check_repository
 from graftline.servers import (
     HOST,
     MLFLOW_PORT,
@@ -71,6 +72,7 @@ def up(
         ServerError: If a server or the worker does not start, or the chosen one does not answer.
         ParamsError: If ``prefect.yaml`` cannot be used.
     """
+    check_repository(workspace.root)
     pools = deployments.pools(workspace)
     chosen = prefect_address(os.environ, workspace.root)
     if chosen is not None:
@@ -273,7 +275,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     options = parser.parse_args(arguments)
     workspace = Workspace.here()
-    os.environ.update(quiet_environment(workspace))
+    settle(workspace)
     console = Console(highlight=False, soft_wrap=True)
 
     def run() -> int:
@@ -292,5 +294,6 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    begin_plainly()
     collect_rarely()
     sys.exit(main(sys.argv[1:]))

@@ -15,7 +15,7 @@ from datetime import timedelta
 from rich.console import Console
 
 from graftline.endings import reported
-from graftline.environment import prefect_address, quiet_environment
+from graftline.environment import begin_plainly, prefect_address, settle
 from graftline.errors import ServerError
 from graftline.servers import address, prefect_server
 from graftline.starts import collect_rarely
@@ -109,7 +109,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     options = parser.parse_args(arguments)
     workspace = Workspace.here()
-    os.environ.update(quiet_environment(workspace))
+    settle(workspace)
     console = Console(highlight=False, soft_wrap=True)
 
     def run() -> int:
@@ -140,5 +140,6 @@ def _api(workspace: Workspace) -> str:
 
 
 if __name__ == "__main__":
+    begin_plainly()
     collect_rarely()
     sys.exit(main(sys.argv[1:]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Any
 from uuid import UUID
@@ -16,7 +15,7 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed
 
 from graftline import sighting
-from graftline.environment import quiet_environment
+from graftline.environment import settle
 from graftline.errors import ServerError
 from graftline.sighting import Sighting
 from graftline.storage import sha256_record
@@ -34,7 +33,7 @@ _POLL_S = 0.5
 def sight(place: str | None, settle_s: float, again_s: float) -> Sighting:
     """Looks at the place; the first thing of a run, so it also closes what was killed."""
     workspace = Workspace.here()
-    os.environ.update(quiet_environment(workspace))
+    settle(workspace)
     for name in abandoned.account(workspace):
         get_run_logger().warning("flow run %s was set to Crashed: %s", name, abandoned.MESSAGE)
     seen = sighting.sight(workspace, place, settle_s=settle_s, again_s=again_s)

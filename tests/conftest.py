@@ -10,14 +10,18 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from graftline.environment import DECIDING, settled
+from graftline.keras_home import VARIABLE as KERAS_HOME_KEPT
+from graftline.workspace import Workspace
+
 # A shared machine may be slow for a moment; a slow example is no wrong one.
 settings.register_profile("graftline", deadline=None, print_blob=True)
 settings.load_profile("graftline")
 
 NOT_OURS = (
     "DVC_ROOT",
-    "KERAS_BACKEND",
     "KERAS_HOME",
+    KERAS_HOME_KEPT,
     "MLFLOW_EXPERIMENT_NAME",
     "MLFLOW_REGISTRY_URI",
     "MLFLOW_RUN_ID",
@@ -34,7 +38,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
     for name in NOT_OURS:
         os.environ.pop(name, None)
-    os.environ |= {
+    own = settled(Workspace(Path(home)), os.environ)
+    for name in [name for name in os.environ if name not in own]:
+        del os.environ[name]
+    os.environ |= {name: own[name] for name in ("no_proxy", "NO_PROXY") if name in own}
+    os.environ |= DECIDING | {
         "DO_NOT_TRACK": "true",
         "DVC_GLOBAL_CONFIG_DIR": f"{home}/dvc-global",
         "DVC_NO_ANALYTICS": "true",
@@ -45,13 +53,10 @@ def pytest_configure(config: pytest.Config) -> None:
         "GIT_COMMITTER_EMAIL": "tests@localhost",
         "GIT_COMMITTER_NAME": "Tests",
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MPLBACKEND": "Agg",
         "PREFECT_HOME": f"{home}/prefect",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
         "TF_CPP_MIN_LOG_LEVEL": "3",
-        # The same seed gives other weights with the other setting.
-        "TF_ENABLE_ONEDNN_OPTS": "1",
     }
 
 

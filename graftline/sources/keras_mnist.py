@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from graftline.download import fetch
 from graftline.errors import DownloadError
+from graftline.keras_home import keras_home
 from graftline.sources import npz
 from graftline.sources.catalog import Catalog
 from graftline.storage import sha256_file
@@ -36,11 +36,3 @@ def catalog(scratch: Path, max_px: int) -> Catalog:
                 f"at {file}",
             ) from error
     return npz.catalog(file, scratch, max_px)
-
-
-def keras_home() -> Path:
-    """Keras's folder: KERAS_HOME, else ``~/.keras``, else, without a home, ``/tmp/.keras``."""
-    if "KERAS_HOME" in os.environ:
-        return Path(os.environ["KERAS_HOME"])
-    home = os.path.expanduser("~")
-    return Path(home if os.access(home, os.W_OK) else "/tmp") / ".keras"

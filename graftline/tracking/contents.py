@@ -9,7 +9,6 @@ import math
 import os
 import platform
 import re
-import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,16 +25,16 @@ from graftline.artifacts import (
     Trained,
 )
 from graftline.choosing.records import Verdict
-from graftline.errors import MissingOutputError
+from graftline.errors import MissingOutputError, visible
 from graftline.exporting.speeds import Speeds, read_speeds
 from graftline.lockfile import LOCK_FILE
 from graftline.params import Params
+from graftline.repository import changed_files, git
 from graftline.stages import STAGES
 from graftline.storage import sha256_file, sha256_record
 from graftline.workspace import Workspace
 
 _PACKAGES = ("graftline", "tensorflow", "keras", "ai-edge-litert", "mlflow", "prefect", "dvc")
-_GIT_TIMEOUT_S = 20
 _MAX_TAG_CHARACTERS = 4000
 _NOT_IN_A_METRIC = re.compile(r"[^\w .:/-]")
 _MAX_CLASSES_AS_METRICS = 100
@@ -320,37 +319,26 @@ def _version(package: str) -> str:
 
 
 def _git_tags(root: Path) -> dict[str, str]:
-    commit = _git(root, "rev-parse", "HEAD")
+    commit = (git(root, "rev-parse", "HEAD") or "").strip()
     if not commit:
         return {}
-    # dvc.lock tells what came out, not what went in, and has a tag of its own.
-    changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock")
+    changed = changed_files(root)
+    if changed is not None:
+        # It tells what came out, not what went in, and has a tag of its own.
+        changed = [name for name in changed if name != LOCK_FILE]
     dirty = "unknown" if changed is None else str(bool(changed)).lower()
     tags = {
         "mlflow.source.type": "LOCAL",
         "mlflow.source.name": "graftline",
         "mlflow.source.git.commit": commit,
-        "mlflow.source.git.branch": _git(root, "branch", "--show-current") or "",
+        "mlflow.source.git.branch": (git(root, "branch", "--show-current") or "").strip(),
         "graftline.git_commit": commit,
         "graftline.git_dirty": dirty,
     }
     if changed:
         # What cannot be had back from the commit, for who wants to run this again.
-        files = [line.split(maxsplit=1)[-1] for line in changed.splitlines()]
+        files = [visible(name.replace("\n", "\\n")) for name in changed]
+        if changed == ["."]:
+            files = ["every file: git tracks none of this checkout"]
         tags["graftline.git_changed"] = "\n".join(files)[:_MAX_TAG_CHARACTERS]
     return tags
-
-
-def _git(root: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", *arguments],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            timeout=_GIT_TIMEOUT_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None

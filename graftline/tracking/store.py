@@ -39,7 +39,10 @@ _SWITCHES = {
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    # What is logged is there when the call returns, and not lost with the process.
+    "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
 }
+"""What every process that uses MLflow finds, whatever the user has set."""
 
 
 @dataclass(frozen=True)

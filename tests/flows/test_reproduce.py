@@ -62,6 +62,39 @@ def test_what_comes_out_differently_is_named(
     assert "data from the source: it came out differently: weights." in said
 
 
+def test_a_checkout_below_a_bigger_repository_is_run_again_too(
+    prefect_api: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from tasks.launch import launch
+
+    big = tmp_path / "größere Arbeit"
+    neighbour = big / "other" / "code.py"
+    neighbour.parent.mkdir(parents=True)
+    neighbour.write_text("first\n")
+    root = big / "work" / "mein Modell"
+    workspace = toy.make(root, histories.make_template(tmp_path), repository=big)
+    monkeypatch.setenv("PREFECT_API_URL", prefect_api)
+    monkeypatch.setenv("PYTHONPATH", str(toy.CHECKOUT))
+    monkeypatch.chdir(root)
+    # Neither another project's changes nor parameters that the history holds are in the way.
+    neighbour.write_text("second\n")
+    workspace.params_file.write_text(workspace.params_file.read_text() + "# mine\n")
+    subprocess.run(["git", "add", "-A", str(big)], cwd=big, check=True)
+    assert launch("flows.train", "train", []) == 0
+    [run] = histories.runs_of(workspace)
+    assert run.data.tags["graftline.git_changed"] == "params.yaml"
+    capsys.readouterr()
+
+    assert main(["reproduce", "-C", str(root), "champion"]) == 0, capsys.readouterr()
+    said = " ".join(capsys.readouterr().out.split())
+    assert "data from DVC: the same came out, to the last bit" in said
+    assert list(tmp_path.glob(".graftline-worktree-*")) == []
+    assert neighbour.read_text() == "second\n"
+
+
 def test_an_interrupted_one_leaves_nothing(first_run: Ran) -> None:
     workspace = first_run.workspace
     process = subprocess.Popen(

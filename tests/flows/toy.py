@@ -73,11 +73,11 @@ drift: {}
 """
 
 
-def make(root: Path, mlflow_template: Path) -> Workspace:
-    """A fresh toy checkout with a git commit."""
+def make(root: Path, mlflow_template: Path, *, repository: Path | None = None) -> Workspace:
+    """A fresh toy checkout with a git commit, in a bigger repository if one is given."""
     import yaml
 
-    root.mkdir(parents=True)
+    root.mkdir(parents=True, exist_ok=True)
     workspace = Workspace(root)
     workspace.params_file.write_text(PARAMS, encoding="utf-8")
     stages = {
@@ -91,9 +91,10 @@ def make(root: Path, mlflow_template: Path) -> Workspace:
     (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}), encoding="utf-8")
     (root / ".gitignore").write_text("/var\n/ran.txt\n", encoding="utf-8")
     use_history(mlflow_template, workspace)
+    subdir = [] if repository is None else ["--subdir"]
+    subprocess.run(["git", "init", "--quiet"], cwd=repository or root, check=True)
     for command in (
-        ["git", "init", "--quiet"],
-        [sys.executable, "-m", "dvc", "init", "--quiet"],
+        [sys.executable, "-m", "dvc", "init", "--quiet", *subdir],
         ["git", "add", "."],
         ["git", "commit", "--quiet", "--message", "toy"],
     ):

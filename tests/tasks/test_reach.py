@@ -13,8 +13,11 @@ EVERY_S = 0.05
 
 
 class Refusing(http.server.BaseHTTPRequestHandler):
+    asked = threading.Event()
+
     def do_GET(self) -> None:
         self.send_error(403)
+        self.asked.set()
 
     def log_message(self, *_: object) -> None:
         pass
@@ -43,6 +46,8 @@ def test_going_and_coming_back_are_said_once_each() -> None:
     server = serve()
     port = server.server_address[1]
     with absence_told(f"http://127.0.0.1:{port}/api", said.append, EVERY_S):
+        # The first question waits for an import, which takes seconds on a crowded machine.
+        assert Refusing.asked.wait(60)
         time.sleep(10 * EVERY_S)
         # A refusal is an answer.
         assert said == []

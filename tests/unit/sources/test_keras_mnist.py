@@ -92,6 +92,7 @@ def test_the_home_of_keras(monkeypatch, tmp_path):
     monkeypatch.setenv("KERAS_HOME", "/somewhere")
     assert keras_mnist.keras_home() == Path("/somewhere")
     monkeypatch.delenv("KERAS_HOME")
+    monkeypatch.delenv("GRAFTLINE_KERAS_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert keras_mnist.keras_home() == tmp_path / ".keras"
     monkeypatch.setenv("HOME", str(tmp_path / "absent"))
