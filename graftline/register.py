@@ -8,6 +8,8 @@ from graftline.params import Params
 from graftline.workspace import Workspace
 
 ALIAS = "challenger"
+_MAX_DESCRIPTION_CHARACTERS = 5000
+"""As long as the column of a database is that holds a version's description."""
 
 
 class Registered(Record):
@@ -75,8 +77,11 @@ def _tags(trained: Trained, metrics: Metrics, dataset: Dataset) -> dict[str, str
 
 def _description(metrics: Metrics, dataset: Dataset) -> str:
     classes = ", ".join(dataset.classes[:20]) + (" and more" if len(dataset.classes) > 20 else "")
-    return (
+    text = (
         f"{metrics.test_accuracy:.2%} of {metrics.test_images:,} test images of {dataset.source} "
         f"right (95 % interval {metrics.test_accuracy_low:.2%} to "
         f"{metrics.test_accuracy_high:.2%}). Classes: {classes}."
     )
+    # A database may take no control characters, which a class in a table may be named with.
+    shown = "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
+    return shown[:_MAX_DESCRIPTION_CHARACTERS]
