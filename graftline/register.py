@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from graftline import tracking
+from graftline import tracking, trained_on
 from graftline.artifacts import Dataset, Metrics, Record, Trained
 from graftline.params import Params
+from graftline.rivals import DATASET_TAG
 from graftline.workspace import Workspace
 
 ALIAS = "challenger"
@@ -54,6 +55,7 @@ def register(workspace: Workspace, params: Params, run_id: str) -> Registered:
         _tags(trained, metrics, dataset),
         _description(metrics, dataset),
     )
+    trained_on.note(workspace, version)
     registered = Registered(
         model_name=version.name,
         version=version.version,
@@ -70,7 +72,7 @@ def _tags(trained: Trained, metrics: Metrics, dataset: Dataset) -> dict[str, str
     return {
         "graftline.test_accuracy": f"{metrics.test_accuracy:.6f}",
         "graftline.test_images": str(metrics.test_images),
-        "graftline.dataset_digest": dataset.digest,
+        DATASET_TAG: dataset.digest,
         "graftline.size_px": str(trained.size_px),
     }
 

@@ -171,6 +171,8 @@ def test_metrics(metrics: Metrics) -> dict[str, float]:
     """The test metrics by name, the F1 of each class among them."""
     record = metrics.model_dump(exclude={"classes"})
     values = {name: float(value) for name, value in record.items()}
+    if metrics.balanced_accuracy is not None:
+        values["test_balanced_accuracy"] = metrics.balanced_accuracy
     if len(metrics.classes) <= _MAX_CLASSES_AS_METRICS:
         keys = class_keys(metrics.classes)
         values |= {f"test_f1/{keys[name]}": one.f1 for name, one in metrics.classes.items()}

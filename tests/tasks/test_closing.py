@@ -29,7 +29,6 @@ PROMOTED = Promotion(
     thresholds=PromoteParams(),
     test_digest="ef",
     champion_answers="stored",
-    unseen_by_champion=0,
     run_id="abc",
     who="ann@laptop",
     command="python -m flows.train",
