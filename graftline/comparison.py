@@ -196,7 +196,7 @@ def _paired(
 
 
 def _baseline(challenger: Answers, most_frequent: str) -> Baseline:
-    of_it = challenger.split.labels == most_frequent
+    of_it = _of_class(challenger.split.labels, most_frequent)
     return Baseline(
         name=most_frequent,
         accuracy=float(of_it.mean()),
@@ -209,7 +209,7 @@ def _recalls(challenger: Answers, champion: Answers | None) -> dict[str, ClassRe
     labels = challenger.split.labels
     recalls = {}
     for name in sorted(set(labels.tolist())):
-        of_class = labels == name
+        of_class = _of_class(labels, name)
         mine = challenger.right[of_class]
         theirs = None if champion is None else champion.right[of_class]
         recalls[name] = ClassRecall(
@@ -220,3 +220,9 @@ def _recalls(challenger: Answers, champion: Answers | None) -> dict[str, ClassRe
             only_champion_right=None if theirs is None else int((theirs & ~mine).sum()),
         )
     return recalls
+
+
+def _of_class(labels: NDArray[np.object_], name: str) -> NDArray[np.bool_]:
+    # A bare text would become one of NumPy's, which end before a character of code 0.
+    of_class: NDArray[np.bool_] = labels == np.array([name], object)
+    return of_class

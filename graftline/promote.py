@@ -577,7 +577,7 @@ def _as_tag(promotion: Promotion) -> str:
     if len(text) <= _MAX_TAG_CHARACTERS or promotion.comparison is None:
         return text
     # The classes of many are too much for a tag; the run has the whole receipt.
-    short = promotion.comparison.model_copy(update={"classes": {}})
+    short = promotion.comparison.model_copy(update={"classes": {}, "missing": ()})
     return promotion.model_copy(update={"comparison": short}).model_dump_json()
 
 

@@ -16,7 +16,7 @@ def markdown(promotion: Promotion) -> str:
     if promotion.checks:
         lines += ["", "| check | | |", "| --- | --- | --- |"]
         lines += [
-            f"| {check.name} | {'passed' if check.passed else 'not passed'} | {check.text} |"
+            f"| {check.name} | {'passed' if check.passed else 'not passed'} | {_cell(check.text)} |"
             for check in promotion.checks
         ]
     if promotion.comparison:
