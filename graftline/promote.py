@@ -26,8 +26,8 @@ from graftline.errors import MissingOutputError
 from graftline.gate import BASELINE, Check, against, checks, too_few
 from graftline.params import Params, PromoteParams
 from graftline.processes import own_command
-from graftline.register import Registered
-from graftline.rivals import DATASET_TAG, How, LeftOut, Rival, find_rival
+from graftline.register import DATASET_TAG, Registered
+from graftline.rivals import How, LeftOut, Rival, find_rival
 from graftline.storage import scratch_folder, write_text
 from graftline.tracking import CHAMPION, Version
 from graftline.workspace import Workspace

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from graftline import tracking, trained_on
+from graftline import tracking
 from graftline.artifacts import Dataset, Metrics, Record, Trained
 from graftline.params import Params
-from graftline.rivals import DATASET_TAG
 from graftline.workspace import Workspace
 
 ALIAS = "challenger"
+DATASET_TAG = "graftline.dataset_digest"
+"""Of a version: the digest of the data that it was trained on."""
 _MAX_DESCRIPTION_CHARACTERS = 5000
 """As long as the column of a database is that holds a version's description."""
 
@@ -44,6 +45,9 @@ def register(workspace: Workspace, params: Params, run_id: str) -> Registered:
         MissingOutputError: If there is no trained and evaluated model.
         TrackingError: If the registry cannot be used.
     """
+    # NumPy is not needed by those who only read the receipt.
+    from graftline import trained_on
+
     trained = Trained.read(workspace.trained / "trained.json")
     metrics = Metrics.read(workspace.metrics)
     dataset = Dataset.read(workspace.loaded / "dataset.json")

@@ -13,12 +13,11 @@ from graftline import answers, tracking, trained_on
 from graftline.answers import Answers, TestSplit
 from graftline.artifacts import Record
 from graftline.errors import MissingOutputError
+from graftline.register import DATASET_TAG
 from graftline.storage import scratch_folder
 from graftline.tracking import Version
 from graftline.trained_on import Numbers
 from graftline.workspace import Workspace
-
-DATASET_TAG = "graftline.dataset_digest"
 
 How = Literal["stored", "asked again"]
 
