@@ -58,6 +58,11 @@ class Answers:
         right: NDArray[np.bool_] = self.predicted == self.split.labels
         return right
 
+    def only(self, chosen: NDArray[np.bool_]) -> Answers:
+        """The answers to some of the images, (n,)."""
+        split = TestSplit(self.split.hashes[chosen], self.split.labels[chosen])
+        return Answers(split, self.predicted[chosen])
+
 
 def present_split(workspace: Workspace) -> TestSplit:
     """The test split that lies in ``data/loaded``.

@@ -98,6 +98,12 @@ class Dataset(Record):
     conflicts: int
     """Different images that stand under more than one label."""
 
+    @property
+    def most_frequent(self) -> str:
+        """The class of the most training images; of several, the first."""
+        counts = self.counts["train"]
+        return max(self.classes, key=lambda name: counts.get(name, 0))
+
     def total(self, split: Split | None = None) -> int:
         """The number of images in one split, or in all."""
         splits = SPLITS if split is None else (split,)
@@ -273,6 +279,12 @@ class Metrics(Record):
     classes: dict[str, ClassMetrics] = {}
     """By class name. They lie in ``evaluation/classes.json``, so that ``metrics.json`` stays a
     short row for ``dvc metrics show``; :meth:`read` brings the two together."""
+
+    @property
+    def balanced_accuracy(self) -> float | None:
+        """The mean recall of the classes that have test images; null where they are not known."""
+        recalls = [one.recall for one in self.classes.values() if one.support]
+        return sum(recalls) / len(recalls) if recalls else None
 
     @classmethod
     def read(cls, path: Path) -> Self:

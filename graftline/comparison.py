@@ -20,6 +20,9 @@ class ClassRecall(Record):
     challenger: float
     champion: float | None
     """Null where there is no champion."""
+    only_challenger_right: int | None = None
+    """Images that only the challenger gets right; null without a champion."""
+    only_champion_right: int | None = None
 
     @property
     def drop(self) -> float:
@@ -28,8 +31,13 @@ class ClassRecall(Record):
 
 
 class Paired(Record):
-    """The challenger against the champion, image by image."""
+    """The challenger against another version, image by image.
 
+    That version is the champion, or the best one so far, where that is another.
+    """
+
+    images: int | None = None
+    """Those that neither was trained on; null in receipts of before this was looked at."""
     champion_accuracy: float
     difference: float
     """The challenger's accuracy minus the champion's."""
@@ -47,18 +55,45 @@ class Paired(Record):
     """The same for such a lead of the champion."""
 
 
+class Baseline(Record):
+    """The challenger against always naming one class."""
+
+    name: str
+    """The class that is the most frequent one of the training split."""
+    accuracy: float
+    """Of always naming it."""
+    others: int
+    """Test images of the other classes: on these alone can a model be better."""
+    p_better: float
+    """McNemar's exact one-sided test: how likely such a lead of the challenger is by chance."""
+
+
 class Comparison(Record):
     """What the gate looks at."""
 
     images: int
+    """Those that the challenger was not trained on."""
     challenger_accuracy: float
+    challenger_balanced_accuracy: float | None = None
+    """The mean of the classes' recalls, so that each class counts the same."""
+    baseline: Baseline | None = None
+    """Null where it is not known which class is the most frequent one."""
     paired: Paired | None
     """Null where there is no champion, or no significance to test at."""
     classes: dict[str, ClassRecall]
+    """On the images that neither was trained on."""
+    missing: tuple[str, ...] = ()
+    """Classes of the test split of which no such image is left."""
 
 
 def compare(
-    challenger: Answers, champion: Answers | None, significance: float | None, seed: int
+    challenger: Answers,
+    champion: Answers | None,
+    significance: float | None,
+    seed: int,
+    *,
+    counted: NDArray[np.bool_] | None = None,
+    most_frequent: str | None = None,
 ) -> Comparison:
     """Compares two models' answers to one test split.
 
@@ -67,6 +102,8 @@ def compare(
         champion: The present one's, to the same images; None if there is none.
         significance: Level of the tests; without it no test is made.
         seed: Of the bootstrap.
+        counted: Which images the two are compared on, (n,), at least one; None: on all.
+        most_frequent: The class that is the most frequent one of the training split.
 
     Raises:
         ValueError: If the two did not answer the same images.
@@ -74,15 +111,34 @@ def compare(
     if champion is not None and champion.split.digest != challenger.split.digest:
         raise ValueError("the answers are to different images")
     right = challenger.right
+    whole = _recalls(challenger, None)
+    mine = challenger if counted is None else challenger.only(counted)
+    theirs = champion if champion is None or counted is None else champion.only(counted)
+    classes = _recalls(mine, theirs)
     paired = None
-    if champion is not None and significance is not None:
-        paired = _paired(right, champion.right, significance, seed)
+    if theirs is not None and significance is not None:
+        paired = pair(mine, theirs, significance, seed)
     return Comparison(
         images=len(right),
         challenger_accuracy=float(right.mean()),
+        challenger_balanced_accuracy=float(np.mean([one.challenger for one in whole.values()])),
+        baseline=None if most_frequent is None else _baseline(challenger, most_frequent),
         paired=paired,
-        classes=_recalls(challenger, champion),
+        classes=classes,
+        missing=tuple(name for name in whole if name not in classes),
     )
+
+
+def pair(challenger: Answers, other: Answers, significance: float, seed: int) -> Paired:
+    """Compares two models' answers to the same images, at least one.
+
+    Args:
+        challenger: The new model's.
+        other: The one that it is held against.
+        significance: Level of the tests.
+        seed: Of the bootstrap.
+    """
+    return _paired(challenger.right, other.right, significance, seed)
 
 
 def difference_interval(
@@ -126,6 +182,7 @@ def _paired(
     only_challenger = int((challenger & ~champion).sum())
     only_champion = int((champion & ~challenger).sum())
     return Paired(
+        images=len(champion),
         champion_accuracy=float(champion.mean()),
         difference=(only_challenger - only_champion) / len(champion),
         difference_low=low,
@@ -138,14 +195,34 @@ def _paired(
     )
 
 
+def _baseline(challenger: Answers, most_frequent: str) -> Baseline:
+    of_it = _of_class(challenger.split.labels, most_frequent)
+    return Baseline(
+        name=most_frequent,
+        accuracy=float(of_it.mean()),
+        others=int((~of_it).sum()),
+        p_better=p_worse(of_it, challenger.right),
+    )
+
+
 def _recalls(challenger: Answers, champion: Answers | None) -> dict[str, ClassRecall]:
     labels = challenger.split.labels
     recalls = {}
-    for name in dict.fromkeys(labels.tolist()):
-        of_class = labels == name
+    for name in sorted(set(labels.tolist())):
+        of_class = _of_class(labels, name)
+        mine = challenger.right[of_class]
+        theirs = None if champion is None else champion.right[of_class]
         recalls[name] = ClassRecall(
-            images=int(of_class.sum()),
-            challenger=float(challenger.right[of_class].mean()),
-            champion=None if champion is None else float(champion.right[of_class].mean()),
+            images=len(mine),
+            challenger=float(mine.mean()),
+            champion=None if theirs is None else float(theirs.mean()),
+            only_challenger_right=None if theirs is None else int((mine & ~theirs).sum()),
+            only_champion_right=None if theirs is None else int((theirs & ~mine).sum()),
         )
-    return dict(sorted(recalls.items()))
+    return recalls
+
+
+def _of_class(labels: NDArray[np.object_], name: str) -> NDArray[np.bool_]:
+    # A bare text would become one of NumPy's, which end before a character of code 0.
+    of_class: NDArray[np.bool_] = labels == np.array([name], object)
+    return of_class

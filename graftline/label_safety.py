@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from graftline.artifacts import Record
 from graftline.errors import ParamsError
+from graftline.exact_tests import lower_bound
 from graftline.images import Pixels
 from graftline.packed import PackedImages
 from graftline.params import AugmentParams
@@ -272,7 +273,7 @@ def _class_checks(
     for label, name in enumerate(classes):
         of_class = answered[labels == label]
         mistaken = of_class[of_class != label]
-        at_least = _lower_bound(len(mistaken), len(of_class), risk)
+        at_least = lower_bound(len(mistaken), len(of_class), risk)
         checks.append(
             ClassCheck(
                 name=name,
@@ -284,15 +285,6 @@ def _class_checks(
             )
         )
     return tuple(checks)
-
-
-def _lower_bound(wrong: int, right: int, risk: float) -> float:
-    from scipy.stats import binomtest
-
-    if not wrong:
-        return 0.0
-    test = binomtest(wrong, right, alternative="greater")
-    return float(test.proportion_ci(1 - risk, method="exact").low)
 
 
 def _told(check: ChangeCheck) -> str:

@@ -81,7 +81,7 @@ def measure(predictions: Predictions, dataset: Dataset, calibration_bins: int) -
         test_loss=float(cross_entropies(predictions.logits, labels).mean()),
         test_macro_f1=float(macro_f1),
         expected_calibration_error=predictions.reliability(calibration_bins).expected_error,
-        majority_baseline=float(np.mean(labels == _majority_class(dataset))),
+        majority_baseline=float(np.mean(labels == dataset.classes.index(dataset.most_frequent))),
         test_images=len(labels),
         classes={
             name: ClassMetrics(
@@ -92,8 +92,3 @@ def measure(predictions: Predictions, dataset: Dataset, calibration_bins: int) -
             )
         },
     )
-
-
-def _majority_class(dataset: Dataset) -> int:
-    counts = dataset.counts["train"]
-    return int(np.argmax([counts.get(name, 0) for name in dataset.classes]))

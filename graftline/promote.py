@@ -10,20 +10,24 @@ import datetime
 import getpass
 import platform
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, ValidationError
 
-from graftline import answers, tracking
+from graftline import answers, tracking, trained_on
 from graftline.answers import Answers, TestSplit
-from graftline.artifacts import Record, Trained
-from graftline.comparison import Comparison, compare
+from graftline.artifacts import Dataset, Record, Trained
+from graftline.comparison import Comparison, Paired, compare, pair
 from graftline.errors import MissingOutputError
-from graftline.gate import Check, checks
+from graftline.gate import BASELINE, Check, against, checks, too_few
 from graftline.params import Params, PromoteParams
 from graftline.processes import own_command
-from graftline.register import Registered
+from graftline.register import DATASET_TAG, Registered
+from graftline.rivals import How, LeftOut, Rival, find_rival
 from graftline.storage import scratch_folder, write_text
 from graftline.tracking import CHAMPION, Version
 from graftline.workspace import Workspace
@@ -36,7 +40,24 @@ LEFT_TAG = "graftline.rolled_back"
 _MAX_TAG_CHARACTERS = 90_000
 _ROLLED_BACK = "was rolled back"
 
+_RULES = 2
+"""Raised when the gate decides by other rules, so that an earlier verdict is not taken for one."""
+_CLASSES_TOLD = 20
+
 Decision = Literal["promoted", "kept", "unchanged"]
+Rule = Literal["first", "same data", "new data"]
+
+
+class Best(Record):
+    """The best champion so far, where that is another than the present one."""
+
+    version: str
+    paired: Paired | None
+    """The challenger against it; null if it was set aside."""
+    answers: How | None
+    left_out: LeftOut | None
+    set_aside: str | None
+    """Why it was not compared with, in words."""
 
 
 class Promotion(Record):
@@ -61,11 +82,25 @@ class Promotion(Record):
     thresholds: PromoteParams
     test_digest: str
     """Of the images and labels that both were measured on."""
-    champion_answers: Literal["stored", "asked again"] | None
+    champion_answers: How | None
     """Whether the champion's stored answers were to these very images."""
-    unseen_by_champion: int | None
-    """Test images that were not in the champion's own test split, and so may be among what it was
-    trained on; null where that is not known."""
+    dataset_digest: str | None = None
+    """Of the data that lay here, training images and all; null in receipts of before."""
+    trained_on: int = 0
+    """Test images that the challenger was trained on, which count for nothing."""
+    left_out: LeftOut | None = None
+    """Those that the champion was trained on, which do not count between the two; null where no
+    champion was asked."""
+    rule: Rule | None = None
+    """Which rule decided; null where there was nothing to compare."""
+    best: Best | None = None
+    """What the challenger was held against besides the champion; null if that is the best."""
+    best_version: str | None = None
+    """If promoted: the best champion from now on, against which later challengers are held."""
+    rules: int = 1
+    """The version of the gate's rules."""
+    unseen_by_champion: int | None = Field(default=None, exclude=True)
+    """Read from receipts of earlier versions, which left no image out; not written any more."""
     run_id: str
     """The run that decided."""
     who: str
@@ -92,6 +127,30 @@ class _Contest:
     challenger: Version
     champion: Version | None
     split: TestSplit
+    dataset: Dataset
+
+    @cached_property
+    def trained_on(self) -> trained_on.Numbers:
+        """The images that the challenger was trained on."""
+        return trained_on.present(self.workspace)
+
+    @cached_property
+    def clean(self) -> NDArray[np.bool_]:
+        """The test images that it was not trained on, (n,)."""
+        return ~trained_on.among(self.trained_on, self.split.hashes)
+
+    @property
+    def same_data(self) -> bool:
+        """Whether the champion was trained on the same images, with the same labels and splits."""
+        return (
+            self.champion is not None and self.champion.tags.get(DATASET_TAG) == self.dataset.digest
+        )
+
+    def rival(self, version: Version, folder: Path) -> Rival:
+        """A version's answers to the test split."""
+        return find_rival(
+            self.workspace, version, folder, self.split, self.dataset.digest, self.trained_on
+        )
 
     @property
     def same_weights(self) -> bool:
@@ -126,7 +185,13 @@ def promote(workspace: Workspace, params: Params, registered: Registered, run_id
         if champion is not None and champion.version == challenger.version:
             return _settled(workspace, params, champion, run_id)
         contest = _Contest(
-            workspace, params, run_id, challenger, champion, answers.present_split(workspace)
+            workspace,
+            params,
+            run_id,
+            challenger,
+            champion,
+            answers.present_split(workspace),
+            Dataset.read(workspace.loaded / "dataset.json"),
         )
         if earlier := _earlier(contest):
             return earlier
@@ -193,7 +258,6 @@ def _settled(workspace: Workspace, params: Params, champion: Version, run_id: st
         thresholds=params.promote,
         test_digest="" if receipt is None else receipt.test_digest,
         champion_answers=None,
-        unseen_by_champion=None,
         run_id=run_id,
         who=who(),
         command=own_command(),
@@ -209,11 +273,13 @@ def _earlier(contest: _Contest) -> Promotion | None:
     if (
         receipt is None
         or receipt.decision != "kept"
+        or receipt.rules != _RULES
         or contest.challenger.tags.get(STATE_TAG) != "done"
         or (LEFT_TAG in contest.challenger.tags) != (_ROLLED_BACK in receipt.reason)
         or receipt.champion_version != (champion.version if champion else None)
         or receipt.champion_digest != (champion.weight_digest if champion else None)
         or receipt.test_digest != contest.split.digest
+        or receipt.dataset_digest != contest.dataset.digest
         or receipt.thresholds != contest.params.promote
     ):
         return None
@@ -231,8 +297,15 @@ def _decided(contest: _Contest) -> Promotion:
             promoted=False,
         )
     mine = _challenger_answers(contest)
+    if not contest.clean.any():
+        return _receipt(
+            contest,
+            f"each of the {len(contest.clean):,} test images is also among those that it was "
+            "trained on",
+            promoted=False,
+        )
     if contest.champion is None:
-        return _judged(contest, compare(mine, None, None, 0), first=True)
+        return _judged(contest, _alone(contest, mine))
     try:
         folder = tracking.fetch_model(contest.workspace, contest.champion)
     except MissingOutputError:
@@ -243,7 +316,8 @@ def _decided(contest: _Contest) -> Promotion:
             f"it has the weights of the champion, version {contest.champion.version}, whose files "
             "are lost",
             promoted=True,
-            comparison=compare(mine, None, None, 0),
+            comparison=_alone(contest, mine),
+            best_version=_best_number(contest) or contest.challenger.version,
         )
     if contest.same_weights:
         return _receipt(
@@ -251,34 +325,126 @@ def _decided(contest: _Contest) -> Promotion:
             f"it has the weights of the champion, version {contest.champion.version}",
             promoted=False,
         )
-    classes = Trained.read(folder / "trained.json").classes
     own = Trained.read(contest.workspace.trained / "trained.json").classes
-    if set(classes) != set(own):
-        return _receipt(contest, _other_classes(own, classes), promoted=False)
-    theirs, how, unseen = _champion_answers(contest, contest.champion, folder)
-    asked = contest.params.promote
-    comparison = compare(mine, theirs, asked.significance, contest.params.seed)
-    return _judged(contest, comparison, first=False, how=how, unseen=unseen)
+    if different := _other_classes(own, folder, "champion"):
+        return _receipt(contest, different, promoted=False)
+    return _contested(contest, mine, contest.rival(contest.champion, folder))
+
+
+def _alone(contest: _Contest, mine: Answers) -> Comparison:
+    frequent = contest.dataset.most_frequent
+    return compare(mine.only(contest.clean), None, None, 0, most_frequent=frequent)
+
+
+def _contested(contest: _Contest, mine: Answers, champion: Rival) -> Promotion:
+    """The challenger against the champion, and against the best one so far."""
+    counted = contest.clean & champion.counted
+    if not counted.any():
+        return _receipt(
+            contest,
+            f"none of the {len(counted):,} test images is left that neither the challenger nor "
+            "the champion was trained on, so the two cannot be compared",
+            promoted=False,
+            comparison=_alone(contest, mine),
+            champion=champion,
+        )
+    clean, asked = contest.clean, contest.params.promote
+    comparison = compare(
+        mine.only(clean),
+        champion.answers.only(clean),
+        asked.significance,
+        contest.params.seed,
+        counted=counted[clean],
+        most_frequent=contest.dataset.most_frequent,
+    )
+    return _judged(contest, comparison, champion, _best(contest, mine, comparison))
 
 
 def _judged(
     contest: _Contest,
     comparison: Comparison,
-    *,
-    first: bool,
-    how: Literal["stored", "asked again"] | None = None,
-    unseen: int | None = None,
+    champion: Rival | None = None,
+    best: Best | None = None,
 ) -> Promotion:
-    found = checks(comparison, contest.params.promote, first=first)
+    asked = contest.params.promote
+    found = checks(comparison, asked, first=champion is None, same_data=contest.same_data)
+    if best is not None and best.paired is not None:
+        whom = f"version {best.version}, the best champion so far"
+        found += against(best.paired, asked, whom)
     failed = [check for check in found if not check.passed]
+    told = failed or [check for check in found if check.name != BASELINE]
     return _receipt(
         contest,
-        "; ".join(check.text for check in failed or found),
+        "; ".join(check.text for check in told),
         promoted=not failed,
         comparison=comparison,
         found=found,
-        how=how,
-        unseen=unseen,
+        champion=champion,
+        rule=_rule(contest),
+        best=best,
+        best_version=_best_from_now_on(contest, comparison, best),
+    )
+
+
+def _best_from_now_on(contest: _Contest, comparison: Comparison, best: Best | None) -> str:
+    """The challenger, unless it is behind the best one so far; then that one stays it."""
+    number = contest.champion.version if contest.champion else contest.challenger.version
+    paired = comparison.paired
+    if best is not None and best.paired is not None:
+        number, paired = best.version, best.paired
+    behind = paired is not None and paired.difference < 0
+    return number if behind else contest.challenger.version
+
+
+def _rule(contest: _Contest) -> Rule:
+    if contest.champion is None:
+        return "first"
+    return "same data" if contest.same_data else "new data"
+
+
+def _best_number(contest: _Contest) -> str | None:
+    """The best champion so far, if the present one's receipt names another than itself."""
+    champion = contest.champion
+    receipt = None if champion is None else receipt_of(champion)
+    if champion is None or receipt is None or not receipt.promoted:
+        return None
+    return None if receipt.best_version == champion.version else receipt.best_version
+
+
+def _best(contest: _Contest, mine: Answers, comparison: Comparison) -> Best | None:
+    """The challenger against the best champion so far, if that is not the present one."""
+    number, asked = _best_number(contest), contest.params.promote
+    if number is None or asked.significance is None:
+        return None
+
+    def aside(why: str) -> Best:
+        return Best(version=number, paired=None, answers=None, left_out=None, set_aside=why)
+
+    name = contest.challenger.name
+    version = tracking.find_version(contest.workspace, name, number)
+    if version is None:
+        return aside("it is not in the registry any more")
+    if LEFT_TAG in version.tags:
+        return aside(f"it {_ROLLED_BACK} at {version.tags[LEFT_TAG]}")
+    try:
+        folder = tracking.fetch_model(contest.workspace, version)
+    except MissingOutputError as error:
+        return aside(error.what)
+    own = Trained.read(contest.workspace.trained / "trained.json").classes
+    if different := _other_classes(own, folder, "best champion so far"):
+        return aside(different)
+    rival = contest.rival(version, folder)
+    counted = contest.clean & rival.counted
+    if not counted.any():
+        return aside("it was trained on each of the test images")
+    paired = pair(
+        mine.only(counted), rival.answers.only(counted), asked.significance, contest.params.seed
+    )
+    alone = comparison.model_copy(update={"missing": ()})
+    if few := too_few(alone, paired, asked):
+        return aside(few)
+    return Best(
+        version=number, paired=paired, answers=rival.how, left_out=rival.left_out, set_aside=None
     )
 
 
@@ -289,25 +455,33 @@ def _receipt(
     promoted: bool,
     comparison: Comparison | None = None,
     found: tuple[Check, ...] = (),
-    how: Literal["stored", "asked again"] | None = None,
-    unseen: int | None = None,
+    champion: Rival | None = None,
+    rule: Rule | None = None,
+    best: Best | None = None,
+    best_version: str | None = None,
 ) -> Promotion:
-    champion = contest.champion
+    former = contest.champion
     return Promotion(
         promoted=promoted,
         decision="promoted" if promoted else "kept",
         reason=reason,
         model_name=contest.challenger.name,
         challenger_version=contest.challenger.version,
-        champion_version=champion.version if champion else None,
+        champion_version=former.version if former else None,
         challenger_digest=contest.challenger.weight_digest,
-        champion_digest=champion.weight_digest if champion else None,
+        champion_digest=former.weight_digest if former else None,
         comparison=comparison,
         checks=found,
         thresholds=contest.params.promote,
         test_digest=contest.split.digest,
-        champion_answers=how,
-        unseen_by_champion=unseen,
+        dataset_digest=contest.dataset.digest,
+        champion_answers=champion.how if champion else None,
+        trained_on=int((~contest.clean).sum()),
+        left_out=champion.left_out if champion else None,
+        rule=rule,
+        best=best,
+        best_version=best_version if promoted else None,
+        rules=_RULES,
         run_id=contest.run_id,
         who=who(),
         command=own_command(),
@@ -335,38 +509,20 @@ def _challenger_answers(contest: _Contest) -> Answers:
     return found
 
 
-def _champion_answers(
-    contest: _Contest, champion: Version, folder: Path
-) -> tuple[Answers, Literal["stored", "asked again"], int | None]:
-    """The champion's answers to the present test split, and where they come from."""
-    unseen = None
-    with scratch_folder() as temporary:
-        path = tracking.fetch_from_run(
-            contest.workspace,
-            champion.run_id,
-            f"evaluation/{answers.FILE}",
-            temporary,
-            champion.weight_digest,
-        )
-        try:
-            stored = None if path is None else answers.read_answers(path)
-        except MissingOutputError:
-            stored = None
-        if stored is not None:
-            if stored.split.digest == contest.split.digest:
-                return stored, "stored", 0
-            known = set(stored.split.hashes)
-            unseen = sum(one not in known for one in contest.split.hashes)
-    return answers.ask(folder, contest.workspace), "asked again", unseen
+def _other_classes(own: tuple[str, ...], folder: Path, whose: str) -> str | None:
+    """Why a model cannot be compared with another one that knows other classes."""
+    classes = Trained.read(folder / "trained.json").classes
+    if set(classes) == set(own):
+        return None
 
-
-def _other_classes(own: tuple[str, ...], champions: tuple[str, ...]) -> str:
     def told(names: set[str]) -> str:
-        return ", ".join(sorted(names)) or "none"
+        shown = sorted(names)[:_CLASSES_TOLD]
+        more = len(names) - len(shown)
+        return (", ".join(shown) or "none") + (f" and {more} more" if more else "")
 
     return (
         "the two know other classes, and cannot be compared (only the challenger: "
-        f"{told(set(own) - set(champions))}; only the champion: {told(set(champions) - set(own))})"
+        f"{told(set(own) - set(classes))}; only the {whose}: {told(set(classes) - set(own))})"
     )
 
 
@@ -421,7 +577,7 @@ def _as_tag(promotion: Promotion) -> str:
     if len(text) <= _MAX_TAG_CHARACTERS or promotion.comparison is None:
         return text
     # The classes of many are too much for a tag; the run has the whole receipt.
-    short = promotion.comparison.model_copy(update={"classes": {}})
+    short = promotion.comparison.model_copy(update={"classes": {}, "missing": ()})
     return promotion.model_copy(update={"comparison": short}).model_dump_json()
 
 

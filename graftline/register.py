@@ -8,6 +8,10 @@ from graftline.params import Params
 from graftline.workspace import Workspace
 
 ALIAS = "challenger"
+DATASET_TAG = "graftline.dataset_digest"
+"""Of a version: the digest of the data that it was trained on."""
+_MAX_DESCRIPTION_CHARACTERS = 5000
+"""As long as the column of a database is that holds a version's description."""
 
 
 class Registered(Record):
@@ -41,6 +45,9 @@ def register(workspace: Workspace, params: Params, run_id: str) -> Registered:
         MissingOutputError: If there is no trained and evaluated model.
         TrackingError: If the registry cannot be used.
     """
+    # NumPy is not needed by those who only read the receipt.
+    from graftline import trained_on
+
     trained = Trained.read(workspace.trained / "trained.json")
     metrics = Metrics.read(workspace.metrics)
     dataset = Dataset.read(workspace.loaded / "dataset.json")
@@ -52,6 +59,7 @@ def register(workspace: Workspace, params: Params, run_id: str) -> Registered:
         _tags(trained, metrics, dataset),
         _description(metrics, dataset),
     )
+    trained_on.note(workspace, version)
     registered = Registered(
         model_name=version.name,
         version=version.version,
@@ -68,15 +76,18 @@ def _tags(trained: Trained, metrics: Metrics, dataset: Dataset) -> dict[str, str
     return {
         "graftline.test_accuracy": f"{metrics.test_accuracy:.6f}",
         "graftline.test_images": str(metrics.test_images),
-        "graftline.dataset_digest": dataset.digest,
+        DATASET_TAG: dataset.digest,
         "graftline.size_px": str(trained.size_px),
     }
 
 
 def _description(metrics: Metrics, dataset: Dataset) -> str:
     classes = ", ".join(dataset.classes[:20]) + (" and more" if len(dataset.classes) > 20 else "")
-    return (
+    text = (
         f"{metrics.test_accuracy:.2%} of {metrics.test_images:,} test images of {dataset.source} "
         f"right (95 % interval {metrics.test_accuracy_low:.2%} to "
         f"{metrics.test_accuracy_high:.2%}). Classes: {classes}."
     )
+    # A database may take no control characters, which a class in a table may be named with.
+    shown = "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
+    return shown[:_MAX_DESCRIPTION_CHARACTERS]

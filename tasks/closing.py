@@ -18,6 +18,7 @@ from graftline.workspace import Workspace
 _UNSURE_WIDTH = 0.05
 _MISCALIBRATED = 0.05
 _LABEL_WIDTH = 10
+_SHOWN_DIFFERENCE = 0.00005
 
 
 def show_closing(
@@ -48,8 +49,9 @@ def _rows(workspace: Workspace, promotion: Promotion, metrics: Metrics) -> list[
         (
             "accuracy",
             f"{metrics.test_accuracy:.2%} of {metrics.test_images:,} test images (95 % interval "
-            f"{metrics.test_accuracy_low:.2%} to {metrics.test_accuracy_high:.2%}); always naming "
-            f"the most frequent class: {metrics.majority_baseline:.2%}",
+            f"{metrics.test_accuracy_low:.2%} to {metrics.test_accuracy_high:.2%}); "
+            f"{_balanced(metrics)}always naming the most frequent class: "
+            f"{metrics.majority_baseline:.2%}",
         ),
         (
             "confidence",
@@ -76,6 +78,14 @@ def _rows(workspace: Workspace, promotion: Promotion, metrics: Metrics) -> list[
         ("use", ".venv/bin/graftline predict IMAGE …"),
     ]
     return rows
+
+
+def _balanced(metrics: Metrics) -> str:
+    """The accuracy with each class counting the same, where that is another."""
+    balanced = metrics.balanced_accuracy
+    if balanced is None or abs(balanced - metrics.test_accuracy) < _SHOWN_DIFFERENCE:
+        return ""
+    return f"with each class counting the same: {balanced:.2%}; "
 
 
 def _model(promotion: Promotion) -> str:

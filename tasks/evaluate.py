@@ -20,6 +20,11 @@ def evaluate(dataset: Dataset, trained: Trained) -> Metrics:
     )
 
 
+def _balanced(metrics: Metrics) -> list[tuple[str, str]]:
+    balanced = metrics.balanced_accuracy
+    return [] if balanced is None else [("with each class counting the same", f"{balanced:.4f}")]
+
+
 def _publish(workspace: Workspace, metrics: Metrics) -> None:
     whole = [
         (
@@ -27,6 +32,7 @@ def _publish(workspace: Workspace, metrics: Metrics) -> None:
             f"{metrics.test_accuracy:.4f} "
             f"({metrics.test_accuracy_low:.4f} to {metrics.test_accuracy_high:.4f}, 95 %)",
         ),
+        *_balanced(metrics),
         ("always the most frequent class", f"{metrics.majority_baseline:.4f}"),
         ("loss", f"{metrics.test_loss:.4f}"),
         ("macro F1", f"{metrics.test_macro_f1:.4f}"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from graftline import tracking
-from graftline.artifacts import Trained
+from graftline.artifacts import Dataset, Trained
 from graftline.params import Params, PromoteParams
 from graftline.promote import Promotion, promote
 from graftline.register import register
@@ -42,21 +43,36 @@ def params(asked: PromoteParams = ASKED) -> Params:
 def run(
     workspace: Workspace,
     weights: str,
-    wrong: range,
+    wrong: Iterable[int],
     asked: PromoteParams = ASKED,
     images: int = finished.TEST_IMAGES,
+    labels: np.ndarray | None = None,
 ) -> Promotion:
     """One execution of the pipeline from training on, whose model errs on some images."""
     wanted = params(asked)
     right = np.ones(images, bool)
-    right[wrong] = False
+    right[list(wrong)] = False
     finished.train(workspace, weights)
     finished.evaluate(workspace, float(right.mean()))
-    finished.write_predictions(workspace, right)
+    finished.write_predictions(workspace, right, labels)
     run_id = tracking.open_run(workspace, wanted)
     promotion = promote(workspace, wanted, register(workspace, wanted, run_id), run_id)
     tracking.complete_run(run_id, workspace, wanted)
     return promotion
+
+
+def load(
+    workspace: Workspace,
+    data: str,
+    images: int = finished.TEST_IMAGES,
+    trained: range = range(0),
+    labels: np.ndarray | None = None,
+) -> None:
+    """Other data than before: another name makes other ones; see ``finished.write_images``."""
+    finished.write_images(workspace, images, trained=trained, labels=labels)
+    place = workspace.loaded / "dataset.json"
+    dataset = Dataset.read(place)
+    dataset.model_copy(update={"digest": finished.digest_of(data)}).write(place)
 
 
 def champion(workspace: Workspace) -> str | None:

@@ -123,12 +123,14 @@ def evaluate(workspace: Workspace, test_accuracy: float = 0.975) -> None:
     write_predictions(workspace, right)
 
 
-def write_predictions(workspace: Workspace, right: np.ndarray) -> None:
+def write_predictions(
+    workspace: Workspace, right: np.ndarray, labels: np.ndarray | None = None
+) -> None:
     """Writes the part of ``predictions.parquet`` that says which test images were right."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    labels = np.arange(len(right)) % 2
+    labels = np.arange(len(right)) % 2 if labels is None else labels
     names = np.array(CLASSES, object)
     columns = {
         "sha256": hashes(len(right)),
@@ -143,33 +145,45 @@ def hashes(images: int) -> list[str]:
     return [digest_of(f"image {number}") for number in range(images)]
 
 
-def write_images(workspace: Workspace, images: int = TEST_IMAGES, wrong: int = 0) -> None:
+def write_images(
+    workspace: Workspace,
+    images: int = TEST_IMAGES,
+    wrong: int = 0,
+    trained: range = range(0),
+    labels: np.ndarray | None = None,
+) -> None:
     """Writes a test split of tiny images, dark and bright ones in turn.
 
     Args:
         workspace: Where.
         images: How many.
         wrong: So many at the beginning look like the other class, which fools the model.
+        trained: The numbers of the training images; below ``images`` they are those of the test
+            split once more.
+        labels: The test images' labels, if they are others.
     """
     workspace.loaded.mkdir(parents=True, exist_ok=True)
-    labels = np.arange(images) % 2
+    labels = np.arange(images) % 2 if labels is None else labels
     seen = np.where(np.arange(images) < wrong, 1 - labels, labels)
     with ShardWriter(workspace.loaded) as shards:
         places = [shards.append(bytes([240 if one else 20] * 4)) for one in seen]
+        places += [shards.append(bytes([20] * 4)) for _ in trained]
     shard, offset, length = zip(*places, strict=True)
+    numbers = [*range(images), *trained]
+    labels = np.array([*labels, *(0 for _ in trained)])
     columns = {
-        "sha256": hashes(images),
+        "sha256": [digest_of(f"image {number}") for number in numbers],
         "label": labels,
         "class": [CLASSES[label] for label in labels],
-        "split": ["test"] * images,
-        "source": [f"{number}.png" for number in range(images)],
-        "encoding": ["raw"] * images,
+        "split": ["test"] * images + ["train"] * len(trained),
+        "source": [f"{number}.png" for number in numbers],
+        "encoding": ["raw"] * len(numbers),
         "shard": shard,
         "offset": offset,
         "length": length,
-        "height": [2] * images,
-        "width": [2] * images,
-        "channels": [1] * images,
+        "height": [2] * len(numbers),
+        "width": [2] * len(numbers),
+        "channels": [1] * len(numbers),
     }
     write_manifest(workspace.loaded, columns)
 

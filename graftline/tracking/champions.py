@@ -120,6 +120,17 @@ def log_receipt(
         )
 
 
+def log_file(workspace: Workspace, run_id: str, path: Path, folder: str) -> None:
+    """Leaves a file with a run, in a folder of it.
+
+    Raises:
+        TrackingError: If the store cannot be used, or has no such run.
+    """
+    client, _ = open_client(configure(workspace))
+    with reported(configure(workspace)):
+        client.log_artifact(run_id, str(path), folder)
+
+
 def fetch_from_run(
     workspace: Workspace, run_id: str, path: str, folder: Path, weight_digest: str | None = None
 ) -> Path | None:

@@ -8,7 +8,6 @@ import json
 import math
 import os
 import platform
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,11 +31,13 @@ from graftline.params import Params
 from graftline.repository import changed_files, git
 from graftline.stages import STAGES
 from graftline.storage import sha256_file, sha256_record
+from graftline.tracking.class_keys import class_keys
 from graftline.workspace import Workspace
 
 _PACKAGES = ("graftline", "tensorflow", "keras", "ai-edge-litert", "mlflow", "prefect", "dvc")
 _MAX_TAG_CHARACTERS = 4000
-_NOT_IN_A_METRIC = re.compile(r"[^\w .:/-]")
+_MAX_NAME_CHARACTERS = 250
+"""As long as the column of a database is that holds a run's name."""
 _MAX_CLASSES_AS_METRICS = 100
 _R = TypeVar("_R", bound=Record)
 
@@ -83,7 +84,7 @@ def run_name(params: Params) -> str:
     source: str = params.data.source
     if params.data.path is not None:
         source = f"{source} {Path(params.data.path).name}"
-    return f"{source}, {params.backbone.cut_layer}, {_strategy(params)}"
+    return f"{source}, {params.backbone.cut_layer}, {_strategy(params)}"[:_MAX_NAME_CHARACTERS]
 
 
 def origin_tags(workspace: Workspace, params: Params, door: str) -> dict[str, str]:
@@ -169,9 +170,11 @@ def test_metrics(metrics: Metrics) -> dict[str, float]:
     """The test metrics by name, the F1 of each class among them."""
     record = metrics.model_dump(exclude={"classes"})
     values = {name: float(value) for name, value in record.items()}
+    if metrics.balanced_accuracy is not None:
+        values["test_balanced_accuracy"] = metrics.balanced_accuracy
     if len(metrics.classes) <= _MAX_CLASSES_AS_METRICS:
-        for name, one in metrics.classes.items():
-            values[f"test_f1/{_NOT_IN_A_METRIC.sub('_', name)}"] = one.f1
+        keys = class_keys(metrics.classes)
+        values |= {f"test_f1/{keys[name]}": one.f1 for name, one in metrics.classes.items()}
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
 

@@ -29,7 +29,6 @@ PROMOTED = Promotion(
     thresholds=PromoteParams(),
     test_digest="ef",
     champion_answers="stored",
-    unseen_by_champion=0,
     run_id="abc",
     who="ann@laptop",
     command="python -m flows.train",
@@ -54,6 +53,8 @@ def test_it_says_how_good_it_is_where_it_lies_and_what_to_do(workspace: Workspac
     said = " ".join(closing(workspace).split())
     assert "Done in 12.3 s." in said
     assert "97.50% of 1,000 test images (95 % interval 96.50% to 98.30%)" in said
+    # The recall of each of the two classes is 0.8.
+    assert "with each class counting the same: 80.00%; always naming the most frequent" in said
     assert "always naming the most frequent class: 50.00%" in said
     assert "1.20%" in said
     assert "version 7 was promoted over version 5: accuracy 97.50% reaches the floor" in said

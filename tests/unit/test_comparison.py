@@ -49,6 +49,30 @@ def test_recalls_are_of_each_class() -> None:
     assert classes["dog"].drop == pytest.approx(-0.5)
 
 
+def test_a_class_may_be_named_with_any_character() -> None:
+    labels = np.array(["a\0", "a", "\0", ""], object)
+    split = TestSplit(np.array(["1", "2", "3", "4"], object), labels)
+    found = compare(Answers(split, labels), None, None, 0, most_frequent="\0")
+    assert {name: one.images for name, one in found.classes.items()} == dict.fromkeys(labels, 1)
+    assert found.baseline is not None and found.baseline.accuracy == 0.25
+
+
+def test_the_images_that_count_decide_between_two_and_the_rest_for_the_floor() -> None:
+    challenger = answers([True, True, False, False], [0, 0, 0, 1])
+    champion = answers([True, False, True, True], [0, 0, 0, 1])
+    counted = np.array([True, True, False, False])
+
+    found = compare(challenger, champion, 0.05, 0, counted=counted, most_frequent="cat")
+
+    assert (found.images, found.challenger_accuracy) == (4, 0.5)
+    assert found.challenger_balanced_accuracy == pytest.approx((2 / 3 + 0) / 2)
+    assert found.paired is not None
+    assert (found.paired.images, found.paired.difference) == (2, 0.5)
+    assert (found.classes["cat"].images, found.missing) == (2, ("dog",))
+    assert found.baseline is not None
+    assert (found.baseline.accuracy, found.baseline.others) == (0.75, 1)
+
+
 def test_without_a_champion_or_a_level_nothing_is_tested() -> None:
     one = answers([True, False])
     assert compare(one, None, 0.05, 0).paired is None

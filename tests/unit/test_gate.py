@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from graftline.comparison import ClassRecall, Comparison, Paired
+from graftline.answers import Answers, TestSplit
+from graftline.comparison import ClassRecall, Comparison, Paired, compare
 from graftline.gate import checks
 from graftline.params import PromoteParams
 
@@ -34,7 +37,13 @@ def comparison(
         challenger_accuracy=accuracy,
         paired=paired(**changes),
         classes={
-            name: ClassRecall(images=images, challenger=mine, champion=theirs)
+            name: ClassRecall(
+                images=images,
+                challenger=mine,
+                champion=theirs,
+                only_challenger_right=max(0, round((mine - theirs) * images)),
+                only_champion_right=max(0, round((theirs - mine) * images)),
+            )
             for name, (images, mine, theirs) in (recalls or {"a": (100, 0.9, 0.9)}).items()
         },
     )
@@ -54,7 +63,7 @@ def test_one_as_good_as_the_champion_passes() -> None:
         (comparison(accuracy=0.899), ["min_accuracy"]),
         (comparison(difference_low=-0.011), ["margin"]),
         (comparison(p_worse=0.05), ["significance"]),
-        (comparison(recalls={"a": (20, 0.89, 0.95), "b": (20, 1, 1)}), ["max_recall_drop"]),
+        (comparison(recalls={"a": (20, 0.3, 0.95), "b": (20, 1, 1)}), ["max_recall_drop"]),
         (
             comparison(accuracy=0.1, difference_low=-1, p_worse=0),
             ["min_accuracy", "margin", "significance"],
@@ -87,9 +96,9 @@ def test_small_classes_are_not_guarded_and_named() -> None:
 
 
 def test_the_classes_that_fall_are_named_the_worst_first() -> None:
-    recalls = {"a": (100, 0.8, 0.9), "b": (100, 0.5, 0.9), "c": (100, 0.9, 0.9)}
+    recalls = {"a": (100, 0.7, 0.9), "b": (100, 0.5, 0.9), "c": (100, 0.9, 0.9)}
     *_, guard = checks(comparison(recalls=recalls), ASKED, first=False)
-    assert "b from 90.00% to 50.00%, a from 90.00% to 80.00%" in guard.text
+    assert "b from 90.00% to 50.00%, a from 90.00% to 70.00%" in guard.text
     assert "c from" not in guard.text
 
 
@@ -118,3 +127,110 @@ def test_the_first_one_needs_the_floor_alone() -> None:
     asked = PromoteParams(min_accuracy=0.95)
     assert failed(alone, asked, first=True) == []
     assert failed(alone, PromoteParams(min_accuracy=0.951), first=True) == ["min_accuracy"]
+
+
+def of_classes(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Comparison:
+    """Answers of two models, right or not, each (classes, images)."""
+    recalls = {
+        f"class {place}": ClassRecall(
+            images=len(one),
+            challenger=float(other.mean()),
+            champion=float(one.mean()),
+            only_challenger_right=int((other & ~one).sum()),
+            only_champion_right=int((one & ~other).sum()),
+        )
+        for place, (one, other) in enumerate(zip(before, after, strict=True))
+    }
+    return comparison().model_copy(update={"classes": recalls})
+
+
+@pytest.mark.parametrize("classes", [2, 12, 50])
+@pytest.mark.parametrize("accuracy", [0.8, 0.95])
+def test_equal_models_pass_the_guard_of_many_classes(classes: int, accuracy: float) -> None:
+    draw = np.random.default_rng(classes)
+    refused = 0
+    for _ in range(100):
+        before, after = draw.random((2, classes, 20)) < accuracy
+        refused += "max_recall_drop" in failed(of_classes(before, after))
+    assert refused <= 5
+
+
+@pytest.mark.parametrize("classes", [2, 12, 50])
+def test_a_class_that_collapses_is_refused_among_many(classes: int) -> None:
+    draw = np.random.default_rng(classes)
+    for _ in range(50):
+        before, after = draw.random((2, classes, 20)) < 0.95
+        after[0] = draw.random(20) < 0.1
+        assert failed(of_classes(before, after)) == ["max_recall_drop"]
+
+
+def test_a_limit_of_one_guards_no_class() -> None:
+    asked = ASKED.model_copy(update={"max_recall_drop": 1.0})
+    assert failed(comparison(recalls={"a": (1000, 0.0, 1.0)}), asked) == []
+
+
+def judged(labels: list[str], predicted: list[str], frequent: str = "common") -> list[str]:
+    split = TestSplit(np.arange(len(labels)).astype(str).astype(object), np.array(labels, object))
+    found = compare(
+        Answers(split, np.array(predicted, object)), None, 0.05, 0, most_frequent=frequent
+    )
+    texts = [check.text for check in checks(found, ASKED, first=True) if not check.passed]
+    return texts
+
+
+def test_always_naming_the_most_frequent_class_is_no_champion() -> None:
+    labels = ["common"] * 995 + ["rare"] * 5
+    below, baseline = judged(labels, ["common"] * 1000)
+    assert below == (
+        "accuracy 99.50% (50.00% with each class counting the same) is below the floor of 90.00%"
+    )
+    assert baseline == (
+        "it is not surely better than always naming common (99.50%): McNemar's exact p 1, level "
+        "0.05"
+    )
+    # All five right: (1/2) to the power of 5 is 0.031.
+    assert judged(labels, labels) == []
+    # Four of them: 0.0625, and the mean of 1 and 0.8 is the floor.
+    [unsure] = judged(labels, [*labels[:-1], "common"])
+    assert "McNemar's exact p 0.0625" in unsure
+
+
+def test_too_few_images_to_be_better_than_the_most_frequent_class_are_told() -> None:
+    labels = ["common"] * 96 + ["rare"] * 4
+    assert judged(labels, labels) == [
+        "too few images: 4 of the 100 test images are of another class than common, and to be "
+        "surely better than always naming it takes 5"
+    ]
+
+
+def test_classes_of_one_size_are_told_one_accuracy() -> None:
+    labels = ["common"] * 50 + ["rare"] * 50
+    [below] = judged(labels, ["common"] * 70 + ["rare"] * 30)
+    assert below == "accuracy 80.00% is below the floor of 90.00%"
+
+
+def test_one_of_the_same_data_must_not_be_worse() -> None:
+    lead = {"difference_low": -0.005, "p_worse": 0.5}
+    for difference, names in ((-0.001, ["same_data_margin"]), (0.0, []), (0.001, [])):
+        found = checks(
+            comparison(difference=difference, **lead), ASKED, first=False, same_data=True
+        )
+        assert [check.name for check in found if not check.passed] == names
+    asked = ASKED.model_copy(update={"same_data_margin": -0.001})
+    found = checks(comparison(difference=-0.001, **lead), asked, first=False, same_data=True)
+    assert all(check.passed for check in found)
+
+
+def test_a_class_of_which_no_image_is_left_cannot_be_judged() -> None:
+    labels = np.array(["common"] * 400 + ["rare"] * 100, object)
+    answers = Answers(TestSplit(np.arange(500).astype(str).astype(object), labels), labels)
+    counted = np.arange(500) < 400
+    found = compare(answers, answers, 0.05, 0, counted=counted, most_frequent="common")
+    assert found.missing == ("rare",)
+    [few] = [check for check in checks(found, ASKED, first=False) if not check.passed]
+    assert few.text == (
+        "only 400 of 500 test images are left that neither was trained on, and none of rare"
+    )
+    # If no class is guarded, the images that are left suffice.
+    asked = ASKED.model_copy(update={"max_recall_drop": 1.0})
+    assert all(check.passed for check in checks(found, asked, first=False))

@@ -154,16 +154,6 @@ def test_a_class_is_unsafe_by_its_bound_not_by_its_share(tmp_path: Path) -> None
         assert check.unsafe is (check.at_least > 0.9)
 
 
-def test_the_bound_is_clopper_and_pearsons() -> None:
-    from graftline.label_safety import _lower_bound
-
-    # One of five, one-sided 95 %: the p at which one or more of five has a chance of 5 %.
-    low = _lower_bound(1, 5, 0.05)
-    assert 1 - (1 - low) ** 5 == pytest.approx(0.05)
-    assert low < 0.05
-    assert _lower_bound(0, 5, 0.05) == 0.0
-
-
 def test_the_same_seed_asks_about_the_same_images(tmp_path: Path) -> None:
     images = packed_glyphs(tmp_path / "p", 20)
     augment = AugmentParams(rotation_degrees=40, flip="vertical")

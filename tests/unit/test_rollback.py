@@ -60,6 +60,25 @@ def test_the_former_champion_comes_back_with_a_receipt_and_stays(
     assert champion(two) == "2"
 
 
+def test_after_a_rollback_the_best_one_is_that_of_the_champion_that_came_back(
+    tracked: Workspace,
+) -> None:
+    run(tracked, "first", range(30))
+    contests.load(tracked, "more")
+    assert run(tracked, "second", range(20)).best_version == "2"
+    roll_back(tracked)
+    contests.load(tracked, "still more")
+    promotion = run(tracked, "third", range(31))
+
+    # Version 2 was better, and is no measure any more.
+    assert (promotion.promoted, promotion.champion_version, promotion.best) == (True, "1", None)
+    assert promotion.best_version == "1"
+    contests.load(tracked, "yet more")
+    promotion = run(tracked, "fourth", range(29))
+    assert promotion.best is not None and promotion.best.version == "1"
+    assert promotion.best_version == "4"
+
+
 def test_without_a_champion_there_is_nothing_to_roll_back(
     tracked: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,9 +15,10 @@ import pytest
 from mlflow.entities import Run
 
 from graftline import tracking
-from graftline.artifacts import Metrics
+from graftline.artifacts import ClassReport, Dataset, Metrics
 from graftline.errors import TrackingError
 from graftline.processes import ProcessIdentity
+from graftline.register import register
 from graftline.storage import sha256_file, write_text
 from graftline.timings import Timings
 from graftline.tracking import contents, executions, runs, store, worker
@@ -282,7 +283,41 @@ def test_a_class_name_of_any_kind_is_a_metric(tracked: Workspace) -> None:
     metrics = Metrics.read(tracked.metrics)
     odd = metrics.model_copy(update={"classes": {"n°5 (50%)": metrics.classes["dark"]}})
 
-    assert "test_f1/n_5 _50__" in contents.test_metrics(odd)
+    assert "test_f1/n_x00B0_5 _x0028_50_x0025__x0029_" in contents.test_metrics(odd)
+
+
+def test_classes_of_hostile_names_lose_nothing_in_the_store(tracked: Workspace) -> None:
+    metrics = Metrics.read(tracked.metrics)
+    names = ["<30", ">30", "..", "../../x", "a//b", "/a", "a" * 255, "a" * 254 + "b", "CON", "cat"]
+    one = metrics.classes["dark"]
+    scores = {
+        name: one.model_copy(update={"f1": place / 100}) for place, name in enumerate(names, 1)
+    }
+    ClassReport(classes=scores).write(tracked.evaluation / "classes.json")
+    dataset = Dataset.read(tracked.loaded / "dataset.json")
+    long = tuple(f"{place} {'x' * 250}\0" for place in range(30))
+    dataset.model_copy(update={"classes": long}).write(tracked.loaded / "dataset.json")
+    params = finished.some_params()
+    run_id = tracking.open_run(tracked, params)
+    registered = register(tracked, params, run_id)
+    tracking.complete_run(run_id, tracked, params)
+
+    client = histories.client_of(tracked)
+    logged = client.get_run(run_id).data.metrics
+    found = [value for name, value in logged.items() if name.startswith("test_f1/")]
+    assert sorted(found) == [place / 100 for place in range(1, 11)]
+    assert logged["test_f1/_x003C_30"] == 0.01
+    assert logged["test_f1/_x003E_30"] == 0.02
+    assert logged["test_f1/cat"] == 0.1
+    # PostgreSQL keeps no more of a version's description, and no character of code 0.
+    version = client.get_model_version(registered.model_name, registered.version)
+    assert len(version.description) <= 5000 and "\0" not in version.description
+
+
+def test_the_name_of_a_run_is_no_longer_than_a_database_keeps(tracked: Workspace) -> None:
+    params = finished.some_params()
+    data = params.data.model_copy(update={"source": "folder", "path": "/" + "x" * 255})
+    assert len(contents.run_name(params.model_copy(update={"data": data}))) == 250
 
 
 def test_git_tells_commit_and_dirtiness_but_for_the_lock_file(tracked: Workspace) -> None:
