@@ -51,6 +51,8 @@ _NOISE = (
     "\tgit add ",
     "To enable auto staging",
     "\tdvc config core.autostage",
+    # LiteRT's own code tells it once in each process, and has no switch for it.
+    "INFO: Created TensorFlow Lite XNNPACK delegate",
     # What failed, and why, is told by the error that the task raises.
     "ERROR: failed to reproduce",
 )
