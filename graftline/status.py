@@ -21,7 +21,6 @@ from graftline.stages import STAGES
 from graftline.tracking import LastRun, last_run
 from graftline.workspace import Workspace
 
-_DVC_TIMEOUT_S = 300
 _MAX_REASONS_SHOWN = 6
 _BUSY = "blocked by"
 _STYLES = {"current": "green", "would run": "yellow", "follows": "yellow", "unknown": "dim"}
@@ -110,7 +109,7 @@ def _stages(workspace: Workspace) -> list[StageStatus]:
 
 
 def _dvc_status(root: Path) -> dict[str, list[Any]]:
-    done = dvc_ended(root, *STATUS, limit_s=_DVC_TIMEOUT_S)
+    done = dvc_ended(root, *STATUS)
     if done.returncode == 0:
         changes: dict[str, list[Any]] = json.loads(done.stdout or "{}")
         return changes

@@ -109,12 +109,12 @@ class Pipeline:
         """The stages that had nothing to do."""
         return tuple(end.step for end in self.screen.ends if end.state == "cached")
 
-    def run_stage(self, stage: str, limit_s: float, on_line: Callable[[str], None]) -> State:
+    def run_stage(self, stage: str, silence_s: float, on_line: Callable[[str], None]) -> State:
         """Has DVC run a stage, unless nothing that it depends on has changed.
 
         Args:
             stage: Its name.
-            limit_s: Seconds after which it is stopped.
+            silence_s: How long it may give no sign of life, in seconds.
             on_line: Told what it prints.
 
         Raises:
@@ -130,7 +130,7 @@ class Pipeline:
         if stage in TRACKED:
             environment[RUN_ID_VARIABLE] = self.run_id
         command = dvc.StageCommand(
-            stage, limit_s, self.log_folder / f"{stage}.log", environment, force
+            stage, self.log_folder / f"{stage}.log", environment, force, silence_s
         )
         doing = dvc.reproduce(self.workspace, command, on_line, self._standby)
         # Only a stage after a changed one can be stale without DVC's having said so before.

@@ -16,7 +16,13 @@ from prefect.states import Completed
 
 from graftline.artifacts import Metrics
 from graftline.environment import quiet_environment
-from graftline.errors import DownloadError, PipelineBusyError, ServerError, TrackingError
+from graftline.errors import (
+    DownloadError,
+    PipelineBusyError,
+    ServerError,
+    StalledError,
+    TrackingError,
+)
 from graftline.news import News
 from graftline.promote import Promotion
 from graftline.promotion_report import line
@@ -25,7 +31,7 @@ from tasks import publish
 from tasks.look import look
 from tasks.pipeline import current, held
 
-CAN_PASS = (DownloadError, PipelineBusyError, ServerError, TrackingError)
+CAN_PASS = (DownloadError, PipelineBusyError, ServerError, StalledError, TrackingError)
 """What may go better a minute later; another try of anything else would end as this one."""
 
 

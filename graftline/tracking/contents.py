@@ -9,7 +9,6 @@ import math
 import os
 import platform
 import re
-import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,16 +25,17 @@ from graftline.artifacts import (
     Trained,
 )
 from graftline.choosing.records import Verdict
-from graftline.errors import MissingOutputError
+from graftline.errors import MissingOutputError, StalledError
 from graftline.exporting.speeds import Speeds, read_speeds
 from graftline.lockfile import LOCK_FILE
 from graftline.params import Params
+from graftline.silence import ended
 from graftline.stages import STAGES
 from graftline.storage import sha256_file, sha256_record
 from graftline.workspace import Workspace
 
 _PACKAGES = ("graftline", "tensorflow", "keras", "ai-edge-litert", "mlflow", "prefect", "dvc")
-_GIT_TIMEOUT_S = 20
+_GIT_SILENCE_S = 60.0
 _MAX_TAG_CHARACTERS = 4000
 _NOT_IN_A_METRIC = re.compile(r"[^\w .:/-]")
 _MAX_CLASSES_AS_METRICS = 100
@@ -343,14 +343,7 @@ def _git_tags(root: Path) -> dict[str, str]:
 
 def _git(root: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(
-            ["git", *arguments],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            timeout=_GIT_TIMEOUT_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        done = ended(["git", *arguments], cwd=root, silence_s=_GIT_SILENCE_S)
+    except (OSError, StalledError):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
