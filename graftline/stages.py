@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from graftline import finished_training
 from graftline.environment import ERROR_FILE_VARIABLE
 from graftline.errors import GraftlineError, StorageFullError, from_system
 from graftline.experiments import refuse_after_interrupted
@@ -49,9 +50,13 @@ def run_stage(stage: str, workspace: Workspace) -> Any:
         params = read_params(workspace.params_file)
         with pipeline_lock(workspace), stage_lock(workspace, stage), _scratch():
             started_s = time.monotonic()
+            finished_training.forget_if_recorded(workspace)
             record = _run(stage, workspace, params, timings)
             # Outside the outputs, which hold nothing that changes between two equal runs.
             timings.write(workspace, stage, time.monotonic() - started_s)
+            if stage == "train":
+                # The last that is done: what fails before it costs no training.
+                finished_training.note_finished(workspace)
             return record
     except GraftlineError as error:
         leave_error(error)

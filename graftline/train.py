@@ -46,7 +46,8 @@ def train(workspace: Workspace, params: Params, on_epoch: EpochCallback | None =
 
     Writes ``models/trained/`` (``model.keras``, ``model.tflite``, ``model.weights.h5``,
     ``feature_reference.npz``, ``trained.json``) and ``reports/history.csv``. Killed and started
-    again, it goes on from its last checkpoint and ends with the same bytes.
+    again, it goes on from its last checkpoint and ends with the same bytes. Whoever calls it
+    removes the checkpoint (:mod:`graftline.finished_training`), once nothing can fail any more.
 
     Args:
         workspace: Where the inputs lie and the outputs go.
@@ -59,7 +60,7 @@ def train(workspace: Workspace, params: Params, on_epoch: EpochCallback | None =
         MissingOutputError: If an earlier step has not run.
     """
     assembled = Assembled.read(workspace.assembled / RECORD)
-    checkpoints = Checkpoints(_checkpoint_file(workspace), _key(workspace, params))
+    checkpoints = Checkpoints(workspace.checkpoint, _key(workspace, params))
     fitted = fit(workspace, params, checkpoints, on_epoch)
     graft, history, best = fitted.graft, fitted.history, fitted.best_epoch
     record = Trained(
@@ -83,7 +84,6 @@ def train(workspace: Workspace, params: Params, on_epoch: EpochCallback | None =
         write_reference(images, folder / LITERT_FILE, params.seed, reference)
         record.write(folder / "trained.json")
     write_history(history, workspace.history)
-    checkpoints.remove()
     return record
 
 
@@ -205,10 +205,6 @@ def _key(workspace: Workspace, params: Params) -> str:
             *(part.model_dump(mode="json") for part in (*records, *sections)),
         ]
     )
-
-
-def _checkpoint_file(workspace: Workspace) -> Path:
-    return workspace.var / "checkpoints" / "train" / "standing.npz"
 
 
 def _diverged(workspace: Workspace, error: DivergedError) -> TrainingDivergedError:

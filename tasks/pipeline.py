@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from graftline import finished_training
 from graftline.environment import HELD_BY_VARIABLE, RUN_ID_VARIABLE
 from graftline.errors import GraftlineError, ParamsError
 from graftline.leftovers import remove_leftovers
@@ -133,6 +134,7 @@ class Pipeline:
             stage, self.log_folder / f"{stage}.log", environment, force, silence_s
         )
         doing = dvc.reproduce(self.workspace, command, on_line, self._standby)
+        finished_training.forget_if_recorded(self.workspace)
         # Only a stage after a changed one can be stale without DVC's having said so before.
         self._changed = self._changed or doing != "unchanged"
         return _STATES[doing]
