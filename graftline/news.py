@@ -16,9 +16,8 @@ from graftline.artifacts import Record, Trained
 from graftline.errors import MissingOutputError
 from graftline.params import Params
 from graftline.source_state import Difference, SourceState
-from graftline.stage_params import keys_of_stages, picked
+from graftline.stage_params import changed_params, keys_of_stages, picked
 from graftline.stages import STAGES
-from graftline.status import changed_params
 from graftline.workspace import Workspace
 
 _LISTED = 5

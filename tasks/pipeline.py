@@ -20,6 +20,7 @@ from graftline.lock import pipeline_lock
 from graftline.news import News, news_of, note_finished
 from graftline.params import Params, read_params
 from graftline.source_state import SourceState, source_state
+from graftline.stage_params import refuse_changed, refuse_recorded_otherwise
 from graftline.stages import TRACKED
 from graftline.timings import Timings
 from graftline.torn import put_torn_aside
@@ -120,6 +121,8 @@ class Pipeline:
 
         Raises:
             GraftlineError: If it fails; see :func:`tasks.dvc.reproduce`.
+            ParamsError: If ``params.yaml`` does not hold any more what the run began with, as far
+                as the stage reads it.
         """
         self._raise_early()
         force = self.force or (stage == "load" and self._unseen())
@@ -127,6 +130,7 @@ class Pipeline:
         known = self._known()
         if not (force or self._changed or stage in known.stale):
             return "restored" if stage in known.restored else "cached"
+        refuse_changed(self.workspace, stage, self.params)
         environment = {HELD_BY_VARIABLE: str(os.getpid())}
         if stage in TRACKED:
             environment[RUN_ID_VARIABLE] = self.run_id
@@ -135,6 +139,8 @@ class Pipeline:
         )
         doing = dvc.reproduce(self.workspace, command, on_line, self._standby)
         finished_training.forget_if_recorded(self.workspace)
+        # Between the stage's own look and DVC's there is a moment.
+        refuse_recorded_otherwise(self.workspace, stage, self.params)
         # Only a stage after a changed one can be stale without DVC's having said so before.
         self._changed = self._changed or doing != "unchanged"
         return _STATES[doing]
@@ -215,23 +221,22 @@ def current() -> Pipeline:
 @contextmanager
 def prepared(
     workspace: Workspace,
-    params: Params,
+    params: Callable[[], Params],
     screen: Screen,
     *,
     wait_s: float = 0.0,
     force: bool = False,
-    first: Callable[[], None] = lambda: None,
     timings: Timings | None = None,
 ) -> Iterator[Pipeline]:
     """Holds the checkout, and begins what a flow needs while Prefect is being imported.
 
     Args:
         workspace: The checkout.
-        params: What its ``params.yaml`` holds, once ``first`` has been called.
+        params: Reads ``params.yaml``; called once, when the checkout is held: whoever waits for it
+            must not go by what stood there before.
         screen: The terminal.
         wait_s: How long to wait for another holder, in seconds.
         force: Whether every stage is to run, stale or not.
-        first: Called as soon as the checkout is held.
         timings: Where the seconds of this process go.
 
     Raises:
@@ -248,8 +253,7 @@ def prepared(
                 f"{name} was cut off while DVC wrote it; it lies in var/torn/ now, and results "
                 "come from DVC's cache"
             )
-        first()
-        pipeline = Pipeline(workspace, params, screen, force, timings or Timings())
+        pipeline = Pipeline(workspace, params(), screen, force, timings or Timings())
         pipeline.look()
         _current = pipeline
         try:
@@ -283,7 +287,10 @@ def held(*, wait_s: float = 0.0, force: bool = False) -> Iterator[Pipeline]:
         yield _current
         return
     workspace = Workspace.here()
-    params = read_params(workspace.params_file)
+
+    def params() -> Params:
+        return read_params(workspace.params_file)
+
     with prepared(workspace, params, screen, wait_s=wait_s, force=force) as pipeline:
         yield pipeline
 
@@ -300,17 +307,17 @@ def opened(params: Params | None = None) -> Iterator[Pipeline]:
         PipelineBusyError: If another process holds the pipeline.
         TrackingError: If the tracking store cannot be used.
     """
-    if _current is None:
-        _refuse_others(Workspace.here(), params)
-    with held() as pipeline, _tracked(pipeline):
-        yield pipeline
+    with held() as pipeline:
+        _refuse_others(pipeline, params)
+        with _tracked(pipeline):
+            yield pipeline
 
 
-def _refuse_others(workspace: Workspace, params: Params | None) -> None:
-    if params is not None and params != read_params(workspace.params_file):
+def _refuse_others(pipeline: Pipeline, params: Params | None) -> None:
+    if params is not None and params != pipeline.params:
         raise ParamsError(
             "the flow was given other parameters than params.yaml holds, which DVC reads",
-            where=str(workspace.params_file),
+            where=str(pipeline.workspace.params_file),
             fix="start it by python -m flows.train --set key=value, which writes them there",
         )
 
