@@ -104,7 +104,7 @@ def _run(stage: str, workspace: Workspace, params: Params, timings: Timings) -> 
         step = _imported(stage, params, timings)
         with timings.span("work"):
             if stage == "train":
-                record = step(workspace, params, on_epoch=recorder.epoch)
+                record = step(workspace, params, on_epoch=recorder.epoch, keep_checkpoint=True)
             else:
                 record = step(workspace, params)
         # Before the run is told that the stage has ended well.

@@ -41,18 +41,25 @@ HISTORY_COLUMNS = (
 )
 
 
-def train(workspace: Workspace, params: Params, on_epoch: EpochCallback | None = None) -> Trained:
+def train(
+    workspace: Workspace,
+    params: Params,
+    on_epoch: EpochCallback | None = None,
+    *,
+    keep_checkpoint: bool = False,
+) -> Trained:
     """Trains the head, then what the plan leaves unfrozen with it, and exports the network.
 
     Writes ``models/trained/`` (``model.keras``, ``model.tflite``, ``model.weights.h5``,
     ``feature_reference.npz``, ``trained.json``) and ``reports/history.csv``. Killed and started
-    again, it goes on from its last checkpoint and ends with the same bytes. Whoever calls it
-    removes the checkpoint (:mod:`graftline.finished_training`), once nothing can fail any more.
+    again, it goes on from its last checkpoint and ends with the same bytes.
 
     Args:
         workspace: Where the inputs lie and the outputs go.
         params: ``seed``, ``head``, ``augment``, ``train`` and ``tune`` are read.
         on_epoch: Called after each epoch with its number, from 1, and its metrics.
+        keep_checkpoint: Whether the last one stays, for a caller that can still fail; it removes it
+            (:mod:`graftline.finished_training`).
 
     Raises:
         TrainingDivergedError: If loss or gradient becomes NaN or infinite; the weights of the last
@@ -84,6 +91,8 @@ def train(workspace: Workspace, params: Params, on_epoch: EpochCallback | None =
         write_reference(images, folder / LITERT_FILE, params.seed, reference)
         record.write(folder / "trained.json")
     write_history(history, workspace.history)
+    if not keep_checkpoint:
+        checkpoints.remove()
     return record
 
 

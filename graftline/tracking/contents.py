@@ -226,9 +226,13 @@ def params_file(workspace: Workspace, params: Params, folder: Path) -> Path:
     return path
 
 
-def files(workspace: Workspace, params_file: Path, *, evaluated: bool) -> list[tuple[Path, str]]:
-    """The files that a run carries, each with its folder in it."""
-    found = [(path, "") for path in (params_file, workspace.root / LOCK_FILE)]
+def files(
+    workspace: Workspace, *, evaluated: bool, params_file: Path | None = None
+) -> list[tuple[Path, str]]:
+    """The files that a run carries, each with its folder in it; see :func:`params_file`."""
+    found = [
+        (path, "") for path in (params_file or workspace.params_file, workspace.root / LOCK_FILE)
+    ]
     found += [(workspace.history, "training"), (workspace.freeze_plan, "freezing")]
     found += [(path, "freezing") for path in _below(workspace.freezing_report)]
     if evaluated:

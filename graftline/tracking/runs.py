@@ -172,7 +172,7 @@ def fill(
     _log_epochs(client, run, workspace)
     with scratch_folder() as folder:
         own = contents.params_file(workspace, params, folder)
-        _log_files(client, run, contents.files(workspace, own, evaluated=evaluated))
+        _log_files(client, run, contents.files(workspace, evaluated=evaluated, params_file=own))
     tags = contents.outcome_tags(workspace, outputs)
     tags["mlflow.note.content"] = contents.note(params, outputs, evaluated=evaluated)
     _log_tags(client, run_id, tags)

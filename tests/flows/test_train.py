@@ -20,7 +20,7 @@ from graftline.processes import runs
 from graftline.stages import STAGES
 from graftline.workspace import Workspace
 from tasks.launch import launch
-from tests import histories
+from tests import finished, histories
 from tests.flows import toy
 from tests.flows.conftest import Ran
 
@@ -240,12 +240,12 @@ def test_what_is_edited_while_a_run_waits_is_kept_and_used(
     ) as other:
         assert other.stdout and other.stdin and other.stdout.readline() == "held\n"
         with subprocess.Popen(
-            [sys.executable, "-m", module, "--wait", "300", "--set", "train.learning_rate=0.02"],
+            [sys.executable, "-m", module, "--wait", "90", "--set", "train.learning_rate=0.02"],
             env=toy.environment({"PYTHONUNBUFFERED": "1"}),
             text=True,
             **place,
         ) as flow:
-            assert flow.stdout and "waiting up to 300 s" in flow.stdout.readline()
+            assert flow.stdout and "the pipeline is held by" in flow.stdout.readline()
             edited = toy.PARAMS.replace("seed: 7", "seed: 8")
             checkout_after.params_file.write_text(edited, encoding="utf-8")
             other.stdin.close()
