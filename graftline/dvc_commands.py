@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from graftline.silence import ended
 from graftline.starts import module_command
 
 STATUS = ("status", "--json")
@@ -14,9 +14,9 @@ STATUS = ("status", "--json")
 
 
 def dvc_ended(
-    root: Path, *arguments: str, limit_s: float, environment: Mapping[str, str] | None = None
+    root: Path, *arguments: str, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """A DVC command that came to its end, with what it said.
+    """A DVC command that came to its end, with what it said, however many files it looked at.
 
     Over 70 000 source files DVC makes a million small objects that all stay; looking through them
     for garbage again and again would cost a fifth of its time (docs/measurements.md).
@@ -24,21 +24,9 @@ def dvc_ended(
     Args:
         root: The checkout's root.
         arguments: Behind ``dvc``.
-        limit_s: How long it may take, in seconds.
         environment: What it finds; by default what this process has.
 
     Raises:
-        TimeoutExpired: If it takes longer; see :mod:`subprocess`.
+        StalledError: If it gave no sign of life for long.
     """
-    return subprocess.run(
-        module_command("dvc", *arguments),
-        cwd=root,
-        env=os.environ if environment is None else environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        timeout=limit_s,
-        check=False,
-    )
+    return ended(module_command("dvc", *arguments), cwd=root, environment=environment)

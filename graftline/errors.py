@@ -157,6 +157,10 @@ class NotificationError(UserError):
     """A command or web address that could not be told of a verdict; it never ends a flow."""
 
 
+class StalledError(UserError):
+    """A process gave no sign of life for so long that it was stopped; see graftline/silence.py."""
+
+
 class StageFailedError(GraftlineError):
     """A stage ended with a fault of Graftline's own, or of something below it."""
 

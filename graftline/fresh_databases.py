@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -17,12 +16,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 from graftline.environment import settled
+from graftline.errors import StalledError
+from graftline.silence import ended
 from graftline.storage import replacing_file
 from graftline.workspace import Workspace
 
 FOLDER = Path(sys.prefix) / "share" / "graftline"
 _PREFIX = "making-"
-_LIMIT_S = 300.0
 
 
 def begin_with_copy(package: str, database: Path) -> None:
@@ -68,15 +68,12 @@ def _make(package: str) -> bool:
             "mlflow": ("db", "upgrade", f"sqlite:///{database}"),
         }[package]
         try:
-            done = subprocess.run(
+            done = ended(
                 [sys.executable, "-m", package, *command],
-                capture_output=True,
-                check=False,
-                timeout=_LIMIT_S,
-                cwd=folder,
-                env=_environment(Path(folder), database),
+                cwd=Path(folder),
+                environment=_environment(Path(folder), database),
             )
-        except subprocess.TimeoutExpired:
+        except StalledError:
             return False
         if done.returncode or not database.is_file():
             return False

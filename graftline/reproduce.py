@@ -20,12 +20,14 @@ from rich.table import Table
 
 from graftline import tracking
 from graftline.artifacts import Assembled, Dataset, Metrics, Record, Trained
+from graftline.dvc_commands import dvc_ended
 from graftline.environment import ERROR_FILE_VARIABLE, HELD_BY_VARIABLE, RUN_ID_VARIABLE
 from graftline.errors import ReproductionError, StageFailedError
 from graftline.keras_home import keras_home
 from graftline.lockfile import LOCK_FILE
 from graftline.params import read_params
 from graftline.processes import ProcessIdentity, end_group, termination_as_interrupt
+from graftline.silence import awaited
 from graftline.stages import STAGES
 from graftline.starts import module_command
 from graftline.storage import scratch_folder
@@ -257,14 +259,7 @@ def _copied(workspace: Workspace, run: PastRun, place: Path) -> _Copy:
 def _has_data(copy: _Copy) -> bool:
     """Whether DVC has what the run's ``load`` wrote, in its cache or in a remote."""
     for command in ("checkout", "pull"):
-        done = subprocess.run(
-            module_command("dvc", command, "load"),
-            cwd=copy.workspace.root,
-            env=dict(copy.environment),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-        )
+        done = dvc_ended(copy.workspace.root, command, "load", environment=copy.environment)
         if done.returncode == 0 and (copy.workspace.loaded / "dataset.json").is_file():
             return True
     return False
@@ -286,7 +281,7 @@ def _run_stage(copy: _Copy, stage: str, on_step: Callable[[str], None]) -> None:
             start_new_session=True,
         )
         try:
-            code = process.wait()
+            code = awaited(process)
         finally:
             if process.poll() is None:
                 end_group(ProcessIdentity.of(process.pid), _ENDING_S)

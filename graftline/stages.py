@@ -12,12 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from graftline import finished_training
 from graftline.environment import ERROR_FILE_VARIABLE
 from graftline.errors import GraftlineError, StorageFullError, from_system
 from graftline.experiments import refuse_after_interrupted
 from graftline.lock import pipeline_lock, stage_lock
 from graftline.params import Params, read_params
 from graftline.repository import check_own_git
+from graftline.stage_params import refuse_changed
 from graftline.starts import import_keras
 from graftline.storage import scratch_folder, write_text
 from graftline.timings import Timings
@@ -48,12 +50,17 @@ def run_stage(stage: str, workspace: Workspace) -> Any:
     try:
         check_own_git(workspace.root)
         refuse_after_interrupted(workspace)
-        params = read_params(workspace.params_file)
         with pipeline_lock(workspace), stage_lock(workspace, stage), _scratch():
+            params = read_params(workspace.params_file)
             started_s = time.monotonic()
+            finished_training.forget_if_recorded(workspace)
             record = _run(stage, workspace, params, timings)
             # Outside the outputs, which hold nothing that changes between two equal runs.
             timings.write(workspace, stage, time.monotonic() - started_s)
+            _refuse_changed(workspace, stage, params)
+            if stage == "train":
+                # The last that is done: what fails before it costs no training.
+                finished_training.note_finished(workspace)
             return record
     except GraftlineError as error:
         leave_error(error)
@@ -99,8 +106,18 @@ def _run(stage: str, workspace: Workspace, params: Params, timings: Timings) -> 
         step = _imported(stage, params, timings)
         with timings.span("work"):
             if stage == "train":
-                return step(workspace, params, on_epoch=recorder.epoch)
-            return step(workspace, params)
+                record = step(workspace, params, on_epoch=recorder.epoch, keep_checkpoint=True)
+            else:
+                record = step(workspace, params)
+        # Before the run is told that the stage has ended well.
+        _refuse_changed(workspace, stage, params)
+        return record
+
+
+def _refuse_changed(workspace: Workspace, stage: str, params: Params) -> None:
+    # After the stage DVC reads the file once more, and writes down what stands there then.
+    if "DVC_STAGE" in os.environ:
+        refuse_changed(workspace, stage, params)
 
 
 def _imported(stage: str, params: Params, timings: Timings) -> Callable[..., Any]:

@@ -15,18 +15,17 @@ from graftline.dvc_commands import STATUS, dvc_ended
 from graftline.errors import GraftlineError, MissingOutputError, PipelineBusyError
 from graftline.lock import holder
 from graftline.lockfile import LockedStage, read_lock
-from graftline.params import flattened, read_record
+from graftline.params import read_record
 from graftline.register import Registered
 from graftline.repository import check_repository
+from graftline.stage_params import changed_params
 from graftline.stages import STAGES
 from graftline.tracking import LastRun, last_run
 from graftline.workspace import Workspace
 
-_DVC_TIMEOUT_S = 300
 _MAX_REASONS_SHOWN = 6
 _BUSY = "blocked by"
 _STYLES = {"current": "green", "would run": "yellow", "follows": "yellow", "unknown": "dim"}
-_MISSING = object()
 
 State = Literal["current", "would run", "follows", "unknown"]
 
@@ -111,7 +110,7 @@ def _stages(workspace: Workspace) -> list[StageStatus]:
 
 
 def _dvc_status(root: Path) -> dict[str, list[Any]]:
-    done = dvc_ended(root, *STATUS, limit_s=_DVC_TIMEOUT_S)
+    done = dvc_ended(root, *STATUS)
     if done.returncode == 0:
         changes: dict[str, list[Any]] = json.loads(done.stdout or "{}")
         return changes
@@ -153,22 +152,6 @@ def _changed(
         yield f"output {path} is {'missing' if what == 'deleted' else what}"
     else:
         yield f"{path} is {'missing' if what == 'deleted' else what}"
-
-
-def changed_params(recorded: Mapping[str, Any], present: Mapping[str, Any]) -> Iterator[str]:
-    """What differs in the keys and sections that were recorded, as in ``train.epochs: 3 → 4``."""
-    before = flattened(dict(recorded))
-    after = flattened({key: present[key] for key in recorded if key in present})
-    for key in [*before, *(key for key in after if key not in before)]:
-        old, new = before.get(key, _MISSING), after.get(key, _MISSING)
-        if old != new:
-            yield f"{key}: {_shown(old)} → {_shown(new)}"
-
-
-def _shown(value: object) -> str:
-    if value is _MISSING:
-        return "absent"
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _awaited(

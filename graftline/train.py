@@ -44,7 +44,13 @@ HISTORY_COLUMNS = (
 )
 
 
-def train(workspace: Workspace, params: Params, on_epoch: EpochCallback | None = None) -> Trained:
+def train(
+    workspace: Workspace,
+    params: Params,
+    on_epoch: EpochCallback | None = None,
+    *,
+    keep_checkpoint: bool = False,
+) -> Trained:
     """Trains the head, then what the plan leaves unfrozen with it, and exports the network.
 
     Writes ``models/trained/`` (``model.keras``, ``model.tflite``, ``model.weights.h5``,
@@ -55,6 +61,8 @@ def train(workspace: Workspace, params: Params, on_epoch: EpochCallback | None =
         workspace: Where the inputs lie and the outputs go.
         params: ``seed``, ``head``, ``augment``, ``train`` and ``tune`` are read.
         on_epoch: Called after each epoch with its number, from 1, and its metrics.
+        keep_checkpoint: Whether the last one stays, for a caller that can still fail; it removes it
+            (:mod:`graftline.finished_training`).
 
     Raises:
         TrainingDivergedError: If loss or gradient becomes NaN or infinite; the weights of the last
@@ -62,7 +70,7 @@ def train(workspace: Workspace, params: Params, on_epoch: EpochCallback | None =
         MissingOutputError: If an earlier step has not run.
     """
     assembled = Assembled.read(workspace.assembled / RECORD)
-    checkpoints = Checkpoints(_checkpoint_file(workspace), _key(workspace, params))
+    checkpoints = Checkpoints(workspace.checkpoint, _key(workspace, params))
     fitted = fit(workspace, params, checkpoints, on_epoch)
     graft, history, best = fitted.graft, fitted.history, fitted.best_epoch
     record = Trained(
@@ -86,7 +94,8 @@ def train(workspace: Workspace, params: Params, on_epoch: EpochCallback | None =
         write_reference(images, folder / LITERT_FILE, params.seed, reference)
         record.write(folder / "trained.json")
     write_history(history, workspace.history)
-    checkpoints.remove()
+    if not keep_checkpoint:
+        checkpoints.remove()
     return record
 
 
@@ -199,10 +208,6 @@ def _key(workspace: Workspace, params: Params) -> str:
             *(part.model_dump(mode="json") for part in (*records, *sections)),
         ]
     )
-
-
-def _checkpoint_file(workspace: Workspace) -> Path:
-    return workspace.var / "checkpoints" / "train" / "standing.npz"
 
 
 def _diverged(workspace: Workspace, error: DivergedError) -> TrainingDivergedError:

@@ -97,6 +97,11 @@ class Workspace:
         return self.root / "reports" / "exports"
 
     @property
+    def checkpoint(self) -> Path:
+        """Kept by ``train`` while it is at work: where it stands."""
+        return self.var / "checkpoints" / "train" / "standing.npz"
+
+    @property
     def var(self) -> Path:
         """State that is neither versioned nor an output: databases, locks, checkpoints, logs."""
         return self.root / "var"

@@ -20,10 +20,10 @@ from pathlib import Path
 from graftline.errors import ReproductionError
 from graftline.process_times import name_tag, tag_lives
 from graftline.repository import PLACES, below_top, top
+from graftline.silence import ended
 
 _PREFIX = ".graftline-worktree-"
 _OURS = re.compile(rf"{re.escape(_PREFIX)}(?P<tag>\d+-\d+)-.*")
-_LIMIT_S = 600
 # A hook of the checkout's has nothing to do here, and could do anything.
 _GIT = ("git", "-c", "core.hooksPath=/dev/null")
 
@@ -146,12 +146,4 @@ def _remove(root: Path, place: Path) -> None:
 def _ended(cwd: Path, *command: str, **more: str) -> subprocess.CompletedProcess[str]:
     """A command that came to its end, with what it said; ``more`` goes into its environment."""
     inherited = {name: text for name, text in os.environ.items() if name not in PLACES}
-    return subprocess.run(
-        command,
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=_LIMIT_S,
-        check=False,
-        env={**inherited, **more},
-    )
+    return ended(command, cwd=cwd, environment={**inherited, **more})

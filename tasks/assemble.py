@@ -5,7 +5,7 @@ from __future__ import annotations
 from graftline.artifacts import Assembled, Dataset
 from graftline.workspace import Workspace
 from tasks import publish
-from tasks.coat import HOUR_S, run_stage, step
+from tasks.coat import run_stage, step
 
 
 @step("assemble")
@@ -15,7 +15,6 @@ def assemble(dataset: Dataset) -> Assembled:
         "assemble",
         Assembled,
         lambda workspace: workspace.assembled / "assembled.json",
-        limit_s=2 * HOUR_S,
         publish=_publish,
     )
 

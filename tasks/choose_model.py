@@ -7,12 +7,11 @@ from typing import Any
 from prefect.logging import get_run_logger
 
 from graftline.errors import TrackingError
-from graftline.params import read_params
 from graftline.predicting import models
 from graftline.predicting.models import ChosenModel
 from graftline.workspace import Workspace
 from tasks.coat import step
-from tasks.prediction import Request, told
+from tasks.prediction import Request, params, told
 
 _RETRY_DELAYS_S = [2.0, 10.0]
 
@@ -32,7 +31,7 @@ def choose_model(request: Request) -> ChosenModel:
     """Finds ``request.model`` in the registry, or takes the folder that it is."""
     workspace = Workspace.here()
     with told("model") as tell:
-        name = read_params(workspace.params_file).register_.model_name
+        name = params().register_.model_name
         model = models.choose_model(workspace, name, request.model)
         text = f"{model}, weights {model.weight_digest[:12]}"
         get_run_logger().info(text)

@@ -16,6 +16,7 @@ from prefect.runtime import task_run
 from prefect.states import Completed
 
 from graftline.artifacts import Record
+from graftline.silence import SILENCE_S
 from graftline.summaries import sentence
 from graftline.workspace import Workspace
 from tasks import pipeline
@@ -23,9 +24,6 @@ from tasks.screen import State, StepEnd
 
 P = ParamSpec("P")
 R = TypeVar("R", bound=Record)
-
-MINUTE_S = 60.0
-HOUR_S = 60 * MINUTE_S
 
 # A profile of the user's may have other defaults: a computation is tried once, and nothing of it is
 # pickled and kept.
@@ -65,8 +63,8 @@ def run_stage(
     kind: type[R],
     record_file: Callable[[Workspace], Path],
     *,
-    limit_s: float,
     publish: Callable[[Workspace, R], None],
+    silence_s: float = SILENCE_S,
 ) -> R:
     """Runs the stage of the task that calls it.
 
@@ -74,8 +72,9 @@ def run_stage(
         stage: The step's name.
         kind: The record that the step writes.
         record_file: Where.
-        limit_s: Seconds after which the stage is stopped.
         publish: Leaves the task's artifacts.
+        silence_s: How long the stage may give no sign of life before it is stopped, in seconds.
+            However long it works, it is not.
 
     Returns:
         What the task has to return; see :func:`concluded`.
@@ -93,7 +92,7 @@ def run_stage(
             logger.info(line)
             show(line)
 
-        state = execution.run_stage(stage, limit_s, on_line)
+        state = execution.run_stage(stage, silence_s, on_line)
         record = kind.read(record_file(execution.workspace))
         publish(execution.workspace, record)
         text = sentence(record)

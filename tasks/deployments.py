@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +10,12 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from graftline.errors import GraftlineError, ParamsError
+from graftline.silence import ended
 from graftline.starts import module_command
 from graftline.workspace import Workspace
 
 FILE = "prefect.yaml"
 _POOL_TYPE = "process"
-_APPLY_LIMIT_S = 300.0
 _TAIL_LINES = 15
 
 
@@ -112,23 +111,16 @@ def apply_all(workspace: Workspace, api_address: str) -> None:
 
     Raises:
         GraftlineError: If it fails; the message is the end of what it said.
+        StalledError: If it gives no sign of life for long.
     """
-    said = subprocess.run(
+    said = ended(
         module_command("prefect", "--no-prompt", "deploy", "--all", "--prefect-file", FILE),
         cwd=workspace.root,
         # prefect.yaml names the working directory of the runs by it.
-        env=os.environ | {"PREFECT_API_URL": api_address, "PWD": str(workspace.root)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        timeout=_APPLY_LIMIT_S,
-        check=False,
+        environment=os.environ | {"PREFECT_API_URL": api_address, "PWD": str(workspace.root)},
     )
     if said.returncode:
-        lines = [line for line in said.stdout.splitlines() if line.strip()]
+        lines = [line for line in (said.stdout + said.stderr).splitlines() if line.strip()]
         raise GraftlineError(
             "Prefect did not take the deployments:\n" + "\n".join(lines[-_TAIL_LINES:]),
             where=str(workspace.root / FILE),

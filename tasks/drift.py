@@ -9,13 +9,11 @@ from prefect.logging import get_run_logger
 
 from graftline.drift.judge import Drift
 from graftline.drift.report import PICTURE, SHOWN, TEXT, report_drift, report_folder, sentence
-from graftline.params import read_params
 from graftline.predicting.batch import Batch
 from graftline.predicting.models import ChosenModel
-from graftline.workspace import Workspace
 from tasks import publish
 from tasks.coat import step
-from tasks.prediction import told
+from tasks.prediction import params, told
 
 EVENT = "graftline.drift"
 
@@ -23,9 +21,8 @@ EVENT = "graftline.drift"
 @step("drift")
 def drift(batch: Batch, model: ChosenModel) -> Drift:
     """Writes the report beside the predictions; above the threshold it emits an event."""
-    params = read_params(Workspace.here().params_file).drift
     with told("drift") as tell:
-        found = report_drift(model, batch, params)
+        found = report_drift(model, batch, params().drift)
         if found.alarm:
             _emit(found, batch)
         _publish(batch)

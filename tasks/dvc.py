@@ -30,6 +30,7 @@ from graftline.errors import (
     storage_full,
 )
 from graftline.processes import ProcessIdentity, end_group
+from graftline.silence import SILENCE_S, Watch, looks_every_s, stalled
 from graftline.stages import STAGES
 from graftline.storage import write_text
 from graftline.workspace import Workspace
@@ -37,7 +38,6 @@ from graftline.workspace import Workspace
 Doing = Literal["executed", "restored", "unchanged"]
 """What DVC did: ran the command, took the outputs from its cache, or found nothing to do."""
 
-_STATUS_LIMIT_S = 300.0
 _ENDING_S = 10.0
 _ERROR_LINES = 12
 _SHELL_ADDS = 128
@@ -51,6 +51,8 @@ _NOISE = (
     "\tgit add ",
     "To enable auto staging",
     "\tdvc config core.autostage",
+    # LiteRT's own code tells it once in each process, and has no switch for it.
+    "INFO: Created TensorFlow Lite XNNPACK delegate",
     # What failed, and why, is told by the error that the task raises.
     "ERROR: failed to reproduce",
 )
@@ -71,17 +73,17 @@ class StageCommand:
 
     Args:
         stage: Its name in ``dvc.yaml``.
-        limit_s: Seconds after which it is killed.
         log_file: Where everything that it prints is kept.
         environment: What it finds in its environment besides this process's.
         force: Whether it runs even if nothing has changed.
+        silence_s: How long it may give no sign of life before it is ended, in seconds.
     """
 
     stage: str
-    limit_s: float
     log_file: Path
     environment: Mapping[str, str]
     force: bool = False
+    silence_s: float = SILENCE_S
 
     @property
     def error_file(self) -> Path:
@@ -156,9 +158,7 @@ def _only_deleted(changes: list[Any]) -> list[str] | None:
 
 
 def _asked(workspace: Workspace, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return dvc_ended(
-        workspace.root, *arguments, limit_s=_STATUS_LIMIT_S, environment=_environment()
-    )
+    return dvc_ended(workspace.root, *arguments, environment=_environment())
 
 
 def standby(workspace: Workspace) -> DvcStandby:
@@ -174,7 +174,8 @@ def reproduce(
 ) -> Doing:
     """Has DVC run one stage if it is stale, in a process group of its own.
 
-    The group is killed when the stage takes too long, and when this process is interrupted.
+    The group is ended when the stage gives no sign of life any more, however long it has worked,
+    and when this process is interrupted.
 
     Args:
         workspace: The checkout.
@@ -186,7 +187,8 @@ def reproduce(
     Raises:
         GraftlineError: What the stage itself raised.
         PipelineBusyError: If another DVC process is at work.
-        StageFailedError: If the stage took too long, or died without a word.
+        StageFailedError: If the stage died without a word.
+        StalledError: If it gave no sign of life for ``command.silence_s``.
     """
     command.error_file.unlink(missing_ok=True)
     arguments = ["repro", "--single-item", *(["--force"] if command.force else [])]
@@ -196,19 +198,16 @@ def reproduce(
         process = (ready or standby(workspace)).take()
         if ready and command.stage != STAGES[-1]:
             ready.prepare()
-        with _group(workspace, command, process, [*arguments, command.stage]) as late:
+        with _group(workspace, command, process, [*arguments, command.stage], on_line) as guard:
             for line in _lines(process):
+                guard.watch.heard()
                 print(line, file=log, flush=True)
                 lines.append(line)
                 if not _is_noise(line):
                     on_line(line)
             code = process.wait()
-    if late.is_set():
-        raise StageFailedError(
-            f"stage {command.stage} was stopped after {command.limit_s:g} s, its time limit",
-            where=str(command.log_file),
-            fix=f"give it more time in tasks/{command.stage}.py, or less to do",
-        )
+    if guard.stopped:
+        raise stalled(f"stage {command.stage}", command.silence_s, str(command.log_file))
     if code:
         raise _failure(command, code, lines)
     return _doing(command.stage, lines)
@@ -230,28 +229,61 @@ def end_orphans(workspace: Workspace) -> str | None:
     return group.stage if was_alive else None
 
 
+class _Guard(threading.Thread):
+    """Ends a stage that gives no sign of life; says so when half of that time is over."""
+
+    def __init__(
+        self, command: StageCommand, leader: ProcessIdentity, say: Callable[[str], None]
+    ) -> None:
+        super().__init__(name="guard", daemon=True)
+        self.watch = Watch(leader.pid)
+        self.stopped = False
+        self._command, self._leader, self._say = command, leader, say
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        """Looks at the stage again and again."""
+        limit_s, told = self._command.silence_s, False
+        while not self._over.wait(looks_every_s(limit_s)):
+            silent_s = self.watch.silent_s()
+            if silent_s > limit_s:
+                self.stopped = True
+                end_group(self._leader, _ENDING_S)
+                return
+            if silent_s > limit_s / 2 and not told:
+                self._say(
+                    f"{self._command.stage} has used no CPU time and printed nothing for "
+                    f"{silent_s:.0f} s; it is stopped after {limit_s:g} s of that"
+                )
+            told = silent_s > limit_s / 2
+
+    def dismiss(self) -> None:
+        """Ends the guard; from now on it stops nothing."""
+        self._over.set()
+        self.join()
+
+
 @contextmanager
 def _group(
     workspace: Workspace,
     command: StageCommand,
     process: subprocess.Popen[str],
     arguments: list[str],
-) -> Iterator[threading.Event]:
-    late = threading.Event()
+    say: Callable[[str], None],
+) -> Iterator[_Guard]:
     told = {**command.environment, ERROR_FILE_VARIABLE: str(command.error_file)}
     try:
         leader = ProcessIdentity.of(process.pid)
         record = _Group(stage=command.stage, leader=leader)
         write_text(_group_file(workspace), record.model_dump_json() + "\n")
+        guard = _Guard(command, leader, say)
         # Not before it stands there: a killed flow's stage must be found.
         order(process, arguments, told)
-        timer = threading.Timer(command.limit_s, _kill_late, (process, late))
-        timer.daemon = True
-        timer.start()
+        guard.start()
         try:
-            yield late
+            yield guard
         finally:
-            timer.cancel()
+            guard.dismiss()
     finally:
         # On an interrupt the stage is at work still, and its group with it.
         if process.poll() is None:
@@ -260,11 +292,6 @@ def _group(
         if process.stdout:
             process.stdout.close()
         _group_file(workspace).unlink(missing_ok=True)
-
-
-def _kill_late(process: subprocess.Popen[str], late: threading.Event) -> None:
-    late.set()
-    end_group(ProcessIdentity.of(process.pid), _ENDING_S)
 
 
 def _lines(process: subprocess.Popen[str]) -> Iterator[str]:

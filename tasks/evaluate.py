@@ -5,7 +5,7 @@ from __future__ import annotations
 from graftline.artifacts import Dataset, Metrics, Trained
 from graftline.workspace import Workspace
 from tasks import publish
-from tasks.coat import HOUR_S, run_stage, step
+from tasks.coat import run_stage, step
 
 
 @step("evaluate")
@@ -15,7 +15,6 @@ def evaluate(dataset: Dataset, trained: Trained) -> Metrics:
         "evaluate",
         Metrics,
         lambda workspace: workspace.metrics,
-        limit_s=12 * HOUR_S,
         publish=_publish,
     )
 

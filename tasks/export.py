@@ -7,7 +7,7 @@ from graftline.exporting.speeds import read_speeds
 from graftline.exporting.table import markdown
 from graftline.workspace import Workspace
 from tasks import publish
-from tasks.coat import HOUR_S, run_stage, step
+from tasks.coat import run_stage, step
 
 
 @step("export")
@@ -17,7 +17,6 @@ def export(images: Preprocessed, trained: Trained) -> Exports:
         "export",
         Exports,
         lambda workspace: workspace.exports / "exports.json",
-        limit_s=12 * HOUR_S,
         publish=_publish,
     )
 

@@ -7,7 +7,7 @@ from graftline.label_safety import LABEL_SAFETY, LabelSafety, safety_rows
 from graftline.summaries import sentence
 from graftline.workspace import Workspace
 from tasks import publish
-from tasks.coat import HOUR_S, run_stage, step
+from tasks.coat import run_stage, step
 
 
 @step("extract")
@@ -17,7 +17,6 @@ def extract(images: Preprocessed, network: Assembled, plan: FreezePlan) -> Featu
         "extract",
         Features,
         lambda workspace: workspace.features / "features.json",
-        limit_s=24 * HOUR_S,
         publish=_publish,
     )
 

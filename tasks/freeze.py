@@ -6,7 +6,7 @@ from graftline.artifacts import Assembled, FreezePlan
 from graftline.choosing.speeds import read_speeds
 from graftline.workspace import Workspace
 from tasks import publish
-from tasks.coat import HOUR_S, run_stage, step
+from tasks.coat import run_stage, step
 
 
 @step("freeze")
@@ -16,7 +16,6 @@ def freeze(network: Assembled) -> FreezePlan:
         "freeze",
         FreezePlan,
         lambda workspace: workspace.freeze_plan,
-        limit_s=HOUR_S,
         publish=_publish,
     )
 

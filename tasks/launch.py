@@ -27,10 +27,11 @@ from graftline.starts import collect_rarely
 from graftline.timings import FLOW, Timings
 from graftline.workspace import Workspace
 from tasks.api import api_for, quieten
-from tasks.overrides import Change, plan_overrides
+from tasks.overrides import plan_overrides
 from tasks.screen import Screen
 
 if TYPE_CHECKING:
+    from graftline.params import Params
     from tasks.pipeline import Pipeline
 
 _HASTE_S = 10.0
@@ -94,15 +95,15 @@ def _run(wanted: Launch, workspace: Workspace, screen: Screen) -> None:
     timings = Timings()
     quieten(workspace, debug=wanted.debug)
     refuse_after_interrupted(workspace)
-    change = plan_overrides(workspace, wanted.params_file, wanted.overrides)
+    # A word that is wrong is told before any waiting; what holds is read after it.
+    plan_overrides(workspace, wanted.params_file, wanted.overrides)
     with (
         prepared(
             workspace,
-            change.params,
+            lambda: _chosen(wanted, workspace, screen),
             screen,
             wait_s=wanted.wait_s,
             force=wanted.force,
-            first=lambda: _write(change, workspace, screen),
             timings=timings,
         ) as execution,
         ExitStack() as stack,
@@ -116,7 +117,7 @@ def _run(wanted: Launch, workspace: Workspace, screen: Screen) -> None:
         patience_s = _HASTE_S
         try:
             with timings.span("flow"), _loss_reported():
-                outcome = flow(force=wanted.force) if wanted.looks else flow(change.params)
+                outcome = flow(force=wanted.force) if wanted.looks else flow(execution.params)
             from tasks.patience import PATIENCE_S
 
             patience_s = PATIENCE_S
@@ -136,13 +137,16 @@ def _server_runs(workspace: Workspace) -> bool:
     )
 
 
-def _write(change: Change, workspace: Workspace, screen: Screen) -> None:
+def _chosen(wanted: Launch, workspace: Workspace, screen: Screen) -> Params:
+    """Puts what was asked for into ``params.yaml`` as it is now; the parameters that it holds."""
+    change = plan_overrides(workspace, wanted.params_file, wanted.overrides)
     kept = change.write(workspace)
     if kept is not None:
         screen.say(
             f"params.yaml was changed; the former one is {kept.relative_to(workspace.root)} "
             "(or: git checkout params.yaml)"
         )
+    return change.params
 
 
 @contextmanager

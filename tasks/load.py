@@ -5,7 +5,7 @@ from __future__ import annotations
 from graftline.artifacts import SPLITS, Dataset
 from graftline.workspace import Workspace
 from tasks import publish
-from tasks.coat import HOUR_S, run_stage, step
+from tasks.coat import run_stage, step
 
 
 @step("load")
@@ -15,7 +15,6 @@ def load() -> Dataset:
         "load",
         Dataset,
         lambda workspace: workspace.loaded / "dataset.json",
-        limit_s=4 * HOUR_S,
         publish=_publish,
     )
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from graftline import finished_training
 from graftline.environment import HELD_BY_VARIABLE, RUN_ID_VARIABLE, settle
 from graftline.errors import GraftlineError, ParamsError
 from graftline.leftovers import remove_leftovers
@@ -20,6 +21,7 @@ from graftline.news import News, news_of, note_finished
 from graftline.params import Params, read_params
 from graftline.repository import check_repository
 from graftline.source_state import SourceState, source_state
+from graftline.stage_params import refuse_changed, refuse_recorded_otherwise
 from graftline.stages import TRACKED
 from graftline.timings import Timings
 from graftline.torn import put_torn_aside
@@ -110,16 +112,18 @@ class Pipeline:
         """The stages that had nothing to do."""
         return tuple(end.step for end in self.screen.ends if end.state == "cached")
 
-    def run_stage(self, stage: str, limit_s: float, on_line: Callable[[str], None]) -> State:
+    def run_stage(self, stage: str, silence_s: float, on_line: Callable[[str], None]) -> State:
         """Has DVC run a stage, unless nothing that it depends on has changed.
 
         Args:
             stage: Its name.
-            limit_s: Seconds after which it is stopped.
+            silence_s: How long it may give no sign of life, in seconds.
             on_line: Told what it prints.
 
         Raises:
             GraftlineError: If it fails; see :func:`tasks.dvc.reproduce`.
+            ParamsError: If ``params.yaml`` does not hold any more what the run began with, as far
+                as the stage reads it.
         """
         self._raise_early()
         force = self.force or (stage == "load" and self._unseen())
@@ -127,13 +131,17 @@ class Pipeline:
         known = self._known()
         if not (force or self._changed or stage in known.stale):
             return "restored" if stage in known.restored else "cached"
+        refuse_changed(self.workspace, stage, self.params)
         environment = {HELD_BY_VARIABLE: str(os.getpid())}
         if stage in TRACKED:
             environment[RUN_ID_VARIABLE] = self.run_id
         command = dvc.StageCommand(
-            stage, limit_s, self.log_folder / f"{stage}.log", environment, force
+            stage, self.log_folder / f"{stage}.log", environment, force, silence_s
         )
         doing = dvc.reproduce(self.workspace, command, on_line, self._standby)
+        finished_training.forget_if_recorded(self.workspace)
+        # Between the stage's own look and DVC's there is a moment.
+        refuse_recorded_otherwise(self.workspace, stage, self.params)
         # Only a stage after a changed one can be stale without DVC's having said so before.
         self._changed = self._changed or doing != "unchanged"
         return _STATES[doing]
@@ -214,23 +222,22 @@ def current() -> Pipeline:
 @contextmanager
 def prepared(
     workspace: Workspace,
-    params: Params,
+    params: Callable[[], Params],
     screen: Screen,
     *,
     wait_s: float = 0.0,
     force: bool = False,
-    first: Callable[[], None] = lambda: None,
     timings: Timings | None = None,
 ) -> Iterator[Pipeline]:
     """Holds the checkout, and begins what a flow needs while Prefect is being imported.
 
     Args:
         workspace: The checkout.
-        params: What its ``params.yaml`` holds, once ``first`` has been called.
+        params: Reads ``params.yaml``; called once, when the checkout is held: whoever waits for it
+            must not go by what stood there before.
         screen: The terminal.
         wait_s: How long to wait for another holder, in seconds.
         force: Whether every stage is to run, stale or not.
-        first: Called as soon as the checkout is held.
         timings: Where the seconds of this process go.
 
     Raises:
@@ -251,8 +258,7 @@ def prepared(
                 f"{name} was cut off while DVC wrote it; it lies in var/torn/ now, and results "
                 "come from DVC's cache"
             )
-        first()
-        pipeline = Pipeline(workspace, params, screen, force, timings or Timings())
+        pipeline = Pipeline(workspace, params(), screen, force, timings or Timings())
         pipeline.look()
         _current = pipeline
         try:
@@ -286,7 +292,10 @@ def held(*, wait_s: float = 0.0, force: bool = False) -> Iterator[Pipeline]:
         yield _current
         return
     workspace = Workspace.here()
-    params = read_params(workspace.params_file)
+
+    def params() -> Params:
+        return read_params(workspace.params_file)
+
     with prepared(workspace, params, screen, wait_s=wait_s, force=force) as pipeline:
         yield pipeline
 
@@ -303,17 +312,17 @@ def opened(params: Params | None = None) -> Iterator[Pipeline]:
         PipelineBusyError: If another process holds the pipeline.
         TrackingError: If the tracking store cannot be used.
     """
-    if _current is None:
-        _refuse_others(Workspace.here(), params)
-    with held() as pipeline, _tracked(pipeline):
-        yield pipeline
+    with held() as pipeline:
+        _refuse_others(pipeline, params)
+        with _tracked(pipeline):
+            yield pipeline
 
 
-def _refuse_others(workspace: Workspace, params: Params | None) -> None:
-    if params is not None and params != read_params(workspace.params_file):
+def _refuse_others(pipeline: Pipeline, params: Params | None) -> None:
+    if params is not None and params != pipeline.params:
         raise ParamsError(
             "the flow was given other parameters than params.yaml holds, which DVC reads",
-            where=str(workspace.params_file),
+            where=str(pipeline.workspace.params_file),
             fix="start it by python -m flows.train --set key=value, which writes them there",
         )
 

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from prefect.logging import get_run_logger
 
-from graftline.params import read_params
 from graftline.predicting import batch as predicting
 from graftline.predicting.batch import UNSURE_BELOW, Batch
 from graftline.predicting.models import ChosenModel
-from graftline.workspace import Workspace
 from tasks import publish
 from tasks.coat import step
-from tasks.prediction import Request, told
+from tasks.prediction import Request, params, told
 
 
 @step("predict")
 def predict(request: Request, model: ChosenModel) -> Batch:
     """Writes ``request.out``; leaves the counts of each label as an artifact."""
-    params = read_params(Workspace.here().params_file)
     with told("predict") as tell:
         batch = predicting.predict_files(
-            model, request.paths, request.out, params.data.max_image_px
+            model, request.paths, request.out, params().data.max_image_px
         )
         _publish(batch)
         text = _sentence(batch)

@@ -30,6 +30,7 @@ from tasks.screen import Screen, StepEnd
 
 if TYPE_CHECKING:
     from graftline.drift.judge import Drift
+    from graftline.params import Params
     from graftline.predicting.batch import Batch
 
 _MODULE, _FLOW = "flows.predict", "predict"
@@ -78,13 +79,34 @@ def default_out(path: str) -> Path:
     return Path(_FOLDER) / f"{name}.parquet"
 
 
+_params: Params | None = None
+
+
 @contextmanager
 def opened(request: Request) -> Iterator[None]:
-    """Holds the place of the predictions while the flow runs."""
+    """Holds the place of the predictions while the flow runs, and reads the parameters once."""
+    from graftline.params import read_params
     from graftline.predicting.batch import held
 
-    with held(Workspace.here(), request.out):
-        yield
+    global _params
+    workspace = Workspace.here()
+    with held(workspace, request.out):
+        _params = read_params(workspace.params_file)
+        try:
+            yield
+        finally:
+            _params = None
+
+
+def params() -> Params:
+    """What ``params.yaml`` held when the flow began.
+
+    Raises:
+        RuntimeError: If a task is called outside the flow.
+    """
+    if _params is None:
+        raise RuntimeError("a task of the flow predict runs inside it")
+    return _params
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from graftline.artifacts import Dataset, Preprocessed
 from graftline.summaries import sentence
 from graftline.workspace import Workspace
 from tasks import publish
-from tasks.coat import HOUR_S, run_stage, step
+from tasks.coat import run_stage, step
 
 
 @step("preprocess")
@@ -16,7 +16,6 @@ def preprocess(dataset: Dataset) -> Preprocessed:
         "preprocess",
         Preprocessed,
         lambda workspace: workspace.preprocessed / "preprocessed.json",
-        limit_s=4 * HOUR_S,
         publish=_publish,
     )
 

@@ -14,7 +14,13 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from graftline.artifacts import Metrics
-from graftline.errors import DownloadError, PipelineBusyError, ServerError, TrackingError
+from graftline.errors import (
+    DownloadError,
+    PipelineBusyError,
+    ServerError,
+    StalledError,
+    TrackingError,
+)
 from graftline.news import News
 from graftline.promote import Promotion
 from graftline.promotion_report import line
@@ -22,7 +28,7 @@ from tasks import publish
 from tasks.look import look
 from tasks.pipeline import current, held
 
-CAN_PASS = (DownloadError, PipelineBusyError, ServerError, TrackingError)
+CAN_PASS = (DownloadError, PipelineBusyError, ServerError, StalledError, TrackingError)
 """What may go better a minute later; another try of anything else would end as this one."""
 
 

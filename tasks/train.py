@@ -8,7 +8,7 @@ from graftline.artifacts import Assembled, Features, FreezePlan, Trained
 from graftline.summaries import sentence
 from graftline.workspace import Workspace
 from tasks import publish
-from tasks.coat import HOUR_S, run_stage, step
+from tasks.coat import run_stage, step
 
 _DIGITS = 4
 
@@ -20,7 +20,6 @@ def train(features: Features, network: Assembled, plan: FreezePlan) -> Trained:
         "train",
         Trained,
         lambda workspace: workspace.trained / "trained.json",
-        limit_s=72 * HOUR_S,
         publish=_publish,
     )
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import logging
 import tempfile
 import warnings
@@ -27,7 +25,6 @@ from graftline.exporting.contract import (
 from graftline.exporting.network import IMAGES, PROBABILITIES, SIGNATURE, Network
 from graftline.exporting.onnx_order import put_in_order
 from graftline.keras_files import convert_to_litert
-from graftline.litert import quiet_standard_error
 
 ONNX_OPSET = 17
 """Of 2022: every ONNX Runtime since 1.12 runs it, and later ones give these networks nothing."""
@@ -184,10 +181,6 @@ def quiet_converters() -> Iterator[None]:
     """Keeps what the converters tell of their own workings off the screen."""
     for name in ("tensorflow", "tf2onnx", "absl"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    with (
-        warnings.catch_warnings(),
-        quiet_standard_error(),
-        contextlib.redirect_stdout(io.StringIO()),
-    ):
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import importlib.metadata
 import json
@@ -24,13 +25,13 @@ from graftline.artifacts import (
     Trained,
 )
 from graftline.choosing.records import Verdict
-from graftline.errors import MissingOutputError, visible
+from graftline.errors import MissingOutputError, ParamsError, visible
 from graftline.exporting.speeds import Speeds, read_speeds
 from graftline.lockfile import LOCK_FILE
-from graftline.params import Params
+from graftline.params import Params, read_params
 from graftline.repository import changed_files, git
 from graftline.stages import STAGES
-from graftline.storage import sha256_file, sha256_record
+from graftline.storage import sha256_file, sha256_record, write_text
 from graftline.tracking.class_keys import class_keys
 from graftline.workspace import Workspace
 
@@ -210,9 +211,30 @@ def export_metrics(exports: Exports, speeds: Speeds | None) -> dict[str, float]:
     return values
 
 
-def files(workspace: Workspace, *, evaluated: bool) -> list[tuple[Path, str]]:
-    """The files that a run carries, each with its folder in it."""
-    found = [(path, "") for path in (workspace.params_file, workspace.root / LOCK_FILE)]
+def params_file(workspace: Workspace, params: Params, folder: Path) -> Path:
+    """``params.yaml``, or what it held in this run if it has been changed since.
+
+    Args:
+        workspace: The checkout.
+        params: What the run was made with.
+        folder: Where the latter is written.
+    """
+    with contextlib.suppress(ParamsError):
+        if read_params(workspace.params_file) == params:
+            return workspace.params_file
+    path = folder / workspace.params_file.name
+    # YAML takes JSON as it is.
+    write_text(path, json.dumps(params.model_dump(mode="json", by_alias=True), indent=2) + "\n")
+    return path
+
+
+def files(
+    workspace: Workspace, *, evaluated: bool, params_file: Path | None = None
+) -> list[tuple[Path, str]]:
+    """The files that a run carries, each with its folder in it; see :func:`params_file`."""
+    found = [
+        (path, "") for path in (params_file or workspace.params_file, workspace.root / LOCK_FILE)
+    ]
     found += [(workspace.history, "training"), (workspace.freeze_plan, "freezing")]
     found += [(path, "freezing") for path in _below(workspace.freezing_report)]
     if evaluated:

@@ -36,6 +36,8 @@ class Execution(Record):
     """The process that holds it."""
     stages: tuple[str, ...] = ()
     """The recorded stages that ran in it, in order."""
+    params: dict[str, Any] = {}
+    """What its stages run with."""
 
 
 class Owner(Record):

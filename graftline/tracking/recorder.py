@@ -16,18 +16,21 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import graftline
 from graftline.environment import RUN_ID_VARIABLE
-from graftline.errors import TrackingError, error_from_json
+from graftline.errors import GraftlineError, TrackingError, error_from_json
 from graftline.params import Params
+from graftline.silence import Watch, looks_every_s
 from graftline.starts import module_command
 from graftline.tracking.executions import Order, current_owner
 from graftline.tracking.store import configure
 from graftline.workspace import Workspace
 
-_ANSWER_TIMEOUT_S = 300.0
+_SILENCE_S = 300.0
+"""Longer than MLflow waits for a server that has taken a request and does not answer."""
 _CLOSE_TIMEOUT_S = 10.0
 _QUIET_S = 20.0
 _log = logging.getLogger(__name__)
@@ -62,8 +65,11 @@ class Recorder:
         self._answers: dict[str, Any] = {}
         self._opened = threading.Event()
         self._ended = threading.Event()
+        self._requests: SimpleQueue[str | None] = SimpleQueue()
         self._reader = threading.Thread(target=self._read, name="recorder", daemon=True)
+        self._writer = threading.Thread(target=self._write, name="recorder", daemon=True)
         self._reader.start()
+        self._writer.start()
         order = Order(
             root=str(workspace.root),
             params=params.model_dump(mode="json", by_alias=True),
@@ -90,6 +96,9 @@ class Recorder:
             TrackingError: If the store could not be used from the start.
         """
         self._raise_failure()
+        if self._opened.is_set() and not self.opened:
+            # Better known now than after an hour of training.
+            raise self._silent()
         values = {name: float(value) for name, value in metrics.items() if name != "epoch"}
         self._send({"epoch": epoch, "metrics": values})
 
@@ -99,9 +108,9 @@ class Recorder:
         Raises:
             TrackingError: If the store cannot be used.
         """
-        self._opened.wait(_ANSWER_TIMEOUT_S)
+        self._await(self._opened)
         self._raise_failure()
-        if "run_id" not in self._answers:
+        if not self.opened:
             raise self._silent()
         return str(self._answers["run_id"])
 
@@ -112,47 +121,71 @@ class Recorder:
             TrackingError: If the store cannot be used.
         """
         self._send({"end": status})
+        self._requests.put(None)
         if not self._ended.wait(_QUIET_S):
             _log.warning("waiting for the tracking store; see %s", self.log_file)
-        done = self._ended.wait(_ANSWER_TIMEOUT_S)
+        self._await(self._ended)
         self._close()
         self._raise_failure()
-        if not done or "ended" not in self._answers:
+        if "ended" not in self._answers:
             raise self._silent()
 
+    def _await(self, event: threading.Event) -> None:
+        """Waits for an answer as long as the helper is at work; one that hangs is killed."""
+        watch = Watch(self._process.pid)
+        while not event.wait(looks_every_s(_SILENCE_S)):
+            if watch.silent_s() > _SILENCE_S:
+                self._process.kill()
+                event.wait()
+
     def _close(self) -> None:
-        with contextlib.suppress(BrokenPipeError):
-            if self._process.stdin:
-                self._process.stdin.close()
-        self._reader.join(timeout=_CLOSE_TIMEOUT_S)
-        if self._process.stdout and not self._reader.is_alive():
+        """Leaves the helper to itself: what it still has to do is not this stage's."""
+        self._reader.join(_CLOSE_TIMEOUT_S)
+        if self._reader.is_alive():
+            # It hangs after its last answer, and its pipes would keep this process from ending.
+            self._process.kill()
+            self._reader.join()
+        self._writer.join()
+        if self._process.stdout:
             self._process.stdout.close()
-        if self._lingers:
-            # It goes on until dvc has ended, which waits for this process: nothing to wait for.
+        if not self._lingers:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_CLOSE_TIMEOUT_S)
+        # One that is slow, or goes on until dvc has ended, is nobody's child any more.
+        if self._process.poll() is None:
             self._process.returncode = 0
-        else:
-            self._process.wait(_CLOSE_TIMEOUT_S)
 
     def _send(self, message: dict[str, Any]) -> None:
-        if self._process.stdin is None:
+        self._requests.put(json.dumps(message) + "\n")
+
+    def _write(self) -> None:
+        """Writes what is sent: a helper that does not read must not make the stage wait."""
+        stream = self._process.stdin
+        if stream is None:
             return
         try:
-            self._process.stdin.write(json.dumps(message) + "\n")
-            self._process.stdin.flush()
-        except (BrokenPipeError, ValueError):
+            with stream:
+                for message in iter(self._requests.get, None):
+                    stream.write(message)
+                    stream.flush()
+        except OSError:
             # Losing the live picture is no reason to lose the training; see end().
             _log.warning("the recorder has stopped; see %s", self.log_file)
 
     def _read(self) -> None:
-        for line in self._process.stdout or ():
-            answer = json.loads(line)
-            self._answers.update(answer)
-            if "run_id" in answer or "error" in answer:
-                self._opened.set()
-            if "ended" in answer or "error" in answer:
-                self._ended.set()
-        self._opened.set()
-        self._ended.set()
+        try:
+            for line in self._process.stdout or ():
+                answer = json.loads(line)
+                self._answers.update(answer)
+                if "run_id" in answer or "error" in answer:
+                    self._opened.set()
+                if "ended" in answer or "error" in answer:
+                    self._ended.set()
+        except ValueError:
+            _log.warning("the recorder was cut off in the middle of an answer")
+        finally:
+            self._opened.set()
+            self._ended.set()
 
     def _raise_failure(self) -> None:
         if "error" in self._answers:
@@ -184,13 +217,13 @@ def stage_recorder(workspace: Workspace, params: Params, stage: str) -> Iterator
         status = "FAILED" if isinstance(error, Exception) else "KILLED"
         try:
             recorder.end(status)
-        except TrackingError as second:
+        except GraftlineError as second:
             # The stage's own error is the one that its user must see.
             _log.warning("%s", second)
         raise
     try:
         recorder.end("FINISHED")
-    except TrackingError as error:
+    except GraftlineError as error:
         if not recorder.opened:
             raise
         # What the stage has made is whole; its run is completed from the outputs later.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from graftline.params import Params
 from graftline.processes import ProcessIdentity
+from graftline.storage import scratch_folder
 from graftline.tracking import contents, executions, receipts
 from graftline.tracking.store import PATIENCE_S, Store, configure, open_client, reported
 from graftline.workspace import Workspace
@@ -61,6 +62,7 @@ def start(workspace: Workspace, params: Params, owner: executions.Owner) -> exec
         experiment=store.experiment,
         door=owner.door,
         process=owner.process,
+        params=params.model_dump(mode="json", by_alias=True),
     )
     executions.keep(store, execution)
     receipts.keep_last_run(
@@ -168,7 +170,9 @@ def fill(
     _log_params(client, run, params)
     _log_dataset(client, run, params, outputs)
     _log_epochs(client, run, workspace)
-    _log_files(client, run, contents.files(workspace, evaluated=evaluated))
+    with scratch_folder() as folder:
+        own = contents.params_file(workspace, params, folder)
+        _log_files(client, run, contents.files(workspace, evaluated=evaluated, params_file=own))
     tags = contents.outcome_tags(workspace, outputs)
     tags["mlflow.note.content"] = contents.note(params, outputs, evaluated=evaluated)
     _log_tags(client, run_id, tags)

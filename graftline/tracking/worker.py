@@ -17,11 +17,11 @@ from typing import IO, Any
 from graftline.errors import GraftlineError, TrackingError
 from graftline.lockfile import read_lock, reads_what_others_wrote
 from graftline.params import Params, params_from_record
+from graftline.stage_params import params_as_used, refuse_changed
 from graftline.tracking import contents, executions, runs
 from graftline.tracking.store import PATIENCE_S, Store, configure, open_client, probe, reported
 from graftline.workspace import Workspace
 
-_OWNER_TIMEOUT_S = 24 * 3600.0
 _OWNER_POLL_S = 0.1
 _LAST_STAGE = "evaluate"
 
@@ -95,8 +95,14 @@ class Worker:
     def _join(self) -> str:
         execution = executions.find(self.store, self.owner)
         if execution is None:
+            if self.owner.door != "command line":
+                self.params = params_as_used(self.workspace, self.stage, self.params)
             execution = runs.start(self.workspace, self.params, self.owner)
         else:
+            if execution.params:
+                # What this stage does not read may have been changed for the next execution.
+                self.params = params_from_record(execution.params, "params.yaml")
+                refuse_changed(self.workspace, self.stage, self.params)
             with reported(self.store):
                 runs.reopen(self.store, self.client, execution.run_id)
         self.ran = (*execution.stages, self.stage)
@@ -112,15 +118,14 @@ class Worker:
 
     def _stages_when_over(self) -> tuple[str, ...]:
         stages: tuple[str, ...] = ()
-        give_up_s = time.monotonic() + _OWNER_TIMEOUT_S
-        while time.monotonic() < give_up_s:
+        while True:
             execution = executions.find(self.store, self.owner)
             # Another execution may tidy the record away a moment after dvc has ended.
-            stages = stages if execution is None else execution.stages
+            if execution is not None:
+                stages = execution.stages
             if stages[-1:] != (self.stage,) or not self.owner.process.alive():
-                break
+                return stages
             time.sleep(_OWNER_POLL_S)
-        return stages
 
 
 def serve(requests: IO[str], answers: IO[str]) -> None:

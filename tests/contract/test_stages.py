@@ -12,12 +12,15 @@ import pytest
 from ruamel.yaml import YAML
 
 from graftline.code_state import imported_files
+from graftline.news import _READ_AFTER_TRAINING
 from graftline.params import Params
+from graftline.stage_params import keys_of_stages
 from graftline.stages import STAGES
 from scripts.stage_deps import code_deps
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORD = YAML(typ="safe").load(ROOT / "dvc.yaml")
+AFTER_TRAINING = ("register", "promote")
 SECTIONS = {name: field.alias or name for name, field in Params.model_fields.items()}
 
 
@@ -67,6 +70,13 @@ def test_every_section_is_read_somewhere() -> None:
     declared = {key for stage in RECORD["stages"].values() for key in stage.get("params", [])}
     # These are no stages: side effects, and what a flow measures.
     assert declared == set(SECTIONS.values()) - {"drift", "notify", "promote", "register"}
+    after = set().union(*(sections_read(ROOT / f"graftline/{step}.py") for step in AFTER_TRAINING))
+    assert after == set(_READ_AFTER_TRAINING) == {"promote", "register"}
+
+
+def test_what_each_stage_reads_is_found_in_dvc_yaml() -> None:
+    assert keys_of_stages(ROOT)["freeze"] == ("seed", "head", "freeze", "tune")
+    assert tuple(keys_of_stages(ROOT)) == STAGES
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -20,7 +20,7 @@ from graftline.processes import runs
 from graftline.stages import STAGES
 from graftline.workspace import Workspace
 from tasks.launch import launch
-from tests import histories
+from tests import finished, histories
 from tests.flows import toy
 from tests.flows.conftest import Ran
 
@@ -206,12 +206,8 @@ def test_parameters_are_refused_before_anything_runs(
 def test_a_second_run_says_who_holds_the_pipeline(
     checkout_after: Workspace, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    code = (
-        "import sys, pathlib; from graftline.lock import *; from graftline.workspace import *\n"
-        "with pipeline_lock(Workspace(pathlib.Path.cwd())): print('held', flush=True); input()"
-    )
     with subprocess.Popen(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", HOLDS],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=toy.environment({}),
@@ -226,6 +222,76 @@ def test_a_second_run_says_who_holds_the_pipeline(
     # A dead holder is no obstacle.
     with pipeline_lock(checkout_after):
         pass
+
+
+HOLDS = (
+    "import sys, pathlib; from graftline.lock import *; from graftline.workspace import *\n"
+    "with pipeline_lock(Workspace(pathlib.Path.cwd())): print('held', flush=True); input()"
+)
+
+
+@pytest.mark.parametrize("module", ["flows.train", "flows.retrain"])
+def test_what_is_edited_while_a_run_waits_is_kept_and_used(
+    checkout_after: Workspace, module: str
+) -> None:
+    place = {"cwd": checkout_after.root, "stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDS], env=toy.environment({}), text=True, **place
+    ) as other:
+        assert other.stdout and other.stdin and other.stdout.readline() == "held\n"
+        with subprocess.Popen(
+            [sys.executable, "-m", module, "--wait", "90", "--set", "train.learning_rate=0.02"],
+            env=toy.environment({"PYTHONUNBUFFERED": "1"}),
+            text=True,
+            **place,
+        ) as flow:
+            assert flow.stdout and "the pipeline is held by" in flow.stdout.readline()
+            edited = toy.PARAMS.replace("seed: 7", "seed: 8")
+            checkout_after.params_file.write_text(edited, encoding="utf-8")
+            other.stdin.close()
+            flow.communicate()
+    assert flow.returncode == 0
+    text = checkout_after.params_file.read_text(encoding="utf-8")
+    assert "seed: 8  # a comment that must stay" in text
+    assert "learning_rate: 0.02 " in text
+    # What the stages read is what the history tells.
+    (tracked,) = histories.runs_of(checkout_after)
+    assert tracked.data.params["seed"] == "8"
+    assert tracked.data.params["train.learning_rate"] == "0.02"
+    assert tracked.data.tags["graftline.weight_digest"] == finished.digest_of("8 0.02")
+
+
+def test_what_is_edited_while_a_run_is_at_work_is_for_the_next_one_or_refused(
+    checkout_after: Workspace,
+) -> None:
+    def run_with_an_edit(before: str, after: str, rate: str) -> tuple[int, str]:
+        with subprocess.Popen(
+            toy.command("--set", f"train.learning_rate={rate}"),
+            cwd=checkout_after.root,
+            env=toy.environment({"TOY_WAITS": "train"}),
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as flow:
+            wait_for(checkout_after.var / "waiting")
+            text = checkout_after.params_file.read_text(encoding="utf-8")
+            checkout_after.params_file.write_text(text.replace(before, after), encoding="utf-8")
+            (checkout_after.var / "go").touch()
+            _, said = flow.communicate()
+        (checkout_after.var / "waiting").unlink()
+        (checkout_after.var / "go").unlink()
+        return flow.returncode, said
+
+    # What later stages do not read, and the steps that are no stages.
+    code, said = run_with_an_edit("size_px: 32", "size_px: 64", "0.03")
+    assert code == 0, said
+    (tracked,) = histories.runs_of(checkout_after)
+    assert tracked.data.params["preprocess.size_px"] == "32"
+    assert "size_px: 64" in checkout_after.params_file.read_text(encoding="utf-8")
+
+    code, said = run_with_an_edit("worst_mistakes: 0", "worst_mistakes: 1", "0.04")
+    assert code == 2
+    assert "evaluate.worst_mistakes: 0 → 1" in said
+    assert toy.ran(checkout_after)[-1] == "train"
 
 
 def test_an_api_that_does_not_answer_is_named(

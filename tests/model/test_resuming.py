@@ -100,10 +100,15 @@ def test_it_goes_on_from_any_chunk_of_either_phase(
         with pytest.raises(Killed):
             train(workspace, PARAMS)
     monkeypatch.setattr(Loop, "train_on", training)
-    train(workspace, PARAMS)
+    train(workspace, PARAMS, keep_checkpoint=True)
     same_bytes(workspace, undisturbed)
     assert {"probe between two", "tune between two"} <= set(seen)
-    assert not (workspace.var / "checkpoints" / "train" / "standing.npz").exists()
+    # What comes after the training has failed: it goes on from its end, with the same bytes.
+    assert workspace.checkpoint.exists()
+    monkeypatch.setattr(Loop, "train_on", stopping_after(5, training))
+    train(workspace, PARAMS)
+    same_bytes(workspace, undisturbed)
+    assert not workspace.checkpoint.exists()
 
 
 @pytest.mark.usefixtures("every_chunk")

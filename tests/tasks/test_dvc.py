@@ -1,21 +1,26 @@
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from graftline import dvc_commands
 from graftline.errors import (
     DataError,
     GraftlineError,
     PipelineBusyError,
     StageFailedError,
+    StalledError,
     StorageFullError,
 )
 from graftline.processes import ProcessIdentity, runs
+from graftline.silence import ended
 from graftline.workspace import Workspace
 from tasks import dvc
 from tasks.dvc import StageCommand, Staleness, end_orphans, reproduce, staleness
@@ -37,8 +42,9 @@ def project(root: Path, cmd: str, *options: str) -> Workspace:
     return Workspace(root)
 
 
-def command(workspace: Workspace, limit_s: float = 60) -> StageCommand:
-    return StageCommand("toy", limit_s, workspace.var / "logs" / "toy.log", {"WORD": "from above"})
+def command(workspace: Workspace, silence_s: float = 60) -> StageCommand:
+    log_file = workspace.var / "logs" / "toy.log"
+    return StageCommand("toy", log_file, {"WORD": "from above"}, silence_s=silence_s)
 
 
 def test_a_stage_runs_with_its_lines_told_and_kept(tmp_path: Path) -> None:
@@ -88,13 +94,73 @@ def test_outputs_that_are_gone_come_back_from_the_cache(tmp_path: Path) -> None:
 
 
 @pytest.mark.kill
-def test_a_stage_over_its_time_is_stopped_with_all_that_it_started(tmp_path: Path) -> None:
+def test_a_silent_stage_is_stopped_with_all_that_it_started(tmp_path: Path) -> None:
     workspace = project(tmp_path, "sleep 60 & echo $! > child.txt; wait")
     started_s = time.monotonic()
-    with pytest.raises(StageFailedError, match=r"stage toy was stopped after 4 s"):
-        reproduce(workspace, command(workspace, limit_s=4), lambda _: None)
+    told: list[str] = []
+    with pytest.raises(StalledError, match=r"stage toy was stopped: for 4 s it has used no CPU"):
+        reproduce(workspace, command(workspace, silence_s=4), told.append)
     assert time.monotonic() - started_s < 40
     assert not runs(int((tmp_path / "child.txt").read_text()))
+    assert any("it is stopped after 4 s of that" in line for line in told)
+
+
+WORKS = {
+    "computes and prints nothing": "sum(range(10**6))",
+    "prints and computes nothing": "time.sleep(1); print('.', flush=True)",
+    "has others work for it": "subprocess.run([sys.executable, '-c', 'sum(range(10**6))'])",
+}
+
+
+@pytest.mark.parametrize("how", WORKS)
+def test_a_stage_that_works_is_never_stopped_however_long_it_works(
+    tmp_path: Path, how: str
+) -> None:
+    code = f"""
+import subprocess, sys, time
+until = time.monotonic() + 9
+while time.monotonic() < until:
+    {WORKS[how]}
+open("out.txt", "w").write("done")
+"""
+    (tmp_path / "work.py").write_text(code, encoding="utf-8")
+    workspace = project(tmp_path, f"{sys.executable} work.py")
+    told: list[str] = []
+    assert reproduce(workspace, command(workspace, silence_s=4), told.append) == "executed"
+    assert not any("it is stopped after" in line for line in told)
+
+
+def test_dvc_is_waited_for_as_long_as_it_looks_at_files(tmp_path: Path) -> None:
+    workspace = project(tmp_path, "cp in.txt out.txt")
+    slow = tmp_path / "slow"
+    (slow / "dvc").mkdir(parents=True)
+    works = "import time\nend = time.monotonic() + 6\nwhile time.monotonic() < end: pass\n"
+    (slow / "dvc" / "__init__.py").touch()
+    (slow / "dvc" / "__main__.py").write_text(works + "print('{}')\n", encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(slow)}
+    command = [sys.executable, "-m", "dvc", "status"]
+    done = ended(command, cwd=workspace.root, environment=environment, silence_s=3)
+    assert (done.returncode, done.stdout) == (0, "{}\n")
+
+
+@pytest.mark.kill
+def test_a_dvc_that_hangs_is_an_error_that_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = project(tmp_path, "cp in.txt out.txt")
+    # As a folder on a server that is gone: who reads it sleeps.
+    (tmp_path / "in.txt").unlink()
+    os.mkfifo(tmp_path / "in.txt")
+    (tmp_path / "dvc").mkdir()
+    (tmp_path / "dvc" / "__init__.py").touch()
+    (tmp_path / "dvc" / "__main__.py").write_text("open('in.txt').read()\n", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(dvc_commands, "ended", partial(ended, silence_s=3))
+    with pytest.raises(StalledError) as caught:
+        staleness(workspace)
+    assert "dvc status --json was stopped: for 3 s" in str(caught.value)
+    assert "run again" in str(caught.value)
+    assert caught.value.exit_code == 2
 
 
 def test_a_broken_dvc_yaml_is_reported_with_what_dvc_says(tmp_path: Path) -> None:

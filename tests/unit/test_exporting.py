@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
+import sys
 import zipfile
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from graftline.exporting.contract import (
     append_contract,
     read_contract,
 )
+from graftline.exporting.making import quiet_converters
 from graftline.exporting.scoring import Comparison
 from graftline.exporting.speeds import ORIGINAL, Speed, Speeds, read_speeds, write_speeds
 from graftline.litert import LiteRunner
@@ -224,3 +227,14 @@ def test_the_table_fits_a_terminal() -> None:
 
 def test_nothing_exported_is_said_as_such() -> None:
     assert "Nothing is exported" in table.markdown(Exports(original=None, exported=()))
+
+
+def test_what_others_tell_while_a_converter_works_is_seen(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with quiet_converters():
+        os.write(2, b"a native library's last words\n")
+        sys.stdout.write("another thread's line\n")
+    said = capfd.readouterr()
+    assert said.err == "a native library's last words\n"
+    assert said.out == "another thread's line\n"

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from graftline import fresh_databases
 from graftline.fresh_databases import begin_with_copy, main
+from graftline.silence import ended
 
 
 @pytest.fixture
@@ -67,11 +69,9 @@ def test_what_is_made_has_tables_and_nothing_of_this_machine(
 
 
 def test_what_cannot_be_made_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = fresh_databases.subprocess.run
+    def failing(command: Sequence[str], **options: Any) -> object:
+        return ended([command[0], "-c", "raise SystemExit(3)"], **options)
 
-    def failing(command: Sequence[str], **options: object) -> object:
-        return run([command[0], "-c", "raise SystemExit(3)"], **options)
-
-    monkeypatch.setattr(fresh_databases.subprocess, "run", failing)
+    monkeypatch.setattr(fresh_databases, "ended", failing)
     assert main() == 1
     assert list(folder.iterdir()) == []

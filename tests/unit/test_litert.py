@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,3 +60,55 @@ def test_no_more_batches_are_read_than_are_allowed_ahead() -> None:
         next(results)
         assert len(read) <= 3
         assert len(list(results)) == 7
+
+
+WRITES = """
+import os, sys, threading
+from pathlib import Path
+import numpy as np
+from graftline.litert import LiteRunner
+over = threading.Event()
+def write():
+    number = 0
+    while not over.is_set():
+        os.write(2, f"line {number}\\n".encode())
+        number += 1
+    print(number)
+thread = threading.Thread(target=write)
+with LiteRunner(Path(sys.argv[1]), workers=2) as runner:
+    thread.start()
+    for size in range(1, 40):
+        runner.run(np.zeros((3, size, 7, 3), np.uint8))
+over.set()
+thread.join()
+"""
+DIES = """
+import ctypes, sys
+from pathlib import Path
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+from graftline.litert import LiteRunner
+def die(self):
+    ctypes.CDLL(None).__assert_fail(b"the last words", b"native.cc", 7, b"allocate")
+Interpreter.allocate_tensors = die
+LiteRunner(Path(sys.argv[1]), workers=1).run(np.zeros((3, 9, 7, 3), np.uint8))
+"""
+
+
+def ended(code: str, level: str) -> subprocess.CompletedProcess[str]:
+    """A process that runs ``code`` with TensorFlow's messages as quiet as ``level`` says."""
+    command = ["env", f"TF_CPP_MIN_LOG_LEVEL={level}", sys.executable, "-c", code, str(MODEL)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_no_line_of_another_thread_is_lost_while_shapes_change() -> None:
+    done = ended(WRITES, "2")
+    assert done.returncode == 0, done.stderr
+    told = re.findall(r"line (\d+)", done.stderr)
+    assert told == [str(number) for number in range(int(done.stdout))]
+
+
+def test_the_last_words_of_native_code_that_dies_are_seen() -> None:
+    done = ended(DIES, "2")
+    assert done.returncode == -6
+    assert "the last words" in done.stderr

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +12,7 @@ from graftline.source_state import SourceState
 from graftline.workspace import Workspace
 from tests import finished
 
+CHECKOUT = Path(__file__).resolve().parents[2]
 SOURCE = SourceState({"a.png": "1", "b.png": "2"})
 
 
@@ -17,8 +20,15 @@ SOURCE = SourceState({"a.png": "1", "b.png": "2"})
 def workspace(tmp_path: Path) -> Workspace:
     one = Workspace(tmp_path)
     finished.finish(one)
+    shutil.copy(CHECKOUT / "dvc.yaml", tmp_path)
     note_finished(one, finished.some_params(), SOURCE)
     return one
+
+
+def changed(section: str, **values: Any) -> Params:
+    record = finished.some_params().model_dump(mode="json", by_alias=True)
+    record[section] |= values
+    return params_from_record(record, "here")
 
 
 def news(
@@ -59,14 +69,33 @@ def test_another_source_is_named(workspace: Workspace) -> None:
     assert "data.path: null → images" in found.params
 
 
-def test_changed_parameters_are_news_whether_a_stage_reads_them_or_not(
-    workspace: Workspace,
-) -> None:
+def test_changed_parameters_are_news_where_a_step_reads_them(workspace: Workspace) -> None:
     assert news(workspace, finished.some_params(epochs=3)).params == ("train.epochs: 10 → 3",)
-    record = finished.some_params().model_dump(mode="json", by_alias=True)
-    record["register"]["model_name"] = "other"
-    found = news(workspace, params_from_record(record, "here"))
-    assert found.params == ("register.model_name: graftline → other",)
+    for section, value, told in (
+        ("export", {"formats": ["onnx"]}, 'export.formats: [] → ["onnx"]'),
+        # Read by no stage, and by the steps that decide on what was trained.
+        ("register", {"model_name": "other"}, "register.model_name: graftline → other"),
+        ("promote", {"margin": -0.2}, "promote.margin: null → -0.2"),
+    ):
+        assert news(workspace, changed(section, **value)).params == (told,)
+
+
+def test_what_no_step_of_a_training_reads_is_no_reason_to_train(workspace: Workspace) -> None:
+    for section, value in (
+        ("drift", {"threshold": 0.3, "significance": 0.05, "min_distance": 0.3}),
+        ("notify", {"command": "true", "timeout_s": 3.0}),
+    ):
+        found = news(workspace, changed(section, **value))
+        assert not found.anything, found
+
+
+def test_a_stage_of_the_users_own_says_in_dvc_yaml_what_it_reads(workspace: Workspace) -> None:
+    text = (workspace.root / "dvc.yaml").read_text(encoding="utf-8")
+    stage = "stages:\n  mine:\n    cmd: 'true'\n    params: [drift.threshold, {other.yaml: [a]}]\n"
+    (workspace.root / "dvc.yaml").write_text(text.replace("stages:\n", stage, 1))
+    assert news(workspace, changed("drift", threshold=0.3, significance=0.05)).params == (
+        "drift.threshold: 0.1 → 0.3",
+    )
 
 
 def test_a_model_that_a_killed_flow_left_unregistered_is_not_forgotten(
@@ -90,9 +119,9 @@ def test_a_record_of_another_version_counts_as_none(workspace: Workspace) -> Non
 
 
 def test_many_changes_are_told_briefly(workspace: Workspace) -> None:
-    changed = finished.some_params(
+    params = finished.some_params(
         epochs=1, batch_size=8, learning_rate=0.5, schedule="cosine", label_smoothing=0.1, mixup=0.2
     )
-    found = news(workspace, changed)
+    found = news(workspace, params)
     assert len(found.params) == 6
     assert str(found).endswith("; 1 more parameters")

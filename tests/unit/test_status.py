@@ -151,7 +151,7 @@ def test_a_working_stage_leaves_the_states_unknown(
         said = "ERROR: '/x/train' is busy, it is being blocked by:\n  (PID 7): dvc repro\n"
         return subprocess.CompletedProcess([], 255, "", said)
 
-    monkeypatch.setattr("graftline.dvc_commands.subprocess.run", busy)
+    monkeypatch.setattr("graftline.dvc_commands.ended", busy)
     found = status(workspace)
 
     assert {stage.state for stage in found.stages} == {"unknown"}

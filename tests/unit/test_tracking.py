@@ -685,3 +685,62 @@ def test_a_recorder_without_a_store_stops_the_stage(
         tracking.stage_recorder(tracked, PARAMS, "train") as recorder,
     ):
         recorder.run_id()
+
+
+SLOW_TO_END = """
+import atexit, sys, time
+if "graftline.tracking.worker" in " ".join(sys.orig_argv):
+    atexit.register(time.sleep, 600)
+"""
+
+
+def worked_through(workspace: Workspace, meanwhile: object = lambda recorder: None) -> int:
+    """A stage that is recorded, and the process that recorded it."""
+    with tracking.stage_recorder(workspace, PARAMS, "train") as recorder:
+        recorder.run_id()
+        meanwhile(recorder)
+        # More than a pipe holds.
+        for epoch in range(1, 1001):
+            recorder.epoch(epoch, {"loss": 1.0, "accuracy": 0.5, "validation_loss": 1.0})
+    return int(recorder._process.pid)
+
+
+@pytest.mark.kill
+def test_a_recorder_that_is_slow_to_end_fails_no_stage(
+    tracked: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(SLOW_TO_END)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    monkeypatch.setattr("graftline.tracking.recorder._CLOSE_TIMEOUT_S", 0.5)
+    pid = worked_through(tracked)
+    assert one_run(tracked).info.status == "FINISHED"
+    assert psutil.pid_exists(pid)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+@pytest.mark.kill
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
+def test_a_recorder_that_is_stopped_or_killed_fails_no_stage(
+    tracked: Workspace, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("graftline.tracking.recorder._QUIET_S", 0.1)
+    monkeypatch.setattr("graftline.tracking.recorder._SILENCE_S", 3.0)
+    pid = worked_through(tracked, lambda recorder: recorder._process.send_signal(number))
+    # One that hangs does not go on to hold what its stage held.
+    assert not psutil.pid_exists(pid)
+
+
+@pytest.mark.kill
+def test_a_recorder_that_dies_before_there_is_a_run_stops_the_stage_early(
+    tracked: Workspace,
+) -> None:
+    with (
+        pytest.raises(TrackingError, match="ended without an answer"),
+        tracking.stage_recorder(tracked, PARAMS, "train") as recorder,
+    ):
+        recorder._process.kill()
+        recorder._opened.wait()
+        recorder.epoch(1, {"loss": 1.0})
+        pytest.fail("an epoch later would be an hour later")
