@@ -22,7 +22,7 @@ PLACES = (
 """What a hook or a call around this one leaves: git would look at another repository or index."""
 
 _TIMEOUT_S = 300
-"""A status of a large repository on a busy disk takes minutes, and a commit must not be lost for it."""
+"""A status of a large repository on a busy disk takes minutes; a commit is not lost for that."""
 _SAFE = "git config --global --add safe.directory"
 
 
