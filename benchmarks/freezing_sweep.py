@@ -2,8 +2,9 @@
 
 For each task every cut and every boundary of a grid is trained to its end, and then what ``auto``
 and the textbook's rule chose; the test split tells how good each is, and nothing else. What is
-finished is kept under ``var/sweep``, so that the command can be stopped and called again; what the
-table needs of a whole repeat is kept in ``docs/freezing``, so that anyone can count it again.
+finished is kept under ``var/sweep``, so that the command can be stopped and called again with the
+same code; what the table needs of a whole repeat is kept in ``docs/freezing``, so that anyone can
+count it again.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -30,6 +32,7 @@ from graftline.artifacts import Assembled
 from graftline.assemble import RECORD, assemble
 from graftline.choosing.candidates import Candidate
 from graftline.choosing.records import Verdict
+from graftline.code_state import code_state
 from graftline.extract import extract
 from graftline.freeze import freeze
 from graftline.load import load
@@ -37,13 +40,14 @@ from graftline.packed import PackedImages
 from graftline.params import Params
 from graftline.preprocess import preprocess
 from graftline.progress import progress
-from graftline.storage import write_text
+from graftline.storage import sha256_record, write_text
 from graftline.train import Fitted, fit
 from graftline.workspace import Workspace
 
 ROOT = Path("var/sweep")
 RECORDS = Path("docs/freezing")
 CHOSEN = "chosen.json"
+_STEPS = ("load", "preprocess", "assemble", "freeze", "extract", "train")
 _BATCH = 128
 _TRAININGS_PER_PROCESS = 20
 
@@ -201,8 +205,18 @@ def _result_file(workspace: Workspace, name: str) -> Path:
 
 
 def prepared(task: Task, repeat: int, workspace: Workspace, params: Params) -> Assembled:
-    """The images of a repeat, loaded and preprocessed, and the trunk, unless that is done."""
+    """The images of a repeat, loaded and preprocessed, and the trunk, unless that is done.
+
+    What other code has left there goes first: a sweep of two states of the code compares nothing.
+    """
     record = workspace.assembled / RECORD
+    made_by = workspace.root / "made_by"
+    now = sha256_record([code_state(f"graftline/{one}.py", trains=True) for one in _STEPS])
+    if not made_by.is_file() or made_by.read_text(encoding="utf-8") != now:
+        for folder in (workspace.assembled, workspace.root / "results"):
+            shutil.rmtree(folder, ignore_errors=True)
+        (workspace.root / CHOSEN).unlink(missing_ok=True)
+        write_text(made_by, now)
     if not record.exists():
         workspace.root.mkdir(parents=True, exist_ok=True)
         (x_train, y_train), (x_test, y_test) = task.make(repeat)

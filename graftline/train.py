@@ -25,6 +25,7 @@ from graftline.model_files import LITERT_FILE, export_model
 from graftline.packed import PackedImages
 from graftline.params import Params
 from graftline.phases import Phase, probe_phase, tune_phase, warn_of_few_steps
+from graftline.precision import training_precision
 from graftline.progress import progress
 from graftline.standardize import set_standardization
 from graftline.storage import replacing_directory, replacing_file, sha256_record
@@ -195,6 +196,8 @@ def _key(workspace: Workspace, params: Params) -> str:
         [
             params.seed,
             code_state("graftline/train.py", trains=True),
+            # Of auto the machine decides.
+            training_precision(params.train.mixed_precision),
             *(part.model_dump(mode="json") for part in (*records, *sections)),
         ]
     )

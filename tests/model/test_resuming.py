@@ -18,6 +18,7 @@ import keras
 import numpy as np
 import pytest
 
+from graftline import precision
 from graftline import train as step
 from graftline.checkpoints import Checkpoints, Standing
 from graftline.extract import extract
@@ -133,6 +134,17 @@ def test_one_of_other_code_is_nobodys(
         file = step._checkpoint_file(workspace)
         assert Checkpoints(file, step._key(workspace, PARAMS)).load() is not None
     assert Checkpoints(file, step._key(workspace, PARAMS)).load() is None
+
+
+def test_one_of_another_precision_is_nobodys(
+    ready: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    auto = small.small_params({"last_blocks": 2}, train={"mixed_precision": "auto"})
+    keys = set()
+    for gains in (False, True):
+        monkeypatch.setattr(precision, "_has_bfloat16", lambda gains=gains: gains)
+        keys.add(step._key(ready, auto))
+    assert len(keys) == 2
 
 
 @pytest.mark.slow
