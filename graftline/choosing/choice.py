@@ -46,6 +46,8 @@ class Choice:
         folds: Of the profile: the fold of each of them, (n,).
         race: None if the budget paid for none.
         race_positions: Positions of the images that the race held out, in its answers' order.
+        head_epochs: Of each head's training, in the race as in ``train``.
+        whole_tuning: Images that a tuning to its end would show in a fold.
     """
 
     sample: NDArray[np.int64]
@@ -56,6 +58,8 @@ class Choice:
     textbook: Candidate
     race: Race | None
     race_positions: NDArray[np.int64]
+    head_epochs: int
+    whole_tuning: int
     verdict: Verdict
     plan: FreezePlan
 
@@ -112,6 +116,8 @@ def choose(workspace: Workspace, settings: Settings, trainer: Trainer) -> Choice
         textbook=rule,
         race=race,
         race_positions=positions,
+        head_epochs=settings.train.epochs,
+        whole_tuning=settings.tune.epochs * len(held[0].train),
         verdict=verdict,
         plan=measured_plan(verdict, chosen),
     )

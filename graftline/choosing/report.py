@@ -110,6 +110,7 @@ def verdict_text(choice: Choice) -> str:
         "",
         "M: millions of multiply-adds an image. p: that it is no worse than the best of its round, "
         "by paired tests of answers and of losses.",
+        *_lengths(choice),
         "",
         "| depth | features | multiply-adds | probe | behind the best | LogME |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
@@ -122,6 +123,20 @@ def verdict_text(choice: Choice) -> str:
             f"{100 * score.behind:.1f} ± {100 * score.behind_error:.1f} | {score.log_me:.3f} |"
         )
     return "\n".join([*lines, ""])
+
+
+def _lengths(choice: Choice) -> list[str]:
+    """What the race did more briefly than ``train`` will."""
+    if choice.race is None:
+        return []
+    shown = {result.rung: result.images_shown for result in choice.race.results}
+    rounds = ", ".join(f"{images:,}" for images in shown.values())
+    return [
+        "",
+        f"Each head was trained for all {choice.head_epochs} epochs of `train`. Tuning showed so "
+        f"many images a fold, by round: {rounds}; to its end it would show "
+        f"{choice.whole_tuning:,}.",
+    ]
 
 
 def write_records(path: Path, records: Sequence[Record]) -> None:

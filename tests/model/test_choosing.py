@@ -128,6 +128,10 @@ def _every_number_follows_from_the_files(workspace: Workspace) -> None:
         assert float(result["p_value"]) == pytest.approx(p_worse(given.right, least.right))
         expected = p_higher(given.losses, least.losses)
         assert float(result["loss_p_value"]) == pytest.approx(expected)
+    text = (workspace.freezing_report / "verdict.md").read_text(encoding="utf-8")
+    # Of 144 images that train or validate a fold holds out 29, and 11 of the rest validate.
+    assert "Each head was trained for all 6 epochs of `train`" in text
+    assert "to its end it would show 1,040." in text
     verdict = json.loads((workspace.freezing_report / "verdict.json").read_text())
     assert verdict["spent"] == sum(int(result["cost"]) for result in results)
     assert verdict["spent"] <= verdict["budget"]
