@@ -98,6 +98,52 @@ def test_the_same_seed_gives_the_same_weights_and_metrics_by_either_door(whole: 
     assert whole.metrics.read_bytes() == metrics
 
 
+HOSTILE = {
+    "KERAS_BACKEND": "torch",
+    "KERAS_MAX_STEPS_PER_EPOCH": "1",
+    "NPY_DISABLE_CPU_FEATURES": "AVX2",
+    "ONEDNN_DEFAULT_FPMATH_MODE": "BF16",
+    "TF_ENABLE_ONEDNN_OPTS": "0",
+    "TF_USE_LEGACY_KERAS": "1",
+    "TF_XLA_FLAGS": "--tf_xla_auto_jit=2 --tf_xla_cpu_global_jit",
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    "PYTHONOPTIMIZE": "2",
+    "PYTHONWARNINGS": "error",
+    "GIT_DIR": "/nonexistent",
+    "DVC_ROOT": "/other",
+    "MLFLOW_RUN_ID": "0" * 32,
+    "PREFECT_SERVER_API_BASE_PATH": "/elsewhere",
+    "TMPDIR": "/nonexistent",
+    "http_proxy": "http://127.0.0.1:9",
+    "HTTPS_PROXY": "http://127.0.0.1:9",
+    "ALL_PROXY": "socks5://127.0.0.1:9",
+}
+
+
+@pytest.mark.slow
+def test_a_hostile_environment_changes_no_weight_and_no_picture(
+    whole: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = Trained.read(whole.trained / "trained.json").weight_digest
+    files = {path.name: path.read_bytes() for path in whole.evaluation.iterdir()}
+    metrics = whole.metrics.read_bytes()
+    keras = tmp_path / "keras"
+    keras.mkdir()
+    (keras / "keras.json").write_text('{"floatx": "float16", "epsilon": 0.1, "backend": "jax"}')
+    # As a user's may lie in the folder that one works in.
+    (whole.root / "matplotlibrc").write_text("text.usetex: True\nfont.size: 40\nbackend: none\n")
+    for name, text in {**HOSTILE, "KERAS_HOME": str(keras)}.items():
+        monkeypatch.setenv(name, text)
+    said = sh(whole.root, sys.executable, "-m", "flows.train", "--force")
+    (whole.root / "matplotlibrc").unlink()
+    assert "not used, since only parameters decide what comes out: " in said
+    for stage in STAGES:
+        assert f"{stage:<10} executed" in said, said
+    assert Trained.read(whole.trained / "trained.json").weight_digest == digest
+    assert {path.name: path.read_bytes() for path in whole.evaluation.iterdir()} == files
+    assert whole.metrics.read_bytes() == metrics
+
+
 def test_a_changed_source_file_makes_load_stale(whole: Workspace) -> None:
     source = Path(read_params(whole.params_file).data.path or "")
     content = source.read_bytes()
