@@ -45,6 +45,10 @@ STRATEGY_FORMS = (
 )
 BUDGET_FORMS = "a share above 0 up to 10; seconds: n (a whole number from 1 on); off"
 SOURCES_WITH_PATH = ("idx", "npz", "folder", "manifest")
+TABLE_ENDINGS = (".csv", ".tsv", ".parquet")
+"""How the names of tables end, in small letters."""
+MAX_IMAGE_PX = 50_000_000
+"""Of an image, width x height, where ``data.max_image_px`` says nothing else."""
 ALPHAS = tuple(sorted({alpha for family in FAMILIES.values() for alpha in family.alphas}))
 """The widths of all trunks; each takes some of them."""
 NAMED_WEIGHTS = ("stanford-dogs", "imagenet", "random")
@@ -77,7 +81,8 @@ class DataParams(_Section):
     )
     manifest: FileName = Field(
         default="manifest.csv",
-        description="For source manifest: the table's name inside path (.csv or .parquet).",
+        description="For source manifest: the table's name inside path (.csv, .tsv or .parquet). "
+        "CSV may be parted by commas, semicolons or tabs.",
     )
     on_corrupt: Literal["fail", "skip"] = Field(
         default="fail", description="What to do with images that cannot be decoded."
@@ -85,6 +90,11 @@ class DataParams(_Section):
     on_leak: Literal["warn", "fail"] = Field(
         default="warn",
         description="What to do with identical images across given splits.",
+    )
+    on_similar_classes: Literal["fail", "warn"] = Field(
+        default="fail",
+        description="What to do with classes whose names look alike: cat and Cat, 1 and 1.0, or "
+        "names that differ in spaces or in signs that cannot be seen.",
     )
     validation_fraction: Fraction = Field(
         default=0.1,
@@ -96,7 +106,7 @@ class DataParams(_Section):
         description="Share of all images, for test, if the source has no test split of its own.",
     )
     max_image_px: int = Field(
-        default=50_000_000,
+        default=MAX_IMAGE_PX,
         ge=1,
         description="Images of more pixels (width x height) are refused.",
     )
@@ -114,9 +124,10 @@ class DataParams(_Section):
             raise ValueError(
                 f"source {self.source} takes no data.path (got {self.path!r}); set it to null"
             )
-        if self.source == "manifest" and not self.manifest.endswith((".csv", ".parquet")):
+        if self.source == "manifest" and not self.manifest.lower().endswith(TABLE_ENDINGS):
             raise ValueError(
-                f"data.manifest must end in .csv or .parquet, and is {self.manifest!r}"
+                f"data.manifest must end in {', '.join(TABLE_ENDINGS)}, and is {self.manifest!r}; "
+                "a spreadsheet saves its table as CSV"
             )
         return self
 

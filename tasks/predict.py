@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefect.logging import get_run_logger
 
-from graftline.params import read_params
+from graftline.image_files import largest_px
 from graftline.predicting import batch as predicting
 from graftline.predicting.batch import UNSURE_BELOW, Batch
 from graftline.predicting.models import ChosenModel
@@ -17,11 +17,9 @@ from tasks.prediction import Request, told
 @step("predict")
 def predict(request: Request, model: ChosenModel) -> Batch:
     """Writes ``request.out``; leaves the counts of each label as an artifact."""
-    params = read_params(Workspace.here().params_file)
+    max_px = largest_px(Workspace.here())
     with told("predict") as tell:
-        batch = predicting.predict_files(
-            model, request.paths, request.out, params.data.max_image_px
-        )
+        batch = predicting.predict_files(model, request.paths, request.out, max_px)
         _publish(batch)
         text = _sentence(batch)
         get_run_logger().info(text)
@@ -44,6 +42,7 @@ def _publish(batch: Batch) -> None:
         ("model", f"{batch.model} {batch.model_version}"),
         ("images", batch.images),
         ("could not be read", batch.unread),
+        ("no images, left out", sum(batch.left_out.values())),
         (f"unsure (below {UNSURE_BELOW:g})", batch.unsure),
         ("images per second", f"{batch.images_per_s:,.0f}"),
     ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -116,6 +117,7 @@ def show_summary(console: Console, batch: Batch, drift: Drift, seconds: float) -
 
 def _rows(batch: Batch, drift: Drift) -> list[tuple[str, str]]:
     from graftline.drift.report import TEXT, report_folder, sentence
+    from graftline.image_files import told_left_out
     from graftline.predicting.batch import UNSURE_BELOW
 
     given = sorted(batch.labels.items(), key=lambda item: -item[1])
@@ -128,6 +130,8 @@ def _rows(batch: Batch, drift: Drift) -> list[tuple[str, str]]:
         rows.append(
             ("not read", f"[red]{batch.unread:,}[/red]; the column error says why, file by file")
         )
+    if batch.left_out:
+        rows.append(("left out", escape(told_left_out(Counter(batch.left_out)))))
     if read:
         unsure = f"{percent(batch.unsure / read)} of the answers have a probability below "
         rows.append(("unsure", f"{unsure}{UNSURE_BELOW:g}"))
