@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -62,7 +63,7 @@ def launch(arguments: Sequence[str]) -> int:
     """
     options = _parser().parse_args(arguments)
     collect_rarely()
-    out = (options.out or default_out(options.paths[0])).absolute()
+    out = Path(options.out or default_out(options.paths[0])).absolute()
     request = Request(tuple(options.paths), out, options.model)
 
     def command() -> int:
@@ -183,16 +184,17 @@ def _parser() -> argparse.ArgumentParser:
         "paths",
         nargs="+",
         metavar="PATH",
-        help="an image, a folder, a table (.csv, .parquet) with a column path, or a pattern",
+        help="an image, a folder, a table (.csv, .tsv, .parquet) with a column path, or a pattern",
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=os.path.expanduser,  # A shell leaves the ~ of --out=~/x as it is.
         metavar="FILE",
         help=f"the Parquet file (default: {_FOLDER}/, named after the first PATH)",
     )
     parser.add_argument(
         "--model",
+        type=os.path.expanduser,
         default="champion",
         help="an alias or number of a registered version, or a model's folder (default: champion)",
     )

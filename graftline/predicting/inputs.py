@@ -57,6 +57,8 @@ def inputs(arguments: Sequence[str], left_out: Counter[str] | None = None) -> It
         if os.path.lexists(argument):
             yield from _of_path(argument, left_out)
             continue
+        # A shell leaves the ~ of a pattern in quotes as it is.
+        argument = os.path.expanduser(argument)
         matches = [path for path in sorted(_matches(argument)) if not _is_litter(path, argument)]
         if not matches:
             raise DataError(

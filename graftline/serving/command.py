@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ def add_options(parser: ArgumentParser) -> None:
     """Adds what ``graftline serve`` takes."""
     parser.add_argument(
         "--model",
+        type=os.path.expanduser,  # A shell leaves the ~ of --model=~/x as it is.
         default="champion",
         metavar="VERSION|ALIAS|FOLDER",
         help="a registered version's number, an alias, or a model folder such as models/trained "
