@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 
 # Small letters of Cyrillic and Greek that look like Latin ones, and those.
@@ -26,9 +26,7 @@ _NO_FRACTION = re.compile(r"(?<=[0-9])\.0*(?![0-9.])")
 
 def folded(name: str) -> str:
     """What is left of a name without what the eye passes over; names that share it look alike."""
-    for _, form in _FORMS:
-        name = form(name)
-    return name
+    return _through([form for _, form in _FORMS], name)
 
 
 def groups(names: Iterable[str]) -> list[list[str]]:
@@ -39,15 +37,25 @@ def groups(names: Iterable[str]) -> list[list[str]]:
     return [group for group in alike.values() if len(group) > 1]
 
 
-def difference(names: Iterable[str]) -> str:
-    """In what names differ that look alike; if in more than one way, all that tell them apart."""
-    left, kinds = set(names), []
-    for kind, form in _FORMS:
-        after = {form(name) for name in left}
-        if len(after) < len(left):
+def difference(names: Sequence[str]) -> str:
+    """In what names differ that look alike: what has to be passed over for them to be the same."""
+    kinds = []
+    for kind, _ in _FORMS:
+        others = [form for other, form in _FORMS if other != kind]
+        if len({_through(others, name) for name in names}) > 1:
             kinds.append(kind)
-        left = after
-    return " and ".join(kinds)
+    if kinds:
+        return " and ".join(kinds)
+    # More than one of them does alone, as for a space that does not break.
+    alone = (kind for kind, form in _FORMS if len({_through([form], one) for one in names}) == 1)
+    return next(alone, "how they are written")
+
+
+def _through(forms: Iterable[Callable[[str], str]], name: str) -> str:
+    name = _unescaped(name)
+    for form in forms:
+        name = form(name)
+    return name
 
 
 def _unescaped(name: str) -> str:
@@ -56,7 +64,7 @@ def _unescaped(name: str) -> str:
 
 
 def _composed(name: str) -> str:
-    return unicodedata.normalize("NFKC", _unescaped(name))
+    return unicodedata.normalize("NFKC", name)
 
 
 def _inked(name: str) -> str:
@@ -75,7 +83,7 @@ def _spaced(name: str) -> str:
 
 
 def _lower(name: str) -> str:
-    return unicodedata.normalize("NFKC", name.casefold())
+    return name.casefold()
 
 
 def _plain(name: str) -> str:
