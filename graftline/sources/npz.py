@@ -150,7 +150,7 @@ def _like(kind: str, split: Split, kinds: Mapping[str, str]) -> str:
     letter, other = ("x", "y") if kind == "images" else ("y", "x")
     for companion in kinds.values():
         if companion[0].lower() == other:
-            return (letter if companion[0].islower() else letter.upper()) + companion[1:]
+            return letter + companion[1:]
         return f"the {kind} for {companion}"
     return f"{letter}_{'val' if split == 'validation' else split}"
 
