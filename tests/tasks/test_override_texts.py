@@ -97,9 +97,9 @@ def test_a_folder_with_a_sign_of_yaml_in_its_name_is_the_source(workspace: Works
 
 
 def test_a_home_is_written_out(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    (workspace.root / "home" / "photos").mkdir(parents=True)
-    monkeypatch.setenv("HOME", str(workspace.root / "home"))
-    expected = f"{workspace.root}/home/photos"
+    (workspace.root / "house" / "photos").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(workspace.root / "house"))
+    expected = f"{workspace.root}/house/photos"
 
     change = plan_overrides(workspace, None, ["data.source=folder", "data.path=~/photos"])
     change.write(workspace)

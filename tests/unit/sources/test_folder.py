@@ -8,6 +8,7 @@ import pytest
 from graftline.errors import DataError
 from graftline.sources import folder
 from graftline.sources.catalog import Broken, Sample
+from graftline.sources.split_names import WORDS, SplitName, split_named
 from tests.unit.loading import encoded, pixels, write_folder
 
 MAX_PX = 1_000_000
@@ -301,3 +302,10 @@ def test_what_servers_and_desktops_leave_is_no_class_and_no_image(tmp_path, name
     write_folder(tmp_path / "cat" / "deep", {name: 1}, 20)
     (tmp_path / "dog" / name).write_bytes(encoded(pixels(30)))
     assert [one.name for one in read(tmp_path).files] == ["cat/0.png", "dog/0.png"]
+
+
+def test_the_documented_names_are_those_that_are_taken(checkout):
+    page = (checkout / "docs" / "data.md").read_text(encoding="utf-8")
+    for split, words in WORDS.items():
+        assert f"| {split} | {', '.join(words)} |\n" in page
+        assert {split_named(word) for word in words} == {SplitName(split)}
