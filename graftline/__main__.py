@@ -99,7 +99,9 @@ def _add_predict(
     predict.add_argument("files", nargs="+", metavar="FILE", help="image files or folders")
     predict.add_argument("--json", action="store_true", help="one JSON object per image")
     predict.add_argument("--top", type=int, default=3, help="labels shown per image (default: 3)")
-    predict.add_argument("--model", type=Path, help="a model folder (default: models/trained)")
+    predict.add_argument(
+        "--model", type=os.path.expanduser, help="a model folder (default: models/trained)"
+    )
     predict.set_defaults(command=_predict)
 
 
@@ -171,7 +173,7 @@ def _predict(workspace: Workspace, options: argparse.Namespace) -> int:
         options.files,
         as_json=options.json,
         top=options.top,
-        model=options.model,
+        model=None if options.model is None else Path(options.model),
     )
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from graftline.errors import DataError
-from graftline.images import Pixels, decode, read_file
+from graftline.images import Pixels, begins_like_image, decode, read_file, suffixes
+from graftline.litter import is_litter
+from graftline.params import MAX_IMAGE_PX, read_params
+from graftline.workspace import Workspace
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff")
-"""What is taken from a folder; a file that is named is taken whatever its name."""
-MAX_IMAGE_PX = 50_000_000
+_BEGINNING_BYTES = 64
+_MOST_ENDINGS = 6
 FilePath = str | bytes | os.PathLike[str]
 
 
@@ -25,6 +28,21 @@ class ReadImage:
     sha256: str | None
     """Of the file's bytes, in hexadecimal; None if they could not be read."""
     error: str | None = None
+
+
+def largest_px(workspace: Workspace) -> int:
+    """The limit of an image's pixels that holds everywhere: ``data.max_image_px``.
+
+    Returns:
+        What ``params.yaml`` says; the default where there is no such file, as beside a model that
+        was brought along.
+
+    Raises:
+        ParamsError: If ``params.yaml`` is not valid.
+    """
+    if not workspace.params_file.exists():
+        return MAX_IMAGE_PX
+    return read_params(workspace.params_file).data.max_image_px
 
 
 def read_image(file: FilePath, max_px: int) -> ReadImage:
@@ -47,19 +65,52 @@ def read_image(file: FilePath, max_px: int) -> ReadImage:
         return ReadImage(None, sha256, error.what)
 
 
-def images_below(folder: str) -> Iterator[str]:
-    """The image files below a folder, by name; folders that are links are not entered.
+def images_below(folder: str, left_out: Counter[str] | None = None) -> Iterator[str]:
+    """The image files below a folder, by name; also the links that lead nowhere or to a folder.
+
+    A file is one if its name ends like an image's, or if it begins like one: as for training, its
+    content decides. Hidden files and litter are passed over, links to folders are not entered.
 
     No more than the names of one branch of folders are held at once.
+
+    Args:
+        folder: Where to look.
+        left_out: Counts the files that are no images, by the ending of their names.
 
     Raises:
         OSError: If a folder cannot be listed.
     """
     with os.scandir(folder) as listed:
-        names = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in listed)
+        names = sorted(
+            (entry.name, entry.is_dir(follow_symlinks=False))
+            for entry in listed
+            if not is_litter(entry.name)
+        )
     for name, is_folder in names:
         path = os.path.join(folder, name)
         if is_folder:
-            yield from images_below(path)
-        elif name.lower().endswith(SUFFIXES) and os.path.isfile(path):
+            yield from images_below(path, left_out)
+        elif _is_image(path):
             yield path
+        elif left_out is not None:
+            left_out[os.path.splitext(name)[1].lower() or "no ending"] += 1
+
+
+def told_left_out(left_out: Counter[str]) -> str:
+    """How many files were no images, in words."""
+    endings = [f"{ending} {count:,}" for ending, count in left_out.most_common(_MOST_ENDINGS)]
+    more = ", ..." if len(left_out) > _MOST_ENDINGS else ""
+    return f"{left_out.total():,} file(s) are no images ({', '.join(endings)}{more})"
+
+
+def _is_image(path: str) -> bool:
+    if not os.path.isfile(path):
+        # Not a pipe, which may never say anything.
+        return os.path.islink(path)
+    if path.lower().endswith(suffixes()):
+        return True
+    try:
+        with open(path, "rb") as file:
+            return begins_like_image(file.read(_BEGINNING_BYTES))
+    except OSError:
+        return True  # Reading it will tell why it cannot be read.

@@ -12,6 +12,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from graftline.errors import DataError
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF")
+KNOWN = ", ".join(FORMATS)
+"""The formats, for people."""
+# Of formats that Pillow may have no decoder for: they are images all the same, and said to be.
+_NAMED_SUFFIXES = (".avif", ".heic", ".heif", ".hif")
 Pixels = NDArray[np.uint8]
 """An image: height, width, channels (1 for grey, 3 for colour)."""
 
@@ -29,6 +34,20 @@ _BYTES_PER_PX = 16
 _METADATA_BYTES = 64 << 20
 _OPENING = threading.Lock()
 _thread = threading.local()
+
+
+@cache
+def suffixes() -> tuple[str, ...]:
+    """How the names of image files end, in small letters: as Pillow has it for the formats."""
+    known = Image.registered_extensions().items()
+    return (*(suffix for suffix, kind in known if kind in FORMATS), *_NAMED_SUFFIXES)
+
+
+def begins_like_image(beginning: bytes) -> bool:
+    """Whether a file of these first bytes, 64 or more if it has them, is of one of the formats."""
+    Image.init()
+    accepting = (Image.OPEN[kind][1] for kind in FORMATS if kind in Image.OPEN)
+    return any(accepts is None or bool(accepts(beginning)) for accepts in accepting)
 
 
 def decode(data: bytes, max_px: int, limit: str = "data.max_image_px") -> Pixels:
@@ -168,8 +187,7 @@ def _opened(data: bytes, max_px: int, limit: str) -> Image.Image:
         try:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
         except UnidentifiedImageError as error:
-            known = ", ".join(FORMATS)
-            raise DataError(f"is no image of a known kind ({known})") from error
+            raise DataError(f"is no image of a known kind ({KNOWN})") from error
         finally:
             Image.MAX_IMAGE_PIXELS = before
     width, height = image.size

@@ -16,11 +16,12 @@ from graftline import sources
 from graftline.artifacts import SPLITS, Dataset, Split
 from graftline.csv_files import write_csv
 from graftline.errors import DataError
-from graftline.images import collected_warnings
+from graftline.images import KNOWN, collected_warnings
 from graftline.packed import ShardWriter, write_manifest
 from graftline.params import DataParams, Params
 from graftline.progress import progress
 from graftline.repeats import Placed, Repeats, Stored, described, found
+from graftline.sources import similar
 from graftline.sources.catalog import Broken, Catalog
 from graftline.splits import Image, assigned, natural_order, refuse_missing_classes
 from graftline.storage import replacing_directory, replacing_file
@@ -51,6 +52,8 @@ def load(workspace: Workspace, params: Params) -> Dataset:
         collected_warnings() as warned,
     ):
         catalog = sources.read(params.data, workspace.root, Path(scratch))
+        alike = _alike(catalog)
+        _refuse_alike(alike, params.data)
         stored, broken = _stored(catalog, folder)
         _judge(broken, params.data, workspace)
         placed = _placed(stored, catalog, params)
@@ -63,12 +66,40 @@ def load(workspace: Workspace, params: Params) -> Dataset:
             json.dumps(classes, ensure_ascii=False, indent=0) + "\n", encoding="utf-8"
         )
         _write_table(folder / "skipped.csv", broken)
-        report = _report(dataset, repeats, broken, warned)
+        report = _report(dataset, repeats, broken, warned, alike)
         (folder / _REPORT).write_text(report, encoding="utf-8")
         dataset.write(folder / "dataset.json")
     _errors_file(workspace).unlink(missing_ok=True)
-    _tell(dataset, repeats, warned, workspace)
+    _tell(dataset, repeats, warned, alike, workspace)
     return dataset
+
+
+def _alike(catalog: Catalog) -> list[str]:
+    """The classes whose names look alike, a line for each group of them."""
+    lines = []
+    for group in similar.groups(catalog.labels):
+        shown = [
+            f"{label!r} ({catalog.counts[label]} image(s), {catalog.examples[label]} the first)"
+            for label in group
+        ]
+        lines.append(f"{' and '.join(shown)} differ in {similar.difference(group)}")
+    return lines
+
+
+def _refuse_alike(alike: Sequence[str], params: DataParams) -> None:
+    if alike and params.on_similar_classes == "fail":
+        raise DataError(
+            "\n  ".join(["names of classes look alike:", *_cut(alike)]),
+            where=f"data.source: {params.source}, data.path: {params.path}",
+            allowed="with data.on_similar_classes: fail, none",
+            fix="give the images of one class one name (rename the folder, or the labels in the "
+            "table); if they are different classes, set data.on_similar_classes to warn",
+        )
+
+
+def _cut(lines: Sequence[str]) -> list[str]:
+    more = [f"... and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
+    return [*lines[:_LISTED], *more]
 
 
 def _stored(catalog: Catalog, folder: Path) -> tuple[list[Stored], list[Broken]]:
@@ -101,14 +132,11 @@ def _judge(broken: Sequence[Broken], params: DataParams, workspace: Workspace) -
     table = _errors_file(workspace)
     with replacing_file(table) as temporary:
         _write_table(temporary, broken)
-    lines = [f"{image.name}: {image.reason}" for image in broken[:_LISTED]]
-    if len(broken) > _LISTED:
-        lines.append(f"... and {len(broken) - _LISTED} more")
+    lines = _cut([f"{image.name}: {image.reason}" for image in broken])
     raise DataError(
         "\n  ".join([f"{len(broken)} image(s) cannot be used:", *lines]),
         where=f"all of them are listed in {table}",
-        allowed="whole images (PNG, JPEG, GIF, BMP, WebP, TIFF) of at most "
-        f"{params.max_image_px} pixels",
+        allowed=f"whole images ({KNOWN}) of at most {params.max_image_px} pixels",
         fix="mend or remove them, or set data.on_corrupt to skip to go on without them",
     )
 
@@ -140,9 +168,7 @@ def _placed(stored: Sequence[Stored], catalog: Catalog, params: Params) -> list[
 def _refuse_leaks(repeats: Repeats, params: DataParams) -> None:
     if not repeats.leaks or params.on_leak == "warn":
         return
-    lines = [described(group) for group in repeats.leaks[:_LISTED]]
-    if len(repeats.leaks) > _LISTED:
-        lines.append(f"... and {len(repeats.leaks) - _LISTED} more")
+    lines = _cut([described(group) for group in repeats.leaks])
     raise DataError(
         "\n  ".join([f"{len(repeats.leaks)} image(s) stand in more than one split:", *lines]),
         where=f"data.source: {params.source}, data.path: {params.path}",
@@ -219,6 +245,7 @@ def _report(
     repeats: Repeats,
     broken: Sequence[Broken],
     warned: Sequence[tuple[str, str]],
+    alike: Sequence[str],
 ) -> str:
     counts = ", ".join(f"{dataset.total(split)} {split}" for split in SPLITS)
     paragraphs = [
@@ -227,6 +254,7 @@ def _report(
         "one, pixel for pixel.",
         _section("The same image in more than one given split", map(described, repeats.leaks)),
         _section("The same image under more than one label", map(described, repeats.conflicts)),
+        _section("Classes whose names look alike", alike),
         _section(
             "Skipped, since they cannot be used", (f"{one.name}: {one.reason}" for one in broken)
         ),
@@ -247,6 +275,7 @@ def _tell(
     dataset: Dataset,
     repeats: Repeats,
     warned: Sequence[tuple[str, str]],
+    alike: Sequence[str],
     workspace: Workspace,
 ) -> None:
     report = workspace.loaded / _REPORT
@@ -258,6 +287,8 @@ def _tell(
     for count, text, groups in remarks:
         if count:
             _log.warning("%d %s; %s lists them: %s", count, text, report, described(groups[0]))
+    for line in alike:
+        _log.warning("names of classes look alike: %s", line)
     if dataset.corrupt:
         _log.warning("%d image(s) were skipped; %s lists them", dataset.corrupt, report)
     if warned:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -45,6 +47,10 @@ STRATEGY_FORMS = (
 )
 BUDGET_FORMS = "a share above 0 up to 10; seconds: n (a whole number from 1 on); off"
 SOURCES_WITH_PATH = ("idx", "npz", "folder", "manifest")
+TABLE_ENDINGS = (".csv", ".tsv", ".parquet")
+"""How the names of tables end, in small letters."""
+MAX_IMAGE_PX = 50_000_000
+"""Of an image, width x height, where ``data.max_image_px`` says nothing else."""
 ALPHAS = tuple(sorted({alpha for family in FAMILIES.values() for alpha in family.alphas}))
 """The widths of all trunks; each takes some of them."""
 NAMED_WEIGHTS = ("stanford-dogs", "imagenet", "random")
@@ -55,6 +61,8 @@ _PLAIN_SIGNS = 200
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[^/\\]+$")]
+HomePath = Annotated[str, AfterValidator(os.path.expanduser)]
+"""A path of which ``~`` and ``~name`` at the beginning are a home."""
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -69,15 +77,15 @@ class DataParams(_Section):
     source: Literal["mnist-5k", "mnist", "idx", "npz", "folder", "manifest"] = Field(
         description="The kind of image source."
     )
-    path: str | None = Field(
+    path: Annotated[HomePath, Field(min_length=1)] | None = Field(
         default=None,
-        min_length=1,
-        description="A folder (idx, folder, manifest) or file (npz), absolute or relative to the "
-        "checkout. Null for the sources that need none.",
+        description="A folder (idx, folder, manifest) or file (npz), absolute, from ~ on, or "
+        "relative to the checkout. Null for the sources that need none.",
     )
     manifest: FileName = Field(
         default="manifest.csv",
-        description="For source manifest: the table's name inside path (.csv or .parquet).",
+        description="For source manifest: the table's name inside path (.csv, .tsv or .parquet). "
+        "CSV may be parted by commas, semicolons or tabs.",
     )
     on_corrupt: Literal["fail", "skip"] = Field(
         default="fail", description="What to do with images that cannot be decoded."
@@ -85,6 +93,11 @@ class DataParams(_Section):
     on_leak: Literal["warn", "fail"] = Field(
         default="warn",
         description="What to do with identical images across given splits.",
+    )
+    on_similar_classes: Literal["fail", "warn"] = Field(
+        default="fail",
+        description="What to do with classes whose names look alike: cat and Cat, 1 and 1.0, or "
+        "names that differ in spaces or in signs that cannot be seen.",
     )
     validation_fraction: Fraction = Field(
         default=0.1,
@@ -96,7 +109,7 @@ class DataParams(_Section):
         description="Share of all images, for test, if the source has no test split of its own.",
     )
     max_image_px: int = Field(
-        default=50_000_000,
+        default=MAX_IMAGE_PX,
         ge=1,
         description="Images of more pixels (width x height) are refused.",
     )
@@ -109,14 +122,18 @@ class DataParams(_Section):
     @model_validator(mode="after")
     def _path_matches_source(self) -> DataParams:
         if self.source in SOURCES_WITH_PATH and self.path is None:
-            raise ValueError(f"source {self.source} needs data.path, which is null")
+            raise ValueError(
+                f"source {self.source} needs data.path, which is null (./null is a folder of that "
+                "name)"
+            )
         if self.source not in SOURCES_WITH_PATH and self.path is not None:
             raise ValueError(
                 f"source {self.source} takes no data.path (got {self.path!r}); set it to null"
             )
-        if self.source == "manifest" and not self.manifest.endswith((".csv", ".parquet")):
+        if self.source == "manifest" and not self.manifest.lower().endswith(TABLE_ENDINGS):
             raise ValueError(
-                f"data.manifest must end in .csv or .parquet, and is {self.manifest!r}"
+                f"data.manifest must end in .csv, .tsv or .parquet, and is {self.manifest!r}; a "
+                "spreadsheet saves its table as CSV"
             )
         return self
 
@@ -152,7 +169,7 @@ class BackboneParams(_Section):
         description="Width multiplier; each architecture has some of these, most have only 1.0.",
         json_schema_extra={"enum": list(ALPHAS)},
     )
-    weights: str = Field(
+    weights: HomePath = Field(
         min_length=1,
         description="stanford-dogs, imagenet, random, a path to a weights file, or an https "
         "address of one.",
@@ -693,7 +710,10 @@ def params_from_record(record: Any, where: str) -> Params:
 
 
 def with_overrides(record: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Applies ``key=value`` texts, with dotted keys and YAML values, to a copy of a record.
+    """Applies ``key=value`` texts, with dotted keys, to a copy of a record.
+
+    The value of a parameter that is text is the text as it stands; where the parameter may also be
+    null, the word ``null`` is. All other values are read as YAML.
 
     Raises:
         ParamsError: If an override has no ``=`` or its value is no YAML.
@@ -713,8 +733,42 @@ def with_overrides(record: dict[str, Any], overrides: Sequence[str]) -> dict[str
             if not isinstance(below, dict):
                 below = section[parent] = {}
             section = below
-        section[last] = _parse_yaml(text, f"--set {override}")
+        section[last] = _value(key, text, f"--set {override}")
     return changed
+
+
+def _value(key: str, text: str, where: str) -> Any:
+    options = _options(_annotation(key))
+    if str not in options:
+        return _parse_yaml(text, where)
+    if not text.isascii() and text != text.encode("utf-8", "replace").decode("utf-8"):
+        raise ParamsError(
+            "the value holds bytes that are no text in UTF-8, and the parameter file is text",
+            where=where,
+            fix="rename the file or folder, or make a link to it that has another name",
+        )
+    return None if NoneType in options and text == "null" else text
+
+
+def _annotation(key: str) -> Any:
+    """The type of a parameter, by its dotted key; None if there is no such parameter."""
+    found: Any = Params
+    for name in key.split("."):
+        fields = getattr(found, "model_fields", {})
+        found = next(
+            (field.annotation for own, field in fields.items() if name == (field.alias or own)),
+            None,
+        )
+    return found
+
+
+def _options(annotation: Any) -> set[Any]:
+    """The types that a value may have, without what limits them."""
+    if get_origin(annotation) is Annotated:
+        return _options(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return set().union(*map(_options, get_args(annotation)))
+    return {annotation if isinstance(annotation, type) else None}
 
 
 def read_record(path: Path) -> dict[str, Any]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from graftline.errors import MissingOutputError, visible
-from graftline.image_files import MAX_IMAGE_PX, images_below, read_image
+from graftline.errors import DataError, MissingOutputError, visible
+from graftline.image_files import largest_px, read_image, told_left_out
+from graftline.images import Pixels
+from graftline.predicting.inputs import Input, inputs
 from graftline.predictor import Predictor
+from graftline.sources.folder import printable
 from graftline.workspace import Workspace
 
 __all__ = ["Prediction", "Predictor", "predict", "show_predictions"]
@@ -78,26 +82,29 @@ def predict(
     arguments: Sequence[str | Path],
     workspace: Workspace,
     model: Path | None = None,
-    max_image_px: int = MAX_IMAGE_PX,
+    left_out: Counter[str] | None = None,
 ) -> Iterator[Prediction]:
     """Names what is on each file; one that cannot be read does not stop the others.
 
     Args:
-        arguments: Files, folders (all images below them) and patterns such as ``*.png``.
-        workspace: Whose ``models/trained/`` is used.
+        arguments: See :func:`graftline.predicting.inputs.inputs`; one that is not there gets its
+            reason here.
+        workspace: Whose ``models/trained/`` is used, and whose ``data.max_image_px`` holds.
         model: Another model folder.
-        max_image_px: Files with more pixels are not decoded.
+        left_out: Counts the files in folders that are no images, by the ending of their names.
 
     Yields:
         One prediction per file, in order.
 
     Raises:
         MissingOutputError: If there is no model.
+        ParamsError: If ``params.yaml`` is not valid.
     """
+    max_px = largest_px(workspace)
     with open_predictor(workspace, model) as predictor:
-        files = list(expanded(arguments))
-        for first in range(0, len(files), _CHUNK_FILES):
-            yield from _predicted(predictor, files[first : first + _CHUNK_FILES], max_image_px)
+        files = expanded(arguments, left_out)
+        while chunk := list(islice(files, _CHUNK_FILES)):
+            yield from _predicted(predictor, chunk, max_px)
 
 
 def open_predictor(workspace: Workspace, model: Path | None = None) -> Predictor:
@@ -131,37 +138,15 @@ def _no_model(what: str, folder: Path) -> MissingOutputError:
     )
 
 
-def expanded(arguments: Iterable[str | Path]) -> Iterator[Path]:
-    """Files as they are named; of folders the images below them; of patterns what they match."""
-    for argument in arguments:
-        path = Path(argument)
-        if not _is_reachable(path):
-            yield path
-        elif path.is_dir():
-            yield from map(Path, images_below(str(path)))
-        elif not path.exists() and any(sign in str(path) for sign in "*?["):
-            yield from _matches(path) or [path]
-        else:
-            yield path
-
-
-def _is_reachable(path: Path) -> bool:
-    # A name may be too long for the system, or hold a NUL; reading it says so.
-    try:
-        os.stat(path)
-    except FileNotFoundError:
-        return True
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def _matches(path: Path) -> list[Path]:
-    root = Path(path.anchor) if path.is_absolute() else Path()
-    try:
-        return sorted(root.glob(str(path.relative_to(root))))
-    except ValueError:  # As in "a**b", which is no pattern and may be a name.
-        return []
+def expanded(
+    arguments: Iterable[str | Path], left_out: Counter[str] | None = None
+) -> Iterator[Input]:
+    """What the arguments stand for; one that is not there, or cannot be listed, has its reason."""
+    for argument in map(str, arguments):
+        try:
+            yield from inputs([argument], left_out)
+        except DataError as error:
+            yield Input(printable(argument), error=error.what)
 
 
 def show_predictions(
@@ -180,10 +165,13 @@ def show_predictions(
     console = Console(soft_wrap=as_json, highlight=False)
     complaints = Console(stderr=True, soft_wrap=True, highlight=False)
     predictions = []
-    for prediction in predict(files, workspace, model):
+    left_out: Counter[str] = Counter()
+    for prediction in predict(files, workspace, model, left_out):
         predictions.append(prediction)
         if as_json:
             console.print(prediction.to_json(), markup=False)
+    if left_out:
+        complaints.print(f"left out: {told_left_out(left_out)}", markup=False)
     if not predictions:
         complaints.print("error: there are no images here", style="red")
         return 2
@@ -197,25 +185,23 @@ def show_predictions(
     return 2 if broken else 0
 
 
-def _predicted(
-    predictor: Predictor, files: Sequence[Path], max_image_px: int
-) -> Iterator[Prediction]:
-    reasons: dict[Path, str] = {}
+def _predicted(predictor: Predictor, files: Sequence[Input], max_px: int) -> Iterator[Prediction]:
+    reasons: dict[int, str] = {}
 
-    def readable() -> Iterator[NDArray[np.uint8]]:
-        for file in files:
-            read = read_image(file, max_image_px)
-            if read.pixels is None:
-                reasons[file] = str(read.error)
+    def readable() -> Iterator[Pixels]:
+        for place, row in enumerate(files):
+            read = None if row.file is None else read_image(row.file, max_px)
+            if read is None or read.pixels is None:
+                reasons[place] = str(row.error if read is None else read.error)
             else:
                 yield read.pixels
 
     rows = iter(predictor.probabilities(readable()))
-    for file in files:
-        if file in reasons:
-            yield Prediction(str(file), {}, reasons[file])
+    for place, row in enumerate(files):
+        if place in reasons:
+            yield Prediction(row.name, {}, reasons[place])
         else:
-            yield Prediction.of(str(file), predictor.classes, next(rows))
+            yield Prediction.of(row.name, predictor.classes, next(rows))
 
 
 def _table(predictions: Sequence[Prediction], top: int) -> Table:

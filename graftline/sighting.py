@@ -19,6 +19,7 @@ from ruamel.yaml.error import YAMLError
 from graftline.artifacts import Record
 from graftline.dvc_commands import dvc_ended
 from graftline.errors import DataError, MissingOutputError
+from graftline.litter import is_litter
 from graftline.news import last_finished
 from graftline.params import read_params
 from graftline.source_state import source_state
@@ -123,7 +124,8 @@ def digest_of(workspace: Workspace, place: str | None) -> str:
     """The digest of what a place holds.
 
     For the source of ``params.yaml`` it is that of its files' contents, of which only the changed
-    ones are read. For other folders it is that of names, sizes and times of change.
+    ones are read. For other folders it is that of names, sizes and times of change, without hidden
+    files and litter.
 
     Raises:
         DataError: If the place cannot be read.
@@ -132,7 +134,7 @@ def digest_of(workspace: Workspace, place: str | None) -> str:
         return source_state(workspace, read_params(workspace.params_file).data).digest
     if _ADDRESS.match(place):
         return sha256_record(_listed(workspace, place))
-    path = workspace.root / place
+    path = workspace.root / os.path.expanduser(place)
     try:
         if path.suffix == ".dvc" and path.is_file():
             return sha256_record(_tracked(path))
@@ -175,8 +177,12 @@ def _below(folder: Path) -> Iterator[tuple[str, int, int]]:
     def fail(error: OSError) -> None:
         raise error
 
-    for parent, _, files in os.walk(folder, onerror=fail):
+    for parent, folders, files in os.walk(folder, onerror=fail):
+        # What a server leaves beside the images is no news.
+        folders[:] = [name for name in folders if not is_litter(name)]
         for name in files:
+            if is_litter(name):
+                continue
             path = Path(parent, name)
             try:
                 size, changed_ns = _stamp(path)
@@ -214,7 +220,12 @@ def _listed(workspace: Workspace, address: str) -> list[str]:
             where=address,
             allowed="an address that dvc list-url takes, as remote://NAME/PATH",
         )
-    return sorted(said.stdout.splitlines())
+    # Size and path, or the path alone where an address tells no sizes.
+    return sorted(
+        line
+        for line in said.stdout.splitlines()
+        if not any(map(is_litter, line.split(maxsplit=1)[-1].split("/")))
+    )
 
 
 def _announced(workspace: Workspace, place: str) -> Announced | None:

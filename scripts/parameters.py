@@ -41,6 +41,16 @@ Any key can be changed for one run, by its dotted name:
 
     python -m flows.train --set train.learning_rate=0.0005 --set "freeze.strategy=last_blocks: 2"
     dvc exp run -S train.learning_rate=0.0005 -S "freeze.strategy=last_blocks: 2"
+
+With `--set`, the value of a key that is text (`data.path`, `backbone.cut`, `notify.command`) is the
+text as it stands: `--set "data.path=/photos #2"` is the folder `/photos #2`, and quotes within
+would be part of the name. The word `null` takes such a value away, where null is allowed; a folder
+of that name is `./null`. All other values are read as YAML. In `params.yaml`, put text that YAML
+would read otherwise into quotes: `path: "/photos #2"`. DVC's `-S` wants quotes within the quotes of
+the shell: `-S "data.path='/photos #2'"`.
+
+`~` and `~name` at the beginning of `data.path` and `backbone.weights` are that home. A flow writes
+it out in `params.yaml`, since DVC, which hashes the folder, knows no `~`.
 """
 
 

@@ -183,7 +183,10 @@ def _settle(execution: Pipeline, patience_s: float) -> None:
 def _parsed(module: str, flow: str, arguments: Sequence[str], *, looks: bool) -> Launch:
     parser = argparse.ArgumentParser(prog=f"python -m {module}", description=_first_line(flow))
     parser.add_argument(
-        "--params", type=Path, metavar="FILE", help="put this file's text into params.yaml first"
+        "--params",
+        type=os.path.expanduser,  # A shell leaves the ~ of --params=~/x as it is.
+        metavar="FILE",
+        help="put this file's text into params.yaml first",
     )
     parser.add_argument(
         "--set",
@@ -215,7 +218,7 @@ def _parsed(module: str, flow: str, arguments: Sequence[str], *, looks: bool) ->
     return Launch(
         module=module,
         flow=flow,
-        params_file=options.params,
+        params_file=None if options.params is None else Path(options.params),
         overrides=options.set,
         wait_s=options.wait,
         force=options.force,

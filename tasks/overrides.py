@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import RoundTripRepresenter
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from graftline.location import located
 from graftline.params import (
@@ -28,6 +30,10 @@ from graftline.workspace import Workspace
 
 _WIDTH = 1000
 _REPLACED = object()
+# Words and paths of several letters; yes, off, null and so on mean more to some readers of YAML.
+_PLAIN = re.compile(
+    r"(?!(?:yes|no|on|off|true|false|null)$)[A-Za-z/][\w./-]+", re.ASCII | re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,8 @@ def plan_overrides(
     Args:
         workspace: The checkout.
         params_file: Takes the place of ``params.yaml``, word for word.
-        overrides: ``key=value`` texts, set in it; its comments stay.
+        overrides: ``key=value`` texts, set in it; its comments stay. Paths that begin with ``~``
+            are written with the home that it stands for.
 
     Raises:
         ParamsError: If anything is not allowed.
@@ -69,11 +76,29 @@ def plan_overrides(
     record = with_overrides(read_record(source), overrides)
     params = read_params(source) if not overrides else None
     params = _located(params or params_from_record(record, _origin(source, overrides)), workspace)
+    keys = [override.partition("=")[0] for override in overrides]
+    keys += _with_homes(params, record)
     missing = _missing_sections(params, record)
-    if not overrides and params_file is None and not missing:
+    if not keys and params_file is None and not missing:
         return Change(params, None)
     text = read_text(source)
-    return Change(params, _with_values(text, record, overrides, missing))
+    return Change(params, _with_values(text, record, keys, missing))
+
+
+def _with_homes(params: Params, record: dict[str, Any]) -> list[str]:
+    """Puts the paths that began with ``~`` into the record as they are; returns their keys.
+
+    DVC, which hashes ``data.path``, knows no ``~``.
+    """
+    changed = []
+    for section, key, value in (
+        ("data", "path", params.data.path),
+        ("backbone", "weights", params.backbone.weights),
+    ):
+        if record[section].get(key) != value:
+            record[section][key] = value
+            changed.append(f"{section}.{key}")
+    return changed
 
 
 def _missing_sections(params: Params, record: dict[str, Any]) -> dict[str, Any]:
@@ -97,9 +122,9 @@ def _origin(source: Path, overrides: Sequence[str]) -> str:
 
 
 def _with_values(
-    text: str, record: dict[str, Any], overrides: Sequence[str], missing: dict[str, Any]
+    text: str, record: dict[str, Any], keys: Sequence[str], missing: dict[str, Any]
 ) -> str:
-    if not overrides and not missing:
+    if not keys and not missing:
         return text
     yaml = YAML()
     yaml.Representer = _Representer
@@ -107,20 +132,20 @@ def _with_values(
     yaml.width = _WIDTH
     # A file of comments alone holds nothing that could be set.
     document = yaml.load(text) or CommentedMap()
-    for override in overrides:
-        keys = override.partition("=")[0].split(".")
+    for dotted in keys:
+        *parents, last = dotted.split(".")
         value: Any = record
-        for key in keys:
+        for key in (*parents, last):
             value = value.get(key, _REPLACED) if isinstance(value, dict) else _REPLACED
         if value is _REPLACED:
             # A later override has put a plain value above this one.
             continue
         section = document
-        for key in keys[:-1]:
+        for key in parents:
             if not isinstance(section.get(key), CommentedMap):
                 section[key] = CommentedMap()
             section = section[key]
-        section[keys[-1]] = _flow_style(value)
+        section[last] = _styled(value)
     document.update(missing)
     stream = io.StringIO()
     yaml.dump(document, stream)
@@ -137,7 +162,10 @@ class _Representer(RoundTripRepresenter):
 _Representer.add_representer(type(None), _Representer.represent_null)
 
 
-def _flow_style(value: Any) -> Any:
+def _styled(value: Any) -> Any:
+    if isinstance(value, str) and not _PLAIN.fullmatch(value):
+        # In quotes it is the same text to every reader of YAML, whatever its version.
+        return DoubleQuotedScalarString(value)
     if not isinstance(value, (list, dict)):
         return value
     yaml = YAML(typ="rt")

@@ -41,6 +41,7 @@ def _publish(batch: Batch) -> None:
         ("model", f"{batch.model} {batch.model_version}"),
         ("images", batch.images),
         ("could not be read", batch.unread),
+        ("no images, left out", sum(batch.left_out.values())),
         (f"unsure (below {UNSURE_BELOW:g})", batch.unsure),
         ("images per second", f"{batch.images_per_s:,.0f}"),
     ]

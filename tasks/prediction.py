@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -62,7 +64,7 @@ def launch(arguments: Sequence[str]) -> int:
     """
     options = _parser().parse_args(arguments)
     collect_rarely()
-    out = (options.out or default_out(options.paths[0])).absolute()
+    out = Path(options.out or default_out(options.paths[0])).absolute()
     request = Request(tuple(options.paths), out, options.model)
 
     def command() -> int:
@@ -138,6 +140,7 @@ def show_summary(console: Console, batch: Batch, drift: Drift, seconds: float) -
 
 def _rows(batch: Batch, drift: Drift) -> list[tuple[str, str]]:
     from graftline.drift.report import TEXT, report_folder, sentence
+    from graftline.image_files import told_left_out
     from graftline.predicting.batch import UNSURE_BELOW
 
     given = sorted(batch.labels.items(), key=lambda item: -item[1])
@@ -150,6 +153,8 @@ def _rows(batch: Batch, drift: Drift) -> list[tuple[str, str]]:
         rows.append(
             ("not read", f"[red]{batch.unread:,}[/red]; the column error says why, file by file")
         )
+    if batch.left_out:
+        rows.append(("left out", escape(told_left_out(Counter(batch.left_out)))))
     if read:
         unsure = f"{percent(batch.unsure / read)} of the answers have a probability below "
         rows.append(("unsure", f"{unsure}{UNSURE_BELOW:g}"))
@@ -201,16 +206,17 @@ def _parser() -> argparse.ArgumentParser:
         "paths",
         nargs="+",
         metavar="PATH",
-        help="an image, a folder, a table (.csv, .parquet) with a column path, or a pattern",
+        help="an image, a folder, a table (.csv, .tsv, .parquet) with a column path, or a pattern",
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=os.path.expanduser,  # A shell leaves the ~ of --out=~/x as it is.
         metavar="FILE",
         help=f"the Parquet file (default: {_FOLDER}/, named after the first PATH)",
     )
     parser.add_argument(
         "--model",
+        type=os.path.expanduser,
         default="champion",
         help="an alias or number of a registered version, or a model's folder (default: champion)",
     )

@@ -19,10 +19,11 @@ from graftline.artifacts import Record
 from graftline.code_state import code_state
 from graftline.errors import DataError, UserError
 from graftline.feature_reference import Sample, chosen
-from graftline.image_files import MAX_IMAGE_PX, read_image
+from graftline.image_files import read_image, told_left_out
 from graftline.images import Pixels, collected_warnings
 from graftline.lock import output_lock
 from graftline.parallel import ordered_map
+from graftline.params import MAX_IMAGE_PX
 from graftline.predicting.inputs import Input, inputs
 from graftline.predicting.listing import Listing, write_listing
 from graftline.predicting.models import ChosenModel
@@ -53,6 +54,8 @@ class Batch(Record):
     """Rows, those without an answer too."""
     unread: int
     """Files that could not be read; each has its reason."""
+    left_out: dict[str, int]
+    """Files in folders that are no images, by the ending of their names; they have no row."""
     labels: dict[str, int]
     """Images by label, the model's classes in their order."""
     unsure: int
@@ -145,9 +148,11 @@ def predict_files(
     if any(Path(one).resolve() == out.resolve() for one in arguments):
         raise UserError("the predictions would replace what is to be predicted", where=str(out))
     work = Work(out)
-    listing = write_listing(inputs(arguments), work.folder / "inputs.parquet", part_rows)
+    left_out: Counter[str] = Counter()
+    listing = write_listing(inputs(arguments, left_out), work.folder / "inputs.parquet", part_rows)
     if not listing.count:
-        raise DataError("there are no images here", where=", ".join(map(str, arguments)))
+        told = f": {told_left_out(left_out)}" if left_out else ""
+        raise DataError(f"there are no images here{told}", where=", ".join(map(str, arguments)))
     key = _key(model, listing, max_image_px)
     work.take_up(key)
     missing = [part for part in range(listing.parts) if not work.part(part).is_file()]
@@ -162,6 +167,7 @@ def predict_files(
         model=model.name,
         model_version=model.version,
         images=listing.count,
+        left_out=dict(left_out),
         unread=listing.count - sum(counts.labels.values()),
         labels={name: counts.labels[name] for name in labels.classes},
         unsure=counts.unsure,

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from graftline import __version__
+from graftline.images import KNOWN
 from graftline.serving import reference
 from graftline.serving.bodies import announced_bytes, drain, read_body, sent_images
 from graftline.serving.counters import CONTENT_TYPE, Counters
@@ -105,8 +106,7 @@ def _add_prediction(app: FastAPI, service: Service, admission: Admission) -> Non
         told = error_body(
             f"none of the {len(broken)} images could be read; the first one {broken[0].error}",
             where=broken[0].file,
-            allowed="whole PNG, JPEG, GIF, BMP, WebP or TIFF files of up to "
-            f"{limits.image_px:,} pixels",
+            allowed=f"whole image files ({KNOWN}) of up to {limits.image_px:,} pixels",
             fix="open the file with an image viewer; send it as it lies on the disk",
         )
         return json_response(told | record, HTTPStatus.UNPROCESSABLE_ENTITY)

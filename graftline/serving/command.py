@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ def add_options(parser: ArgumentParser) -> None:
     """Adds what ``graftline serve`` takes."""
     parser.add_argument(
         "--model",
+        type=os.path.expanduser,  # A shell leaves the ~ of --model=~/x as it is.
         default="champion",
         metavar="VERSION|ALIAS|FOLDER",
         help="a registered version's number, an alias, or a model folder such as models/trained "
@@ -63,8 +65,7 @@ def add_options(parser: ArgumentParser) -> None:
     limits.add_argument(
         "--max-image-px",
         type=_whole(1, 10**9),
-        default=_DEFAULTS.image_px,
-        help=f"width x height of an image (default: {_DEFAULTS.image_px})",
+        help="width x height of an image (default: data.max_image_px in params.yaml)",
     )
     limits.add_argument(
         "--time-limit-s",
@@ -88,6 +89,7 @@ def serve(workspace: Workspace, options: Namespace) -> int:
 
     Raises:
         UserError: If the host is not this machine alone.
+        ParamsError: If ``params.yaml``, which sets the largest image, is not valid.
         MissingOutputError: If there is no such model.
         ServerError: If the port is taken.
         TrackingError: If the registry cannot be used.
@@ -100,11 +102,12 @@ def serve(workspace: Workspace, options: Namespace) -> int:
 
     _log_to_standard_error(debug=options.debug)
     console = Console(highlight=False, soft_wrap=True)
+    limits = _limits(workspace, options)
     with _listening(options.host, options.port) as listener:
         source = source_of(workspace, options.model)
         with console.status(f"loading {source} …"):
             place = Place(source.load())
-        counters, limits = Counters(), _limits(options)
+        counters = Counters()
         desk = Desk(place, limits, counters)
         watcher = Watcher(source, place, counters, options.watch_s)
         app = application(Service(place, limits, counters, desk, watcher))
@@ -172,11 +175,13 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         yield listener
 
 
-def _limits(options: Namespace) -> Limits:
+def _limits(workspace: Workspace, options: Namespace) -> Limits:
+    from graftline.image_files import largest_px
+
     return Limits(
         request_bytes=options.max_request_mb * MEGABYTE,
         images=options.max_images,
-        image_px=options.max_image_px,
+        image_px=options.max_image_px or largest_px(workspace),
         time_s=options.time_limit_s,
         waiting=options.queue,
     )

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Any
 
 from graftline.errors import UserError
+from graftline.params import MAX_IMAGE_PX
 
 MEGABYTE = 1_000_000
 _HELD_REQUESTS_BYTES = 256 * MEGABYTE
@@ -29,7 +30,7 @@ class Limits:
 
     request_bytes: int = 16 * MEGABYTE
     images: int = 64
-    image_px: int = 25_000_000
+    image_px: int = MAX_IMAGE_PX
     time_s: float = 30.0
     waiting: int = 64
 

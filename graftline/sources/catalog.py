@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -76,24 +77,38 @@ class Catalog:
 
     Args:
         total: How many there are.
-        labels: Every label that occurs.
+        counts: How many have each label.
+        examples: Each label's first image, by name.
         given_splits: The splits that the source itself has.
         samples: Reads the images, in the source's order.
         files: The images' files, where each has its own.
     """
 
     total: int
-    labels: frozenset[str]
+    counts: Mapping[str, int]
+    examples: Mapping[str, str]
     given_splits: frozenset[Split]
     samples: Callable[[], Iterator[Sample | Broken]]
     files: Sequence[ImageFile] = ()
 
+    @property
+    def labels(self) -> frozenset[str]:
+        """Every label that occurs."""
+        return frozenset(self.counts)
+
 
 def from_arrays(arrays: Sequence[ImageArray]) -> Catalog:
     """The catalog of images that come as pixels."""
+    counts: Counter[str] = Counter()
+    examples: dict[str, str] = {}
+    for array in arrays:
+        for label in (here := Counter(array.labels)):
+            examples.setdefault(label, f"{array.name}[{array.labels.index(label)}]")
+        counts.update(here)
     return Catalog(
-        total=sum(len(array.labels) for array in arrays),
-        labels=frozenset().union(*(array.labels for array in arrays)),
+        total=counts.total(),
+        counts=counts,
+        examples=examples,
         given_splits=frozenset(array.split for array in arrays if array.split is not None),
         samples=lambda: (sample for array in arrays for sample in _array_samples(array)),
     )
@@ -103,7 +118,9 @@ def from_files(files: Sequence[ImageFile], max_px: int, root: Path) -> Catalog:
     """The catalog of image files, which lie in ``root``, its links followed."""
     return Catalog(
         total=len(files),
-        labels=frozenset(file.label for file in files),
+        counts=Counter(file.label for file in files),
+        # The first of each label is the last to be put in.
+        examples={file.label: file.name for file in reversed(files)},
         given_splits=frozenset(file.split for file in files if file.split is not None),
         samples=lambda: _file_samples(files, max_px, str(root)),
         files=files,

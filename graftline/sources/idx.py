@@ -7,9 +7,10 @@ unsigned bytes, the number of dimensions), the dimensions as big-endian 32-bit i
 from __future__ import annotations
 
 import gzip
+import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
@@ -17,13 +18,22 @@ from typing import IO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from graftline.artifacts import Split
+from graftline.artifacts import SPLITS, Split
 from graftline.errors import DataError
+from graftline.litter import is_litter
 from graftline.sources.catalog import Catalog, ImageArray, from_arrays
 from graftline.sources.folder import inside
 from graftline.sources.limits import refuse_bomb, refuse_many
+from graftline.sources.split_names import allowed, split_named
 
-_PREFIXES: tuple[tuple[str, Split], ...] = (("train", "train"), ("t10k", "test"))
+_MNIST: dict[str, Split] = {"train": "train", "t10k": "test"}
+_KINDS = {"images": 3, "labels": 1}
+_FILE = re.compile(
+    r"(?P<set>.+)[-_](?P<kind>images|labels)[-.]idx(?P<dimensions>[13])-ubyte(?P<zipped>\.gz)?",
+    re.IGNORECASE,
+)
+_Set = dict[str, Path]
+"""The file of each kind, images and labels."""
 _IMAGES_DIMENSIONS = 3
 _LABELS_DIMENSIONS = 1
 _UNSIGNED_BYTE = 8
@@ -34,20 +44,21 @@ _MAX_IMAGES = 100_000_000
 def catalog(folder: Path, max_px: int, max_images: int = _MAX_IMAGES) -> Catalog:
     """The images of ``train-…`` files, and of ``t10k-…`` files as the test split if there are any.
 
-    Where a file stands both plain and gzipped, the plain one is read. Labels become their decimal
-    text.
+    Instead of ``t10k``, and for validation, the names of :mod:`graftline.sources.split_names` do;
+    all sets may have further words in common, as EMNIST's have. Where a file stands both plain and
+    gzipped, the plain one is read. Labels become their decimal text.
 
     Raises:
         DataError: If a file is absent, leads out of the folder, has another magic number, is too
-            short or too long, or if images and labels differ in number.
+            short or too long, if images and labels differ in number, or if two sets are one split.
     """
-    has_test = _has_test(folder)
-    arrays = [
-        _array(folder, prefix, split if has_test else None, max_px, max_images)
-        for prefix, split in _PREFIXES
-        if prefix == "train" or has_test
-    ]
-    return from_arrays(arrays)
+    sets = _sets(folder)
+    return from_arrays(
+        [
+            _array(files, split if len(sets) > 1 else None, max_px, max_images)
+            for split, files in sets.items()
+        ]
+    )
 
 
 def files(folder: Path) -> list[Path]:
@@ -56,20 +67,48 @@ def files(folder: Path) -> list[Path]:
     Raises:
         DataError: If one is absent.
     """
-    prefixes = [prefix for prefix, _ in _PREFIXES if prefix == "train" or _has_test(folder)]
-    kinds = ("images", "labels")
-    return [_required(folder, f"{prefix}-{kind}") for prefix in prefixes for kind in kinds]
+    return [file for files in _sets(folder).values() for file in files.values()]
 
 
-def _has_test(folder: Path) -> bool:
-    return any(_located(folder, f"t10k-{kind}") for kind in ("images", "labels"))
+def _sets(folder: Path) -> dict[Split, _Set]:
+    """The files of each split; the training split's are there."""
+    prefixes: dict[Split, set[str]] = {"train": set()}
+    found: dict[tuple[str, str], list[Path]] = {}
+    for file in sorted(path for path in folder.iterdir() if not is_litter(path.name)):
+        match = _FILE.fullmatch(file.name)
+        if match is None or not file.is_file():
+            continue
+        prefix, kind = match["set"], match["kind"].lower()
+        split = _MNIST.get(prefix.lower()) or _split_of(prefix)
+        if split is not None and int(match["dimensions"]) == _KINDS[kind]:
+            prefixes.setdefault(split, set()).add(prefix)
+            found.setdefault((prefix, kind), []).append(file)
+    several = [names for names in prefixes.values() if len(names) > 1]
+    if several:
+        raise DataError(
+            f"there are several sets for one split: {', '.join(sorted(several[0]))}",
+            where=f"data.path: {folder}",
+            allowed=f"one set for each split; {allowed()}",
+            fix="set data.path to a folder that holds the files of one data set",
+        )
+    sets: dict[Split, _Set] = {}
+    for split in SPLITS:
+        for prefix in prefixes.get(split, ()) or (("train",) if split == "train" else ()):
+            # The plain file comes first: its name is the shorter one.
+            kept = {kind: found.get((prefix, kind), [])[:1] for kind in _KINDS}
+            sets[split] = {
+                kind: _required(folder, kept[kind], f"{prefix}-{kind}") for kind in _KINDS
+            }
+    return sets
 
 
-def _array(
-    folder: Path, prefix: str, split: Split | None, max_px: int, max_images: int
-) -> ImageArray:
-    images = _required(folder, f"{prefix}-images")
-    labels = _required(folder, f"{prefix}-labels")
+def _split_of(prefix: str) -> Split | None:
+    named = split_named(prefix)
+    return named.split if named else None
+
+
+def _array(files: _Set, split: Split | None, max_px: int, max_images: int) -> ImageArray:
+    images, labels = files["images"], files["labels"]
     count, height, width = _image_dimensions(images, max_px)
     refuse_many(count, max_images, images)
     _refuse_size(images, count * height * width, _IMAGES_DIMENSIONS)
@@ -93,21 +132,16 @@ def _names(stem: str) -> list[str]:
     return [f"{stem}{mark}idx{dimensions}-ubyte{ending}" for ending in ("", ".gz") for mark in "-."]
 
 
-def _located(folder: Path, stem: str) -> Path | None:
-    return next((folder / name for name in _names(stem) if (folder / name).is_file()), None)
-
-
-def _required(folder: Path, stem: str) -> Path:
-    found = _located(folder, stem)
-    if found is None:
+def _required(folder: Path, found: Sequence[Path], stem: str) -> Path:
+    if not found:
         raise DataError(
             f"there is no file of {stem} here",
             where=f"data.path: {folder}",
             allowed=" or ".join(_names(stem)),
             fix="set data.path to the folder that holds the IDX files",
         )
-    inside(found, folder.resolve())
-    return found
+    inside(found[0], folder.resolve())
+    return found[0]
 
 
 def _image_dimensions(file: Path, max_px: int) -> tuple[int, int, int]:

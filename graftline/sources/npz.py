@@ -7,6 +7,7 @@ with them.
 from __future__ import annotations
 
 import errno
+import re
 import shutil
 import sys
 import zipfile
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graftline.artifacts import Split
+from graftline.artifacts import SPLITS, Split
 from graftline.errors import DataError, StorageFullError
 from graftline.sources.catalog import Catalog, ImageArray, from_arrays
 from graftline.sources.limits import (
@@ -26,15 +27,19 @@ from graftline.sources.limits import (
     refuse_many,
     refuse_overfull,
 )
+from graftline.sources.split_names import split_named
 
-_SPLIT_KEYS: tuple[tuple[str, str, Split], ...] = (
-    ("x_train", "y_train", "train"),
-    ("x_val", "y_val", "validation"),
-    ("x_test", "y_test", "test"),
+_KEY = re.compile(
+    r"(?:(?P<before>x|y|images?|imgs?|labels?)[-_. ]?)?(?P<split>[a-z0-9_. -]+?)"
+    r"(?:[-_. ]?(?P<after>x|y|images?|imgs?|labels?))?",
+    re.IGNORECASE,
 )
+_Pair = tuple[str, str]
+"""The names of an array of images and of that of their labels."""
 _PLAIN_KEYS = ("images", "labels")
 _ALLOWED = (
-    "x_train and y_train, if need be with x_val, y_val and x_test, y_test; or images and labels: "
+    "x_train and y_train, if need be with x_val, y_val and x_test, y_test (or train_images, "
+    "train_labels and so on); or images and labels: "
     "images uint8 (count, height, width[, 1 or 3]), labels integers or text (count)"
 )
 _PIECE_BYTES = 8 << 20
@@ -48,23 +53,19 @@ def catalog(file: Path, scratch: Path, max_px: int, max_images: int = sys.maxsiz
             arrays are refused.
         StorageFullError: If it unpacks to more than the disk has room for.
     """
-    arrays = _unpacked(file, scratch)
-    if _PLAIN_KEYS[0] in arrays:
-        pairs: list[tuple[str, str, Split | None]] = [(*_PLAIN_KEYS, None)]
-    else:
-        pairs = [keys for keys in _SPLIT_KEYS if keys[0] in arrays]
+    pairs, arrays = _unpacked(file, scratch)
     given = len(pairs) > 1
     return from_arrays(
         [
-            _image_array(
-                file, arrays, (images, labels), split if given else None, (max_px, max_images)
-            )
-            for images, labels, split in pairs
+            _image_array(file, arrays, pair, split if given else None, (max_px, max_images))
+            for split, pair in pairs.items()
         ]
     )
 
 
-def _unpacked(file: Path, scratch: Path) -> dict[str, NDArray[Any]]:
+def _unpacked(
+    file: Path, scratch: Path
+) -> tuple[Mapping[Split | None, _Pair], dict[str, NDArray[Any]]]:
     try:
         with zipfile.ZipFile(file) as archive:
             members = {
@@ -72,10 +73,14 @@ def _unpacked(file: Path, scratch: Path) -> dict[str, NDArray[Any]]:
                 for info in archive.infolist()
                 if info.filename.endswith(".npy")
             }
-            keys = _needed(file, members)
+            pairs = _needed(file, members)
+            keys = [key for pair in pairs.values() for key in pair]
             _refuse_bombs(file, [members[key] for key in keys], scratch)
             # The names on disk are ours: those in the archive may lead anywhere.
-            return {key: _member(archive, members[key], scratch / f"{key}.npy") for key in keys}
+            return pairs, {
+                key: _member(archive, members[key], scratch / f"{number}.npy")
+                for number, key in enumerate(keys)
+            }
     except (DataError, StorageFullError):
         raise
     # zipfile answers broken archives with many kinds of exceptions (BadZipFile, EOFError,
@@ -91,22 +96,63 @@ def _unpacked(file: Path, scratch: Path) -> dict[str, NDArray[Any]]:
         ) from error
 
 
-def _needed(file: Path, members: Mapping[str, zipfile.ZipInfo]) -> list[str]:
-    known = [key for images, labels, _ in _SPLIT_KEYS for key in (images, labels)]
-    present = [key for key in known if key in members]
-    plain = [key for key in _PLAIN_KEYS if key in members]
-    required = set(_PLAIN_KEYS if plain else ("x_train", "y_train"))
-    for images, labels, _ in _SPLIT_KEYS:
-        if images in members or labels in members:
-            required |= {images, labels}
-    lacking = sorted(required - set(members))
-    if lacking or (plain and present):
-        there = ", ".join(sorted(members)) or "none"
-        problem = f"lacks {', '.join(lacking)}" if lacking else "has two sets of arrays"
-        raise DataError(
+def _needed(file: Path, members: Mapping[str, zipfile.ZipInfo]) -> Mapping[Split | None, _Pair]:
+    """The two arrays of each split; of None, if the images have no splits."""
+    there = ", ".join(sorted(members)) or "none"
+
+    def wrong(problem: str) -> DataError:
+        return DataError(
             f"{file.name} {problem}; its arrays are: {there}", where=str(file), allowed=_ALLOWED
         )
-    return plain or present
+
+    plain = [key for key in _PLAIN_KEYS if key in members]
+    found: dict[Split, dict[str, str]] = {} if plain else {"train": {}}
+    for key in members:
+        if key not in _PLAIN_KEYS and (known := _split_key(key)) is not None:
+            split, kind = known
+            kept = found.setdefault(split, {}).setdefault(kind, key)
+            if kept != key:
+                raise wrong(f"has two arrays of {kind} for one split, {kept} and {key}")
+    if plain and found:
+        raise wrong("has two sets of arrays")
+    if plain:
+        if lacking := sorted(set(_PLAIN_KEYS) - set(plain)):
+            raise wrong(f"lacks {lacking[0]}")
+        return {None: _PLAIN_KEYS}
+    if lacking := sorted(
+        _like(kind, split, kinds)
+        for split, kinds in found.items()
+        for kind in ("images", "labels")
+        if kind not in kinds
+    ):
+        raise wrong(f"lacks {', '.join(lacking)}")
+    return {
+        split: (found[split]["images"], found[split]["labels"])
+        for split in SPLITS
+        if split in found
+    }
+
+
+def _split_key(key: str) -> tuple[Split, str] | None:
+    """The split and the kind (images, labels) that an array's name tells of."""
+    match = _KEY.fullmatch(key)
+    kind = (match["before"] or match["after"]) if match else None
+    if match is None or kind is None or (match["before"] and match["after"]):
+        return None
+    named = split_named(match["split"])
+    if named is None or named.rest:
+        return None
+    return named.split, "labels" if kind[0].lower() in "yl" else "images"
+
+
+def _like(kind: str, split: Split, kinds: Mapping[str, str]) -> str:
+    """What an absent array would be called, as its companion is."""
+    letter, other = ("x", "y") if kind == "images" else ("y", "x")
+    for companion in kinds.values():
+        if companion[0].lower() == other:
+            return letter + companion[1:]
+        return f"the {kind} for {companion}"
+    return f"{letter}_{'val' if split == 'validation' else split}"
 
 
 def _refuse_bombs(file: Path, members: list[zipfile.ZipInfo], scratch: Path) -> None:

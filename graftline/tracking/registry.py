@@ -165,6 +165,7 @@ def requirements() -> list[str]:
 
 def _save(folder: Path, workspace: Workspace, trained: Trained, logged: Any) -> None:
     from graftline.feature_reference import REFERENCE_FILE
+    from graftline.image_files import largest_px
 
     parts = folder / "trained"
     parts.mkdir()
@@ -197,6 +198,7 @@ def _save(folder: Path, workspace: Workspace, trained: Trained, logged: Any) -> 
             code_paths=[str(package)],
             signature=_signature(trained.classes),
             input_example=_example(workspace),
+            model_config={"max_image_px": largest_px(workspace)},
             pip_requirements=requirements(),
         )
     for cache in (folder / NAME).rglob("__pycache__"):

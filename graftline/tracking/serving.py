@@ -18,18 +18,18 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from numpy.typing import NDArray
 
-_MAX_IMAGE_PX = 50_000_000
-"""As ``graftline predict`` has it."""
-
 
 class Classifier(PythonModel):
     """Images in, labels with probabilities out."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Loads the model that lies beside this file."""
+        from graftline.params import MAX_IMAGE_PX
         from graftline.predictor import Predictor
 
         self.predictor = Predictor(Path(context.artifacts["trained"]))
+        # A model that was registered before models had it takes the default.
+        self.max_px: int = (context.model_config or {}).get("max_image_px", MAX_IMAGE_PX)
 
     # MLflow resolves these hints, and warns where it finds none that it knows.
     def predict(
@@ -56,32 +56,32 @@ class Classifier(PythonModel):
         from graftline.errors import DataError
 
         try:
-            return self.predictor.table(_images(model_input))
+            return self.predictor.table(_images(model_input, self.max_px))
         except DataError as error:
             raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from error
 
 
-def _images(given: Iterable[Any]) -> Iterable[NDArray[np.uint8]]:
+def _images(given: Iterable[Any], max_px: int) -> Iterable[NDArray[np.uint8]]:
     for place, image in enumerate(given):
         if isinstance(image, (str, bytes)):
-            yield _decoded(image, place)
+            yield _decoded(image, place, max_px)
         elif isinstance(image, (list, np.ndarray)):
             yield _from_numbers(image)
         else:
             yield image
 
 
-def _decoded(image: str | bytes, place: int) -> NDArray[np.uint8]:
+def _decoded(image: str | bytes, place: int, max_px: int) -> NDArray[np.uint8]:
     from graftline.errors import DataError
-    from graftline.images import decode, from_base64
+    from graftline.images import KNOWN, decode, from_base64
 
     try:
         data = image if isinstance(image, bytes) else from_base64(image)
-        return decode(data, _MAX_IMAGE_PX)
+        return decode(data, max_px)
     except DataError as error:
         raise DataError(
             f"image {place} {error.what}",
-            allowed="image files in base64 (PNG, JPEG, GIF, BMP, WebP, TIFF), or uint8 arrays",
+            allowed=f"image files in base64 ({KNOWN}), or uint8 arrays",
         ) from error
 
 

@@ -135,7 +135,7 @@ def test_all_faults_are_named_at_once() -> None:
         ({"data": {"source": "mnist-5k", "path": "x"}}, "takes no data.path (got 'x')"),
         (
             {"data": {"source": "manifest", "path": "x", "manifest": "m.txt"}},
-            "must end in .csv or .parquet, and is 'm.txt'",
+            "must end in .csv, .tsv or .parquet, and is 'm.txt'",
         ),
         ({"backbone": {"weights": "stanford-dogs", "alpha": 0.5}}, "alpha is 0.5"),
         (

@@ -8,9 +8,35 @@ import pytest
 from graftline.errors import DataError
 from graftline.sources import folder
 from graftline.sources.catalog import Broken, Sample
+from graftline.sources.split_names import WORDS, SplitName, split_named
 from tests.unit.loading import encoded, pixels, write_folder
 
 MAX_PX = 1_000_000
+LITTER = (
+    "@eaDir",
+    "@EADIR",
+    "#recycle",
+    "#snapshot",
+    "$RECYCLE.BIN",
+    "System Volume Information",
+    "lost+found",
+    "__MACOSX",
+    ".DS_Store",
+    "Thumbs.db",
+    "ehthumbs.db",
+    "desktop.ini",
+    "Desktop.ini",
+    "@Recycle",
+    "@Recently-Snapshot",
+    ".@__thumb",
+    ".ipynb_checkpoints",
+    "Icon\r",
+    "._cat.png",
+    ".picasa.ini",
+    "Photos.lrdata",
+    "found.000",
+    "~snapshot",
+)
 
 
 def read(root):
@@ -187,3 +213,99 @@ def test_names_that_are_no_text_are_escaped(tmp_path):
     odd = os.fsdecode(os.fsencode(tmp_path / "cat") + b"/\xff.png")
     (tmp_path / "cat" / "0.png").rename(odd)
     assert [one.name for one in read(tmp_path).samples()][0] == "cat/\\udcff.png"
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "test"),
+    [
+        ("Training", "Validation", "Testing"),
+        ("TRAIN", "VALID", "TEST"),
+        ("trains", "vals", "tests"),
+        ("train_set", "dev-set", "test set"),
+        ("trn", "dev", "eval"),
+        ("train2017", "val2017", "test2017"),
+        ("seg_train", "seg_dev", "seg_test"),
+        ("TrainImages", "ValidImages", "TestImages"),
+        ("training data", "development data", "evaluation data"),
+    ],
+)
+def test_splits_by_any_usual_name(tmp_path, train, validation, test):
+    for number, name in enumerate((train, validation, test)):
+        write_folder(tmp_path / name, {"cat": 1, "dog": 1}, number * 10)
+    (tmp_path / "@eaDir" / "cat").mkdir(parents=True)
+    catalog = read(tmp_path)
+    assert catalog.labels == {"cat", "dog"}
+    assert {(one.name, one.split) for one in catalog.files} == {
+        (f"{name}/{label}/0.png", split)
+        for name, split in ((train, "train"), (validation, "validation"), (test, "test"))
+        for label in ("cat", "dog")
+    }
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        ("train", "bus", "car"),
+        ("Training", "work"),
+        ("valid", "invalid"),
+        ("test1", "test2", "test3"),
+        ("train_station", "bus_station"),
+        ("train_station", "test_tube"),
+        ("trainer", "shoe"),
+    ],
+)
+def test_classes_that_are_only_called_like_splits(tmp_path, classes):
+    write_folder(tmp_path, dict.fromkeys(classes, 2))
+    catalog = read(tmp_path)
+    assert catalog.labels == set(classes)
+    assert catalog.given_splits == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("layout", "words"),
+    [
+        ({"train": {"a": 1, "b": 1}, "val": {"a": 1}, "valid": {"b": 1}}, "val and valid are both"),
+        ({"train": {"a": 1}, "eval": {"a": 1}, "test": {"a": 1}}, "eval and test are both test"),
+        ({"train": {"steam": 1}, "test": {"tube": 1}}, "test tube; train steam"),
+        ({"seg_train": {"a": 1}, "seg_test": {"a": 1}, "seg_pred": {}}, "seg_pred is among them"),
+        ({"train": {"a": 1, "b": 1}, "unlabelled": {"x": 1}}, "unlabelled is among them"),
+        ({"Valid": {"a": 1}, "Test": {"a": 1}}, "there is none for training"),
+    ],
+)
+def test_a_doubt_is_an_error_with_both_readings(tmp_path, layout, words):
+    for number, (name, classes) in enumerate(layout.items()):
+        write_folder(tmp_path / name, classes, 10 * number)
+        (tmp_path / name).mkdir(exist_ok=True)
+    text = refused(tmp_path)
+    assert words in text
+    assert "If they are splits" in text and "If they are classes" in text
+    assert "data.source to manifest" in text
+
+
+def test_splits_without_classes_are_in_doubt(tmp_path):
+    write_folder(tmp_path, {"train": 2, "test": 2})
+    assert "no folder tells of the images' classes" in refused(tmp_path)
+
+
+def test_splits_below_the_classes_are_in_doubt(tmp_path):
+    for number, label in enumerate(("cat", "dog")):
+        write_folder(tmp_path / label, {"train": 2, "test": 1}, 10 * number)
+    text = refused(tmp_path)
+    assert "class 'cat' holds the folders test, train" in text
+    assert "train/cat, train/dog, test/cat, test/dog" in text
+
+
+@pytest.mark.parametrize("name", LITTER)
+def test_what_servers_and_desktops_leave_is_no_class_and_no_image(tmp_path, name):
+    write_folder(tmp_path, {"cat": 1, "dog": 1})
+    write_folder(tmp_path / name, {"thumbs": 1}, 10)
+    write_folder(tmp_path / "cat" / "deep", {name: 1}, 20)
+    (tmp_path / "dog" / name).write_bytes(encoded(pixels(30)))
+    assert [one.name for one in read(tmp_path).files] == ["cat/0.png", "dog/0.png"]
+
+
+def test_the_documented_names_are_those_that_are_taken(checkout):
+    page = (checkout / "docs" / "data.md").read_text(encoding="utf-8")
+    for split, words in WORDS.items():
+        assert f"| {split} | {', '.join(words)} |\n" in page
+        assert {split_named(word) for word in words} == {SplitName(split)}

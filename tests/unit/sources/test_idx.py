@@ -49,6 +49,33 @@ def test_the_plain_file_comes_before_the_zipped(tmp_path):
     assert idx.catalog(tmp_path, MAX_PX).total == 4
 
 
+@pytest.mark.parametrize(
+    ("train", "validation", "test"),
+    [
+        ("train", "val", "test"),
+        ("training", "validation", "testing"),
+        ("emnist-balanced-train", "emnist-balanced-dev", "emnist-balanced-test"),
+    ],
+)
+def test_sets_are_called_as_splits_are(tmp_path, train, validation, test):
+    for number, name in enumerate((train, validation, test)):
+        write_idx(tmp_path, name, 2, 10 * number)
+    (tmp_path / f"._{test}-images-idx3-ubyte").write_bytes(b"x")
+    samples = list(idx.catalog(tmp_path, MAX_PX).samples())
+    assert [sample.split for sample in samples] == ["train"] * 2 + ["validation"] * 2 + ["test"] * 2
+    assert [path.name for path in idx.files(tmp_path)] == [
+        f"{name}-{kind}-ubyte"
+        for name in (train, validation, test)
+        for kind in ("images-idx3", "labels-idx1")
+    ]
+
+
+def test_two_sets_for_one_split_are_in_doubt(tmp_path):
+    for name in ("train", "t10k", "test"):
+        write_idx(tmp_path, name, 2)
+    assert "there are several sets for one split: t10k, test" in refused(tmp_path)
+
+
 def test_many_pieces(tmp_path, monkeypatch):
     monkeypatch.setattr(idx, "_PIECE_BYTES", 100)
     write_idx(tmp_path, "train", 5, zipped=True)

@@ -121,7 +121,7 @@ def test_all_wrong_rows_are_named_at_once(root):
         "img/0.png,cat,train\n"
         "img/absent.png,cat,train\n"
         "img/1.png,,train\n"
-        "img/2.png,dog,dev\n"
+        "img/2.png,dog,later\n"
         f"{root}/img/3.png,dog,train\n"
         "../outside.png,dog,train\n"
         ",dog,train\n",
@@ -129,7 +129,7 @@ def test_all_wrong_rows_are_named_at_once(root):
     assert "6 row(s) of manifest.csv cannot be used" in text
     assert "row 3: 'img/absent.png' is not there" in text
     assert "row 4: 'img/1.png' has no label" in text
-    assert "row 5: 'img/2.png' has the split 'dev', not one of train, validation, val, test" in text
+    assert "row 5: 'img/2.png' has the split 'later', which is none" in text
     assert "is absolute" in text
     assert "row 7" in text and "leads out of the source" in text
     assert "row 8: '' is no path" in text

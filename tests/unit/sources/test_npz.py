@@ -214,3 +214,45 @@ def test_altered_archives_are_read_or_refused(tmp_path_factory, changes, length)
         list(npz.catalog(file, folder, MAX_PX).samples())
     except DataError as error:
         assert error.where
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "test"),
+    [
+        (("X_train", "y_train"), ("X_valid", "y_valid"), ("X_test", "y_test")),
+        (
+            ("train_images", "train_labels"),
+            ("val_images", "val_labels"),
+            ("test_images", "test_labels"),
+        ),
+        (("trainX", "trainY"), ("devX", "devY"), ("evalX", "evalY")),
+    ],
+)
+def test_arrays_are_called_as_splits_are(tmp_path, train, validation, test):
+    arrays = {}
+    for number, (images_key, labels_key) in enumerate((train, validation, test)):
+        arrays |= {images_key: images(2, 10 * number), labels_key: np.array(["cat", "dog"])}
+    catalog = read(tmp_path, **arrays, class_names=np.array(["cat", "dog"]))
+    assert [(one.name, one.label, one.split) for one in catalog.samples()] == [
+        (f"{key}[{place}]", label, split)
+        for (key, _), split in ((train, "train"), (validation, "validation"), (test, "test"))
+        for place, label in enumerate(("cat", "dog"))
+    ]
+
+
+def test_two_arrays_for_one_split_are_in_doubt(tmp_path):
+    text = refused(
+        tmp_path,
+        x_train=images(2),
+        y_train=np.arange(2),
+        x_test=images(2, 10),
+        y_test=np.arange(2),
+        x_eval=images(2, 20),
+        y_eval=np.arange(2),
+    )
+    assert "has two arrays of images for one split, x_test and x_eval" in text
+
+
+def test_what_lacks_is_called_as_its_companion_is(tmp_path):
+    text = refused(tmp_path, X_train=images(2), y_train=np.arange(2), X_valid=images(2))
+    assert "lacks y_valid" in text
