@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from graftline.errors import DataError
 from graftline.images import Pixels, decode, read_file
+from graftline.white_levels import NOTHING_KNOWN, WhiteRule
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 """What is taken from a folder; a file that is named is taken whatever its name."""
@@ -27,12 +28,13 @@ class ReadImage:
     error: str | None = None
 
 
-def read_image(file: FilePath, max_px: int) -> ReadImage:
+def read_image(file: FilePath, max_px: int, white: WhiteRule = NOTHING_KNOWN) -> ReadImage:
     """Reads and decodes one file; whatever is wrong with it is told, and nothing is raised.
 
     Args:
         file: A regular file: a pipe or a device, which may never end, is refused.
         max_px: Files with more pixels (width x height) are not decoded.
+        white: Tells what is white in an image of more than 8 bits: the model's rule.
     """
     try:
         data = read_file(os.fsdecode(file), max_px)
@@ -42,7 +44,7 @@ def read_image(file: FilePath, max_px: int) -> ReadImage:
         return ReadImage(None, None, getattr(error, "strerror", None) or str(error))
     sha256 = hashlib.sha256(data).hexdigest()
     try:
-        return ReadImage(decode(data, max_px), sha256)
+        return ReadImage(decode(data, max_px, white=white), sha256)
     except DataError as error:
         return ReadImage(None, sha256, error.what)
 

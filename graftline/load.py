@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from graftline import sources
-from graftline.artifacts import SPLITS, Dataset, Split
+from graftline.artifacts import SPLITS, Dataset, Split, WhiteLevels
 from graftline.errors import DataError
-from graftline.images import collected_warnings
+from graftline.images import FORMATS, collected_warnings
 from graftline.packed import ShardWriter, write_manifest
 from graftline.params import DataParams, Params
 from graftline.progress import progress
@@ -24,6 +24,7 @@ from graftline.repeats import Placed, Repeats, Stored, described, found
 from graftline.sources.catalog import Broken, Catalog
 from graftline.splits import Image, assigned, natural_order, refuse_missing_classes
 from graftline.storage import replacing_directory, replacing_file
+from graftline.white_levels import Survey, WhiteRule
 from graftline.workspace import Workspace
 
 _REPORT = "report.txt"
@@ -51,12 +52,14 @@ def load(workspace: Workspace, params: Params) -> Dataset:
         collected_warnings() as warned,
     ):
         catalog = sources.read(params.data, workspace.root, Path(scratch))
-        stored, broken = _stored(catalog, folder)
+        survey = Survey(params.data.white_level)
+        stored, broken = _stored(catalog, folder, survey.white)
         _judge(broken, params.data, workspace)
+        white = survey.judged()
         placed = _placed(stored, catalog, params)
         repeats = found(placed)
         classes = natural_order(catalog.labels)
-        dataset = _dataset(params.data.source, classes, placed, catalog, repeats, broken)
+        dataset = _dataset(params.data.source, classes, placed, catalog, repeats, broken, white)
         _refuse_leaks(repeats, params.data)
         write_manifest(folder, _columns(placed, classes))
         (folder / "classes.json").write_text(
@@ -71,11 +74,11 @@ def load(workspace: Workspace, params: Params) -> Dataset:
     return dataset
 
 
-def _stored(catalog: Catalog, folder: Path) -> tuple[list[Stored], list[Broken]]:
+def _stored(catalog: Catalog, folder: Path, white: WhiteRule) -> tuple[list[Stored], list[Broken]]:
     stored: list[Stored] = []
     broken: list[Broken] = []
     with ShardWriter(folder) as shards, progress("load", catalog.total) as bar:
-        for position, sample in enumerate(catalog.samples(), start=1):
+        for position, sample in enumerate(catalog.samples(white), start=1):
             if isinstance(sample, Broken):
                 broken.append(sample)
             else:
@@ -107,8 +110,7 @@ def _judge(broken: Sequence[Broken], params: DataParams, workspace: Workspace) -
     raise DataError(
         "\n  ".join([f"{len(broken)} image(s) cannot be used:", *lines]),
         where=f"all of them are listed in {table}",
-        allowed="whole images (PNG, JPEG, GIF, BMP, WebP, TIFF) of at most "
-        f"{params.max_image_px} pixels",
+        allowed=f"whole images ({', '.join(FORMATS)}) of at most {params.max_image_px} pixels",
         fix="mend or remove them, or set data.on_corrupt to skip to go on without them",
     )
 
@@ -158,6 +160,7 @@ def _dataset(
     catalog: Catalog,
     repeats: Repeats,
     broken: Sequence[Broken],
+    white: WhiteLevels,
 ) -> Dataset:
     counted = Counter((one.split, one.image.label) for one in placed)
     heights, widths, channels = zip(*{one.image.shape for one in placed}, strict=True)
@@ -177,6 +180,7 @@ def _dataset(
         duplicates=repeats.duplicates,
         leaks=len(repeats.leaks),
         conflicts=len(repeats.conflicts),
+        white=white,
     )
 
 

@@ -204,7 +204,7 @@ def _predicted(
 
     def readable() -> Iterator[NDArray[np.uint8]]:
         for file in files:
-            read = read_image(file, max_image_px)
+            read = read_image(file, max_image_px, predictor.white)
             if read.pixels is None:
                 reasons[file] = str(read.error)
             else:

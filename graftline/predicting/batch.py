@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graftline.artifacts import Record
+from graftline.artifacts import Record, Trained
 from graftline.errors import DataError, UserError
 from graftline.feature_reference import Sample, chosen
 from graftline.image_files import MAX_IMAGE_PX, read_image
@@ -35,7 +35,7 @@ from graftline.workspace import Workspace
 PART_ROWS = 2048
 UNSURE_BELOW = 0.5
 """An answer whose probability is less counts as unsure."""
-_FORM = 1
+_FORM = 2
 """Of the parts: another one does not go on with them."""
 _MOST_SAMPLED = 1000
 _CHUNK_FILES = 32
@@ -238,17 +238,17 @@ class _Writing:
                 yield chunk
 
         def read(chunk: list[Input]) -> list[Read]:
-            return [_read(row, size_px, self.max_image_px) for row in chunk]
+            return [_read(row, self.predictor, self.max_image_px) for row in chunk]
 
         for chunk in ordered_map(read, chunks()):
             yield from chunk
 
 
-def _read(row: Input, size_px: int, max_image_px: int) -> Read:
+def _read(row: Input, predictor: Predictor, max_image_px: int) -> Read:
     if row.file is None:
         return Row(row.name, None, row.error), None
-    read = read_image(row.file, max_image_px)
-    pixels = None if read.pixels is None else shrink(read.pixels, size_px)
+    read = read_image(row.file, max_image_px, predictor.white)
+    pixels = None if read.pixels is None else shrink(read.pixels, predictor.size_px)
     return Row(row.name, read.sha256, read.error), pixels
 
 
@@ -281,6 +281,8 @@ def _merge(work: Work, listing: Listing, labels: Labels, known: dict[str, Any]) 
 
 def _key(model: ChosenModel, listing: Listing, max_image_px: int) -> str:
     """What the rows depend on: parts of anything else must not be taken up."""
-    file_digest = sha256_file(Path(model.folder) / "model.tflite")
-    facts = [_FORM, listing.digest, listing.part_rows, max_image_px, file_digest]
+    folder = Path(model.folder)
+    file_digest = sha256_file(folder / "model.tflite")
+    white = Trained.read(folder / "trained.json").white.model_dump()
+    facts = [_FORM, listing.digest, listing.part_rows, max_image_px, file_digest, white]
     return sha256_record([*facts, model.model_dump(exclude={"folder"})])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,9 @@ from mlflow.models import set_model
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from graftline.white_levels import WhiteRule
 
 _MAX_IMAGE_PX = 50_000_000
 """As ``graftline predict`` has it."""
@@ -56,32 +59,32 @@ class Classifier(PythonModel):
         from graftline.errors import DataError
 
         try:
-            return self.predictor.table(_images(model_input))
+            return self.predictor.table(_images(model_input, self.predictor.white))
         except DataError as error:
             raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from error
 
 
-def _images(given: Iterable[Any]) -> Iterable[NDArray[np.uint8]]:
+def _images(given: Iterable[Any], white: WhiteRule) -> Iterable[NDArray[np.uint8]]:
     for place, image in enumerate(given):
         if isinstance(image, (str, bytes)):
-            yield _decoded(image, place)
+            yield _decoded(image, place, white)
         elif isinstance(image, (list, np.ndarray)):
             yield _from_numbers(image)
         else:
             yield image
 
 
-def _decoded(image: str | bytes, place: int) -> NDArray[np.uint8]:
+def _decoded(image: str | bytes, place: int, white: WhiteRule) -> NDArray[np.uint8]:
     from graftline.errors import DataError
-    from graftline.images import decode, from_base64
+    from graftline.images import FORMATS, decode, from_base64
 
     try:
         data = image if isinstance(image, bytes) else from_base64(image)
-        return decode(data, _MAX_IMAGE_PX)
+        return decode(data, _MAX_IMAGE_PX, white=white)
     except DataError as error:
         raise DataError(
             f"image {place} {error.what}",
-            allowed="image files in base64 (PNG, JPEG, GIF, BMP, WebP, TIFF), or uint8 arrays",
+            allowed=f"image files in base64 ({', '.join(FORMATS)}), or uint8 arrays",
         ) from error
 
 
