@@ -18,6 +18,8 @@ _UNCHANGED = 2
 """A profile that moves no probed colour by more than this is sRGB under one of its many names."""
 _SPACES = {"L": ("GRAY", "RGB "), "RGB": ("RGB ",), "CMYK": ("CMYK",), "LAB": ("Lab ",)}
 _LAB_WHITE_K = 5000
+# Without its cache of the last pixel a transform may be used by several threads at once.
+_FLAGS = ImageCms.Flags.BLACKPOINTCOMPENSATION | ImageCms.Flags.NOCACHE
 _BUILDING = threading.Lock()
 Conversion = Callable[[Image.Image], Image.Image]
 
@@ -100,8 +102,7 @@ def _transform(source: ImageCms.ImageCmsProfile, mode: str) -> Conversion:
         mode,
         "RGB",
         ImageCms.Intent.RELATIVE_COLORIMETRIC,
-        # Without its cache of the last pixel a transform may be used by several threads at once.
-        flags=ImageCms.Flags.BLACKPOINTCOMPENSATION | ImageCms.Flags.NOCACHE,
+        flags=_FLAGS | (ImageCms.Flags.NOOPTIMIZE if mode == "LAB" else ImageCms.Flags.NONE),
     )
 
     def convert(image: Image.Image) -> Image.Image:

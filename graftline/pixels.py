@@ -25,7 +25,7 @@ _Hidden = NDArray[np.bool_] | None
 
 _BLOCK_PX = 1 << 16
 _16_BIT = Deep("16-bit", 65535, "u2")
-_PNG_COLORS = {"LA": 1, "RGB": 3, "RGBA": 3}
+_PNG_COLORS = {"LA;16B": 1, "RGB;16B": 3, "RGBA;16B": 3}
 _LEVELS = {"L;2": 3, "L;4": 15, "L": 255}
 """The largest grey value of a PNG, by how Pillow calls its layout."""
 _TURNED: dict[int, Callable[[Pixels], Pixels]] = {
@@ -153,8 +153,9 @@ def _from_colors(
     deep: Deep,
     white: WhiteRule,
 ) -> tuple[Image.Image, _Hidden]:
-    kind, mode, key = _alpha_kind(image), image.mode, image.info.pop("transparency", None)
-    count = image.samples.colors if isinstance(image, Tiff) else _PNG_COLORS[mode]
+    kind, key = _alpha_kind(image), image.info.pop("transparency", None)
+    layout = raw_mode(image.tile[0])
+    count = image.samples.colors if isinstance(image, Tiff) else _PNG_COLORS[layout]
     samples = _16_bit_samples(image, again)
     colors = samples[..., :count]
     alpha = samples[..., count] if samples.shape[2] > count and kind != "ignored" else None
@@ -183,7 +184,7 @@ def _16_bit_samples(image: ImageFile.ImageFile, again: Again) -> NDArray[np.uint
     Pillow's raw modes for 16 bits in the one and in the other byte order keep the first and the
     second byte of each sample, so that two readings give both.
     """
-    if image.mode == "LA":
+    if raw_mode(image.tile[0]) == "LA;16B":
         # Grey and alpha, high byte and low byte: as many bytes as four colours have.
         return _read_as(image, "RGBA", "RGBA").view(">u2")
     stored_big = sys.byteorder == "big"
@@ -256,7 +257,7 @@ def _on_white(image: Image.Image, profile: object) -> Pixels:
     is_keyed = image.mode == "P" and isinstance(image.info.get("transparency"), (int, bytes))
     if is_keyed or image.mode == "PA":
         image = image.convert("RGBA")
-    if "A" in image.getbands():
+    if image.mode in ("LA", "RGBA"):
         alpha = image.getchannel("A")
     if image.mode not in ("L", "RGB", "CMYK", "LAB"):
         image.info.pop("transparency", None)
