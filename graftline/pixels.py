@@ -23,7 +23,7 @@ Again = Callable[[], ImageFile.ImageFile]
 _Hidden = NDArray[np.bool_] | None
 """Where a colour that counts as transparent hides the image (height, width)."""
 
-_BLOCK_PX = 1 << 16
+_BLOCK_VALUES = 1 << 16
 _16_BIT = Deep("16-bit", 65535, "u2")
 _PNG_COLORS = {"LA;16B": 1, "RGB;16B": 3, "RGBA;16B": 3}
 _LEVELS = {"L;2": 3, "L;4": 15, "L": 255}
@@ -142,7 +142,7 @@ def _from_grey(image: Image.Image, deep: Deep, white: WhiteRule) -> tuple[Image.
     stored = np.asarray(image)
     values = stored.view(np.dtype(deep.dtype).newbyteorder(stored.dtype.byteorder))
     hidden = np.asarray(values == key) if isinstance(key, int) else None
-    level = _white_level(values if hidden is None else values[~hidden], deep, white)
+    level = _white_level(values, None if hidden is None else ~hidden, deep, white)
     is_negative = isinstance(image, Tiff) and image.samples.white_is_zero
     return Image.fromarray(_scaled(values, level, is_negative)), hidden
 
@@ -161,16 +161,17 @@ def _from_colors(
     alpha = samples[..., count] if samples.shape[2] > count and kind != "ignored" else None
     if alpha is not None and kind == "unsaid" and not alpha.any():
         alpha = None
-    hidden = None
-    if alpha is None and isinstance(key, tuple) and len(key) == count:
+    hidden = seen = None
+    if alpha is not None:
+        seen = alpha[..., np.newaxis] > 0
+    elif isinstance(key, tuple) and len(key) == count:
         hidden = np.asarray((colors == np.array(key, np.uint16)).all(axis=2))
-    seen = colors
-    if hidden is not None or alpha is not None:
-        seen = colors[~hidden if hidden is not None else alpha > 0]  # type: ignore[operator]
-    level = _white_level(seen, deep, white)
+        seen = ~hidden[..., np.newaxis]
+    level = _white_level(colors, seen, deep, white)
     eight = _scaled(colors, level)
     size = (eight.shape[1], eight.shape[0])
-    shown = Image.frombytes({1: "L", 3: "RGB", 4: "CMYK"}[count], size, eight.tobytes())
+    mode = {1: "L", 3: "RGB", 4: "CMYK"}[count]
+    shown = Image.frombuffer(mode, size, eight, "raw", mode, 0, 1)
     if alpha is not None:
         shown.putalpha(Image.fromarray(_alpha(alpha, level, deep)))
         if kind == "associated":
@@ -210,11 +211,12 @@ def _read_as(image: ImageFile.ImageFile, mode: str, layout: str) -> NDArray[np.u
     return np.asarray(image)
 
 
-def _white_level(seen: NDArray[Any], deep: Deep, white: WhiteRule) -> float:
-    """The raw value that is white, of the values that can be seen."""
-    if not seen.size:
-        return deep.full
-    low, high = float(seen.min()), float(seen.max())
+def _white_level(
+    values: NDArray[Any], seen: NDArray[np.bool_] | None, deep: Deep, white: WhiteRule
+) -> float:
+    """The raw value that is white, by those of the values that can be seen."""
+    low = float(values.min())
+    high = float(values.max() if seen is None else values.max(where=seen, initial=0))
     # Written so that it holds for NaN, too.
     if not (low >= 0 and high < np.inf):
         raise DataError(f"has {deep.kind} values from {low:g} to {high:g}; below 0 is no light")
@@ -223,18 +225,19 @@ def _white_level(seen: NDArray[Any], deep: Deep, white: WhiteRule) -> float:
 
 
 def _scaled(values: NDArray[Any], level: float, is_negative: bool = False) -> Pixels:
-    """Raw values from 0 to ``level`` as 0 to 255; negative: as 255 to 0. A block at a time."""
-    scaled = np.empty(values.size, np.uint8)
-    flat = values.reshape(-1)
-    for start in range(0, flat.size, _BLOCK_PX):
-        block = flat[start : start + _BLOCK_PX].astype(np.float64)
+    """Raw values from 0 to ``level`` as 0 to 255; negative: as 255 to 0."""
+    scaled = np.empty(values.shape, np.uint8)
+    # Some rows at a time: as a whole, 64-bit numbers would take many times the image.
+    rows = max(1, _BLOCK_VALUES // max(1, values[0].size))
+    for start in range(0, len(values), rows):
+        block = values[start : start + rows].astype(np.float64)
         block *= 255
         block /= level
         if is_negative:
             np.subtract(255, block, out=block)
         np.rint(block, out=block)
-        scaled[start : start + _BLOCK_PX] = np.clip(block, 0, 255, out=block)
-    return scaled.reshape(values.shape)
+        scaled[start : start + rows] = np.clip(block, 0, 255, out=block)
+    return scaled
 
 
 def _alpha(alpha: NDArray[np.uint16], level: float, deep: Deep) -> Pixels:

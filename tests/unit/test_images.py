@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import struct
 import sys
+import tracemalloc
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -444,3 +445,13 @@ def test_a_text_bomb_in_a_png_is_refused():
     file = io.BytesIO()
     Image.fromarray(pixels(1)).save(file, "PNG", pnginfo=info)
     assert reason(file.getvalue())
+
+
+def test_16_bits_take_no_64_bit_copies():
+    size = 1000
+    data = encoded(np.full((size, size), 65535, np.uint16))
+    tracemalloc.start()
+    decode(data, MAX_PX)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 8 * size * size
