@@ -94,9 +94,10 @@ def png(
     color: int,
     rows: Sequence[bytes],
     *chunks: tuple[bytes, bytes],
+    interlaced: bool = False,
 ) -> bytes:
-    """A PNG; ``chunks`` stand before its pixels."""
-    head = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
+    """A PNG; ``chunks`` stand before its pixels. Interlaced rows are those of its passes."""
+    head = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, interlaced)
     pixels = zlib.compress(b"".join(b"\0" + row for row in rows))
     parts = [(b"IHDR", head), *chunks, (b"IDAT", pixels), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
@@ -201,6 +202,12 @@ def press_profile() -> bytes:
     lut += b"".join(fixed(value) for value in (1, 0, 0, 0, 1, 0, 0, 0, 1))
     lut += identity * 4 + clut + identity * 3
     return profile(b"CMYK", [(b"A2B0", lut), (b"A2B1", lut)], b"prtr", b"Lab ")
+
+
+def tiff_predicted() -> bytes:
+    """Big-endian 16-bit grey, deflated, each value as its difference from the one before."""
+    differences = in_order([257, 257, 514, 65535 - 1028], "u2", big=True)
+    return tiff(4, 1, [differences], (16,), big=True, packed=True, tags={317: (3, [2])})
 
 
 SWAPPED = matrix_profile((1, 0, 2))
@@ -612,6 +619,17 @@ def _pngs() -> list[Form]:
             ),
             [[(1, 2, 255), (255, 255, 255)]],
         ),
+        # Two pixels beside each other are in the first and in the sixth pass.
+        Form(
+            "png 16-bit RGB, interlaced",
+            png(2, 1, 16, 2, [deep[:6], deep[6:]], interlaced=True),
+            [[(0, 1, 255), (128, 127, 1)]],
+        ),
+        Form(
+            "png 16-bit grey and alpha, interlaced",
+            png(2, 1, 16, 4, [words(">2H", 257, 65535), words(">2H", 9, 0)], interlaced=True),
+            [[1, 255]],
+        ),
         Form(
             "png 16-bit RGBA",
             png(2, 1, 16, 6, [words(">8H", 257, 514, 65535, 65535, 9, 9, 9, 0)]),
@@ -777,6 +795,55 @@ def _others() -> list[Form]:
             "tiff press",
             saved(press, "TIFF", icc_profile=press_profile()),
             [[(119, 119, 119)] * 8] * 8,
+        ),
+        Form(
+            "tiff deflated YCbCr, subsampled",
+            tiff(2, 2, [b"\x10\x20\x30\x40\x80\x80"], (8,) * 3, 6, packed=True),
+            [[(16, 16, 16), (32, 32, 32)], [(48, 48, 48), (64, 64, 64)]],
+        ),
+        Form(
+            "tiff of JPEG",
+            saved(np.full((8, 8, 3), 128, np.uint8), "TIFF", compression="jpeg"),
+            [[(128, 128, 128)] * 8] * 8,
+        ),
+        Form(
+            "tiff of JPEG, grey",
+            saved(np.full((8, 8), 128, np.uint8), "TIFF", compression="jpeg"),
+            [[128] * 8] * 8,
+        ),
+        Form(
+            "tiff of LZW",
+            saved(np.array([[0, 257, 65535]], np.uint16), "TIFF", compression="tiff_lzw"),
+            [[0, 1, 255]],
+        ),
+        Form(
+            "tiff of differences",
+            tiff_predicted(),
+            [[1, 2, 4, 255]],
+        ),
+        Form(
+            "tiff palette of 4 bits",
+            tiff(
+                2,
+                1,
+                [b"\x01"],
+                (4,),
+                3,
+                tags={
+                    320: (
+                        3,
+                        [2560, 10240, *[0] * 14, 5120, 12800, *[0] * 14, 7680, 15360, *[0] * 14],
+                    )
+                },
+            ),
+            _TWO_SHOWN,
+        ),
+        Form(
+            "tiff palette of 1 bit",
+            tiff(
+                2, 1, [b"\x40"], (1,), 3, tags={320: (3, [2560, 10240, 5120, 12800, 7680, 15360])}
+            ),
+            _TWO_SHOWN,
         ),
         Form(
             "avif",
