@@ -71,6 +71,19 @@ class Record(BaseModel):
         return text
 
 
+class WhiteLevels(Record):
+    """What is white in images of more than 8 bits; see :mod:`graftline.white_levels`.
+
+    It travels from ``load`` to the trained model, so that every later image is read by the rule of
+    the images that the model was trained on.
+    """
+
+    level: float | None = None
+    """``data.white_level`` as it was; null: all that the image's own kind can hold."""
+    kinds: tuple[str, ...] = ()
+    """The kinds of such images that the data set holds, as in ``16-bit``."""
+
+
 class Dataset(Record):
     """``data/loaded/dataset.json``: what ``load`` found."""
 
@@ -97,6 +110,8 @@ class Dataset(Record):
     """Different images that stand in more than one given split."""
     conflicts: int
     """Different images that stand under more than one label."""
+    white: WhiteLevels = WhiteLevels()
+    """How images of more than 8 bits are read."""
 
     @property
     def most_frequent(self) -> str:
@@ -121,6 +136,8 @@ class Preprocessed(Record):
     """Height, width, channels if all images share them."""
     shrunk: int
     """Images that were larger than size_px in some direction."""
+    white: WhiteLevels = WhiteLevels()
+    """The data set's."""
 
 
 class LayerRecord(Record):
@@ -246,6 +263,8 @@ class Trained(Record):
     """SHA-256 over every frozen variable, BatchNormalization statistics included."""
     trainable_params: int
     frozen_params: int
+    white: WhiteLevels = WhiteLevels()
+    """How images of more than 8 bits are read: by the rule of the training images."""
 
 
 class ClassMetrics(Record):

@@ -12,6 +12,7 @@ from graftline.errors import DataError
 from graftline.images import Pixels, begins_like_image, decode, read_file, suffixes
 from graftline.litter import is_litter
 from graftline.params import MAX_IMAGE_PX, read_params
+from graftline.white_levels import NOTHING_KNOWN, WhiteRule
 from graftline.workspace import Workspace
 
 _BEGINNING_BYTES = 64
@@ -45,12 +46,13 @@ def largest_px(workspace: Workspace) -> int:
     return read_params(workspace.params_file).data.max_image_px
 
 
-def read_image(file: FilePath, max_px: int) -> ReadImage:
+def read_image(file: FilePath, max_px: int, white: WhiteRule = NOTHING_KNOWN) -> ReadImage:
     """Reads and decodes one file; whatever is wrong with it is told, and nothing is raised.
 
     Args:
         file: A regular file: a pipe or a device, which may never end, is refused.
         max_px: Files with more pixels (width x height) are not decoded.
+        white: Tells what is white in an image of more than 8 bits: the model's rule.
     """
     try:
         data = read_file(os.fsdecode(file), max_px)
@@ -60,7 +62,7 @@ def read_image(file: FilePath, max_px: int) -> ReadImage:
         return ReadImage(None, None, getattr(error, "strerror", None) or str(error))
     sha256 = hashlib.sha256(data).hexdigest()
     try:
-        return ReadImage(decode(data, max_px), sha256)
+        return ReadImage(decode(data, max_px, white=white), sha256)
     except DataError as error:
         return ReadImage(None, sha256, error.what)
 

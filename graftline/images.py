@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import os
 import re
 import stat
@@ -15,24 +14,37 @@ from contextlib import contextmanager
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from graftline.errors import DataError
+from graftline.image_openers import opened
+from graftline.pixels import Pixels, pixels_of
+from graftline.white_levels import NOTHING_KNOWN, WhiteRule
 
-FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF")
+__all__ = [
+    "FORMATS",
+    "KNOWN",
+    "Pixels",
+    "begins_like_image",
+    "collected_warnings",
+    "content_hash",
+    "decode",
+    "from_base64",
+    "named",
+    "read_file",
+    "suffixes",
+]
+
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "AVIF")
+"""What is read; HEIC besides, where the package pillow-heif is installed."""
 KNOWN = ", ".join(FORMATS)
 """The formats, for people."""
 # Of formats that Pillow may have no decoder for: they are images all the same, and said to be.
-_NAMED_SUFFIXES = (".avif", ".heic", ".heif", ".hif")
-Pixels = NDArray[np.uint8]
-"""An image: height, width, channels (1 for grey, 3 for colour)."""
-
+_NAMED_SUFFIXES = (".avif", ".avifs", ".heic", ".heif", ".hif")
 _DATA_ADDRESS = re.compile(r"^data:[^,]{0,200};base64,")
 # No format of ours needs more than 16 bytes for a pixel; the rest is for metadata.
 _BYTES_PER_PX = 16
 _METADATA_BYTES = 64 << 20
-_OPENING = threading.Lock()
 _thread = threading.local()
 
 
@@ -40,7 +52,8 @@ _thread = threading.local()
 def suffixes() -> tuple[str, ...]:
     """How the names of image files end, in small letters: as Pillow has it for the formats."""
     known = Image.registered_extensions().items()
-    return (*(suffix for suffix, kind in known if kind in FORMATS), *_NAMED_SUFFIXES)
+    found = (suffix for suffix, kind in known if kind in FORMATS)
+    return tuple(dict.fromkeys((*found, *_NAMED_SUFFIXES)))
 
 
 def begins_like_image(beginning: bytes) -> bool:
@@ -50,31 +63,38 @@ def begins_like_image(beginning: bytes) -> bool:
     return any(accepts is None or bool(accepts(beginning)) for accepts in accepting)
 
 
-def decode(data: bytes, max_px: int, limit: str = "data.max_image_px") -> Pixels:
-    """Decodes an image file: its first frame, upright, on white, grey or RGB.
+def decode(
+    data: bytes,
+    max_px: int,
+    limit: str = "data.max_image_px",
+    white: WhiteRule = NOTHING_KNOWN,
+) -> Pixels:
+    """Decodes an image file: its first frame or page, upright, in sRGB, on white, grey or RGB.
 
     Grey images, also those with a palette of greys, have one channel, all others three. The
-    orientation that EXIF tells is applied, transparency is laid over white, 16-bit grey is scaled
-    to 8 bits. 32-bit integers are taken as
-    16-bit grey; floating-point grey as 0 to 1, or as 0 to 255 if any value is above 1.
+    orientation that EXIF or XMP tells is applied, an embedded ICC profile too, and transparency is
+    laid over white. Values of more than 8 bits are scaled to 8; ``white`` tells by what.
 
     Args:
         data: The file's bytes.
         max_px: The largest allowed width x height, checked in the header, before any decoding.
         limit: What sets that, for the error.
+        white: Tells what is white in an image of more than 8 bits: the rule of the data set, or of
+            the model's training images.
 
     Returns:
         Height, width, channels (1 or 3).
 
     Raises:
-        DataError: If the bytes are no whole image of a known format, or too large a one. Its
-            ``what`` is the reason, in words that can follow a file's name.
+        DataError: If the bytes are no whole image of a known format, too large a one, or such that
+            its values do not tell what they mean. Its ``what`` is the reason, in words that can
+            follow a file's name.
     """
     if not data:
         raise DataError("the file is empty (0 bytes)")
     try:
-        with _opened(data, max_px, limit) as image:
-            return _pixels(image)
+        with opened(data, FORMATS, max_px, limit) as image:
+            return pixels_of(image, lambda: opened(data, FORMATS, max_px, limit), white)
     except DataError:
         raise
     # PIL's decoders answer broken bytes with almost any exception (OSError, SyntaxError,
@@ -177,65 +197,3 @@ def collected_warnings() -> Iterator[list[tuple[str, str]]]:
         warnings.simplefilter("always")
         warnings.showwarning = collect
         yield collected
-
-
-def _opened(data: bytes, max_px: int, limit: str) -> Image.Image:
-    # PIL's own limit holds for the whole process and merely warns up to twice its value. It is off
-    # for as long as a header is read, under a lock; ours is checked before anything is decoded.
-    with _OPENING:
-        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-        except UnidentifiedImageError as error:
-            raise DataError(f"is no image of a known kind ({KNOWN})") from error
-        finally:
-            Image.MAX_IMAGE_PIXELS = before
-    width, height = image.size
-    if width * height > max_px:
-        raise DataError(
-            f"has {width} x {height} = {width * height} pixels, more than {max_px} ({limit})"
-        )
-    return image
-
-
-def _pixels(image: Image.Image) -> Pixels:
-    ImageOps.exif_transpose(image, in_place=True)
-    if image.mode.startswith("I"):
-        return _from_16_bit(np.asarray(image))
-    if image.mode == "F":
-        return _from_float(np.asarray(image))
-    is_palette = image.mode in ("P", "PA")
-    mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
-    if image.has_transparency_data:
-        image = _over_white(image)
-    if image.mode != mode:
-        image = image.convert(mode)
-    pixels: Pixels = np.asarray(image, np.uint8)
-    if pixels.ndim == 2:
-        return pixels[..., None]
-    # A palette of greys alone is how GIF, and small PNG files, keep a grey image.
-    if is_palette and (pixels == pixels[..., :1]).all():
-        return np.ascontiguousarray(pixels[..., :1])
-    return pixels
-
-
-def _over_white(image: Image.Image) -> Image.Image:
-    white = Image.new("RGBA", image.size, "white")
-    return Image.alpha_composite(white, image.convert("RGBA"))
-
-
-def _from_16_bit(grey: NDArray[np.generic]) -> Pixels:
-    values = grey.astype(np.int64)
-    if values.min() < 0 or values.max() > 65535:
-        raise DataError(
-            f"has grey values from {values.min()} to {values.max()}, beyond 16 bits (0 to 65535)"
-        )
-    return ((values + 128) // 257).astype(np.uint8)[..., None]
-
-
-def _from_float(grey: NDArray[np.floating]) -> Pixels:
-    low, high = float(grey.min()), float(grey.max())
-    if not (0 <= low and high <= 255):
-        raise DataError(f"has grey values from {low:g} to {high:g}, outside 0 to 1 and 0 to 255")
-    scale = 255.0 if high <= 1 else 1.0
-    return np.rint(grey.astype(np.float64) * scale).astype(np.uint8)[..., None]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from graftline import sources
-from graftline.artifacts import SPLITS, Dataset, Split
+from graftline.artifacts import SPLITS, Dataset, Split, WhiteLevels
 from graftline.csv_files import write_csv
 from graftline.errors import DataError
 from graftline.images import KNOWN, collected_warnings
@@ -25,6 +25,7 @@ from graftline.sources import similar
 from graftline.sources.catalog import Broken, Catalog
 from graftline.splits import Image, assigned, natural_order, refuse_missing_classes
 from graftline.storage import replacing_directory, replacing_file
+from graftline.white_levels import Survey, WhiteRule
 from graftline.workspace import Workspace
 
 _REPORT = "report.txt"
@@ -54,12 +55,14 @@ def load(workspace: Workspace, params: Params) -> Dataset:
         catalog = sources.read(params.data, workspace.root, Path(scratch))
         alike = _alike(catalog)
         _refuse_alike(alike, params.data)
-        stored, broken = _stored(catalog, folder)
+        survey = Survey(params.data.white_level)
+        stored, broken = _stored(catalog, folder, survey.white)
         _judge(broken, params.data, workspace)
+        white = survey.judged()
         placed = _placed(stored, catalog, params)
         repeats = found(placed)
         classes = natural_order(catalog.labels)
-        dataset = _dataset(params.data.source, classes, placed, catalog, repeats, broken)
+        dataset = _dataset(params.data.source, classes, placed, catalog, repeats, broken, white)
         _refuse_leaks(repeats, params.data)
         write_manifest(folder, _columns(placed, classes))
         (folder / "classes.json").write_text(
@@ -102,11 +105,11 @@ def _cut(lines: Sequence[str]) -> list[str]:
     return [*lines[:_LISTED], *more]
 
 
-def _stored(catalog: Catalog, folder: Path) -> tuple[list[Stored], list[Broken]]:
+def _stored(catalog: Catalog, folder: Path, white: WhiteRule) -> tuple[list[Stored], list[Broken]]:
     stored: list[Stored] = []
     broken: list[Broken] = []
     with ShardWriter(folder) as shards, progress("load", catalog.total) as bar:
-        for position, sample in enumerate(catalog.samples(), start=1):
+        for position, sample in enumerate(catalog.samples(white), start=1):
             if isinstance(sample, Broken):
                 broken.append(sample)
             else:
@@ -184,6 +187,7 @@ def _dataset(
     catalog: Catalog,
     repeats: Repeats,
     broken: Sequence[Broken],
+    white: WhiteLevels,
 ) -> Dataset:
     counted = Counter((one.split, one.image.label) for one in placed)
     heights, widths, channels = zip(*{one.image.shape for one in placed}, strict=True)
@@ -203,6 +207,7 @@ def _dataset(
         duplicates=repeats.duplicates,
         leaks=len(repeats.leaks),
         conflicts=len(repeats.conflicts),
+        white=white,
     )
 
 

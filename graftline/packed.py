@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from graftline.checksums import verify
 from graftline.errors import DataError, MissingOutputError
 from graftline.images import Pixels, decode
+from graftline.white_levels import NOTHING_KNOWN, WhiteRule
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -168,6 +169,11 @@ def _values(column: pa.ChunkedArray, dtype: type[np.generic]) -> NDArray[Any]:
 class PackedImages:
     """A folder of packed images, memory-mapped.
 
+    Args:
+        folder: Where they lie.
+        columns: The manifest's.
+        white: Tells what is white in stored files of more than 8 bits: the data set's rule.
+
     Attributes:
         labels: Index of each image's class, int32.
         splits: Each image's split.
@@ -177,8 +183,14 @@ class PackedImages:
         uniform_shape: Height, width, channels if all images share them, else None.
     """
 
-    def __init__(self, folder: Path, columns: Mapping[str, NDArray[Any]]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        columns: Mapping[str, NDArray[Any]],
+        white: WhiteRule = NOTHING_KNOWN,
+    ) -> None:
         self._folder = folder
+        self._white = white
         self.labels: NDArray[np.int32] = columns["label"]
         self.splits: NDArray[np.object_] = columns["split"]
         self.hashes: NDArray[np.object_] = columns["sha256"]
@@ -227,7 +239,7 @@ class PackedImages:
         if not self._encoded[index]:
             return stored.reshape(shape)
         try:
-            pixels = decode(stored.tobytes(), shape[0] * shape[1])
+            pixels = decode(stored.tobytes(), shape[0] * shape[1], white=self._white)
             problem = f"decodes to {pixels.shape}, not to {shape}"
         except DataError as error:
             problem = error.what

@@ -113,6 +113,13 @@ class DataParams(_Section):
         ge=1,
         description="Images of more pixels (width x height) are refused.",
     )
+    white_level: float | None = Field(
+        default=None,
+        gt=0,
+        description="The raw value that is white in images of more than 8 bits, as in 4095 for 12 "
+        "bits in 16-bit files. Null: all that the file can hold (of floating-point values: 1), "
+        "refused where no image uses the upper half of it.",
+    )
     max_images: int = Field(
         default=2_000_000,
         ge=1,

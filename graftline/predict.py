@@ -190,7 +190,7 @@ def _predicted(predictor: Predictor, files: Sequence[Input], max_px: int) -> Ite
 
     def readable() -> Iterator[Pixels]:
         for place, row in enumerate(files):
-            read = None if row.file is None else read_image(row.file, max_px)
+            read = None if row.file is None else read_image(row.file, max_px, predictor.white)
             if read is None or read.pixels is None:
                 reasons[place] = str(row.error if read is None else read.error)
             else:

@@ -13,6 +13,7 @@ from graftline.artifacts import Trained
 from graftline.errors import DataError
 from graftline.litert import LiteRunner
 from graftline.preprocess import shrink
+from graftline.white_levels import rule_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +31,9 @@ class Predictor:
     Args:
         folder: ``models/trained/`` or a copy, with ``model.tflite`` and ``trained.json``.
 
+    Attributes:
+        white: Tells what is white in an image of more than 8 bits, by the training images.
+
     Raises:
         MissingOutputError: If the model is not there.
     """
@@ -39,6 +43,7 @@ class Predictor:
         self.classes = trained.classes
         self.size_px = trained.size_px
         self.weight_digest = trained.weight_digest
+        self.white = rule_of(trained.white)
         self._runner = LiteRunner(folder / "model.tflite")
 
     @property

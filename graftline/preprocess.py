@@ -16,6 +16,7 @@ from graftline.parallel import ordered_map
 from graftline.params import Params
 from graftline.progress import progress
 from graftline.storage import replacing_directory
+from graftline.white_levels import rule_of
 from graftline.workspace import Workspace
 
 _BATCH_BYTES = 8 << 20
@@ -33,7 +34,7 @@ def preprocess(workspace: Workspace, params: Params) -> Preprocessed:
     """
     dataset = Dataset.read(workspace.loaded / "dataset.json")
     columns = read_manifest(workspace.loaded)
-    images = PackedImages(workspace.loaded, columns)
+    images = PackedImages(workspace.loaded, columns, rule_of(dataset.white))
     size_px = params.preprocess.size_px
     # The decoder's warnings were reported when the images were loaded.
     with replacing_directory(workspace.preprocessed, sealed=True) as folder, collected_warnings():
@@ -55,6 +56,7 @@ def preprocess(workspace: Workspace, params: Params) -> Preprocessed:
             counts={split: dataset.total(split) for split in splits},
             uniform_shape=shapes[0] if len(set(shapes)) == 1 else None,
             shrunk=int((images.shapes[:, :2] > size_px).any(axis=1).sum()),
+            white=dataset.white,
         )
         record.write(folder / "preprocessed.json")
     return record

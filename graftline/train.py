@@ -86,6 +86,7 @@ def train(
         frozen_digest_after=variables_digest(fitted.frozen),
         trainable_params=_count(graft.trainable_variables),
         frozen_params=_count(fitted.frozen),
+        white=Preprocessed.read(workspace.preprocessed / "preprocessed.json").white,
     )
     with replacing_directory(workspace.trained, sealed=True) as folder:
         export_model(graft, assembled.size_px, folder)

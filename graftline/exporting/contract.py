@@ -16,7 +16,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from graftline.artifacts import ExportFormat, Record
+from graftline.artifacts import ExportFormat, Record, WhiteLevels
 from graftline.errors import MissingOutputError
 
 CONTRACT_FILE = "contract.json"
@@ -36,6 +36,9 @@ class InputContract(Record):
     channels: tuple[int, ...]
     """How many an image may have: grey, or red, green and blue in this order."""
     value_range: tuple[int, int]
+    white: WhiteLevels = WhiteLevels()
+    """How images of more than 8 bits became 8 where the model was trained: the raw value that is
+    white (level; null: the largest that the image's kind can hold), and the kinds that occurred."""
     largest_px: int | None
     """Larger images must be shrunk to it first, height and width each for itself, by bilinear
     interpolation with a filter against aliasing; null where the model does so itself."""

@@ -83,6 +83,7 @@ class Network:
                 shape=(None, None, None, None),
                 channels=(1, 3),
                 value_range=(0, 255),
+                white=self.trained.white,
                 largest_px=None if any_size else size_px,
             ),
             preparation=PreparationContract(

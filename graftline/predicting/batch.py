@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graftline.artifacts import Record
+from graftline.artifacts import Record, Trained
 from graftline.code_state import code_state
 from graftline.errors import DataError, UserError
 from graftline.feature_reference import Sample, chosen
@@ -243,17 +243,17 @@ class _Writing:
                 yield chunk
 
         def read(chunk: list[Input]) -> list[Read]:
-            return [_read(row, size_px, self.max_image_px) for row in chunk]
+            return [_read(row, self.predictor, self.max_image_px) for row in chunk]
 
         for chunk in ordered_map(read, chunks()):
             yield from chunk
 
 
-def _read(row: Input, size_px: int, max_image_px: int) -> Read:
+def _read(row: Input, predictor: Predictor, max_image_px: int) -> Read:
     if row.file is None:
         return Row(row.name, None, row.error), None
-    read = read_image(row.file, max_image_px)
-    pixels = None if read.pixels is None else shrink(read.pixels, size_px)
+    read = read_image(row.file, max_image_px, predictor.white)
+    pixels = None if read.pixels is None else shrink(read.pixels, predictor.size_px)
     return Row(row.name, read.sha256, read.error), pixels
 
 
@@ -286,7 +286,9 @@ def _merge(work: Work, listing: Listing, labels: Labels, known: dict[str, Any]) 
 
 def _key(model: ChosenModel, listing: Listing, max_image_px: int) -> str:
     """What the rows depend on: parts of anything else must not be taken up."""
-    file_digest = sha256_file(Path(model.folder) / "model.tflite")
+    folder = Path(model.folder)
+    file_digest = sha256_file(folder / "model.tflite")
+    white = Trained.read(folder / "trained.json").white.model_dump()
     made_by = code_state("graftline/predicting/batch.py", trains=False)
-    facts = [made_by, listing.digest, listing.part_rows, max_image_px, file_digest]
+    facts = [made_by, listing.digest, listing.part_rows, max_image_px, file_digest, white]
     return sha256_record([*facts, model.model_dump(exclude={"folder"})])

@@ -19,6 +19,7 @@ from graftline.errors import DataError
 from graftline.images import Pixels, decode
 from graftline.litert import available_cores
 from graftline.predict import Prediction
+from graftline.predictor import Predictor
 from graftline.preprocess import shrink
 from graftline.serving.counters import Counters
 from graftline.serving.limits import RETRY_AFTER_S, Limits, RefusedRequestError
@@ -161,7 +162,7 @@ class Desk:
             read: list[tuple[_Job, list[Pixels | str]]] = []
             for job in jobs:
                 try:
-                    read.append((job, self._read(job, model.predictor.size_px)))
+                    read.append((job, self._read(job, model.predictor)))
                 except RefusedRequestError as error:
                     job.future.set_exception(error)
             pixels = [one for _, images in read for one in images if not isinstance(one, str)]
@@ -181,7 +182,7 @@ class Desk:
                     )
                 )
 
-    def _read(self, job: _Job, size_px: int) -> list[Pixels | str]:
+    def _read(self, job: _Job, predictor: Predictor) -> list[Pixels | str]:
         """Each image's pixels, shrunk, so that no more than one large image is held."""
         images: list[Pixels | str] = []
         for sent in job.images:
@@ -190,8 +191,8 @@ class Desk:
             try:
                 if sent.error is not None:
                     raise DataError(sent.error)
-                pixels = decode(sent.data, self._limits.image_px, "--max-image-px")
-                images.append(shrink(pixels, size_px))
+                pixels = decode(sent.data, self._limits.image_px, "--max-image-px", predictor.white)
+                images.append(shrink(pixels, predictor.size_px))
             except DataError as error:
                 images.append(error.what)
         return images

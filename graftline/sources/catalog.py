@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from graftline.errors import DataError
 from graftline.images import content_hash, decode, named, read_file
 from graftline.packed import FILE, RAW
 from graftline.parallel import ordered_map
+from graftline.white_levels import NOTHING_KNOWN, WhiteRule
 
 _BATCH_FILES = 64
 _BATCH_BYTES = 4 << 20
@@ -71,6 +72,13 @@ class ImageArray:
     pieces: Callable[[], Iterable[NDArray[np.uint8]]]
 
 
+class Samples(Protocol):
+    """Reads a source's images."""
+
+    def __call__(self, white: WhiteRule = NOTHING_KNOWN) -> Iterator[Sample | Broken]:
+        """One after the other."""
+
+
 @dataclass(frozen=True)
 class Catalog:
     """A source's images.
@@ -80,7 +88,8 @@ class Catalog:
         counts: How many have each label.
         examples: Each label's first image, by name.
         given_splits: The splits that the source itself has.
-        samples: Reads the images, in the source's order.
+        samples: Reads the images, in the source's order; the rule tells what is white in those of
+            more than 8 bits.
         files: The images' files, where each has its own.
     """
 
@@ -88,7 +97,7 @@ class Catalog:
     counts: Mapping[str, int]
     examples: Mapping[str, str]
     given_splits: frozenset[Split]
-    samples: Callable[[], Iterator[Sample | Broken]]
+    samples: Samples
     files: Sequence[ImageFile] = ()
 
     @property
@@ -110,7 +119,10 @@ def from_arrays(arrays: Sequence[ImageArray]) -> Catalog:
         counts=counts,
         examples=examples,
         given_splits=frozenset(array.split for array in arrays if array.split is not None),
-        samples=lambda: (sample for array in arrays for sample in _array_samples(array)),
+        # Pixels of 8 bits need no rule.
+        samples=lambda white=NOTHING_KNOWN: (
+            sample for array in arrays for sample in _array_samples(array)
+        ),
     )
 
 
@@ -122,7 +134,7 @@ def from_files(files: Sequence[ImageFile], max_px: int, root: Path) -> Catalog:
         # The first of each label is the last to be put in.
         examples={file.label: file.name for file in reversed(files)},
         given_splits=frozenset(file.split for file in files if file.split is not None),
-        samples=lambda: _file_samples(files, max_px, str(root)),
+        samples=lambda white=NOTHING_KNOWN: _file_samples(files, max_px, str(root), white),
         files=files,
     )
 
@@ -149,9 +161,11 @@ def _array_samples(array: ImageArray) -> Iterator[Sample]:
             position += 1
 
 
-def _file_samples(files: Sequence[ImageFile], max_px: int, root: str) -> Iterator[Sample | Broken]:
+def _file_samples(
+    files: Sequence[ImageFile], max_px: int, root: str, white: WhiteRule
+) -> Iterator[Sample | Broken]:
     def read_all(batch: list[ImageFile]) -> list[Sample | Broken]:
-        return [_file_sample(file, max_px, root) for file in batch]
+        return [_file_sample(file, max_px, root, white) for file in batch]
 
     for samples in ordered_map(read_all, _batches(files)):
         yield from samples
@@ -175,11 +189,11 @@ def _batches(files: Iterable[ImageFile]) -> Iterator[list[ImageFile]]:
         yield batch
 
 
-def _file_sample(file: ImageFile, max_px: int, root: str) -> Sample | Broken:
+def _file_sample(file: ImageFile, max_px: int, root: str, white: WhiteRule) -> Sample | Broken:
     try:
         data = read_file(file.path, max_px, root)
         with named(file.name):
-            pixels = decode(data, max_px)
+            pixels = decode(data, max_px, white=white)
     except DataError as error:
         return Broken(file.name, file.label, error.what)
     except OSError as error:

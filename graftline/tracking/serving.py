@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,9 @@ from mlflow.models import set_model
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from graftline.white_levels import WhiteRule
 
 
 class Classifier(PythonModel):
@@ -56,28 +59,29 @@ class Classifier(PythonModel):
         from graftline.errors import DataError
 
         try:
-            return self.predictor.table(_images(model_input, self.max_px))
+            images = _images(model_input, self.max_px, self.predictor.white)
+            return self.predictor.table(images)
         except DataError as error:
             raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from error
 
 
-def _images(given: Iterable[Any], max_px: int) -> Iterable[NDArray[np.uint8]]:
+def _images(given: Iterable[Any], max_px: int, white: WhiteRule) -> Iterable[NDArray[np.uint8]]:
     for place, image in enumerate(given):
         if isinstance(image, (str, bytes)):
-            yield _decoded(image, place, max_px)
+            yield _decoded(image, place, max_px, white)
         elif isinstance(image, (list, np.ndarray)):
             yield _from_numbers(image)
         else:
             yield image
 
 
-def _decoded(image: str | bytes, place: int, max_px: int) -> NDArray[np.uint8]:
+def _decoded(image: str | bytes, place: int, max_px: int, white: WhiteRule) -> NDArray[np.uint8]:
     from graftline.errors import DataError
     from graftline.images import KNOWN, decode, from_base64
 
     try:
         data = image if isinstance(image, bytes) else from_base64(image)
-        return decode(data, max_px)
+        return decode(data, max_px, white=white)
     except DataError as error:
         raise DataError(
             f"image {place} {error.what}",

@@ -119,6 +119,7 @@ def test_each_format_takes_raw_images_of_any_size(
     contract = read_contract(exported.exports / PATHS[format])
     assert contract.classes == trained.classes
     assert contract.weight_digest == trained.weight_digest
+    assert contract.input.white == trained.white
     for channels in contract.input.channels:
         for image in images((7, 5), (32, 32), (50, 40), channels=channels):
             with Predictor(exported.trained) as predictor:

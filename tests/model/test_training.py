@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from graftline import train as train_module
-from graftline.artifacts import Features, FreezePlan, Trained
+from graftline.artifacts import Features, FreezePlan, Preprocessed, Trained, WhiteLevels
 from graftline.errors import TrainingDivergedError
 from graftline.evaluate import evaluate
 from graftline.examples import read_pooled
@@ -40,6 +40,17 @@ def test_it_learns(head_only: Workspace) -> None:
     history = _history(head_only)
     assert [row["epoch"] for row in history] == [1, 2, 3, 4, 5, 6]
     assert history[-1]["loss"] < 0.6 * history[0]["loss"]
+
+
+def test_the_rule_of_the_images_travels_with_the_model(
+    head_only: Workspace, tmp_path: Path
+) -> None:
+    workspace = small.copied(head_only, tmp_path / "deep")
+    record = workspace.preprocessed / "preprocessed.json"
+    white = WhiteLevels(level=4095, kinds=("16-bit",))
+    Preprocessed.read(record).model_copy(update={"white": white}).write(record)
+    assert train(workspace, small.small_params("all")).white == white
+    assert Trained.read(workspace.trained / "trained.json").white == white
 
 
 @pytest.mark.slow

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import io
+import struct
+import sys
+import tracemalloc
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,9 +15,12 @@ from PIL import Image, PngImagePlugin
 
 from graftline.errors import DataError
 from graftline.images import collected_warnings, content_hash, decode, named
+from graftline.white_levels import Survey
+from tests.unit.image_forms import exif, in_order, tiff
 from tests.unit.loading import encoded, pixels
 
 MAX_PX = 1_000_000
+REFERENCE = struct.pack("<12I", 15, 1, 235, 1, 128, 1, 240, 1, 128, 1, 240, 1)
 
 
 def reason(data: bytes, max_px: int = MAX_PX) -> str:
@@ -113,26 +119,143 @@ def test_big_endian_16_bit_grey():
     assert decode(encoded(image, "TIFF"), MAX_PX)[0, :, 0].tolist() == [0, 1, 255]
 
 
-def test_32_bit_grey_is_taken_as_16_bit():
-    values = np.array([[0, 257, 65535]], np.int32)
-    assert decode(encoded(values, "TIFF"), MAX_PX)[0, :, 0].tolist() == [0, 1, 255]
+def test_a_single_image_of_few_bits_is_refused_where_no_training_images_tell():
+    words = reason(encoded(np.array([[0, 4095]], np.uint16)))
+    assert "is a 16-bit image whose largest value is 4095" in words
+    assert "data.white_level" in words
 
 
-def test_grey_beyond_16_bits_is_refused():
-    assert "beyond 16 bits" in reason(encoded(np.array([[0, 70000]], np.int32), "TIFF"))
+def test_a_single_image_of_floating_point_numbers_is_refused_where_no_training_images_tell():
+    words = reason(encoded(np.array([[0.0, 1.0]], np.float32), "TIFF"))
+    assert "is a floating-point image whose largest value is 1" in words
 
 
-@pytest.mark.parametrize(
-    ("values", "expected"), [([0.0, 0.5, 1.0], [0, 128, 255]), ([0.0, 2.0, 255.0], [0, 2, 255])]
-)
-def test_floating_point_grey(values, expected):
-    data = encoded(np.array([values], np.float32), "TIFF")
-    assert decode(data, MAX_PX)[0, :, 0].tolist() == expected
+def test_black_is_black_by_every_rule():
+    assert decode(encoded(np.zeros((1, 2), np.uint16)), MAX_PX).tolist() == [[[0], [0]]]
 
 
-@pytest.mark.parametrize("value", [-1.0, 256.0, float("nan"), float("inf")])
-def test_floating_point_grey_out_of_range_is_refused(value):
-    assert "outside" in reason(encoded(np.array([[0.0, value]], np.float32), "TIFF"))
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
+def test_floating_point_grey_that_is_no_light_is_refused(value):
+    data = encoded(np.array([[0.0, value]], np.float32), "TIFF")
+    with pytest.raises(DataError, match="below 0 is no light"):
+        decode(data, MAX_PX, white=Survey(None).white)
+
+
+def test_signed_grey_below_0_is_refused():
+    data = tiff(2, 1, [in_order([-1, 5], "i2")], (16,), tags={339: (3, [2])})
+    assert "has signed 16-bit values from -1 to 5" in reason(data)
+
+
+REFUSED_TIFFS = {
+    "without photometric interpretation": (tiff(1, 1, [b"a"], photometric=None), "PhotometricInt"),
+    "64-bit float": (
+        tiff(1, 1, [bytes(8)], (64,), tags={339: (3, [3])}),
+        "1 sample(s) of 64 bits, floating-point, grey, black is zero",
+    ),
+    "64-bit integer": (tiff(1, 1, [bytes(8)], (64,)), "64 bits, unsigned"),
+    "10 bits": (tiff(4, 1, [bytes(5)], (10,)), "10 bits"),
+    "14 bits": (tiff(4, 1, [bytes(7)], (14,)), "14 bits"),
+    "12 bits, big-endian": (tiff(2, 1, [bytes(3)], (12,), big=True), "little-endian"),
+    "16-bit RGB in planes": (
+        tiff(1, 1, [b"ab"] * 3, (16,) * 3, 2, tags={284: (3, [2])}),
+        "3 sample(s) of 16 bits, unsigned, RGB in separate planes",
+    ),
+    "16-bit RGB in deflated planes": (
+        tiff(1, 1, [b"ab"] * 3, (16,) * 3, 2, packed=True, tags={284: (3, [2])}),
+        "separate planes",
+    ),
+    "grey and alpha in planes": (
+        tiff(1, 1, [b"a"] * 2, (8, 8), packed=True, tags={284: (3, [2]), 338: (3, [2])}),
+        "separate planes",
+    ),
+    "associated alpha in planes": (
+        tiff(1, 1, [b"a"] * 4, (8,) * 4, 2, packed=True, tags={284: (3, [2]), 338: (3, [1])}),
+        "associated alpha",
+    ),
+    "16-bit grey and alpha": (
+        tiff(1, 1, [bytes(4)], (16, 16), tags={338: (3, [2])}),
+        "2 sample(s) of 16 bits",
+    ),
+    "float RGB": (tiff(1, 1, [bytes(12)], (32,) * 3, 2, tags={339: (3, [3] * 3)}), "RGB"),
+    "signed RGB": (tiff(1, 1, [bytes(3)], (8,) * 3, 2, tags={339: (3, [2] * 3)}), "signed, RGB"),
+    "5-6-5": (tiff(1, 1, [bytes(2)], (5, 6, 5), 2), "5/6 bits"),
+    "16-bit Lab": (tiff(1, 1, [bytes(6)], (16,) * 3, 8), "CIELab"),
+    "ICC Lab": (tiff(1, 1, [bytes(3)], (8,) * 3, 9), "ICCLab"),
+    "camera raw": (tiff(1, 1, [bytes(2)], (16,), 32803), "colour filter array"),
+    "other inks": (tiff(1, 1, [bytes(4)], (8,) * 4, 5, tags={332: (3, [2])}), "inks"),
+    "subsampled YCbCr": (tiff(2, 2, [bytes(6)], (8,) * 3, 6), "subsampling"),
+    "YCbCr by other coefficients": (
+        tiff(1, 1, [bytes(3)], (8,) * 3, 6, tags={530: (3, [1, 1]), 532: (5, REFERENCE)}),
+        "usual coefficients",
+    ),
+    "more extra samples than samples": (
+        tiff(1, 1, [bytes(3)], (8,) * 3, 2, tags={338: (3, [0, 0])}),
+        "extra samples",
+    ),
+    "complex": (tiff(1, 1, [bytes(4)], (32,), tags={339: (3, [5])}), "format 5"),
+    "a reduced copy": (tiff(1, 1, [b"a"], tags={254: (4, [1]), 330: (4, [8])}), "reduced copy"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_TIFFS)
+def test_a_tiff_that_is_not_read_is_refused_by_what_it_holds(name):
+    data, words = REFUSED_TIFFS[name]
+    assert words in reason(data)
+
+
+def test_a_tiff_that_is_not_read_says_what_to_do():
+    assert "convert it to PNG" in reason(REFUSED_TIFFS["10 bits"][0])
+
+
+def test_a_thumbnail_alone_is_an_image():
+    assert decode(tiff(1, 1, [b"a"], tags={254: (4, [1])}), MAX_PX).tolist() == [[[97]]]
+
+
+def test_the_first_page_of_a_tiff():
+    first, second = Image.fromarray(pixels(1)), Image.fromarray(pixels(2))
+    data = encoded(first, "TIFF", save_all=True, append_images=[second])
+    np.testing.assert_array_equal(decode(data, MAX_PX)[..., 0], pixels(1))
+
+
+@pytest.mark.parametrize("entry", [(3, 1, b"\0\x09\0\0"), (3, 1, bytes(4)), (2, 2, b"6\0\0\0")])
+def test_a_broken_orientation_is_none(entry):
+    kind, count, value = entry
+    note = exif((0x0112, kind, count, value))
+    image = pixels(1, (4, 6))
+    data = encoded(image, "PNG", exif=note)
+    np.testing.assert_array_equal(decode(data, MAX_PX)[..., 0], image)
+
+
+@given(entries=st.lists(st.tuples(st.integers(0x100, 0xFFFF), st.integers(0, 13), st.integers(0, 9),
+                                  st.binary(min_size=4, max_size=4)), max_size=6),
+       beyond=st.binary(max_size=40), cut=st.integers(0, 30))  # fmt: skip
+def test_no_other_tag_of_exif_matters(entries, beyond, cut):
+    others = [entry for entry in entries if entry[0] != 0x0112]
+    note = exif((0x0112, 3, 1, b"\0\x03\0\0"), *others, beyond=beyond)
+    note = note[: max(22, len(note) - cut)]
+    image = pixels(1, (4, 6))
+    for kind, options in (("PNG", {}), ("WEBP", {"lossless": True})):
+        data = encoded(np.repeat(image[..., None], 3, 2), kind, exif=note, **options)
+        with collected_warnings():
+            np.testing.assert_array_equal(decode(data, MAX_PX)[..., 0], image[::-1, ::-1])
+
+
+def test_orientation_that_only_xmp_tells():
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="3"/></x:xmpmeta>'
+    image = pixels(1, (4, 6, 3))
+    data = encoded(image, "WEBP", lossless=True, xmp=xmp)
+    np.testing.assert_array_equal(decode(data, MAX_PX), image[::-1, ::-1])
+
+
+def test_heic_names_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    data = b"\0\0\0\x1cftypheic\0\0\0\0mif1heicmiaf" + bytes(100)
+    assert ".venv/bin/python -m pip install pillow-heif" in reason(data)
+
+
+def test_a_broken_avif_is_refused():
+    data = encoded(np.full((16, 16, 3), 9, np.uint8), "AVIF")
+    assert "cannot be decoded" in reason(data[:-40])
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -173,7 +296,7 @@ def test_an_empty_file():
 
 
 def test_text_is_no_image():
-    assert "is no image of a known kind (PNG, JPEG, GIF, BMP, WEBP, TIFF)" in reason(
+    assert "is no image of a known kind (PNG, JPEG, GIF, BMP, WEBP, TIFF, AVIF)" in reason(
         b"hello, world"
     )
 
@@ -322,3 +445,13 @@ def test_a_text_bomb_in_a_png_is_refused():
     file = io.BytesIO()
     Image.fromarray(pixels(1)).save(file, "PNG", pnginfo=info)
     assert reason(file.getvalue())
+
+
+def test_16_bits_take_no_64_bit_copies():
+    size = 1000
+    data = encoded(np.full((size, size), 65535, np.uint16))
+    tracemalloc.start()
+    decode(data, MAX_PX)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 8 * size * size

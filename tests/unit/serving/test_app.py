@@ -271,7 +271,7 @@ def test_a_request_of_many_slow_images_ends_in_time(
 ) -> None:
     decoded = 0
 
-    def slow(data: bytes, max_px: int, limit: str) -> Any:
+    def slow(data: bytes, max_px: int, limit: str, white: Any) -> Any:
         nonlocal decoded
         decoded += 1
         time.sleep(0.2)
