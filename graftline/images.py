@@ -31,6 +31,7 @@ __all__ = [
     "decode",
     "from_base64",
     "named",
+    "pixels_in",
     "read_file",
     "suffixes",
 ]
@@ -90,11 +91,26 @@ def decode(
             its values do not tell what they mean. Its ``what`` is the reason, in words that can
             follow a file's name.
     """
+    with _broken_bytes_told(data), opened(data, FORMATS, max_px, limit) as image:
+        return pixels_of(image, lambda: opened(data, FORMATS, max_px, limit), white)
+
+
+def pixels_in(data: bytes, max_px: int, limit: str = "data.max_image_px") -> int:
+    """Width x height as the header tells, at most ``max_px``; nothing is decoded.
+
+    Raises:
+        DataError: As :func:`decode`.
+    """
+    with _broken_bytes_told(data), opened(data, FORMATS, max_px, limit) as image:
+        return image.width * image.height
+
+
+@contextmanager
+def _broken_bytes_told(data: bytes) -> Iterator[None]:
     if not data:
         raise DataError("the file is empty (0 bytes)")
     try:
-        with opened(data, FORMATS, max_px, limit) as image:
-            return pixels_of(image, lambda: opened(data, FORMATS, max_px, limit), white)
+        yield
     except DataError:
         raise
     # PIL's decoders answer broken bytes with almost any exception (OSError, SyntaxError,

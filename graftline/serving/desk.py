@@ -16,13 +16,19 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 
 from graftline.errors import DataError
-from graftline.images import Pixels, decode
+from graftline.images import Pixels, decode, pixels_in
 from graftline.litert import available_cores
 from graftline.predict import Prediction
 from graftline.predictor import Predictor
 from graftline.preprocess import shrink
 from graftline.serving.counters import Counters
-from graftline.serving.limits import RETRY_AFTER_S, Limits, RefusedRequestError
+from graftline.serving.limits import (
+    BYTES_PER_PX,
+    RETRY_AFTER_S,
+    Limits,
+    RefusedRequestError,
+    Room,
+)
 from graftline.serving.models import ModelVersion, Place
 
 _TOGETHER_IMAGES = 16
@@ -78,6 +84,7 @@ class Desk:
         self, place: Place, limits: Limits, counters: Counters, workers: int | None = None
     ) -> None:
         self._place, self._limits, self._counters = place, limits, counters
+        self._room = Room()
         self._jobs: deque[_Job] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -186,16 +193,25 @@ class Desk:
         """Each image's pixels, shrunk, so that no more than one large image is held."""
         images: list[Pixels | str] = []
         for sent in job.images:
-            if time.monotonic() > job.until_s:
-                raise too_slow(self._limits, f"after {len(images)} of {len(job.images)} images")
             try:
+                if time.monotonic() > job.until_s:
+                    raise TimeoutError
                 if sent.error is not None:
                     raise DataError(sent.error)
-                pixels = decode(sent.data, self._limits.image_px, "--max-image-px", predictor.white)
-                images.append(shrink(pixels, predictor.size_px))
+                images.append(self._decoded(sent.data, predictor, job.until_s))
             except DataError as error:
                 images.append(error.what)
+            except TimeoutError:
+                where = f"after {len(images)} of {len(job.images)} images"
+                raise too_slow(self._limits, where) from None
         return images
+
+    def _decoded(self, data: bytes, predictor: Predictor, until_s: float) -> Pixels:
+        asked = self._limits.image_px, "--max-image-px"
+        with self._room.held(pixels_in(data, *asked) * BYTES_PER_PX, until_s) as fits:
+            if not fits:
+                raise TimeoutError
+            return shrink(decode(data, *asked, predictor.white), predictor.size_px)
 
 
 def too_slow(limits: Limits, where: str) -> RefusedRequestError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,6 +40,49 @@ class Limits:
     def held_bytes(self) -> int:
         """What the bodies of all requests may hold together."""
         return max(_HELD_REQUESTS_BYTES, self.request_bytes)
+
+
+DECODED_BYTES = 1 << 30
+"""What decoding may take at once, or what one image takes that is larger."""
+BYTES_PER_PX = 32
+"""While an image of 16 bits with colours and transparency is decoded; others take less."""
+
+
+class Room:
+    """Memory that all decoding shares: what does not fit waits until others have let go.
+
+    Args:
+        size_bytes: How much there is. What asks for more gets all of it.
+    """
+
+    def __init__(self, size_bytes: int = DECODED_BYTES) -> None:
+        self._size_bytes, self._held_bytes = size_bytes, 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def held(self, size_bytes: int, until_s: float) -> Iterator[bool]:
+        """Holds some of it while the block runs.
+
+        Args:
+            size_bytes: How much.
+            until_s: Until when to wait for it, on the clock of ``time.monotonic``.
+
+        Yields:
+            Whether there was room in time; if not, nothing is held.
+        """
+        wanted = min(size_bytes, self._size_bytes)
+        with self._changed:
+            fits = self._changed.wait_for(
+                lambda: self._held_bytes + wanted <= self._size_bytes,
+                max(0.0, until_s - time.monotonic()),
+            )
+            self._held_bytes += wanted * fits
+        try:
+            yield fits
+        finally:
+            with self._changed:
+                self._held_bytes -= wanted * fits
+                self._changed.notify_all()
 
 
 class RefusedRequestError(UserError):

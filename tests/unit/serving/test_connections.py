@@ -5,9 +5,13 @@ from __future__ import annotations
 import logging
 import resource
 import socket
+import struct
 import sys
+import threading
 import time
+import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,8 +21,8 @@ import psutil
 import pytest
 
 from graftline.serving.connections import Rationed, bounded_connections, most_connections
-from graftline.serving.limits import Limits
-from tests.unit.serving.service import Client, served
+from graftline.serving.limits import Limits, Room
+from tests.unit.serving.service import Client, form, served
 from tests.unit.serving.test_command import served as served_by_command
 
 LIMIT_S = 30
@@ -165,6 +169,61 @@ def test_there_are_no_more_connections_than_files_may_be_open() -> None:
         assert most_connections() == 108
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_decoding_shares_its_memory() -> None:
+    room, begun, go = Room(100), threading.Event(), threading.Event()
+    order: list[str] = []
+
+    def decode(name: str, size_bytes: int) -> None:
+        with room.held(size_bytes, time.monotonic() + LIMIT_S) as fits:
+            assert fits
+            order.append(name)
+            begun.set()
+            go.wait(LIMIT_S)
+
+    with ThreadPoolExecutor() as pool:
+        pool.submit(decode, "first", 60)
+        assert begun.wait(LIMIT_S)
+        with room.held(50, time.monotonic() + 0.05) as fits:
+            assert not fits
+        with room.held(40, time.monotonic()) as fits:
+            assert fits, "what fits beside it does not wait"
+        last = pool.submit(decode, "larger than all", 900)
+        time.sleep(0.05)
+        assert order == ["first"]
+        go.set()
+        last.result(LIMIT_S)
+    assert order == ["first", "larger than all"]
+    with room.held(100, time.monotonic()) as fits:
+        assert fits, "all of it was given back"
+
+
+@pytest.mark.slow
+def test_fifty_large_uploads_at_once(model: Path, tmp_path: Path) -> None:
+    # 20 megapixels of 16 bits and four channels, in a small file.
+    rows = struct.pack(">IIBBBBB", 5000, 4000, 16, 6, 0, 0, 0)
+    parts = (b"IHDR" + rows, b"IDAT" + zlib.compress(bytes(4000 * (1 + 8 * 5000))), b"IEND")
+    image = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(one) - 4) + one + struct.pack(">I", zlib.crc32(one)) for one in parts
+    )
+    most_bytes = 0
+    with served_by_command("--model", str(model), "-C", str(tmp_path), "--time-limit-s", "120") as (
+        address,
+        process,
+    ):
+        watched = psutil.Process(process.pid)
+        with ThreadPoolExecutor(50) as pool:
+            asked = [
+                pool.submit(Client(address).post, "/predict", files=form(image)) for _ in range(50)
+            ]
+            while not all(one.done() for one in asked):
+                most_bytes = max(most_bytes, watched.memory_info().rss)
+                time.sleep(0.02)
+        assert {one.result().status_code for one in asked} <= {200, 503}
+        assert 200 in {one.result().status_code for one in asked}
+    # What decoding shares, what bodies may hold, and the process itself.
+    assert most_bytes < (1 << 30) + 256_000_000 + 400_000_000
 
 
 def test_a_crowd_neither_fills_the_log_nor_takes_the_service_away(
