@@ -22,7 +22,8 @@ from rich.console import Console
 from graftline.endings import reported
 from graftline.environment import prefect_address, quiet_environment
 from graftline.errors import ParamsError, ServerError
-from graftline.servers import join_running, leave, prefect_server
+from graftline.private import keep_state_private
+from graftline.servers import client_environment, join_running, leave, prefect_server
 from graftline.starts import collect_rarely
 from graftline.workspace import Workspace
 from tasks.abandoned import MESSAGE, close_abandoned
@@ -42,14 +43,15 @@ def main(arguments: Sequence[str]) -> int:
     """
     options = _parser().parse_args(arguments)
     workspace = Workspace.here()
+    keep_state_private(workspace)
     os.environ.update(quiet_environment(workspace))
 
     def run() -> int:
-        with _server(workspace) as api:
+        with _server(workspace) as known:
             model = _model(workspace)
-            os.environ.update({"PREFECT_API_URL": api} | model.environment)
+            os.environ.update(known | model.environment)
             try:
-                _serve(api, model, options)
+                _serve(known["PREFECT_API_URL"], model, options)
             except KeyboardInterrupt:
                 pass  # A stop is no fault: Prefect has paused the schedule by now.
             finally:
@@ -103,10 +105,10 @@ def _serve(api: str, model: Deployment, options: argparse.Namespace) -> None:
 
 
 @contextmanager
-def _server(workspace: Workspace) -> Iterator[str]:
+def _server(workspace: Workspace) -> Iterator[dict[str, str]]:
     chosen = prefect_address(os.environ, workspace.root)
     if chosen is not None:
-        yield chosen
+        yield {"PREFECT_API_URL": chosen}
         return
     server = prefect_server(workspace)
     address = join_running(server)
@@ -120,7 +122,7 @@ def _server(workspace: Workspace) -> Iterator[str]:
             "make ui in another terminal and then this again",
         )
     try:
-        yield f"{address}/api"
+        yield client_environment(server, address)
     finally:
         leave(server)
 

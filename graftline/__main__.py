@@ -15,6 +15,7 @@ from rich.console import Console, RenderableType
 from graftline import __version__
 from graftline.endings import reported
 from graftline.environment import quiet_environment
+from graftline.private import keep_state_private
 from graftline.serving.command import add_options, serve
 from graftline.stages import STAGES, run_stage
 from graftline.starts import collect_rarely
@@ -50,6 +51,7 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     workspace = Workspace(options.directory.resolve())
     os.environ.update(quiet_environment(workspace))
+    keep_state_private(workspace)
     command: Callable[[Workspace, argparse.Namespace], int] = options.command
     return reported(lambda: command(workspace, options), debug=options.debug)
 

@@ -25,6 +25,7 @@ from typing import IO, cast
 from rich.console import Console
 
 from graftline.errors import DataError, DownloadError
+from graftline.private import keep_state_private
 from graftline.sources import keras_mnist
 from graftline.storage import replacing_directory, scratch_folder, sha256_file
 from graftline.workspace import Workspace
@@ -88,6 +89,7 @@ def main(arguments: Sequence[str]) -> int:
     folder = parser.parse_args(arguments).folder
 
     def command() -> int:
+        keep_state_private(Workspace.here())
         target = Workspace.here().var / "mnist"
         origin = obtain(target, folder=folder)
         Console(soft_wrap=True, highlight=False).print(f"MNIST: {origin}", markup=False)

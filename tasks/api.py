@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from graftline.environment import prefect_address, quiet_environment
+from graftline.private import keep_state_private, login, login_file
 from graftline.servers import join, kept_alive, leave, prefect_server
 from graftline.timings import Timings
 from graftline.workspace import Workspace
@@ -23,12 +24,13 @@ _CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
 
 
 def quieten(workspace: Workspace, *, debug: bool) -> None:
-    """Sets what the environment leaves open; call it before Prefect is imported.
+    """Closes ``var/`` and sets what the environment leaves open, before Prefect is imported.
 
     Args:
         workspace: Whose ``var/`` holds Prefect's database.
         debug: Whether Prefect's own lines are shown.
     """
+    keep_state_private(workspace)
     os.environ.update(quiet_environment(workspace))
     # Prefect tells of everything on its pages; here a line per step is enough.
     os.environ.setdefault(_CONSOLE_LEVEL, "INFO" if debug else "CRITICAL")
@@ -68,9 +70,18 @@ def api_for(
             flow = imported()
             with timings.span("server"):
                 own = start.result()
-        from prefect.settings import PREFECT_API_URL, temporary_settings
+        from prefect.settings import (
+            PREFECT_API_AUTH_STRING,
+            PREFECT_API_URL,
+            temporary_settings,
+        )
 
-        with temporary_settings({PREFECT_API_URL: f"{own}/api"}), kept_alive(server, own, say):
+        # A login that the user has set is that of another server, and is not told to this one.
+        known = {
+            PREFECT_API_URL: f"{own}/api",
+            PREFECT_API_AUTH_STRING: login(login_file(workspace)),
+        }
+        with temporary_settings(known), kept_alive(server, own, say):
             yield flow
     finally:
         with timings.span("leave"):
