@@ -25,6 +25,7 @@ from graftline.environment import prefect_address, quiet_environment
 from graftline.processes import ProcessIdentity
 from graftline.storage import write_text
 from graftline.workspace import Workspace
+from tasks.reach import asked_of
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -242,11 +243,9 @@ def _reached(workspace: Workspace) -> Iterator[None]:
     if prefect_address(os.environ, workspace.root) is not None:
         yield
         return
-    with servers.serving(servers.prefect_server(workspace, preferred_port=0)) as address:
-        from prefect.settings import PREFECT_API_URL, temporary_settings
-
-        with temporary_settings({PREFECT_API_URL: f"{address}/api"}):
-            yield
+    server = servers.prefect_server(workspace, preferred_port=0)
+    with servers.serving(server) as address, asked_of(server, address):
+        yield
 
 
 if __name__ == "__main__":

@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from graftline.environment import prefect_address, quiet_environment
-from graftline.private import keep_state_private, login, login_file
+from graftline.private import keep_state_private
 from graftline.servers import join, kept_alive, leave, prefect_server
 from graftline.timings import Timings
 from graftline.workspace import Workspace
-from tasks.reach import absence_told, check_answers
+from tasks.reach import absence_told, asked_of, check_answers
 
 T = TypeVar("T")
 _CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
@@ -70,18 +70,7 @@ def api_for(
             flow = imported()
             with timings.span("server"):
                 own = start.result()
-        from prefect.settings import (
-            PREFECT_API_AUTH_STRING,
-            PREFECT_API_URL,
-            temporary_settings,
-        )
-
-        # A login that the user has set is that of another server, and is not told to this one.
-        known = {
-            PREFECT_API_URL: f"{own}/api",
-            PREFECT_API_AUTH_STRING: login(login_file(workspace)),
-        }
-        with temporary_settings(known), kept_alive(server, own, say):
+        with asked_of(server, own), kept_alive(server, own, say):
             yield flow
     finally:
         with timings.span("leave"):

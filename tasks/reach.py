@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from graftline.addresses import ESCAPES, ESCAPING, is_misread, without_secrets
 from graftline.errors import ServerError
+from graftline.servers import Server, client_environment
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -55,6 +56,30 @@ def check_answers(address: str) -> None:
             fix="start that server, or unset PREFECT_API_URL (in the environment and in the "
             "profile) to have one started here",
         )
+
+
+@contextmanager
+def asked_of(server: Server, address: str) -> Iterator[None]:
+    """Has Prefect's clients in this process ask a server of one's own, with its login.
+
+    Args:
+        server: Which.
+        address: Where it answers.
+
+    Raises:
+        ServerError: If the login cannot be used.
+    """
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+
+    known = client_environment(server, address)
+    # A login that the user has set is that of another server, and is not told to this one.
+    with temporary_settings(
+        {
+            PREFECT_API_URL: known["PREFECT_API_URL"],
+            PREFECT_API_AUTH_STRING: known.get("PREFECT_API_AUTH_STRING"),
+        }
+    ):
+        yield
 
 
 @contextmanager
