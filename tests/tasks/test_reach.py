@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import importlib
 import threading
 import time
 from collections.abc import Callable
@@ -45,6 +46,8 @@ def test_going_and_coming_back_are_said_once_each() -> None:
     said: list[str] = []
     server = serve()
     port = server.server_address[1]
+    # The first look would spend its time on this.
+    importlib.import_module("httpx")
     with absence_told(f"http://127.0.0.1:{port}/api", said.append, EVERY_S):
         time.sleep(10 * EVERY_S)
         # A refusal is an answer.
