@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from graftline import servers
+from graftline.addresses import without_secrets
 from graftline.artifacts import Record
 from graftline.environment import prefect_address, quiet_environment
 from graftline.processes import ProcessIdentity
@@ -112,7 +113,8 @@ def close_abandoned(workspace: Workspace) -> list[str]:
                 path.unlink(missing_ok=True)
             closed += _close_lost(client, known, whole=api == OWN)
     except (httpx.HTTPError, PrefectException, OSError) as error:
-        _log.warning("runs whose process is gone could not be closed: %s", error)
+        said = without_secrets(str(error))
+        _log.warning("runs whose process is gone could not be closed: %s", said)
     return closed
 
 

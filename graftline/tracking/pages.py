@@ -153,7 +153,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--root", type=Path, required=True)
     options = parser.parse_args(arguments)
     # Nothing that this process may start is to find it.
-    login = os.environ.pop(LOGIN_VARIABLE)
+    if not (login := os.environ.pop(LOGIN_VARIABLE, "")):
+        parser.error(f"{LOGIN_VARIABLE} is not set: graftline ui starts the pages, and sets it")
 
     def run() -> int:
         import uvicorn

@@ -10,9 +10,11 @@ from __future__ import annotations
 import base64
 import http.client
 import ipaddress
+import json
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,11 +61,42 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 @pytest.fixture(scope="module")
 def addresses(checkout: Workspace) -> Iterator[dict[str, str]]:
-    """What ``make up`` prints, by the first word of its lines."""
+    """What ``make up`` prints, by the first word of its lines; the worker has run a flow since."""
     ports = ("--prefect-port", "0", "--mlflow-port", "0")
     said = run(checkout, 0o000, "tasks.standing", "up", *ports)
-    yield dict(line.split(maxsplit=1) for line in said.splitlines() if line)
-    run(checkout, 0o000, "tasks.standing", "down")
+    found = dict(line.split(maxsplit=1) for line in said.splitlines() if line)
+    try:
+        # Whoever has the login is served as ever, and so is the worker.
+        assert ended(found["Prefect"], checkout, started(found["Prefect"], checkout)) == "COMPLETED"
+        yield found
+    finally:
+        run(checkout, 0o000, "tasks.standing", "down")
+
+
+def as_owner(workspace: Workspace) -> dict[str, str]:
+    token = base64.b64encode(login(login_file(workspace)).encode()).decode()
+    return {"Content-Type": "application/json", "Authorization": f"Basic {token}"}
+
+
+def started(prefect: str, workspace: Workspace) -> str:
+    """The id of a run of ``watch/source`` that was asked for now."""
+    headers = as_owner(workspace)
+    deployment = ask(prefect, "GET", "/api/deployments/name/watch/source", None, headers)
+    path = f"/api/deployments/{json.loads(deployment.body)['id']}/create_flow_run"
+    wanted = {"state": {"type": "SCHEDULED"}}
+    return str(json.loads(ask(prefect, "POST", path, wanted, headers).body)["id"])
+
+
+def ended(prefect: str, workspace: Workspace, flow_run_id: str) -> str:
+    """How a flow run has ended, once it has."""
+    until = time.monotonic() + LIMIT_S
+    while time.monotonic() < until:
+        answer = ask(prefect, "GET", f"/api/flow_runs/{flow_run_id}", None, as_owner(workspace))
+        state = str(json.loads(answer.body)["state_type"])
+        if state in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
+            return state
+        time.sleep(1)
+    raise TimeoutError(f"the run did not end within {LIMIT_S:g} s")
 
 
 def processes(workspace: Workspace) -> list[psutil.Process]:
@@ -90,18 +123,19 @@ def listening(workspace: Workspace) -> dict[tuple[str, int], str]:
     }
 
 
-def test_there_are_four_sockets_all_on_loopback(
+def test_all_sockets_are_known_and_on_loopback(
     checkout: Workspace, addresses: dict[str, str]
 ) -> None:
     found = listening(checkout)
-    assert len(found) == 4
     assert all(ipaddress.ip_address(host).is_loopback for host, _ in found)
-    for words, count in (
-        ("server start", 1),
-        ("graftline.tracking.pages", 1),
-        ("worker start", 2),
-    ):
-        assert sum(words in command for command in found.values()) == count
+    counts = {
+        words: sum(words in command for command in found.values())
+        for words in ("server start", "graftline.tracking.pages", "worker start")
+    }
+    assert sum(counts.values()) == len(found)
+    assert counts["server start"] == counts["graftline.tracking.pages"] == 1
+    # Its health, and Prefect's own lines to its runs.
+    assert counts["worker start"] >= 2
     assert not [
         one
         for process in processes(checkout)
@@ -135,11 +169,12 @@ def test_the_worker_tells_its_health_and_nothing_else(
         for verb in ("POST", "PUT", "DELETE", "PATCH"):
             for path in ("/health", "/shutdown", "/", "/api/flows/"):
                 assert ask(address, verb, path, {}).status in (404, 405)
-    # Prefect's own line between the worker and its runs: it hangs up on who has no run's token.
-    [line] = silent
-    for said in (b"", b"x" * 32 + b"\n", b"0" * 4096):
-        with pytest.raises((http.client.RemoteDisconnected, ConnectionError)):
-            ask(line, "POST", "/", said)
+    # Prefect's own lines between the worker and its runs: they hang up on who has no run's token.
+    assert silent
+    for line in silent:
+        for said in (b"", b"x" * 32 + b"\n", b"0" * 4096):
+            with pytest.raises((http.client.RemoteDisconnected, ConnectionError)):
+                ask(line, "POST", "/", said)
 
 
 def test_var_is_closed_and_the_login_is_in_one_file_alone(
