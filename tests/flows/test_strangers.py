@@ -11,6 +11,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,12 @@ DISGUISES = [
 @pytest.fixture(scope="module")
 def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = prefect_server(Workspace(tmp_path_factory.mktemp("prefect")), preferred_port=0)
+    # Its own database: the other tests' has runs that are counted.
+    server = replace(
+        server,
+        environment={**server.environment, "PREFECT_HOME": str(server.folder)},
+        database=("prefect", server.folder / "prefect.db"),
+    )
     join(server, limit_s=600.0)
     yield server
     leave(server)
