@@ -10,12 +10,14 @@ Usage, while ``graftline ui`` and ``graftline serve`` run:
         --mlflow http://127.0.0.1:5000 --serve http://127.0.0.1:8000 --out docs/images
 
 ``--only mlflow-registry`` takes a single picture.
-Needs a Chromium or Chrome; ``--browser`` names it if it is not on the path.
+Needs a Chromium or Chrome; ``--browser`` names it if it is not on the path. Servers that Graftline
+started ask for the login in ``var/login``; ``--login`` names the file if it lies elsewhere.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import shutil
 import sys
@@ -78,6 +80,8 @@ class Shot:
 def main(arguments: list[str]) -> int:
     """Takes the pictures and says where they are."""
     options = _parser().parse_args(arguments)
+    if (credentials := _credentials(options.login)) is not None:
+        _ask_as(*credentials)
     shots: list[Shot] = []
     if options.prefect and options.deployment:
         shots.append(deployment_shot(options.prefect.rstrip("/"), options.deployment))
@@ -96,7 +100,7 @@ def main(arguments: list[str]) -> int:
         print("name a server: --prefect, --mlflow, --serve or several", file=sys.stderr)
         return 2
     options.out.mkdir(parents=True, exist_ok=True)
-    with opened_page(options.browser) as page:
+    with opened_page(options.browser, credentials) as page:
         if options.mlflow:
             settle_mlflow(page, options.mlflow)
         for shot in shots:
@@ -278,8 +282,10 @@ def shrink(path: Path) -> None:
 
 
 @contextmanager
-def opened_page(browser: str | None = None) -> Iterator[Page]:
-    """A page of 1440 x 900 in a headless browser of this machine."""
+def opened_page(
+    browser: str | None = None, credentials: tuple[str, str] | None = None
+) -> Iterator[Page]:
+    """A page of 1440 x 900 in a headless browser of this machine, logged in if that is wanted."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -287,7 +293,17 @@ def opened_page(browser: str | None = None) -> Iterator[Page]:
             executable_path=browser or installed_browser(), args=list(_ARGUMENTS)
         )
         try:
-            page = running.new_page(viewport=VIEWPORT, color_scheme="light")
+            page = running.new_page(
+                viewport=VIEWPORT,
+                color_scheme="light",
+                http_credentials=None
+                if credentials is None
+                else {"username": credentials[0], "password": credentials[1]},
+            )
+            if credentials is not None:
+                # As Prefect's page keeps what was typed into it.
+                kept = base64.b64encode(":".join(credentials).encode()).decode()
+                page.add_init_script(f"localStorage.setItem('prefect-password', '{kept}')")
             page.set_default_timeout(_PAGE_LIMIT_MS)
             yield page
         finally:
@@ -306,6 +322,21 @@ def _artifacts(base: str, run_id: str) -> list[dict[str, Any]]:
     address = f"{base}/api/2.0/mlflow/artifacts/list?run_id={run_id}&path={Path(PICTURE).parent}"
     listed: list[dict[str, Any]] = _read(address).get("files", [])
     return listed
+
+
+def _credentials(file: Path) -> tuple[str, str] | None:
+    if not file.is_file():
+        return None
+    name, _, password = file.read_text(encoding="ascii").strip().partition(":")
+    return name, password
+
+
+def _ask_as(name: str, password: str) -> None:
+    """Has all questions carry the login that Prefect's and MLflow's servers here ask for."""
+    token = base64.b64encode(f"{name}:{password}".encode()).decode()
+    opener = urllib.request.build_opener()
+    opener.addheaders.append(("Authorization", f"Basic {token}"))
+    urllib.request.install_opener(opener)
 
 
 def _read(address: str) -> Any:
@@ -330,6 +361,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--mlflow", metavar="URL", help="MLflow's address")
     parser.add_argument("--serve", metavar="URL", help="the address of graftline serve")
     parser.add_argument("--out", type=Path, default=Path("docs/images"), help="the folder")
+    parser.add_argument(
+        "--login", type=Path, default=Path("var/login"), help="the file with the servers' login"
+    )
     parser.add_argument("--only", metavar="NAME", help="this picture alone, as in mlflow-run")
     parser.add_argument("--browser", metavar="FILE", help="a Chromium or Chrome")
     return parser

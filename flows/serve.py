@@ -23,7 +23,7 @@ from graftline.endings import reported
 from graftline.environment import begin_plainly, prefect_address, settle
 from graftline.errors import ParamsError, ServerError
 from graftline.repository import check_repository
-from graftline.servers import join_running, leave, prefect_server
+from graftline.servers import client_environment, join_running, leave, prefect_server
 from graftline.starts import collect_rarely
 from graftline.workspace import Workspace
 from tasks.abandoned import MESSAGE, close_abandoned
@@ -46,12 +46,12 @@ def main(arguments: Sequence[str]) -> int:
     settle(workspace)
 
     def run() -> int:
-        with _server(workspace) as api:
+        with _server(workspace) as known:
             check_repository(workspace.root)
             model = _model(workspace)
-            os.environ.update({"PREFECT_API_URL": api} | model.environment)
+            os.environ.update(known | model.environment)
             try:
-                _serve(api, model, options)
+                _serve(known["PREFECT_API_URL"], model, options)
             except KeyboardInterrupt:
                 pass  # A stop is no fault: Prefect has paused the schedule by now.
             finally:
@@ -105,10 +105,10 @@ def _serve(api: str, model: Deployment, options: argparse.Namespace) -> None:
 
 
 @contextmanager
-def _server(workspace: Workspace) -> Iterator[str]:
+def _server(workspace: Workspace) -> Iterator[dict[str, str]]:
     chosen = prefect_address(os.environ, workspace.root)
     if chosen is not None:
-        yield chosen
+        yield {"PREFECT_API_URL": chosen}
         return
     server = prefect_server(workspace)
     address = join_running(server)
@@ -122,7 +122,7 @@ def _server(workspace: Workspace) -> Iterator[str]:
             "make ui in another terminal and then this again",
         )
     try:
-        yield f"{address}/api"
+        yield client_environment(server, address)
     finally:
         leave(server)
 

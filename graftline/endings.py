@@ -44,7 +44,7 @@ def reported(command: Callable[[], int], *, debug: bool) -> int:
         return command()
     except GraftlineError as error:
         if debug:
-            traceback.print_exc()
+            _show_traceback(console)
         console.print(f"error: {error}", style="red", markup=False)
         return error.exit_code
     except KeyboardInterrupt:
@@ -52,7 +52,7 @@ def reported(command: Callable[[], int], *, debug: bool) -> int:
         return _INTERRUPTED
     except Exception as error:
         if debug:
-            traceback.print_exc()
+            _show_traceback(console)
         if (known := from_system(error, Path.cwd())) is not None:
             console.print(f"error: {known}", style="red", markup=False)
             return known.exit_code
@@ -62,3 +62,8 @@ def reported(command: Callable[[], int], *, debug: bool) -> int:
             markup=False,
         )
         return 1
+
+
+def _show_traceback(console: Console) -> None:
+    # Others quote the addresses that they were given.
+    console.print(visible(without_secrets(traceback.format_exc())), markup=False)

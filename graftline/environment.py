@@ -25,6 +25,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from graftline.keras_home import SETTINGS, VARIABLE, foreign_settings, keras_home
+from graftline.private import keep_state_private
 from graftline.repository import PLACES
 from graftline.workspace import Workspace
 
@@ -106,7 +107,7 @@ _SILENT = ("KERAS_HOME", "MATPLOTLIBRC", "MPLBACKEND")
 
 
 def settle(workspace: Workspace) -> None:
-    """Puts this process's environment in order, and says what of it is not used.
+    """Puts this process's environment in order, says what is not used, and keeps state private.
 
     Call it before NumPy, Matplotlib, TensorFlow, Keras, MLflow or Prefect is imported: they read
     the environment then. What this process starts inherits it.
@@ -117,6 +118,7 @@ def settle(workspace: Workspace) -> None:
     for name in [name for name in os.environ if name not in environment]:
         del os.environ[name]
     os.environ.update(environment)
+    keep_state_private(workspace)
 
 
 def settled(workspace: Workspace, given: Mapping[str, str]) -> dict[str, str]:

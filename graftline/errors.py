@@ -12,12 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from graftline.addresses import without_secrets
+
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 _FULL_DISK_WORDS = ("No space left on device", "Disk quota exceeded", "database or disk is full")
 
 
 class GraftlineError(Exception):
-    """An error with what, where, what is allowed and what to do.
+    """An error with what, where, what is allowed and what to do; addresses show no passwords.
 
     Args:
         what: What is wrong, naming what arrived.
@@ -36,11 +38,13 @@ class GraftlineError(Exception):
         allowed: str | None = None,
         fix: str | None = None,
     ) -> None:
+        # Whoever catches it logs it, stores it or sends it on.
+        what = without_secrets(what)
         super().__init__(what)
         self.what = what
-        self.where = where
-        self.allowed = allowed
-        self.fix = fix
+        self.where = where and without_secrets(where)
+        self.allowed = allowed and without_secrets(allowed)
+        self.fix = fix and without_secrets(fix)
 
     def __str__(self) -> str:
         lines = [self.what]

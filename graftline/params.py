@@ -36,7 +36,7 @@ from ruamel.yaml.events import (
     NodeEvent,
 )
 
-from graftline.addresses import without_secrets
+from graftline.addresses import names_a_user, without_secrets
 from graftline.artifacts import ExportFormat
 from graftline.errors import ParamsError
 from graftline.families import DEFAULT, FAMILIES, STANFORD_DOGS, Family
@@ -221,7 +221,7 @@ class BackboneParams(_Section):
             )
         if self.weights == "random" and self.weights_sha256 is not None:
             raise ValueError("weights random have no weights_sha256; set it to null")
-        if "@" in urlsplit(self.weights).netloc:
+        if names_a_user(self.weights):
             # Parameters stand in git, in MLflow and in messages: no place for a password.
             raise ValueError(
                 "the address of the weights holds a name or a password; put them into ~/.netrc"
@@ -580,7 +580,7 @@ def _plain_address(address: str) -> str:
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("the address must begin with http:// or https:// and name a host")
-    if parts.username or parts.password or parts.query or parts.fragment:
+    if names_a_user(address) or parts.query or parts.fragment:
         # The value is not repeated, for it may be a secret.
         raise ValueError(
             "the address holds what may be a secret (a user, a password, a query), and parameters "

@@ -7,6 +7,7 @@ was asked to last has one user more, which is no process.
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import os
 import shutil
@@ -29,6 +30,7 @@ from graftline.artifacts import Record
 from graftline.environment import prefect_home, quiet_environment
 from graftline.errors import ServerError, says_full_disk, storage_full
 from graftline.fresh_databases import begin_with_copy
+from graftline.private import login, login_file
 from graftline.processes import ProcessIdentity, end_group
 from graftline.starts import module_command
 from graftline.storage import write_text
@@ -37,6 +39,8 @@ from graftline.workspace import Workspace
 HOST = "127.0.0.1"
 PREFECT_PORT = 4200
 MLFLOW_PORT = 5000
+LOGIN_VARIABLE = "GRAFTLINE_LOGIN"
+"""In which MLflow's pages find the login that they ask for."""
 START_LIMIT_S = 300.0
 """A crowded machine may need minutes; a server that dies is not waited for."""
 _ANSWER_LIMIT_S = 5.0
@@ -55,6 +59,8 @@ class ServerRecord(Record):
     users: tuple[ProcessIdentity, ...]
     lasting: bool = False
     """Whether it stays when it has no users: see :func:`keep_up`."""
+    login_digest: str = ""
+    """The SHA-256 of the login that it asks for; empty if it asks for none."""
 
     @property
     def address(self) -> str:
@@ -77,6 +83,9 @@ class Server:
         unset: What it must not inherit.
         database: Whose empty database it may begin with (see :mod:`graftline.fresh_databases`), and
             where.
+        login_variable: The variable in which it finds the login that it asks for.
+        login_file: Where that login is kept (see :func:`graftline.private.login`); None if it asks
+            for none.
     """
 
     title: str
@@ -87,6 +96,8 @@ class Server:
     environment: Mapping[str, str] = field(default_factory=dict)
     unset: tuple[str, ...] = ()
     database: tuple[str, Path] | None = None
+    login_variable: str = ""
+    login_file: Path | None = None
 
     @property
     def log_file(self) -> Path:
@@ -108,15 +119,35 @@ def prefect_server(workspace: Workspace, preferred_port: int = PREFECT_PORT) -> 
             **quiet_environment(workspace),
             "PREFECT_SERVER_API_PORT": "{port}",
             "PREFECT_SERVER_UI_API_URL": f"http://{HOST}:{{port}}/api",
+            # Prefect's own default lets every page that is open in a browser read the answers.
+            "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": f"http://{HOST}:{{port}}",
         },
+        # What the user tells other servers is not for this one, or it would answer elsewhere.
         unset=(
-            *("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_UI_API_URL"),
-            # It would answer elsewhere.
+            *("PREFECT_API_AUTH_STRING", "PREFECT_API_KEY", "PREFECT_API_URL", "PREFECT_PROFILE"),
             *("PREFECT_SERVER_API_BASE_PATH", "PREFECT_SERVER_UI_SERVE_BASE"),
-            "PREFECT_UI_SERVE_BASE",
+            *("PREFECT_UI_API_URL", "PREFECT_UI_SERVE_BASE"),
         ),
         database=("prefect", home / "prefect.db") if _keeps_database_in(home) else None,
+        login_variable="PREFECT_SERVER_API_AUTH_STRING",
+        login_file=login_file(workspace),
     )
+
+
+def client_environment(server: Server, address: str) -> dict[str, str]:
+    """What a client finds a Prefect server of one's own by, and is let in with.
+
+    Args:
+        server: From :func:`prefect_server`.
+        address: Where it answers, as :func:`join` gives it.
+
+    Raises:
+        ServerError: If the login cannot be used.
+    """
+    known = {"PREFECT_API_URL": f"{address}/api"}
+    if server.login_file is not None:
+        known["PREFECT_API_AUTH_STRING"] = login(server.login_file)
+    return known
 
 
 def mlflow_server(workspace: Workspace, preferred_port: int = MLFLOW_PORT) -> Server:
@@ -124,14 +155,15 @@ def mlflow_server(workspace: Workspace, preferred_port: int = MLFLOW_PORT) -> Se
     from graftline.tracking import configure
 
     store = configure(workspace)
-    arguments = ["mlflow", "server", "--host", HOST, "--port", "{port}", "--workers", "1"]
-    arguments += ["--backend-store-uri", store.uri]
-    if store.artifacts is not None:
-        arguments += ["--default-artifact-root", store.artifacts.as_uri()]
     return Server(
         title="MLflow",
         folder=store.root,
-        arguments=tuple(arguments),
+        # The store's address may hold a password, and everybody can read a command line: the
+        # server asks for it where this process did.
+        arguments=(
+            "graftline.tracking.pages",
+            *("--host", HOST, "--port", "{port}", "--root", str(workspace.root.resolve())),
+        ),
         health_path="/health",
         preferred_port=preferred_port,
         # Its job runner is for evaluations by language models, and a dozen processes.
@@ -145,6 +177,8 @@ def mlflow_server(workspace: Workspace, preferred_port: int = MLFLOW_PORT) -> Se
             *("MLFLOW_GUNICORN_OPTS", "MLFLOW_UVICORN_OPTS", "MLFLOW_EXPOSE_PROMETHEUS"),
         ),
         database=None if store.database is None else ("mlflow", store.database),
+        login_variable=LOGIN_VARIABLE,
+        login_file=login_file(workspace),
     )
 
 
@@ -326,8 +360,9 @@ def _living(server: Server, limit_s: float) -> ServerRecord | None:
     record = _read(server)
     if record is None:
         return None
-    # It may be starting still, if the one who started it was killed.
-    if _ready(server, record, limit_s):
+    # It may be starting still, if the one who started it was killed. One that asks for no login, or
+    # for one that has been removed, is not to go on.
+    if record.login_digest == _login_digest(server) and _ready(server, record, limit_s):
         return record
     end_group(record.process)
     return None
@@ -372,14 +407,22 @@ def _start(server: Server, port: int) -> ServerRecord:
     identity = ProcessIdentity.of(process.pid)
     # Whoever waits for it may not be its parent, so nobody does: see ProcessIdentity.alive.
     process.returncode = 0
-    record = ServerRecord(process=identity, port=port, users=())
+    record = ServerRecord(process=identity, port=port, users=(), login_digest=_login_digest(server))
     _write(server, record)
     return record
 
 
 def _environment(server: Server, port: int) -> dict[str, str]:
     more = {name: text.replace("{port}", str(port)) for name, text in server.environment.items()}
+    if server.login_file is not None:
+        more[server.login_variable] = login(server.login_file)
     return {name: text for name, text in {**os.environ, **more}.items() if name not in server.unset}
+
+
+def _login_digest(server: Server) -> str:
+    if server.login_file is None:
+        return ""
+    return hashlib.sha256(login(server.login_file).encode()).hexdigest()
 
 
 def _ready(server: Server, record: ServerRecord, limit_s: float) -> bool:

@@ -6,7 +6,9 @@ import ctypes
 import hashlib
 import json
 import os
+import secrets
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -28,21 +30,21 @@ _RENAME_EXCHANGE = 2
 def replacing_file(target: Path) -> Iterator[Path]:
     """Yields a temporary path beside ``target`` and moves it into place at the end.
 
-    On any error the temporary file goes and ``target`` stays as it was.
+    On any error the temporary file goes and ``target`` stays as it was. The new file is no wider
+    open than the umask lets a new one be, nor than the one in whose place it comes.
 
     Raises:
         StorageFullError: If the disk is full.
     """
     with full_disk_reported(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            dir=target.parent, prefix=f".{target.name}.{name_tag()}-", suffix=".tmp"
-        )
-        os.close(handle)
-        temporary = Path(name)
+        temporary = _beside(target, f".{target.name}.{name_tag()}-", ".tmp")
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        mode = _mode(temporary, target)
         try:
             yield temporary
-            os.chmod(temporary, 0o644)
+            # Whatever has written it may have made it anew, with a mode of its own.
+            os.chmod(temporary, mode)
             _sync(temporary)
             os.replace(temporary, target)
         finally:
@@ -54,7 +56,8 @@ def replacing_directory(target: Path, *, sealed: bool = False) -> Iterator[Path]
     """Yields a temporary folder beside ``target`` and swaps the two at the end.
 
     On Linux the swap is one system call (``renameat2`` with ``RENAME_EXCHANGE``), so a reader
-    sees the old folder or the new one. On any error ``target`` stays as it was.
+    sees the old folder or the new one. On any error ``target`` stays as it was. The new folder is
+    no wider open than the umask lets a new one be, nor than the one in whose place it comes.
 
     Args:
         target: The folder.
@@ -66,14 +69,14 @@ def replacing_directory(target: Path, *, sealed: bool = False) -> Iterator[Path]
     with full_disk_reported(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(target)
-        temporary = Path(
-            tempfile.mkdtemp(dir=target.parent, prefix=f"{_prefix(target)}{name_tag()}-")
-        )
+        temporary = _beside(target, f"{_prefix(target)}{name_tag()}-", "")
+        temporary.mkdir()
+        mode = _mode(temporary, target)
         try:
             yield temporary
             if sealed:
                 seal(temporary)
-            os.chmod(temporary, 0o755)
+            os.chmod(temporary, mode)
             for path in temporary.rglob("*"):
                 if path.is_file():
                     _sync(path)
@@ -111,6 +114,21 @@ def sha256_record(record: Any) -> str:
     """The SHA-256 of a JSON-able value, whatever the order of its keys."""
     text = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _beside(target: Path, prefix: str, suffix: str) -> Path:
+    return target.with_name(f"{prefix}{secrets.token_hex(4)}{suffix}")
+
+
+def _mode(new: Path, target: Path) -> int:
+    """The mode that the system gave what is new, without what the old one did not allow."""
+    mode = stat.S_IMODE(new.stat().st_mode)
+    try:
+        old = stat.S_IMODE(target.stat().st_mode)
+    except OSError:
+        return mode
+    # DVC takes the right to write from what it links to its cache; its owner keeps it here.
+    return mode & (old | 0o700)
 
 
 def _prefix(target: Path) -> str:

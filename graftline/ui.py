@@ -12,6 +12,7 @@ from rich.console import Console
 from graftline.addresses import without_secrets
 from graftline.environment import prefect_address
 from graftline.errors import ServerError
+from graftline.private import password_told
 from graftline.processes import termination_as_interrupt
 from graftline.servers import Server, alive, join, leave, mlflow_server, prefect_server
 from graftline.workspace import Workspace
@@ -41,6 +42,8 @@ def run_ui(workspace: Workspace) -> int:
             console.print(f"{title:8} {address}")
         if not own:
             return 0
+        if any(server.login_file for server in own):
+            console.print(f"log in   {password_told(workspace)}", markup=False)
         console.print("Ctrl-C stops what was started here.")
         try:
             _watch(own)

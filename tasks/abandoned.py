@@ -20,11 +20,13 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from graftline import servers
+from graftline.addresses import without_secrets
 from graftline.artifacts import Record
 from graftline.environment import begin_plainly, prefect_address, settle
 from graftline.processes import ProcessIdentity
 from graftline.storage import write_text
 from graftline.workspace import Workspace
+from tasks.reach import asked_of
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -111,7 +113,8 @@ def close_abandoned(workspace: Workspace) -> list[str]:
                 path.unlink(missing_ok=True)
             closed += _close_lost(client, known, whole=api == OWN)
     except (httpx.HTTPError, PrefectException, OSError) as error:
-        _log.warning("runs whose process is gone could not be closed: %s", error)
+        said = without_secrets(str(error))
+        _log.warning("runs whose process is gone could not be closed: %s", said)
     return closed
 
 
@@ -242,11 +245,9 @@ def _reached(workspace: Workspace) -> Iterator[None]:
     if prefect_address(os.environ, workspace.root) is not None:
         yield
         return
-    with servers.serving(servers.prefect_server(workspace, preferred_port=0)) as address:
-        from prefect.settings import PREFECT_API_URL, temporary_settings
-
-        with temporary_settings({PREFECT_API_URL: f"{address}/api"}):
-            yield
+    server = servers.prefect_server(workspace, preferred_port=0)
+    with servers.serving(server) as address, asked_of(server, address):
+        yield
 
 
 if __name__ == "__main__":

@@ -16,14 +16,14 @@ from graftline.environment import prefect_address, settle
 from graftline.servers import join, kept_alive, leave, prefect_server
 from graftline.timings import Timings
 from graftline.workspace import Workspace
-from tasks.reach import absence_told, check_answers
+from tasks.reach import absence_told, asked_of, check_answers
 
 T = TypeVar("T")
 _CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
 
 
 def quieten(workspace: Workspace, *, debug: bool) -> None:
-    """Sets what the environment leaves open; call it before Prefect is imported.
+    """Closes ``var/`` and sets what the environment leaves open, before Prefect is imported.
 
     Args:
         workspace: Whose ``var/`` holds Prefect's database.
@@ -68,9 +68,7 @@ def api_for(
             flow = imported()
             with timings.span("server"):
                 own = start.result()
-        from prefect.settings import PREFECT_API_URL, temporary_settings
-
-        with temporary_settings({PREFECT_API_URL: f"{own}/api"}), kept_alive(server, own, say):
+        with asked_of(server, own), kept_alive(server, own, say):
             yield flow
     finally:
         with timings.span("leave"):

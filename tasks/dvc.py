@@ -17,6 +17,7 @@ from typing import IO, Any, Literal
 
 from pydantic import ValidationError
 
+from graftline.addresses import without_secrets
 from graftline.artifacts import Record
 from graftline.dvc_commands import STATUS, dvc_ended
 from graftline.dvc_standby import DvcStandby, order
@@ -298,7 +299,8 @@ def _lines(process: subprocess.Popen[str]) -> Iterator[str]:
     stream: IO[str] | None = process.stdout
     for line in stream or ():
         if text := line.rstrip():
-            yield text
+            # What DVC and others quote goes to logs, to Prefect and to the screen.
+            yield without_secrets(text)
 
 
 def _doing(stage: str, lines: list[str]) -> Doing:

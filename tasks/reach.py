@@ -5,9 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from graftline.addresses import without_secrets
+from graftline.addresses import ESCAPES, ESCAPING, is_misread, without_secrets
 from graftline.errors import ServerError
+from graftline.servers import Server, client_environment
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
 
 _WATCH_S = 3.0
 _ANSWER_LIMIT_S = 5.0
@@ -20,13 +25,29 @@ def check_answers(address: str) -> None:
         address: The same, for the message.
 
     Raises:
-        ServerError: If it does not.
+        ServerError: If it does not, or does not let this client in.
     """
+    if is_misread(address):
+        raise ServerError(
+            "the address of the Prefect API cannot be read as it is meant",
+            where=f"PREFECT_API_URL: {without_secrets(address)}",
+            allowed=ESCAPES,
+            fix=ESCAPING,
+        )
     # Prefect itself would try for long, and then speak of an ephemeral server.
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
         problem = client.api_healthcheck()
+        refused = problem is None and _refuses(client)
+    if refused:
+        raise ServerError(
+            "the Prefect API that was chosen does not let this client in",
+            where=without_secrets(address),
+            allowed="the login that it asks for, in PREFECT_API_AUTH_STRING, or PREFECT_API_KEY",
+            fix="set it; for a server that Graftline has started, in its checkout: "
+            'export PREFECT_API_AUTH_STRING="$(cat var/login)"',
+        )
     if problem is not None:
         raise ServerError(
             "the Prefect API that was chosen does not answer: "
@@ -35,6 +56,30 @@ def check_answers(address: str) -> None:
             fix="start that server, or unset PREFECT_API_URL (in the environment and in the "
             "profile) to have one started here",
         )
+
+
+@contextmanager
+def asked_of(server: Server, address: str) -> Iterator[None]:
+    """Has Prefect's clients in this process ask a server of one's own, with its login.
+
+    Args:
+        server: Which.
+        address: Where it answers.
+
+    Raises:
+        ServerError: If the login cannot be used.
+    """
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+
+    known = client_environment(server, address)
+    # A login that the user has set is that of another server, and is not told to this one.
+    with temporary_settings(
+        {
+            PREFECT_API_URL: known["PREFECT_API_URL"],
+            PREFECT_API_AUTH_STRING: known.get("PREFECT_API_AUTH_STRING"),
+        }
+    ):
+        yield
 
 
 @contextmanager
@@ -74,6 +119,17 @@ def absence_told(
         yield
     finally:
         over.set()
+
+
+def _refuses(client: SyncPrefectClient) -> bool:
+    # Its health is everybody's to know.
+    import httpx
+
+    try:
+        client.api_version()
+    except httpx.HTTPStatusError as error:
+        return error.response.status_code in (401, 403)
+    return False
 
 
 def _answers(address: str) -> bool:

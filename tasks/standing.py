@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -19,8 +19,10 @@ import psutil
 from filelock import FileLock
 from rich.console import Console
 
+from graftline.addresses import without_secrets
 from graftline.endings import reported
 from graftline.environment import begin_plainly, prefect_address, quiet_environment, settle
+from graftline.private import password_told
 from graftline.processes import ProcessIdentity
 from graftline.repository import check_repository
 from graftline.servers import (
@@ -28,6 +30,7 @@ from graftline.servers import (
     MLFLOW_PORT,
     PREFECT_PORT,
     Server,
+    client_environment,
     keep_up,
     let_go,
     mlflow_server,
@@ -48,6 +51,7 @@ _ENDING_S = 30.0
 _START_LIMIT_S = 600.0
 """Long, as after a boot everything starts at once; one that dies meanwhile is told of at once."""
 _API = "/api"
+_ADDRESS = "PREFECT_API_URL"
 
 
 def up(
@@ -79,15 +83,19 @@ def up(
         check_answers(chosen)
     with _alone(workspace):
         with console.status("starting the servers (a new database takes some seconds) …"):
-            api, tracking = _servers_up(
+            known, tracking = _servers_up(
                 chosen,
                 prefect_server(workspace, prefect_port),
                 mlflow_server(workspace, mlflow_port),
             )
-        console.print(f"Prefect  {api.removesuffix(_API)}")
-        console.print(f"MLflow   {tracking}")
+        api = known[_ADDRESS]
+        console.print(f"Prefect  {without_secrets(api).removesuffix(_API)}")
+        console.print(f"MLflow   {without_secrets(tracking)}")
+        if chosen is None or tracking != os.environ.get("MLFLOW_TRACKING_URI"):
+            console.print(f"log in   {password_told(workspace)}", markup=False)
         with console.status("applying prefect.yaml …"):
-            _told_to(api)
+            # Before Prefect is imported, which reads its settings then.
+            os.environ.update(known)
             check_answers(api)
             deployments.ensure_pools(workspace)
             deployments.apply_all(workspace, api)
@@ -99,7 +107,7 @@ def up(
         for pool in pools:
             with console.status("starting the worker …"):
                 worker = worker_of(workspace, pool, api)
-                if _polls_another(worker, api):
+                if _polls_another(worker, known):
                     _stop_worker(worker)
                 _kept_up(worker)
             console.print(f"worker   pool {pool}, process {_pid(worker)}; its log: {_log(worker)}")
@@ -144,7 +152,7 @@ def worker_of(workspace: Workspace, pool: str, api: str) -> Server:
         environment={
             **quiet_environment(workspace),
             MARK: str(folder),
-            "PREFECT_API_URL": api,
+            _ADDRESS: api,
             "PREFECT_WORKER_WEBSERVER_HOST": HOST,
             "PREFECT_WORKER_WEBSERVER_PORT": "{port}",
             # What a run prints for people would stand twice in its log.
@@ -155,8 +163,8 @@ def worker_of(workspace: Workspace, pool: str, api: str) -> Server:
     )
 
 
-def _servers_up(api: str | None, prefect: Server, mlflow: Server) -> tuple[str, str]:
-    """The addresses of Prefect's API, which may be chosen already, and of MLflow."""
+def _servers_up(api: str | None, prefect: Server, mlflow: Server) -> tuple[dict[str, str], str]:
+    """What Prefect's API, which may be chosen already, is found by, and MLflow's address."""
     tracking = os.environ.get("MLFLOW_TRACKING_URI", "")
     if not tracking.startswith(("http://", "https://")):
         tracking = ""
@@ -165,7 +173,7 @@ def _servers_up(api: str | None, prefect: Server, mlflow: Server) -> tuple[str, 
         own_api = None if api else pool.submit(_kept_up, prefect)
         own_tracking = None if tracking else pool.submit(_kept_up, mlflow)
         return (
-            f"{own_api.result()}{_API}" if own_api else f"{api}",
+            client_environment(prefect, own_api.result()) if own_api else {_ADDRESS: f"{api}"},
             own_tracking.result() if own_tracking else tracking,
         )
 
@@ -174,20 +182,16 @@ def _kept_up(server: Server) -> str:
     return keep_up(server, _START_LIMIT_S)
 
 
-def _told_to(api: str) -> None:
-    # Before Prefect is imported, which reads its settings then.
-    os.environ["PREFECT_API_URL"] = api
-
-
-def _polls_another(worker: Server, api: str) -> bool:
-    """Whether the worker runs, but polls a server that is not there any more."""
+def _polls_another(worker: Server, known: Mapping[str, str]) -> bool:
+    """Whether the worker runs, but polls a server that is not there, or not lets it in any more."""
     process = process_of(worker)
     if process is None:
         return False
     try:
-        return psutil.Process(process.pid).environ().get("PREFECT_API_URL") != api
+        its = psutil.Process(process.pid).environ()
     except psutil.Error:
         return True
+    return any(its.get(name) != value for name, value in known.items())
 
 
 def _stop_worker(worker: Server) -> bool:

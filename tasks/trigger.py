@@ -17,7 +17,7 @@ from rich.console import Console
 from graftline.endings import reported
 from graftline.environment import begin_plainly, prefect_address, settle
 from graftline.errors import ServerError
-from graftline.servers import address, prefect_server
+from graftline.servers import address, client_environment, prefect_server
 from graftline.starts import collect_rarely
 from graftline.workspace import Workspace
 from tasks.reach import check_answers
@@ -113,8 +113,8 @@ def main(arguments: Sequence[str]) -> int:
     console = Console(highlight=False, soft_wrap=True)
 
     def run() -> int:
-        os.environ["PREFECT_API_URL"] = api = _api(workspace)
-        check_answers(api)
+        os.environ.update(known := _api(workspace))
+        check_answers(known["PREFECT_API_URL"])
         if options.remove:
             removed = remove_trigger(workspace)
             console.print("removed" if removed else "there was no automation of this checkout")
@@ -126,17 +126,18 @@ def main(arguments: Sequence[str]) -> int:
     return reported(run, debug=options.debug)
 
 
-def _api(workspace: Workspace) -> str:
+def _api(workspace: Workspace) -> dict[str, str]:
     chosen = prefect_address(os.environ, workspace.root)
     if chosen is not None:
-        return chosen
-    own = address(prefect_server(workspace))
+        return {"PREFECT_API_URL": chosen}
+    server = prefect_server(workspace)
+    own = address(server)
     if own is None:
         raise ServerError(
             "no Prefect server runs here, and an automation lives in one",
             fix="run make up, or name a server by PREFECT_API_URL",
         )
-    return f"{own}/api"
+    return client_environment(server, own)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from graftline import tracking
+from graftline.private import login, login_file
 from graftline.workspace import Workspace
 
 
@@ -24,6 +25,12 @@ def use_template(template: Path, workspace: Workspace) -> None:
     place = workspace.var / "mlflow" / "mlflow.db"
     place.parent.mkdir(parents=True)
     shutil.copy(template, place)
+
+
+def let_in(workspace: Workspace) -> dict[str, str]:
+    """What MLflow's clients find the login to a workspace's pages in."""
+    name, _, password = login(login_file(workspace)).partition(":")
+    return {"MLFLOW_TRACKING_USERNAME": name, "MLFLOW_TRACKING_PASSWORD": password}
 
 
 def client_of(workspace: Workspace) -> MlflowClient:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 
+from graftline.addresses import without_secrets
 from graftline.errors import GraftlineError
 from graftline.serving.counters import Counters
 from graftline.serving.models import ModelSource, Place
@@ -62,7 +63,7 @@ class Watcher:
             return False
         # A watcher that dies would leave the server with an old model, and nobody would know.
         except Exception as error:
-            self._failed(f"{type(error).__name__}: {error}")
+            self._failed(without_secrets(f"{type(error).__name__}: {error}"))
             return False
         self._place.put(model)
         self._counters.swapped(model.version)

@@ -11,6 +11,7 @@ from filelock import FileLock
 
 from graftline.errors import MissingOutputError
 from graftline.storage import replacing_directory, scratch_folder, sha256_file
+from graftline.tracking.own_versions import confirmed
 from graftline.tracking.registry import (
     FILE_TAG,
     LITERT,
@@ -81,7 +82,8 @@ def fetch_model(workspace: Workspace, version: Version) -> Path:
     """The folder with a version's model, as ``models/trained`` has it; fetched at first use.
 
     It lies in ``var/models/NAME/VERSION``. Whatever is there is checked by its SHA-256, so that a
-    file that was changed is fetched again.
+    file that was changed is fetched again; see :mod:`graftline.tracking.own_versions` for whose
+    word on it is taken.
 
     Args:
         workspace: Whose registry and ``var/`` are used.
@@ -92,17 +94,18 @@ def fetch_model(workspace: Workspace, version: Version) -> Path:
         :class:`graftline.predictor.Predictor`.
 
     Raises:
-        MissingOutputError: If the registry no longer has the version's files as they were.
+        MissingOutputError: If the registry no longer has the version's files as they were, or it is
+            this checkout's own and the version was not registered here.
         TrackingError: If the registry cannot be used.
     """
     folder = workspace.var / "models" / quote(version.name, safe="") / version.version
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.parent / f"{version.version}.lock"):
+    store = configure(workspace)
+    client, _ = open_client(store)
+    with FileLock(folder.parent / f"{version.version}.lock"), reported(store):
+        version = confirmed(store, client, version)
         if not _is_that(folder, version):
-            store = configure(workspace)
-            client, _ = open_client(store)
-            with reported(store):
-                _fetch(client, version, folder)
+            _fetch(client, version, folder)
     return folder
 
 
@@ -141,5 +144,6 @@ def _lost(version: Version, uri: str) -> MissingOutputError:
         f"the files of {version.name} version {version.version} are not those that were registered",
         where=uri,
         allowed=f"{LITERT} with the SHA-256 {version.tags.get(FILE_TAG)}, and {RECORD}",
-        fix="put the files back from a backup, or register the model again: python -m flows.train",
+        fix="put the files back from a backup, or register the model again: python -m flows.train. "
+        "If the registry itself was made anew since: rm var/mlflow/registered.json",
     )

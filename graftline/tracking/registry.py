@@ -7,7 +7,7 @@ import logging
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,8 @@ _DIGEST_TAG = "graftline.weight_digest"
 FILE_TAG = "graftline.litert_sha256"
 RECORD_TAG = "graftline.trained_sha256"
 """Of ``trained.json``, which says what the model's outputs are called."""
+DIGEST_TAGS = (_DIGEST_TAG, FILE_TAG, RECORD_TAG)
+"""What of a version's tags says which files it has."""
 _MODEL_TAG = "graftline.model_id"
 
 
@@ -126,36 +128,46 @@ def register_model(
     Raises:
         TrackingError: If the registry cannot be used.
     """
+    from graftline.tracking.own_versions import note_version
+
     trained = Trained.read(workspace.trained / RECORD)
     store = configure(workspace)
     client, _ = open_client(store, PATIENCE_S)
     with reported(store):
         newest = _newest(client, name)
         verify(workspace.trained / LITERT)
-        digest = sha256_file(workspace.trained / LITERT)
+        digests = {
+            _DIGEST_TAG: trained.weight_digest,
+            FILE_TAG: sha256_file(workspace.trained / LITERT),
+            RECORD_TAG: sha256_file(workspace.trained / RECORD),
+        }
         # The same weights may be in another file: one that gives features, which an older did not.
-        same = newest and (newest.weight_digest, newest.tags.get(FILE_TAG)) == (
-            trained.weight_digest,
-            digest,
+        same = newest and all(
+            newest.tags.get(name) == digests[name] for name in (_DIGEST_TAG, FILE_TAG)
         )
         if newest and same and _is_whole(client, newest):
+            if newest.tags.get(RECORD_TAG) == digests[RECORD_TAG]:
+                # A process that was killed may have registered it, and not come to this.
+                note_version(store, client, newest, digests, created=False)
             if alias not in newest.aliases:
                 client.set_registered_model_alias(name, alias, newest.version)
             return as_version(client.get_model_version(name, newest.version)), True
         model_id = ensure_model(client, run_id, workspace, trained)
-        digests = {FILE_TAG: digest, RECORD_TAG: sha256_file(workspace.trained / RECORD)}
         _ensure_registered_model(client, name)
         created = client.create_model_version(
             name,
             # "models:/<id>" would be looked up in MLflow's global store, which may be another.
             source=client.get_logged_model(model_id).artifact_location,
             run_id=run_id,
-            tags={**tags, _DIGEST_TAG: trained.weight_digest, **digests},
+            tags={**tags, **digests},
             description=description,
             model_id=model_id,
         )
+        version = as_version(client.get_model_version(name, created.version))
+        # Before it has an alias by which others take it.
+        note_version(store, client, version, digests, created=True)
         client.set_registered_model_alias(name, alias, created.version)
-        return as_version(client.get_model_version(name, created.version)), False
+        return replace(version, aliases=(*version.aliases, alias)), False
 
 
 def requirements() -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from filelock import FileLock
 
-from graftline.addresses import without_secrets
+from graftline.addresses import ESCAPES, ESCAPING, is_misread, without_secrets
 from graftline.errors import StorageFullError, TrackingError, from_system, storage_full
 from graftline.fresh_databases import begin_with_copy
 from graftline.workspace import Workspace
@@ -87,11 +88,16 @@ def configure(workspace: Workspace) -> Store:
 
     Nothing is opened yet. MLflow's telemetry and its unpickling are switched off for this process
     and those that it starts.
+
+    Raises:
+        TrackingError: If an address in the environment would be read otherwise than it is meant.
     """
     os.environ.update(_SWITCHES)
     root = _checkout(workspace) / "var" / "mlflow"
     experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    for variable in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+        _check_address(variable)
     if uri:
         return Store(uri, experiment, root, None)
     return Store(f"sqlite:///{root / _DATABASE}", experiment, root, root / "artifacts")
@@ -131,6 +137,12 @@ def reported(store: Store) -> Iterator[None]:
 
     try:
         yield
+    except ImportError as error:
+        raise TrackingError(
+            f"the tracking store cannot be used: its driver is absent: {_first_line(error)}",
+            where=store.shown,
+            fix=f"install it here: {sys.executable} -m pip install {error.name or 'DRIVER'}",
+        ) from error
     except (MlflowException, SQLAlchemyError, OSError) as error:
         if isinstance(from_system(error, store.root), StorageFullError):
             raise storage_full(store.root) from error
@@ -199,10 +211,24 @@ def _await(store: Store, patience_s: float) -> None:
             return
 
 
+def _check_address(variable: str) -> None:
+    uri = os.environ.get(variable, "")
+    if is_misread(uri):
+        raise TrackingError(
+            "the address of the tracking store cannot be read as it is meant",
+            where=f"{variable}: {without_secrets(uri)}",
+            allowed=ESCAPES,
+            fix=ESCAPING,
+        )
+
+
 def _probe(store: Store) -> None:
+    scheme = store.uri.partition("://")[0].lower()
+    if scheme not in _DEFAULT_PORTS:
+        return
     parts = urlsplit(store.uri)
     port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
-    if parts.scheme not in _DEFAULT_PORTS or parts.hostname is None or port is None:
+    if parts.hostname is None or port is None:
         return
     if parts.scheme in getproxies() and not proxy_bypass(parts.hostname):
         return

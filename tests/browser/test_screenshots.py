@@ -14,8 +14,10 @@ from PIL import Image
 
 from benchmarks import screenshots
 from graftline import figures, plots
-from graftline.servers import mlflow_server, prefect_server, serving
+from graftline.private import login_file
+from graftline.servers import client_environment, mlflow_server, prefect_server, serving
 from graftline.workspace import Workspace
+from tests import histories
 
 pytestmark = [
     pytest.mark.browser,
@@ -35,14 +37,16 @@ def test_both_pages_are_photographed(tmp_path: Path) -> None:
         serving(mlflow_server(workspace)) as mlflow,
     ):
         environment = os.environ | {
-            "PREFECT_API_URL": f"{prefect}/api",
+            **client_environment(prefect_server(workspace), prefect),
             "MLFLOW_TRACKING_URI": mlflow,
+            **histories.let_in(workspace),
             "TOY_PICTURE": str(picture),
         }
         subprocess.run(
             [sys.executable, "-m", "tests.browser.toy"], env=environment, check=True, timeout=120
         )
         arguments = ["--prefect", prefect, "--mlflow", mlflow, "--out", str(out)]
+        arguments += ["--login", str(login_file(workspace))]
         assert screenshots.main(arguments) == 0
     assert sorted(path.stem for path in out.iterdir()) == [
         "mlflow-metrics",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from graftline.servers import join, leave, prefect_server
+from graftline.servers import client_environment, join, leave, prefect_server
 from graftline.workspace import Workspace
 from tests import histories
 from tests.flows import toy
@@ -20,11 +20,15 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a Prefect server of this session's own."""
     server = prefect_server(Workspace(tmp_path_factory.mktemp("prefect")), preferred_port=0)
     # A shared machine may be slow for a while, which is no fault of what is tested.
-    address = f"{join(server, limit_s=600.0)}/api"
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+    known = client_environment(server, join(server, limit_s=600.0))
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
-    with temporary_settings({PREFECT_API_URL: address}):
-        yield address
+    address, login = known["PREFECT_API_URL"], known["PREFECT_API_AUTH_STRING"]
+    # To the processes that the tests start, as to a server of the user's.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_API_AUTH_STRING", login)
+        with temporary_settings({PREFECT_API_URL: address, PREFECT_API_AUTH_STRING: login}):
+            yield address
     leave(server)
 
 

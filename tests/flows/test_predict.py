@@ -61,11 +61,11 @@ def write(folder: Path, images: np.ndarray) -> None:
 
 
 def drift_events(resource: str) -> list[dict[str, object]]:
-    import httpx
-    from prefect.settings import PREFECT_API_URL
+    from prefect.client.orchestration import get_client
 
     body = {"filter": {"event": {"name": ["graftline.drift"]}, "resource": {"id": [resource]}}}
-    return list(httpx.post(f"{PREFECT_API_URL.value()}/events/filter", json=body).json()["events"])
+    with get_client(sync_client=True) as client:
+        return list(client._client.post("/events/filter", json=body).json()["events"])
 
 
 def test_a_batch_like_the_training_images_is_predicted_without_an_alarm(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
+from graftline.private import login, login_file
 from graftline.workspace import Workspace
 from tasks.standing import MARK
 from tests import histories
@@ -63,21 +65,22 @@ def up(workspace: Workspace) -> dict[str, str]:
     return dict(line.split(maxsplit=1) for line in said.splitlines() if line)
 
 
-def flow_runs(prefect: str) -> list[dict[str, Any]]:
+def flow_runs(workspace: Workspace, prefect: str) -> list[dict[str, Any]]:
     """The retrainings that have begun, the first one first; cancelled ones never have."""
+    token = base64.b64encode(login(login_file(workspace)).encode()).decode()
     request = urllib.request.Request(
         f"{prefect}/api/flow_runs/filter",
         data=json.dumps({"sort": "EXPECTED_START_TIME_ASC"}).encode(),
-        headers={"Content-Type": "application/json"},
+        headers={"Content-Type": "application/json", "Authorization": f"Basic {token}"},
     )
     with urllib.request.urlopen(request, timeout=60) as answer:
         return [run for run in json.load(answer) if run["start_time"] and run["name"] != "watch"]
 
 
-def ended(prefect: str, count: int) -> list[dict[str, Any]]:
+def ended(workspace: Workspace, prefect: str, count: int) -> list[dict[str, Any]]:
     until = time.monotonic() + LIMIT_S
     while time.monotonic() < until:
-        runs = [run for run in flow_runs(prefect) if run["end_time"]]
+        runs = [run for run in flow_runs(workspace, prefect) if run["end_time"]]
         if len(runs) >= count:
             return runs
         time.sleep(_POLL_S)
@@ -103,7 +106,7 @@ def test_it_runs_three_times_by_itself_and_the_later_ones_find_nothing(
     assert first["Prefect"].startswith("http://127.0.0.1:")
     assert first["MLflow"].startswith("http://127.0.0.1:")
     assert up(checkout) == first, "a second up changes nothing"
-    one, *later = ended(first["Prefect"], 3)[:3]
+    one, *later = ended(checkout, first["Prefect"], 3)[:3]
     assert one["state_type"] == "COMPLETED"
     assert one["name"] == "retrain: no flow has got to its end here yet"
     assert one["deployment_id"] and one["auto_scheduled"]

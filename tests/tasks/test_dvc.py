@@ -235,3 +235,15 @@ def test_a_disk_that_dvc_found_full_is_for_the_user_to_mend(tmp_path: Path) -> N
     error = failure(tmp_path, "ERROR: unexpected error - [Errno 28] No space left on device: 'a'")
     assert isinstance(error, StorageFullError)
     assert error.exit_code == 2
+
+
+def test_a_password_that_a_stage_quotes_is_neither_told_nor_kept(tmp_path: Path) -> None:
+    said = "cannot reach postgresql://ann:canary/w@db.example/x"
+    workspace = project(tmp_path, f"echo {said} && echo two > out.txt")
+    told: list[str] = []
+    asked = command(workspace)
+    assert reproduce(workspace, asked, told.append) == "executed"
+    assert "cannot reach postgresql://***@db.example/x" in told
+    # DVC tells what it runs, too.
+    assert not [line for line in told if "canary" in line]
+    assert "canary" not in asked.log_file.read_text()

@@ -115,6 +115,7 @@ def test_an_mlflow_server_that_is_away_at_the_end_of_a_flow(
             environment={
                 "PREFECT_API_URL": prefect_api,
                 "MLFLOW_TRACKING_URI": address,
+                **histories.let_in(history),
                 "TOY_WAITS": "evaluate",
             },
         )
@@ -143,6 +144,8 @@ def test_epochs_of_an_outage_are_told_later(
     server = replace(mlflow_server(history), preferred_port=0)
     with served(server) as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        for name, value in histories.let_in(history).items():
+            monkeypatch.setenv(name, value)
         run_id = open_run(workspace, params)
         monkeypatch.setenv(RUN_ID_VARIABLE, run_id)
         with stage_recorder(workspace, params, "train") as recorder:
@@ -168,6 +171,8 @@ def test_a_stage_that_begins_while_mlflow_is_away_waits_for_it(
     server = replace(mlflow_server(history), preferred_port=0)
     with served(server) as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        for name, value in histories.let_in(history).items():
+            monkeypatch.setenv(name, value)
         run_id = open_run(workspace, params)
         monkeypatch.setenv(RUN_ID_VARIABLE, run_id)
         kill(server)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -205,3 +206,44 @@ def test_only_one_that_runs_is_joined(server: Server) -> None:
     assert let_go(server) == "in use"
     leave(server)
     assert not alive(server)
+
+
+def asking(server: Server) -> Server:
+    """The same server, as if it asked for a login."""
+    return replace(
+        server, login_variable="TOY_LOGIN", login_file=server.folder.parent / "var" / "login"
+    )
+
+
+@pytest.mark.kill
+def test_one_that_asks_nobody_for_a_login_is_not_taken_over(server: Server) -> None:
+    # As an earlier Graftline started it.
+    join(server)
+    open_to_all = record_of(server).process
+    join(asking(server))
+    assert record_of(server).process != open_to_all
+    assert not open_to_all.alive()
+    assert len(record_of(server).login_digest) == 64
+    leave(server)
+
+
+@pytest.mark.kill
+def test_one_whose_login_was_removed_makes_room_for_one_with_a_new_one(server: Server) -> None:
+    server = asking(server)
+    keep_up(server)
+    first = record_of(server).process
+    assert keep_up(server)
+    assert record_of(server).process == first
+    assert server.login_file is not None
+    server.login_file.unlink()
+    keep_up(server)
+    assert record_of(server).process != first
+    assert let_go(server) == "stopped"
+
+
+def test_the_record_does_not_hold_the_login(server: Server) -> None:
+    server = asking(server)
+    with serving(server):
+        assert server.login_file is not None
+        text = server.login_file.read_text().strip().partition(":")[2]
+        assert text not in (server.folder / "server.json").read_text()

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from graftline import ui
+from graftline import servers, ui
+from graftline.private import login, login_file
 from graftline.processes import end_group
 from graftline.servers import Server, _read, alive, answers, mlflow_server, prefect_server
 from graftline.workspace import Workspace
@@ -101,3 +102,34 @@ def test_both_listen_on_this_machine_alone(tmp_path: Path) -> None:
 def test_prefects_page_asks_its_own_server(tmp_path: Path) -> None:
     environment = prefect_server(Workspace(tmp_path)).environment
     assert environment["PREFECT_SERVER_UI_API_URL"] == "http://127.0.0.1:{port}/api"
+
+
+def test_the_address_of_the_store_is_in_no_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://ann:canary/w@db.example/x")
+    server = mlflow_server(Workspace(tmp_path))
+    assert not [one for one in server.arguments if "ann" in one or "canary" in one or "db" in one]
+    # Inherited, as it was set.
+    assert servers._environment(server, 1)["MLFLOW_TRACKING_URI"] == (
+        "postgresql://ann:canary/w@db.example/x"
+    )
+
+
+def test_both_ask_for_the_same_login_which_stands_in_one_file(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    secret = login(login_file(workspace))
+    for server in (prefect_server(workspace), mlflow_server(workspace)):
+        assert servers._environment(server, 1)[server.login_variable] == secret
+        assert not [one for one in server.arguments if secret.partition(":")[2] in one]
+
+
+def test_naming_a_server_makes_no_login(tmp_path: Path) -> None:
+    for server in (prefect_server(Workspace(tmp_path)), mlflow_server(Workspace(tmp_path))):
+        assert not alive(server)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_prefects_page_alone_may_read_its_answers(tmp_path: Path) -> None:
+    environment = prefect_server(Workspace(tmp_path)).environment
+    assert environment["PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS"] == "http://127.0.0.1:{port}"
