@@ -69,8 +69,9 @@ LEFT_OUT = (
     *("KERAS_", "TF_", "XLA_"),
     # oneDNN and CUDA: bfloat16 or TF32 in place of float32, other instructions.
     *("ONEDNN_", "DNNL_", "NVIDIA_TF32_OVERRIDE"),
-    # NumPy, SciPy, their BLAS, libjpeg: other instructions, other rules of promotion.
-    *("NPY_", "SCIPY_ARRAY_API", "OPENBLAS_CORETYPE", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS"),
+    # NumPy, SciPy, their BLAS, libjpeg: other instructions, other rules of promotion. But not
+    # OPENBLAS_CORETYPE, which works around processors on which OpenBLAS computes wrong or crashes.
+    *("NPY_", "SCIPY_ARRAY_API", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS"),
     "JSIMD_",
 )
 """The beginnings of names that would decide results, and are left out."""
