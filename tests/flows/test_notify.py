@@ -32,7 +32,7 @@ def test_a_verdict_that_cannot_be_told_is_a_warning(
 ) -> None:
     told = tmp_path / "told.json"
     code = f"import sys; open({str(told)!r}, 'w').write(sys.stdin.read())"
-    command = json.dumps(shlex.join([sys.executable, "-c", code]))
+    command = shlex.join([sys.executable, "-c", code])
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(notify, "_notify", notify._notify.with_options(retries=0))
     with listening() as listener:

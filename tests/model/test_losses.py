@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from graftline.artifacts import Trained
+from graftline.checksums import seal
 from graftline.evaluate import evaluate
 from graftline.examples import Examples
 from graftline.graft import HEAD, build_head, divide_logits, without_softmax
@@ -47,6 +48,7 @@ def test_of_the_exported_model(head_only: Workspace, tmp_path: Path) -> None:
     divide_logits(graft, 1e-3)
     size_px = Trained.read(workspace.trained / "trained.json").size_px
     export_model(graft, size_px, workspace.trained)
+    seal(workspace.trained)
     with Predictor(workspace.trained) as predictor:
         probabilities, logits = predictor.probabilities_and_logits(images.batch(test))
         assert probabilities.tobytes() == predictor.probabilities(images.batch(test)).tobytes()

@@ -11,6 +11,7 @@ import pytest
 from scipy.special import softmax
 
 from graftline.artifacts import Assembled, Features, FreezePlan, Trained
+from graftline.checksums import seal
 from graftline.evaluate import evaluate
 from graftline.families import MINUS_ONE_TO_ONE
 from graftline.graft import HEAD, POOLING, TRUNK, build_preparation
@@ -60,6 +61,7 @@ def test_training_from_the_cache_ends_where_training_from_images_ends(
     )
     for split in ("train", "validation"):
         (uncached.features / f"{split}.npy").unlink()
+    seal(uncached.features)
     slow = train(uncached, small.small_params({"last_blocks": 1}))
     assert slow.frozen_digest_after == record.frozen_digest_after
     assert slow.validation_loss == pytest.approx(record.validation_loss, abs=5e-3)

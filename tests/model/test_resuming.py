@@ -60,7 +60,7 @@ def every_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def same_bytes(one: Workspace, other: Workspace) -> None:
     files = [path.relative_to(one.root) for path in sorted(one.trained.iterdir())]
-    assert len(files) == 5
+    assert len(files) == 6
     for file in [*files, one.history.relative_to(one.root)]:
         assert (one.root / file).read_bytes() == (other.root / file).read_bytes(), file
 
@@ -136,7 +136,7 @@ def test_one_of_other_code_is_nobodys(
         patch.setattr(Loop, "train_on", stopping_after(6, Loop.train_on))
         with pytest.raises(Killed):
             train(workspace, PARAMS)
-        file = step._checkpoint_file(workspace)
+        file = workspace.checkpoint
         assert Checkpoints(file, step._key(workspace, PARAMS)).load() is not None
     assert Checkpoints(file, step._key(workspace, PARAMS)).load() is None
 

@@ -11,6 +11,7 @@ import pytest
 
 from graftline import train as train_module
 from graftline.artifacts import Features, FreezePlan, Preprocessed, Trained, WhiteLevels
+from graftline.checksums import seal
 from graftline.errors import TrainingDivergedError
 from graftline.evaluate import evaluate
 from graftline.examples import read_pooled
@@ -49,6 +50,7 @@ def test_the_rule_of_the_images_travels_with_the_model(
     record = workspace.preprocessed / "preprocessed.json"
     white = WhiteLevels(level=4095, kinds=("16-bit",))
     Preprocessed.read(record).model_copy(update={"white": white}).write(record)
+    seal(workspace.preprocessed)
     assert train(workspace, small.small_params("all")).white == white
     assert Trained.read(workspace.trained / "trained.json").white == white
 
@@ -121,6 +123,7 @@ def test_early_stopping_keeps_none_that_are_worse_than_the_best(
     for split in ("train", "validation"):
         path = workspace.features / f"{split}.npy"
         np.save(path, random.normal(size=np.load(path).shape).astype(np.float32))
+    seal(workspace.features)
     rules = {"epochs": 60, "learning_rate": 0.05, "early_stopping_patience": 3}
     record = train(workspace, small.small_params(train=rules))
 
@@ -154,6 +157,7 @@ def test_divergence_stops_and_keeps_the_last_good_weights(
     last = np.random.default_rng((params.seed, 1)).permutation(len(features))[-1]
     features[last] = poison
     np.save(workspace.features / "train.npy", features)
+    seal(workspace.features)
 
     with pytest.raises(TrainingDivergedError) as caught:
         train(workspace, params)
@@ -192,6 +196,7 @@ def test_training_neither_asks_for_test_images_nor_feels_what_they_hold(
     pixels = np.fromfile(shard, np.uint8).reshape(len(packed), -1)
     pixels[held] = 255 - pixels[held]
     pixels.tofile(shard)
+    seal(workspace.preprocessed)
 
     monkeypatch.setattr(PackedImages, "indices", noting_indices)
     monkeypatch.setattr(PackedImages, "batch", noting_batch)
@@ -252,6 +257,7 @@ def test_features_of_another_plan_are_not_taken_for_these(
     assert features.boundary == plan.boundary not in (None, "pooled")
     assert set(features.counts) == {"train", "validation"}
     assert {path.name for path in last_block.features.iterdir()} == {
+        "SHA256SUMS",
         "features.json",
         "train-pooled.npy",
         "train.npy",
@@ -259,6 +265,7 @@ def test_features_of_another_plan_are_not_taken_for_these(
         "validation.npy",
     }
     assert {path.name for path in head_only.features.iterdir()} == {
+        "SHA256SUMS",
         "features.json",
         "train.npy",
         "validation.npy",

@@ -79,7 +79,10 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         workspace.trained / "trained.json"
     )
     # What the parameters say by now is no matter to a model that is trained.
-    write_text(workspace.params_file, "data: {source: mnist-5k, white_level: 1}\n")
+    write_text(
+        workspace.params_file,
+        "data: {source: mnist-5k, white_level: 1}\nbackbone: {weights: random}\n",
+    )
     return Place(workspace, forms, files, PackedImages.open(workspace.preprocessed))
 
 
@@ -135,7 +138,8 @@ def test_the_registered_model_sees_them(place: Place) -> None:
     from graftline.tracking.serving import Classifier
 
     classifier = Classifier()
-    context = SimpleNamespace(artifacts={"trained": str(place.workspace.trained)})
+    artifacts = {"trained": str(place.workspace.trained)}
+    context = SimpleNamespace(artifacts=artifacts, model_config=None)
     classifier.load_context(context)  # type: ignore[arg-type]
     given = np.array([base64.b64encode(one.data).decode() for one in place.forms], object)
     table = classifier.predict(context, given)  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from graftline.checksums import CHECKSUMS
 from graftline.export import export
 from graftline.workspace import Workspace
 from tests import finished
@@ -24,7 +25,7 @@ def test_without_a_format_there_is_an_empty_table(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     exports = export(workspace, finished.some_params())
     assert (exports.original, exports.exported) == (None, ())
-    assert [path.name for path in workspace.exports.iterdir()] == ["exports.json"]
+    assert {path.name for path in workspace.exports.iterdir()} == {"exports.json", CHECKSUMS}
     assert "Nothing is exported" in (workspace.exports_report / "table.md").read_text()
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from graftline.artifacts import Preprocessed
+from graftline.checksums import seal
 from graftline.errors import DataError, GraftlineError, MissingOutputError
 from graftline.load import load
 from graftline.packed import PackedImages
@@ -88,6 +89,8 @@ def test_a_damaged_shard_leaves_the_earlier_output(workspace, tmp_path):
     before = contents(workspace.preprocessed)
     shard = workspace.loaded / "images-00000.bin"
     shard.write_bytes(bytes(shard.stat().st_size))
+    # As if it had been written so: damage after that is noticed earlier.
+    seal(workspace.loaded)
     with pytest.raises(GraftlineError) as caught:
         preprocess(workspace, chosen)
     assert isinstance(caught.value, DataError)

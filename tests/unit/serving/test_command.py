@@ -48,6 +48,8 @@ def served(
     finally:
         process.kill()
         process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def posted(address: str, body: dict[str, object]) -> dict[str, object]:

@@ -238,12 +238,14 @@ def test_a_crowd_neither_fills_the_log_nor_takes_the_service_away(
         ExitStack() as stack,
     ):
         before_bytes = psutil.Process(process.pid).memory_info().rss
+        for turn in range(600):
+            opened(stack, address, HALF_A_HEAD if turn % 2 else b"")
+            if not turn % 100:
+                newcomer = Client(address)
+                with newcomer.session:
+                    assert newcomer.get("/health").status_code == 200
         client = Client(address)
         with client.session:
-            for turn in range(600):
-                opened(stack, address, HALF_A_HEAD if turn % 2 else b"")
-                if not turn % 100:
-                    assert client.get("/health").status_code == 200
             zeros = b'{"images": [0' + b",0" * 5_000_000 + b"]}"
             kind = {"Content-Type": "application/json"}
             assert client.post("/predict", data=zeros, headers=kind).status_code == 422
