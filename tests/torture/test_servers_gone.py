@@ -17,7 +17,15 @@ import pytest
 from graftline.environment import RUN_ID_VARIABLE
 from graftline.params import read_params
 from graftline.processes import end_group
-from graftline.servers import Server, ServerRecord, join, leave, mlflow_server, prefect_server
+from graftline.servers import (
+    Server,
+    ServerRecord,
+    client_environment,
+    join,
+    leave,
+    mlflow_server,
+    prefect_server,
+)
 from graftline.tracking import complete_run, open_run, stage_recorder
 from graftline.workspace import Workspace
 from tests import finished, histories
@@ -62,7 +70,7 @@ def test_a_prefect_server_that_comes_back(tmp_path: Path) -> None:
         flow = toys.start(
             workspace,
             *toy.command(),
-            environment={"PREFECT_API_URL": f"{address}/api", "TOY_WAITS": "train"},
+            environment={**client_environment(server, address), "TOY_WAITS": "train"},
         )
         toys.wait_for(workspace.var / "waiting")
         kill(server)
