@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from benchmarks.freezing_grid import grid, of_name, of_plan
 from benchmarks.freezing_table import Repeat, show
 from benchmarks.freezing_tasks import TASKS, Task
-from graftline.artifacts import Assembled
+from graftline.artifacts import Assembled, FreezePlan
 from graftline.assemble import RECORD, assemble
 from graftline.choosing.candidates import Candidate
 from graftline.choosing.records import Verdict
@@ -84,7 +84,7 @@ def run(task: Task, repeat: int, *, every: bool, also: Sequence[str] = ()) -> No
         record = {
             "seconds": time.monotonic() - begun_s,
             "verdict": verdict.model_dump(mode="json"),
-            "plan": json.loads(workspace.freeze_plan.read_text()),
+            "plan": FreezePlan.read(workspace.freeze_plan).model_dump(mode="json"),
         }
         write_text(chosen, json.dumps(record, indent=2) + "\n")
     record = json.loads(chosen.read_text())
