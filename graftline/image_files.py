@@ -46,16 +46,23 @@ def largest_px(workspace: Workspace) -> int:
     return read_params(workspace.params_file).data.max_image_px
 
 
-def read_image(file: FilePath, max_px: int, white: WhiteRule = NOTHING_KNOWN) -> ReadImage:
+def read_image(
+    file: FilePath,
+    max_px: int,
+    white: WhiteRule = NOTHING_KNOWN,
+    within: bytes | None = None,
+) -> ReadImage:
     """Reads and decodes one file; whatever is wrong with it is told, and nothing is raised.
 
     Args:
         file: A regular file: a pipe or a device, which may never end, is refused.
         max_px: Files with more pixels (width x height) are not decoded.
         white: Tells what is white in an image of more than 8 bits: the model's rule.
+        within: See :func:`graftline.images.read_file`.
     """
     try:
-        data = read_file(os.fsdecode(file), max_px)
+        folder = None if within is None else os.fsdecode(within)
+        data = read_file(os.fsdecode(file), max_px, folder)
     except DataError as error:
         return ReadImage(None, None, error.what)
     except (OSError, ValueError) as error:

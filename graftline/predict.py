@@ -190,9 +190,12 @@ def _predicted(predictor: Predictor, files: Sequence[Input], max_px: int) -> Ite
 
     def readable() -> Iterator[Pixels]:
         for place, row in enumerate(files):
-            read = None if row.file is None else read_image(row.file, max_px, predictor.white)
-            if read is None or read.pixels is None:
-                reasons[place] = str(row.error if read is None else read.error)
+            if row.file is None:
+                reasons[place] = str(row.error)
+                continue
+            read = read_image(row.file, max_px, predictor.white, row.within)
+            if read.pixels is None:
+                reasons[place] = str(read.error)
             else:
                 yield read.pixels
 

@@ -252,7 +252,7 @@ class _Writing:
 def _read(row: Input, predictor: Predictor, max_image_px: int) -> Read:
     if row.file is None:
         return Row(row.name, None, row.error), None
-    read = read_image(row.file, max_image_px, predictor.white)
+    read = read_image(row.file, max_image_px, predictor.white, row.within)
     pixels = None if read.pixels is None else shrink(read.pixels, predictor.size_px)
     return Row(row.name, read.sha256, read.error), pixels
 

@@ -27,6 +27,8 @@ class Input:
         error: Why there is none.
         size_bytes: Of the file.
         modified_ns: When it was last written, in nanoseconds since 1970.
+        within: The folder as bytes, links followed, that the file must still lie in when it is opened; None
+            for one that was named itself.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Input:
     error: str | None = None
     size_bytes: int = 0
     modified_ns: int = 0
+    within: bytes | None = None
 
 
 def inputs(arguments: Sequence[str], left_out: Counter[str] | None = None) -> Iterator[Input]:
@@ -105,7 +108,7 @@ def _of_folder(folder: str, left_out: Counter[str]) -> Iterator[Input]:
             else:
                 # What a link to a folder leads to is found where it lies.
                 if not os.path.isdir(target):
-                    yield _stated(printable(path), target)
+                    yield _stated(printable(path), target, root)
     except OSError as error:
         where = printable(str(error.filename or folder))
         raise DataError(
@@ -124,12 +127,13 @@ def _of_table(table: Path) -> Iterator[Input]:
         except DataError as error:
             yield Input(name, error=error.what)
         else:
-            yield _stated(name, file)
+            yield _stated(name, file, root)
 
 
-def _stated(name: str, path: str | Path) -> Input:
+def _stated(name: str, path: str | Path, within: Path | None = None) -> Input:
     try:
         status = os.stat(path)
     except OSError as error:
         return Input(name, error=error.strerror or str(error))
-    return Input(name, os.fsencode(path), None, status.st_size, status.st_mtime_ns)
+    folder = None if within is None else os.fsencode(within)
+    return Input(name, os.fsencode(path), None, status.st_size, status.st_mtime_ns, folder)

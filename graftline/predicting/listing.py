@@ -93,5 +93,6 @@ def _schema() -> pa.Schema:
             ("error", pa.string()),
             ("size_bytes", pa.int64()),
             ("modified_ns", pa.int64()),
+            ("within", pa.binary()),
         ]
     )

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from graftline.errors import DataError
+from graftline.image_files import read_image
 from graftline.predicting.inputs import Input, inputs
 from graftline.predicting.listing import write_listing
 
@@ -73,6 +74,22 @@ def test_a_link_out_of_a_folder_is_a_row_with_its_reason(photos: Path, tmp_path:
     (row,) = [row for row in inputs([str(photos)]) if row.error]
     assert row.name.endswith("a/link.png")
     assert "leads out of the source" in str(row.error)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="only Linux tells what was opened")
+def test_a_link_put_there_after_the_listing_is_not_followed(photos: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside.png"
+    Image.new("L", (4, 4)).save(outside)
+    table = photos / "table.csv"
+    table.write_text("path\nb.png\n", "utf-8")
+    rows = [row for row in inputs([str(photos), str(table)]) if row.name.endswith("b.png")]
+    assert len(rows) == 2
+    (photos / "b.png").unlink()
+    (photos / "b.png").symlink_to(outside)
+    for row in rows:
+        assert row.file is not None
+        read = read_image(row.file, 1000, within=row.within)
+        assert (read.pixels, read.sha256, read.error) == (None, None, "leads out of the source")
 
 
 def test_names_that_are_no_text_are_written_as_text(photos: Path) -> None:
