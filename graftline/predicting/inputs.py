@@ -27,8 +27,8 @@ class Input:
         error: Why there is none.
         size_bytes: Of the file.
         modified_ns: When it was last written, in nanoseconds since 1970.
-        within: The folder as bytes, links followed, that the file must still lie in when it is opened; None
-            for one that was named itself.
+        within: The folder as bytes, links followed, that the file must still lie in when it is
+            opened; None for one that was named itself.
     """
 
     name: str
