@@ -230,7 +230,9 @@ HOLDS = (
 )
 
 
-@pytest.mark.parametrize("module", ["flows.train", "flows.retrain"])
+@pytest.mark.parametrize(
+    "module", ["flows.train", pytest.param("flows.retrain", marks=pytest.mark.slow)]
+)
 def test_what_is_edited_while_a_run_waits_is_kept_and_used(
     checkout_after: Workspace, module: str
 ) -> None:

@@ -118,21 +118,23 @@ ALL_OF_TRAIN = {
                 "augment": {"translation": 0.1, "views": 3, "on_unsafe": "warn"},
             },
         ),
-        (
+        pytest.param(
             {"last_blocks": 2},
             {
                 "train": ALL_OF_TRAIN,
                 "augment": {"translation": 0.1, "views": 3, "on_unsafe": "warn"},
                 "tune": TUNE | {"gradual_unfreezing": True},
             },
+            marks=pytest.mark.slow,
         ),
-        (
+        pytest.param(
             "none",
             {
                 "train": {"epochs": 2},
                 "augment": {"contrast": 0.2, "on_unsafe": "warn"},
                 "tune": TUNE,
             },
+            marks=pytest.mark.slow,
         ),
     ],
 )

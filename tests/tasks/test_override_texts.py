@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from dvc.utils.serialize import load_yaml
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from graftline.errors import DataError, ParamsError
@@ -24,6 +24,7 @@ def workspace(tmp_path: Path, checkout: Path) -> Workspace:
     return made
 
 
+@settings(max_examples=40)
 @given(text=TEXTS)
 @example("photos #2")
 @example("a: b")
@@ -56,6 +57,7 @@ def test_a_text_is_what_was_typed_to_graftline_and_to_dvc(
     assert change.params.train.epochs == 3
 
 
+@settings(max_examples=40)
 @given(text=TEXTS.filter(lambda text: text != "null"))
 @example("#")
 @example("no")
