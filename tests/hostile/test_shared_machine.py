@@ -84,7 +84,14 @@ def started(prefect: str, workspace: Workspace) -> str:
     deployment = ask(prefect, "GET", "/api/deployments/name/watch/source", None, headers)
     path = f"/api/deployments/{json.loads(deployment.body)['id']}/create_flow_run"
     wanted = {"state": {"type": "SCHEDULED"}}
-    return str(json.loads(ask(prefect, "POST", path, wanted, headers).body)["id"])
+    until = time.monotonic() + LIMIT_S
+    answer = ask(prefect, "POST", path, wanted, headers)
+    # On a crowded machine Prefect's database may be locked for a moment, and it says so.
+    while answer.status == 503 and time.monotonic() < until:
+        time.sleep(1)
+        answer = ask(prefect, "POST", path, wanted, headers)
+    assert answer.status in (200, 201), answer
+    return str(json.loads(answer.body)["id"])
 
 
 def ended(prefect: str, workspace: Workspace, flow_run_id: str) -> str:
