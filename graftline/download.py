@@ -91,6 +91,7 @@ def _received(
     session: requests.Session, url: str, temporary: Path, max_bytes: int, limit_s: float
 ) -> str:
     digest, size_bytes, until_s = hashlib.sha256(), 0, time.monotonic() + limit_s
+    most = f"{max_bytes:,} bytes"
     with session.get(url, stream=True, timeout=(_CONNECT_S, _READ_S)) as response:
         response.raise_for_status()
         length = response.headers.get("Content-Length", "")
@@ -98,12 +99,12 @@ def _received(
         name = temporary.name.strip(".").rpartition(".")[0].rpartition(".")[0]
         with temporary.open("wb") as file, progress(f"download {name}", total, "bytes") as bar:
             if total is not None and total > max_bytes:
-                raise _too_much(url, f"has {total:,} bytes", f"{max_bytes:,} bytes")
+                raise _too_much(url, f"has {total:,} bytes", most)
             # What has arrived, as it arrives: waiting for a whole piece could take for ever.
             while piece := response.raw.read1(_CHUNK_BYTES, decode_content=True):
                 size_bytes += len(piece)
                 if size_bytes > max_bytes:
-                    raise _too_much(url, f"goes on after {max_bytes:,} bytes", f"{max_bytes:,}")
+                    raise _too_much(url, f"goes on after {max_bytes:,} bytes", most)
                 if time.monotonic() > until_s:
                     told = f"is not whole after {limit_s:g} s ({size_bytes:,} bytes)"
                     raise _too_much(url, told, f"{limit_s:g} s")
