@@ -54,17 +54,17 @@ torture: setup ## Kill the pipeline at 60 random moments and look for losses (AR
 	@$(python) -m tests.torture $(ARGS)
 
 mnist: setup ## The full job: all 70 000 MNIST images (DATA=folder if you have them)
-	@$(python) -m graftline.mnist_files $(if $(DATA),"$(DATA)")
+	@$(python) -m graftline.data.mnist $(if $(DATA),"$(DATA)")
 	@$(python) -m flows.train --params configs/mnist.yaml $(ARGS)
 
 ui: setup ## Prefect's and MLflow's web pages, on this machine alone
 	@$(python) -m graftline ui $(ARGS)
 
 up: setup ## Servers and a worker for the schedules in prefect.yaml, until make down
-	@$(python) -m tasks.standing up $(ARGS)
+	@$(python) -m graftline.orchestration.services up $(ARGS)
 
 down: setup ## Stop what make up started
-	@$(python) -m tasks.standing down $(ARGS)
+	@$(python) -m graftline.orchestration.services down $(ARGS)
 
 serve-flows: setup ## Keep the schedule from this terminal, without a worker, until Ctrl-C
 	@$(python) -m flows.serve $(ARGS)

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from graftline.lockfile import LOCK_FILE
-from graftline.workspace import Workspace
+from graftline.core.dvc_lock import LOCK_FILE
+from graftline.core.workspace import Workspace
 
 _LIMIT_S = 1800
 _GIT = ("git", "-c", "user.name=Benchmark", "-c", "user.email=benchmark@localhost")

@@ -13,12 +13,12 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from graftline.drift.judge import Drift, judge
-from graftline.feature_reference import FeatureReference, Sample, read_reference
-from graftline.packed import PackedImages
-from graftline.params import DriftParams, read_params
-from graftline.predictor import Predictor
-from graftline.workspace import Workspace
+from graftline.core.params import DriftParams, read_params
+from graftline.core.workspace import Workspace
+from graftline.data.shards import PackedImages
+from graftline.evaluation.feature_reference import FeatureReference, Sample, read_reference
+from graftline.evaluation.predictor import Predictor
+from graftline.inference.drift.decision import Drift, judge
 
 Pixels = NDArray[np.uint8]
 _NOISE_SD = 25

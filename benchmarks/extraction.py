@@ -22,7 +22,7 @@ from benchmarks import machine
 from benchmarks.report import Spread, Table, ratios
 from benchmarks.runners import GRAFTLINE, KERAS, Runner, runners
 from benchmarks.trunks import build_trunk, random_images
-from graftline.progress import progress
+from graftline.core.progress import progress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -183,7 +183,7 @@ def remarks(results: dict[str, Any]) -> list[str]:
 
 def draw(results: dict[str, Any]) -> Figure:
     """Rates relative to Graftline's, one group of bars per size."""
-    from graftline.figures import BLUE, MUTED, new_figure, styled
+    from graftline.evaluation.style import BLUE, MUTED, new_figure, styled
 
     @styled
     def drawn() -> Figure:

@@ -18,9 +18,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from graftline.artifacts import Features, Trained
-from graftline.params import Params, params_from_record, read_record, with_overrides
-from graftline.workspace import Workspace
+from graftline.core.params import Params, params_from_record, read_record, with_overrides
+from graftline.core.records import Features, Trained
+from graftline.core.workspace import Workspace
 
 _DTYPES = ("float32", "float16")
 
@@ -64,19 +64,19 @@ def _params(options: argparse.Namespace, seed: int, dtype: str) -> Params:
 
 
 def _prepare(workspace: Workspace, params: Params) -> None:
-    from graftline.assemble import assemble
-    from graftline.freeze import freeze
-    from graftline.load import load
-    from graftline.preprocess import preprocess
+    from graftline.steps.assemble import assemble
+    from graftline.steps.freeze import freeze
+    from graftline.steps.load import load
+    from graftline.steps.preprocess import preprocess
 
     for step in (load, preprocess, assemble, freeze):
         step(workspace, params)
 
 
 def _measure(workspace: Workspace, params: Params) -> _Result:
-    from graftline.assemble import assemble
-    from graftline.extract import extract
-    from graftline.train import train
+    from graftline.steps.assemble import assemble
+    from graftline.steps.extract import extract
+    from graftline.steps.train import train
 
     assemble(workspace, params)  # The seed is also that of the head's first weights.
     features = extract(workspace, params)
@@ -95,8 +95,8 @@ def _rounding(workspace: Workspace, maps: np.ndarray, boundary: str) -> str:
     """What a network trained on 32 bits answers when the same maps come in 16."""
     from scipy.special import softmax
 
-    from graftline.keras_files import load_model
-    from graftline.thaw import tuned_part
+    from graftline.network.keras_io import load_model
+    from graftline.network.unfreezing import tuned_part
 
     network = tuned_part(load_model(workspace.trained / "model.keras"), boundary)
     exact, rounded = (

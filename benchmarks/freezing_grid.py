@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from graftline.artifacts import Assembled, FreezePlan
-from graftline.choosing.candidates import Candidate, make_candidate
-from graftline.choosing.depths import choose_depths
-from graftline.params import FirstBlocks, FreezeParams, LastBlocks
-from graftline.plans import Strategy, blocks_of
+from graftline.core.params import FirstBlocks, FreezeParams, LastBlocks
+from graftline.core.records import Assembled, FreezePlan
+from graftline.network.freeze_plans import Strategy, blocks_of
+from graftline.selection.candidates import Candidate, make_candidate
+from graftline.selection.depths import choose_depths
 
 CUTS = ("block_6_expand_relu", "block_12_add", "block_13_expand_relu", "out_relu")
 """An early, two middle and the last cut."""

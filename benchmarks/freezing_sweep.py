@@ -28,21 +28,21 @@ from numpy.typing import NDArray
 from benchmarks.freezing_grid import grid, of_name, of_plan
 from benchmarks.freezing_table import Repeat, show
 from benchmarks.freezing_tasks import TASKS, Task
-from graftline.artifacts import Assembled, FreezePlan
-from graftline.assemble import RECORD, assemble
-from graftline.choosing.candidates import Candidate
-from graftline.choosing.records import Verdict
-from graftline.code_state import code_state
-from graftline.extract import extract
-from graftline.freeze import freeze
-from graftline.load import load
-from graftline.packed import PackedImages
-from graftline.params import Params
-from graftline.preprocess import preprocess
-from graftline.progress import progress
-from graftline.storage import sha256_record, write_text
-from graftline.train import Fitted, fit
-from graftline.workspace import Workspace
+from graftline.core.code_state import code_state
+from graftline.core.files import sha256_record, write_text
+from graftline.core.params import Params
+from graftline.core.progress import progress
+from graftline.core.records import Assembled, FreezePlan
+from graftline.core.workspace import Workspace
+from graftline.data.shards import PackedImages
+from graftline.selection.candidates import Candidate
+from graftline.selection.records import Verdict
+from graftline.steps.assemble import RECORD, assemble
+from graftline.steps.extract import extract
+from graftline.steps.freeze import freeze
+from graftline.steps.load import load
+from graftline.steps.preprocess import preprocess
+from graftline.steps.train import Fitted, fit
 
 ROOT = Path("var/sweep")
 RECORDS = Path("docs/freezing")
@@ -211,7 +211,7 @@ def prepared(task: Task, repeat: int, workspace: Workspace, params: Params) -> A
     """
     record = workspace.assembled / RECORD
     made_by = workspace.root / "made_by"
-    now = sha256_record([code_state(f"graftline/{one}.py", trains=True) for one in _STEPS])
+    now = sha256_record([code_state(f"graftline/steps/{one}.py", trains=True) for one in _STEPS])
     if not made_by.is_file() or made_by.read_text(encoding="utf-8") != now:
         for folder in (workspace.assembled, workspace.root / "results"):
             shutil.rmtree(folder, ignore_errors=True)

@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import permutation_test
 
-from graftline.calibration import accuracy_interval
-from graftline.choosing.records import Verdict
-from graftline.storage import write_text
+from graftline.core.files import write_text
+from graftline.evaluation.calibration import accuracy_interval
+from graftline.selection.records import Verdict
 
 COLUMNS = (
     "task",

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graftline.params import Params, params_from_record
+from graftline.core.params import Params, params_from_record
 
 FLOWERS = Path("../shared/data/flowers12")
 IMAGENET = Path("../shared/weights/mobilenet_v2_1.0_imagenet_notop.weights.h5")

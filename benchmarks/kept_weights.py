@@ -22,14 +22,14 @@ from rich.table import Table
 from benchmarks.freezing_grid import of_name
 from benchmarks.freezing_sweep import answered_right, fitted_to, prepared, workspace_of
 from benchmarks.freezing_tasks import TASKS, Task
-from graftline import fitting
-from graftline.packed import PackedImages
-from graftline.tempering import Tempered
+from graftline.data.shards import PackedImages
+from graftline.training import trainer
+from graftline.training.temperature import Tempered
 
 _STRATEGIES = ("head only", "last 2 blocks", "last 9 blocks", "everything")
 
 
-class Both(fitting.Best):
+class Both(trainer.Best):
     """What is kept, and besides the last phase's weights with the lowest loss."""
 
     made: Both
@@ -40,7 +40,7 @@ class Both(fitting.Best):
         Both.made = self
 
     def offer(self, epoch: int, phase: int, loss: float, at_best: Tempered) -> None:
-        """See :class:`graftline.fitting.Best`."""
+        """See :class:`graftline.training.trainer.Best`."""
         super().offer(epoch, phase, loss, at_best)
         if self.lowest[-1].epoch == epoch:
             self.lowest_values = [variable.numpy().copy() for variable in self._variables]
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--epochs", type=int, nargs="+", help="of tuning; the task's own")
     parser.add_argument("--repeats", type=int, default=1)
     options = parser.parse_args(arguments)
-    fitting.Best = Both  # type: ignore[misc]
+    trainer.Best = Both  # type: ignore[misc]
     task = TASKS[options.task]
     table = Table(title=f"{options.task}, cut after {options.cut}: test accuracy")
     for column in ("repeat", "trains", "epochs", "lowest loss", "epoch of it", "kept", "its epoch"):

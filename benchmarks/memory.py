@@ -24,11 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.report import Spread, Table, ratios
-from graftline.artifacts import Preprocessed
-from graftline.assemble import FROZEN
-from graftline.packed import ShardWriter, write_manifest
-from graftline.progress import progress
-from graftline.workspace import Workspace
+from graftline.core.progress import progress
+from graftline.core.records import Preprocessed
+from graftline.core.workspace import Workspace
+from graftline.data.shards import ShardWriter, write_manifest
+from graftline.steps.assemble import FROZEN
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,8 +59,8 @@ def measure() -> dict[str, Any]:
 
 def main(arguments: Sequence[str]) -> int:
     """Extracts in the folder that is named, and prints the peak: run by :func:`measure`."""
-    from graftline.extract import extract
-    from graftline.params import read_params
+    from graftline.core.params import read_params
+    from graftline.steps.extract import extract
 
     params = read_params(Workspace.here().params_file)
     started_s = time.perf_counter()
@@ -83,9 +83,9 @@ def own_peak_bytes() -> int:
 
 def _assembled(root: Path) -> Workspace:
     """The network as ``assemble`` leaves it, and the plan that freezes all of it."""
-    from graftline.assemble import assemble
-    from graftline.params import read_params
-    from graftline.plans import plan_freezing
+    from graftline.core.params import read_params
+    from graftline.network.freeze_plans import plan_freezing
+    from graftline.steps.assemble import assemble
 
     workspace, params = Workspace(root), read_params(Workspace.here().params_file)
     workspace.loaded.mkdir(parents=True)
@@ -157,7 +157,7 @@ def _overlap(litert_file: Path) -> dict[str, Any]:
 
 
 def _one_round(files: list[bytes], litert_file: Path) -> dict[str, float]:
-    from graftline.litert import LiteRunner
+    from graftline.network.litert import LiteRunner
 
     spans: dict[str, list[tuple[float, float]]] = {"decoding": [], "inference": []}
 
@@ -224,8 +224,8 @@ def _files() -> list[bytes]:
 
 
 def _decoded(content: bytes) -> NDArray[np.uint8]:
-    from graftline.images import decode
-    from graftline.preprocess import shrink
+    from graftline.data.decoding import decode
+    from graftline.steps.preprocess import shrink
 
     return shrink(decode(content, _DECODED_PX**2), _SIZE_PX)
 
@@ -273,7 +273,7 @@ def remarks(results: dict[str, Any]) -> list[str]:
 
 def draw(results: dict[str, Any]) -> Figure:
     """Peaks by number of images."""
-    from graftline.figures import BLUE, new_figure, styled, thousands
+    from graftline.evaluation.style import BLUE, new_figure, styled, thousands
 
     @styled
     def drawn() -> Figure:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.checkouts import Finished, copied_checkout, run
 from benchmarks.report import Table
-from graftline.progress import progress
-from graftline.stages import STAGES
-from graftline.timings import FLOW, Span, file
-from graftline.workspace import Workspace
+from graftline.core.progress import progress
+from graftline.core.timings import FLOW, Span, file
+from graftline.core.workspace import Workspace
+from graftline.operations.stage_runner import STAGES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -182,7 +182,7 @@ def remarks(results: dict[str, Any]) -> list[str]:
 
 def draw(results: dict[str, Any]) -> Figure:
     """One stacked bar per kind of run."""
-    from graftline.figures import new_figure, styled
+    from graftline.evaluation.style import new_figure, styled
 
     colours = (
         "#999999",

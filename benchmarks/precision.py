@@ -14,14 +14,14 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from graftline.artifacts import Assembled
-from graftline.graft import build_graft
-from graftline.loop import Loop
-from graftline.params import HeadParams, LastBlocks, TrainParams, TuneParams
-from graftline.phases import tuning_groups
-from graftline.plans import Strategy, plan_freezing
-from graftline.thaw import thaw, tuned_part
-from graftline.trunk import build_base, cut_after, layer_records
+from graftline.core.params import HeadParams, LastBlocks, TrainParams, TuneParams
+from graftline.core.records import Assembled
+from graftline.network.classifier import build_graft
+from graftline.network.cutting import build_base, cut_after, layer_records
+from graftline.network.freeze_plans import Strategy, plan_freezing
+from graftline.network.unfreezing import thaw, tuned_part
+from graftline.training.loop import Loop
+from graftline.training.phases import tuning_groups
 
 _STEPS, _BATCH = 4, 32
 

@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.memory import own_peak_bytes
-from graftline.artifacts import Trained
-from graftline.workspace import Workspace
+from graftline.core.records import Trained
+from graftline.core.workspace import Workspace
 
 _CLASSES = tuple(str(number) for number in range(10))
 _SIZE_PX, _IMAGE_PX, _ALPHA, _CUT = 32, 28, 0.35, "block_6_expand_relu"
@@ -47,8 +47,8 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _predict(model: Path, images: Path) -> int:
-    from graftline.predicting.batch import held, predict_files, sample
-    from graftline.predicting.models import choose_model
+    from graftline.inference.batch.model_choice import choose_model
+    from graftline.inference.batch.writer import held, predict_files, sample
 
     workspace = Workspace(model.parent)
     chosen = choose_model(workspace, "graftline", str(model))
@@ -78,10 +78,10 @@ def _write_images(folder: Path, count: int) -> None:
 
 
 def _write_model(folder: Path) -> None:
-    from graftline.graft import build_graft
-    from graftline.model_files import export_model
-    from graftline.params import HeadParams
-    from graftline.trunk import build_base, cut_after
+    from graftline.core.params import HeadParams
+    from graftline.network.classifier import build_graft
+    from graftline.network.cutting import build_base, cut_after
+    from graftline.network.model_files import export_model
 
     trunk = cut_after(build_base(_SIZE_PX, _ALPHA, seed=0), _CUT)
     folder.mkdir()

@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graftline.artifacts import Assembled
-from graftline.choosing.depths import choose_depths
-from graftline.choosing.features import pooled_features
-from graftline.choosing.probe import out_of_fold
-from graftline.choosing.sample import dealt_folds, training_sample
-from graftline.packed import PackedImages
-from graftline.workspace import Workspace
+from graftline.core.records import Assembled
+from graftline.core.workspace import Workspace
+from graftline.data.shards import PackedImages
+from graftline.selection.depths import choose_depths
+from graftline.selection.features import pooled_features
+from graftline.selection.folds import dealt_folds, training_sample
+from graftline.selection.probe import out_of_fold
 
 _FOLDS = 2
 _COMPONENTS = 128

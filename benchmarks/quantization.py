@@ -22,15 +22,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graftline.artifacts import Trained
-from graftline.exporting.making import quiet_converters
-from graftline.exporting.network import Network
-from graftline.exporting.scoring import Comparison
-from graftline.keras_files import convert_to_litert, load_model
-from graftline.litert import LiteRunner
-from graftline.packed import PackedImages
-from graftline.starts import import_keras
-from graftline.workspace import Workspace
+from graftline.core.records import Trained
+from graftline.core.startup import import_keras
+from graftline.core.workspace import Workspace
+from graftline.data.shards import PackedImages
+from graftline.formats.agreement import Comparison
+from graftline.formats.converters import quiet_converters
+from graftline.formats.exported_network import Network
+from graftline.network.keras_io import convert_to_litert, load_model
+from graftline.network.litert import LiteRunner
 
 _CALIBRATION = 200
 _BATCH = 64

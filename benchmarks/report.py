@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from benchmarks import machine
-from graftline.storage import write_text
+from graftline.core.files import write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -141,8 +141,8 @@ def publish(
     figure: Figure,
 ) -> None:
     """Puts one part's tables, remarks and picture into the documents."""
-    from graftline.figures import save
-    from graftline.storage import replacing_file
+    from graftline.core.files import replacing_file
+    from graftline.evaluation.style import save
 
     text = replaced(DOCUMENT.read_text(encoding="utf-8"), part, block(record, tables, remarks))
     write_text(DOCUMENT, text)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.trunks import IMAGE_SHAPE, Trunk
-from graftline.litert import available_cores
+from graftline.network.litert import available_cores
 
 GRAFTLINE, KERAS = "Graftline", "keras.Model.predict"
 BATCHES = (1, 8, 32)
@@ -86,7 +86,7 @@ def fastest(candidates: list[Runner], sample: NDArray[np.uint8]) -> Runner:
 
 
 def _graftline(trunk: Trunk) -> dict[str, Run]:
-    from graftline.litert import LiteRunner
+    from graftline.network.litert import LiteRunner
 
     runner = LiteRunner(trunk.litert_file)
 

@@ -32,8 +32,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import load
-from graftline.images import decode
-from graftline.predictor import Predictor
+from graftline.data.decoding import decode
+from graftline.evaluation.predictor import Predictor
 
 _MAX_PX = 1_000_000
 _BATCH = 32

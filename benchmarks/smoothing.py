@@ -20,8 +20,8 @@ from rich.table import Table
 from benchmarks.freezing_grid import of_name
 from benchmarks.freezing_sweep import answered, fitted_to, prepared, workspace_of
 from benchmarks.freezing_tasks import TASKS, Task
-from graftline.calibration import reliability
-from graftline.packed import PackedImages
+from graftline.data.shards import PackedImages
+from graftline.evaluation.calibration import reliability
 
 _BINS = 15
 

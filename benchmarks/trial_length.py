@@ -16,14 +16,14 @@ from rich.table import Table
 
 from benchmarks.freezing_sweep import workspace_of
 from benchmarks.freezing_tasks import TASKS
-from graftline.artifacts import Assembled
-from graftline.choosing.candidates import make_candidate
-from graftline.choosing.sample import race_folds
-from graftline.choosing.trainer import GraftTrainer
-from graftline.freeze import choice_settings
-from graftline.packed import PackedImages
-from graftline.params import LastBlocks
-from graftline.plans import Strategy
+from graftline.core.params import LastBlocks
+from graftline.core.records import Assembled
+from graftline.data.shards import PackedImages
+from graftline.network.freeze_plans import Strategy
+from graftline.selection.candidates import make_candidate
+from graftline.selection.folds import race_folds
+from graftline.selection.trainer import GraftTrainer
+from graftline.steps.freeze import choice_settings
 
 _CUT = "block_13_expand_relu"
 _PASSES = (1, 2, 4, 8)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graftline.trunk import multiply_adds_of
+from graftline.network.cutting import multiply_adds_of
 
 IMAGE_SHAPE = (28, 28, 1)
 """Of the raw images: MNIST's."""
@@ -96,13 +96,13 @@ def build_trunk(size_px: int, alpha: float, cut: str, folder: Path) -> Trunk:
     import keras
     from keras import layers, ops
 
-    from graftline.assemble import frozen_part
-    from graftline.graft import build_pooling
-    from graftline.keras_files import convert_to_litert
-    from graftline.params import BackboneParams
-    from graftline.trunk import build_base, cut_after
-    from graftline.weights import load_into, resolve_weights
-    from graftline.workspace import Workspace
+    from graftline.core.params import BackboneParams
+    from graftline.core.workspace import Workspace
+    from graftline.network.classifier import build_pooling
+    from graftline.network.cutting import build_base, cut_after
+    from graftline.network.keras_io import convert_to_litert
+    from graftline.network.pretrained import load_into, resolve_weights
+    from graftline.steps.assemble import frozen_part
 
     base = build_base(size_px, alpha, seed=0)
     if alpha == 1.0:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from benchmarks.checkouts import copied_checkout, run
 from benchmarks.report import Table
-from graftline.progress import progress
+from graftline.core.progress import progress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -125,8 +125,8 @@ def measure(*, whole: bool) -> dict[str, Any]:
 
 
 def _digits() -> Digits:
-    from graftline.mnist_files import FILES, obtain
-    from graftline.workspace import Workspace
+    from graftline.core.workspace import Workspace
+    from graftline.data.mnist import FILES, obtain
 
     folder = Workspace.here().var / "mnist"
     obtain(folder)
@@ -146,7 +146,7 @@ def _graftline(config: str) -> dict[str, Any]:
     with copied_checkout() as root:
         done = run(
             root,
-            ["graftline.mnist_files", str(folder)],
+            ["graftline.data.mnist", str(folder)],
             ["flows.train", "--params", f"configs/{config}.yaml"],
         )
         metrics = json.loads((root / "reports" / "metrics.json").read_text(encoding="utf-8"))
@@ -353,7 +353,7 @@ def remarks(results: dict[str, Any]) -> list[str]:
 
 def draw(results: dict[str, Any]) -> Figure:
     """Seconds of each way."""
-    from graftline.figures import BLUE, MUTED, new_figure, styled, thousands
+    from graftline.evaluation.style import BLUE, MUTED, new_figure, styled, thousands
 
     bars = {GRAFTLINE: results["graftline"]["seconds"], TUNED: results["tuned"]["seconds"]}
     bars |= {name: sum(found["seconds"]) / 2 for name, found in results["scaled"].items()}

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import sys
 
-from graftline.environment import begin_plainly
-from tasks.prediction import Request, launch
+from graftline.core.environment import begin_plainly
+from graftline.orchestration.predict_run import Request, launch
 
 if __name__ == "__main__":
     begin_plainly()
@@ -18,13 +18,13 @@ if __name__ == "__main__":
 
 from prefect import flow
 
-from graftline.drift.judge import Drift
-from graftline.predicting.batch import Batch
+from graftline.inference.batch.writer import Batch
+from graftline.inference.drift.decision import Drift
+from graftline.orchestration.naming import prediction_name
+from graftline.orchestration.predict_run import opened
 from tasks.choose_model import choose_model
 from tasks.drift import drift
-from tasks.naming import prediction_name
 from tasks.predict import predict as predict_files
-from tasks.prediction import opened
 
 
 @flow(name="predict", flow_run_name=prediction_name, validate_parameters=False)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import sys
 
-from graftline.environment import begin_plainly
-from tasks.launch import launch
+from graftline.core.environment import begin_plainly
+from graftline.orchestration.launch import launch
 
 if __name__ == "__main__":
     begin_plainly()
@@ -20,8 +20,9 @@ from typing import Any
 from prefect import flow
 
 from flows.train import steps
-from tasks.pipeline import opened
-from tasks.retraining import looked, told
+from graftline.orchestration.pipeline import opened
+from graftline.orchestration.retraining import attempt, told
+from tasks.detect_changes import look
 
 
 @flow(name="retrain", flow_run_name="retrain")
@@ -32,7 +33,8 @@ def retrain(force: bool = False, wait_s: float = 0.0) -> Any:
         force: Runs every stage, whatever is new.
         wait_s: How long to wait if another process holds the pipeline, in seconds.
     """
-    with looked(force=force, wait_s=wait_s) as news:
+    with attempt(force=force, wait_s=wait_s):
+        news = look()
         if not news.anything:
             return told(news)
         with opened():

@@ -19,17 +19,17 @@ from typing import Any
 import psutil
 from rich.console import Console
 
-from graftline.endings import reported
-from graftline.environment import begin_plainly, prefect_address, settle
-from graftline.errors import ParamsError, ServerError
-from graftline.repository import check_repository
-from graftline.servers import client_environment, join_running, leave, prefect_server
-from graftline.starts import collect_rarely
-from graftline.workspace import Workspace
-from tasks.abandoned import MESSAGE, close_abandoned
-from tasks.deployments import Deployment, deployments
-from tasks.reach import check_answers
-from tasks.standing import end_all
+from graftline.core.environment import begin_plainly, prefect_address, settle
+from graftline.core.errors import ParamsError, ServerError
+from graftline.core.exit_codes import reported
+from graftline.core.repository import check_repository
+from graftline.core.startup import collect_rarely
+from graftline.core.workspace import Workspace
+from graftline.operations.servers import client_environment, join_running, leave, prefect_server
+from graftline.orchestration.abandoned import MESSAGE, close_abandoned
+from graftline.orchestration.api_health import check_answers
+from graftline.orchestration.deployments import Deployment, deployments
+from graftline.orchestration.services import end_all
 
 _MODEL = "nightly"
 """The deployment in ``prefect.yaml`` whose settings hold here too."""

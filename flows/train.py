@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import sys
 
-from graftline.environment import begin_plainly
-from tasks.launch import launch
+from graftline.core.environment import begin_plainly
+from graftline.orchestration.launch import launch
 
 if __name__ == "__main__":
     begin_plainly()
@@ -18,9 +18,10 @@ if __name__ == "__main__":
 
 from prefect import flow
 
-from graftline.params import Params
-from graftline.promote import Promotion
-from tasks import naming
+from graftline.core.params import Params
+from graftline.orchestration import naming
+from graftline.orchestration.pipeline import opened
+from graftline.steps.promote import Promotion
 from tasks.assemble import assemble
 from tasks.evaluate import evaluate
 from tasks.export import export
@@ -28,7 +29,6 @@ from tasks.extract import extract
 from tasks.freeze import freeze
 from tasks.load import load
 from tasks.notify import notify
-from tasks.pipeline import opened
 from tasks.preprocess import preprocess
 from tasks.promote import promote
 from tasks.register import register

@@ -9,7 +9,7 @@ from typing import Any
 
 from prefect import flow
 
-from tasks.watching import announce, sight, told
+from tasks.watch import announce, sight, told
 
 
 @flow(name="watch", flow_run_name="watch")

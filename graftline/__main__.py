@@ -12,12 +12,12 @@ from pathlib import Path
 from rich.console import Console, RenderableType
 
 from graftline import __version__
-from graftline.endings import replace_what_cannot_be_shown, reported
-from graftline.environment import begin_plainly, settle
-from graftline.serving.command import add_options, serve
-from graftline.stages import STAGES, run_stage
-from graftline.starts import collect_rarely
-from graftline.workspace import Workspace
+from graftline.core.environment import begin_plainly, settle
+from graftline.core.exit_codes import replace_what_cannot_be_shown, reported
+from graftline.core.startup import collect_rarely
+from graftline.core.workspace import Workspace
+from graftline.inference.serving.cli import add_options, serve
+from graftline.operations.stage_runner import STAGES, run_stage
 
 _STEP_HELP = {
     "load": "read a source, check it, split it",
@@ -144,8 +144,8 @@ def _stage(workspace: Workspace, options: argparse.Namespace) -> int:
                 text = path.read_text(encoding="utf-8")
                 console.print(_rendered(text) if console.is_terminal else text)
     if options.stage == "export" and record.exported:
-        from graftline.exporting.speeds import read_speeds
-        from graftline.exporting.table import terminal_table
+        from graftline.formats.speeds import read_speeds
+        from graftline.formats.table import terminal_table
 
         console.print(terminal_table(record, read_speeds(workspace, record)))
     console.print(describe(options.stage, record), markup=False)
@@ -161,13 +161,13 @@ def _rendered(markdown: str) -> RenderableType:
 
 def describe(stage: str, record: object) -> str:
     """One line on what a step did."""
-    from graftline.summaries import sentence
+    from graftline.core.summaries import sentence
 
     return f"{stage}: {sentence(record)}"
 
 
 def _predict(workspace: Workspace, options: argparse.Namespace) -> int:
-    from graftline.predict import show_predictions
+    from graftline.inference.predict import show_predictions
 
     return show_predictions(
         workspace,
@@ -179,31 +179,31 @@ def _predict(workspace: Workspace, options: argparse.Namespace) -> int:
 
 
 def _status(workspace: Workspace, options: argparse.Namespace) -> int:
-    from graftline.status import show_status
+    from graftline.operations.status import show_status
 
     return show_status(workspace, as_json=options.json)
 
 
 def _models(workspace: Workspace, options: argparse.Namespace) -> int:
-    from graftline.models import show_models
+    from graftline.registry.listing import show_models
 
     return show_models(workspace, as_json=options.json)
 
 
 def _rollback(workspace: Workspace, options: argparse.Namespace) -> int:
-    from graftline.rollback import show_rollback
+    from graftline.registry.rollback import show_rollback
 
     return show_rollback(workspace, options.reason)
 
 
 def _reproduce(workspace: Workspace, options: argparse.Namespace) -> int:
-    from graftline.reproduce import show_reproduction
+    from graftline.operations.reproduce import show_reproduction
 
     return show_reproduction(workspace, options.which, as_json=options.json)
 
 
 def _ui(workspace: Workspace, options: argparse.Namespace) -> int:
-    from graftline.ui import run_ui
+    from graftline.operations.ui import run_ui
 
     return run_ui(workspace)
 
@@ -211,8 +211,8 @@ def _ui(workspace: Workspace, options: argparse.Namespace) -> int:
 def _schema(workspace: Workspace, options: argparse.Namespace) -> int:
     import json
 
-    from graftline.params import json_schema
-    from graftline.storage import write_text
+    from graftline.core.files import write_text
+    from graftline.core.params import json_schema
 
     write_text(
         workspace.root / "params.schema.json",

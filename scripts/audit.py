@@ -23,7 +23,7 @@ from typing import Any
 
 import requests
 
-from graftline.addresses import without_secrets
+from graftline.core.redaction import without_secrets
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = ROOT / "requirements.lock"

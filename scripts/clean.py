@@ -16,11 +16,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.prompt import Confirm
 
-from graftline.endings import reported
-from graftline.errors import PipelineBusyError, UserError
-from graftline.lock import pipeline_lock
-from graftline.servers import alive, mlflow_server, prefect_server
-from graftline.workspace import Workspace
+from graftline.core.errors import PipelineBusyError, UserError
+from graftline.core.exit_codes import reported
+from graftline.core.locks import pipeline_lock
+from graftline.core.workspace import Workspace
+from graftline.operations.servers import alive, mlflow_server, prefect_server
 
 STATE = ("var", ".dvc/cache", ".dvc/tmp")
 CACHES = (

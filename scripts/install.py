@@ -97,8 +97,8 @@ def _missing() -> str | None:
     """What a run would miss in this checkout, with the command that helps."""
     # Not installed yet, but needs no other package.
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-    from graftline.errors import RepositoryError
-    from graftline.repository import check_repository
+    from graftline.core.errors import RepositoryError
+    from graftline.core.repository import check_repository
 
     try:
         check_repository(ROOT)
@@ -153,7 +153,7 @@ def _install() -> None:
         # uv compiles what it has just installed, so not what a killed set-up had installed before.
         _say("compiling what an interrupted set-up has left")
         _run([str(_python()), "-m", "compileall", "-qq", "-j", "0", str(VENV / "lib")])
-    if _run([str(_python()), "-m", "graftline.fresh_databases"]):
+    if _run([str(_python()), "-m", "graftline.core.database_templates"]):
         _say("Prefect's and MLflow's empty databases were not made; the first run makes its own")
     STAMP.write_text(stamp(ROOT, LOCK, PROJECT), encoding="utf-8")
 

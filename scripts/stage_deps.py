@@ -1,7 +1,7 @@
 """Brings the code dependencies in ``dvc.yaml`` up to date: ``python -m scripts.stage_deps``.
 
 A stage depends on its step's module and on every module of graftline that this one imports; see
-:func:`graftline.code_state.code_files`.
+:func:`graftline.core.code_state.code_files`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from graftline.code_state import PACKAGE, code_files
-from graftline.storage import replacing_file
+from graftline.core.code_state import PACKAGE, code_files
+from graftline.core.files import replacing_file
 
 
 def main() -> int:
@@ -33,7 +33,7 @@ def main() -> int:
 
 def code_deps(root: Path, stage: str) -> list[str]:
     """The files of graftline that a stage's step consists of, sorted, relative to ``root``."""
-    return code_files(root, f"{PACKAGE}/{stage}.py")
+    return code_files(root, f"{PACKAGE}/steps/{stage}.py")
 
 
 def _update(stage: dict[str, Any], root: Path, name: str) -> bool:

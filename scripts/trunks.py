@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from graftline.families import FAMILIES, STANFORD_DOGS, Family
+from graftline.core.backbones import FAMILIES, STANFORD_DOGS, Family
 
 _INTRODUCTION = """\
 # Trunks
 
-<!-- Written by `make schema` from graftline/families.py; a test keeps it current. -->
+<!-- Written by `make schema` from graftline/core/backbones.py; a test keeps it current. -->
 
 `backbone.name` takes any network in this table, by its name in Keras Applications. What sets one
-apart from another stands in one place, `graftline/families.py`: how its inputs are scaled, which
-layers make a block, which widths and sizes it has, and which file holds its ImageNet weights. The
-rest of the pipeline (cutting, freezing, caching, converting, training) treats all alike;
-`tests/model/test_families.py` holds one network of each make to the same contract.
+apart from another stands in one place, `graftline/core/backbones.py`: how its inputs are scaled,
+which layers make a block, which widths and sizes it has, and which file holds its ImageNet
+weights. The rest of the pipeline (cutting, freezing, caching, converting, training) treats all
+alike; `tests/model/test_families.py` holds one network of each make to the same contract.
 
 """
 _COLUMNS = (

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from graftline.artifacts import Assembled, Dataset
-from graftline.workspace import Workspace
-from tasks import publish
-from tasks.coat import run_stage, step
+from graftline.core.records import Assembled, Dataset
+from graftline.core.workspace import Workspace
+from graftline.orchestration import publish
+from graftline.orchestration.stage_task import run_stage, step
 
 
 @step("assemble")

@@ -6,12 +6,12 @@ from typing import Any
 
 from prefect.logging import get_run_logger
 
-from graftline.errors import TrackingError
-from graftline.predicting import models
-from graftline.predicting.models import ChosenModel
-from graftline.workspace import Workspace
-from tasks.coat import step
-from tasks.prediction import Request, params, told
+from graftline.core.errors import TrackingError
+from graftline.core.workspace import Workspace
+from graftline.inference.batch import model_choice
+from graftline.inference.batch.model_choice import ChosenModel
+from graftline.orchestration.predict_run import Request, params, told
+from graftline.orchestration.stage_task import step
 
 _RETRY_DELAYS_S = [2.0, 10.0]
 
@@ -32,7 +32,7 @@ def choose_model(request: Request) -> ChosenModel:
     workspace = Workspace.here()
     with told("model") as tell:
         name = params().register_.model_name
-        model = models.choose_model(workspace, name, request.model)
+        model = model_choice.choose_model(workspace, name, request.model)
         text = f"{model}, weights {model.weight_digest[:12]}"
         get_run_logger().info(text)
         tell(text)

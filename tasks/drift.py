@@ -7,13 +7,20 @@ from pathlib import Path
 from prefect.events import emit_event
 from prefect.logging import get_run_logger
 
-from graftline.drift.judge import Drift
-from graftline.drift.report import PICTURE, SHOWN, TEXT, report_drift, report_folder, sentence
-from graftline.predicting.batch import Batch
-from graftline.predicting.models import ChosenModel
-from tasks import publish
-from tasks.coat import step
-from tasks.prediction import params, told
+from graftline.inference.batch.model_choice import ChosenModel
+from graftline.inference.batch.writer import Batch
+from graftline.inference.drift.decision import Drift
+from graftline.inference.drift.report import (
+    PICTURE,
+    SHOWN,
+    TEXT,
+    report_drift,
+    report_folder,
+    sentence,
+)
+from graftline.orchestration import publish
+from graftline.orchestration.predict_run import params, told
+from graftline.orchestration.stage_task import step
 
 EVENT = "graftline.drift"
 

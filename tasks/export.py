@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from graftline.artifacts import Exports, Preprocessed, Trained
-from graftline.exporting.speeds import read_speeds
-from graftline.exporting.table import markdown
-from graftline.workspace import Workspace
-from tasks import publish
-from tasks.coat import run_stage, step
+from graftline.core.records import Exports, Preprocessed, Trained
+from graftline.core.workspace import Workspace
+from graftline.formats.speeds import read_speeds
+from graftline.formats.table import markdown
+from graftline.orchestration import publish
+from graftline.orchestration.stage_task import run_stage, step
 
 
 @step("export")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from graftline.artifacts import Assembled, Features, FreezePlan, Preprocessed
-from graftline.label_safety import LABEL_SAFETY, LabelSafety, safety_rows
-from graftline.summaries import sentence
-from graftline.workspace import Workspace
-from tasks import publish
-from tasks.coat import run_stage, step
+from graftline.core.records import Assembled, Features, FreezePlan, Preprocessed
+from graftline.core.summaries import sentence
+from graftline.core.workspace import Workspace
+from graftline.orchestration import publish
+from graftline.orchestration.stage_task import run_stage, step
+from graftline.training.label_safety import LABEL_SAFETY, LabelSafety, safety_rows
 
 
 @step("extract")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from graftline.artifacts import Assembled, FreezePlan
-from graftline.choosing.speeds import read_speeds
-from graftline.workspace import Workspace
-from tasks import publish
-from tasks.coat import run_stage, step
+from graftline.core.records import Assembled, FreezePlan
+from graftline.core.workspace import Workspace
+from graftline.orchestration import publish
+from graftline.orchestration.stage_task import run_stage, step
+from graftline.selection.speeds import read_speeds
 
 
 @step("freeze")

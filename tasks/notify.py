@@ -12,10 +12,10 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run, task_run
 
-from graftline import notify as notifications
-from graftline.errors import GraftlineError, NotificationError
-from tasks import pipeline
-from tasks.screen import StepEnd
+from graftline.core.errors import GraftlineError, NotificationError
+from graftline.orchestration import pipeline
+from graftline.orchestration.screen import StepEnd
+from graftline.steps import notify as notifications
 
 _RETRY_DELAYS_S = [5.0, 30.0]
 

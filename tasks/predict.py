@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from prefect.logging import get_run_logger
 
-from graftline.predicting import batch as predicting
-from graftline.predicting.batch import UNSURE_BELOW, Batch
-from graftline.predicting.models import ChosenModel
-from tasks import publish
-from tasks.coat import step
-from tasks.prediction import Request, params, told
+from graftline.inference.batch import writer as predicting
+from graftline.inference.batch.model_choice import ChosenModel
+from graftline.inference.batch.writer import UNSURE_BELOW, Batch
+from graftline.orchestration import publish
+from graftline.orchestration.predict_run import Request, params, told
+from graftline.orchestration.stage_task import step
 
 
 @step("predict")

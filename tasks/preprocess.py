@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from graftline.artifacts import Dataset, Preprocessed
-from graftline.summaries import sentence
-from graftline.workspace import Workspace
-from tasks import publish
-from tasks.coat import run_stage, step
+from graftline.core.records import Dataset, Preprocessed
+from graftline.core.summaries import sentence
+from graftline.core.workspace import Workspace
+from graftline.orchestration import publish
+from graftline.orchestration.stage_task import run_stage, step
 
 
 @step("preprocess")

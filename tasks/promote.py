@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from prefect.logging import get_run_logger
 from prefect.runtime import task_run
 
-from graftline.errors import TrackingError
-from tasks import pipeline, publish
-from tasks.coat import concluded, step
-from tasks.screen import State, StepEnd
+from graftline.core.errors import TrackingError
+from graftline.orchestration import pipeline, publish
+from graftline.orchestration.screen import State, StepEnd
+from graftline.orchestration.stage_task import concluded, step
 
 if TYPE_CHECKING:
-    from graftline.promote import Promotion
-    from graftline.register import Registered
+    from graftline.steps.promote import Promotion
+    from graftline.steps.register import Registered
 
 _RETRY_DELAYS_S = [2.0, 10.0]
 
@@ -33,8 +33,8 @@ def _can_pass(_task: Any, _run: Any, state: Any) -> bool:
 )
 def promote(registered: Registered) -> Promotion:
     """Compares ``registered`` with the champion; the better one, or the safer one, is it then."""
-    from graftline import promote as gate
-    from graftline.promotion_report import line, markdown
+    from graftline.registry.promotion_report import line, markdown
+    from graftline.steps import promote as gate
 
     execution = pipeline.current()
     if (run_id := str(task_run.id)) not in execution.task_run_ids:

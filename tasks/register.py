@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from prefect.logging import get_run_logger
 from prefect.runtime import task_run
 
-from graftline.artifacts import Metrics, Trained
-from graftline.errors import TrackingError
-from tasks import pipeline, publish
-from tasks.coat import concluded, step
-from tasks.screen import State, StepEnd
+from graftline.core.errors import TrackingError
+from graftline.core.records import Metrics, Trained
+from graftline.orchestration import pipeline, publish
+from graftline.orchestration.screen import State, StepEnd
+from graftline.orchestration.stage_task import concluded, step
 
 if TYPE_CHECKING:
-    from graftline.register import Registered
+    from graftline.steps.register import Registered
 
 _RETRY_DELAYS_S = [2.0, 10.0]
 
@@ -33,7 +33,7 @@ def _can_pass(_task: Any, _run: Any, state: Any) -> bool:
 )
 def register(trained: Trained, metrics: Metrics) -> Registered:
     """Makes ``trained`` the newest version of its name, unless it is that already."""
-    from graftline import register as registry
+    from graftline.steps import register as registry
 
     execution = pipeline.current()
     if (run_id := str(task_run.id)) not in execution.task_run_ids:

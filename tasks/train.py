@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 
-from graftline.artifacts import Assembled, Features, FreezePlan, Trained
-from graftline.summaries import sentence
-from graftline.workspace import Workspace
-from tasks import publish
-from tasks.coat import run_stage, step
+from graftline.core.records import Assembled, Features, FreezePlan, Trained
+from graftline.core.summaries import sentence
+from graftline.core.workspace import Workspace
+from graftline.orchestration import publish
+from graftline.orchestration.stage_task import run_stage, step
 
 _DIGITS = 4
 

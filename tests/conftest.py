@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from graftline.environment import DECIDING, settled
-from graftline.keras_home import VARIABLE as KERAS_HOME_KEPT
-from graftline.workspace import Workspace
+from graftline.core.environment import DECIDING, settled
+from graftline.core.keras_home import VARIABLE as KERAS_HOME_KEPT
+from graftline.core.workspace import Workspace
 
 # A shared machine may be slow for a moment; a slow example is no wrong one.
 settings.register_profile("graftline", deadline=None, print_blob=True)

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graftline import tracking
-from graftline.artifacts import Dataset, Trained
-from graftline.params import Params, PromoteParams
-from graftline.promote import Promotion, promote
-from graftline.register import register
-from graftline.tracking import registry
-from graftline.workspace import Workspace
+from graftline.core.params import Params, PromoteParams
+from graftline.core.records import Dataset, Trained
+from graftline.core.workspace import Workspace
+from graftline.registry import tracking
+from graftline.registry.tracking import registry
+from graftline.steps.promote import Promotion, promote
+from graftline.steps.register import register
 from tests import finished
 
 ASKED = PromoteParams(min_accuracy=0.9, margin=-0.01, significance=0.05, max_recall_drop=0.05)

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from graftline.artifacts import (
+from graftline.core.files import write_text
+from graftline.core.params import Params, params_from_record
+from graftline.core.records import (
     Assembled,
     ClassMetrics,
     ClassReport,
@@ -21,12 +23,10 @@ from graftline.artifacts import (
     OriginalModel,
     Trained,
 )
-from graftline.exporting.speeds import Speed, Speeds, write_speeds
-from graftline.exporting.table import markdown
-from graftline.packed import ShardWriter, write_manifest
-from graftline.params import Params, params_from_record
-from graftline.storage import write_text
-from graftline.workspace import Workspace
+from graftline.core.workspace import Workspace
+from graftline.data.shards import ShardWriter, write_manifest
+from graftline.formats.speeds import Speed, Speeds, write_speeds
+from graftline.formats.table import markdown
 
 CLASSES = ("dark", "bright")
 SIZE_PX = 32

@@ -8,9 +8,9 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from graftline import tracking
-from graftline.private import login, login_file
-from graftline.workspace import Workspace
+from graftline.core.private import login, login_file
+from graftline.core.workspace import Workspace
+from graftline.registry import tracking
 
 
 def make_template(folder: Path) -> Path:

@@ -11,7 +11,7 @@ import pytest
 from benchmarks import runners
 from benchmarks.runners import Absent, Runner, fastest
 from benchmarks.trunks import Trunk, build_trunk, random_images
-from graftline.trunk import build_base
+from graftline.network.cutting import build_base
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from benchmarks import freezing_sweep as sweep
-from graftline.params import Params
-from graftline.workspace import Workspace
+from graftline.core.params import Params
+from graftline.core.workspace import Workspace
 from tests.model import small
 
 PARAMS = small.small_params()

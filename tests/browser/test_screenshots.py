@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from benchmarks import screenshots
-from graftline import figures, plots
-from graftline.private import login_file
-from graftline.servers import client_environment, mlflow_server, prefect_server, serving
-from graftline.workspace import Workspace
+from graftline.core.private import login_file
+from graftline.core.workspace import Workspace
+from graftline.evaluation import plots, style
+from graftline.operations.servers import client_environment, mlflow_server, prefect_server, serving
 from tests import histories
 
 pytestmark = [
@@ -31,7 +31,7 @@ pytestmark = [
 def test_both_pages_are_photographed(tmp_path: Path) -> None:
     workspace, out = Workspace(tmp_path), tmp_path / "out"
     picture = tmp_path / Path(screenshots.PICTURE).name
-    figures.save(plots.confusion_matrix(np.eye(3, dtype=int), list("abc"), (0.4, 1)), picture)
+    style.save(plots.confusion_matrix(np.eye(3, dtype=int), list("abc"), (0.4, 1)), picture)
     with (
         serving(prefect_server(workspace)) as prefect,
         serving(mlflow_server(workspace)) as mlflow,

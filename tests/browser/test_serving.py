@@ -14,9 +14,9 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from benchmarks import screenshots
-from graftline.workspace import Workspace
+from graftline.core.workspace import Workspace
 from tests import finished
-from tests.unit.serving.service import Client, asked, encoded
+from tests.unit.inference.serving.service import Client, asked, encoded
 
 pytestmark = [
     pytest.mark.browser,

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from graftline.errors import PipelineBusyError, UserError
-from graftline.lock import pipeline_lock
-from graftline.workspace import Workspace
+from graftline.core.errors import PipelineBusyError, UserError
+from graftline.core.locks import pipeline_lock
+from graftline.core.workspace import Workspace
 from scripts.clean import clean
 
 KEPT = ("params.yaml", "data/.gitignore", "models/.gitignore", "reports/.gitignore", ".venv/x")
@@ -78,8 +78,8 @@ def test_a_remote_inside_var_stops_it(workspace: Workspace) -> None:
 
 def test_a_running_pipeline_stops_it(workspace: Workspace) -> None:
     script = (
-        "import pathlib, sys, time; from graftline.lock import pipeline_lock\n"
-        "from graftline.workspace import Workspace\n"
+        "import pathlib, sys, time; from graftline.core.locks import pipeline_lock\n"
+        "from graftline.core.workspace import Workspace\n"
         "with pipeline_lock(Workspace(pathlib.Path(sys.argv[1]))):\n"
         "    print('held', flush=True); time.sleep(60)\n"
     )

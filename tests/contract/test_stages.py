@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from graftline.code_state import imported_files
-from graftline.news import _READ_AFTER_TRAINING
-from graftline.params import Params
-from graftline.stage_params import keys_of_stages
-from graftline.stages import STAGES
+from graftline.core.code_state import imported_files
+from graftline.core.params import Params
+from graftline.operations.changes import _READ_AFTER_TRAINING
+from graftline.operations.stage_params import keys_of_stages
+from graftline.operations.stage_runner import STAGES
 from scripts.stage_deps import code_deps
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,7 +47,7 @@ def test_the_stages_are_the_steps_in_their_order() -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_step_has_its_stage_and_its_module(stage: str) -> None:
     assert RECORD["stages"][stage]["cmd"] == f"python -m graftline {stage}"
-    assert (ROOT / "graftline" / f"{stage}.py").is_file()
+    assert (ROOT / "graftline" / "steps" / f"{stage}.py").is_file()
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -60,8 +60,8 @@ def test_a_stage_depends_on_the_code_that_it_runs(stage: str) -> None:
 def test_a_stage_names_the_parameters_that_it_reads_and_no_others(stage: str) -> None:
     declared = RECORD["stages"][stage].get("params", [])
     assert all(isinstance(key, str) for key in declared), "a whole file is no parameter"
-    assert set(declared) == sections_read(ROOT / "graftline" / f"{stage}.py")
-    steps = {f"graftline/{other}.py" for other in STAGES}
+    assert set(declared) == sections_read(ROOT / "graftline" / "steps" / f"{stage}.py")
+    steps = {f"graftline/steps/{other}.py" for other in STAGES}
     for path in set(code_deps(ROOT, stage)) - steps:
         assert sections_read(ROOT / path) <= set(declared), path
 
@@ -70,7 +70,8 @@ def test_every_section_is_read_somewhere() -> None:
     declared = {key for stage in RECORD["stages"].values() for key in stage.get("params", [])}
     # These are no stages: side effects, and what a flow measures.
     assert declared == set(SECTIONS.values()) - {"drift", "notify", "promote", "register"}
-    after = set().union(*(sections_read(ROOT / f"graftline/{step}.py") for step in AFTER_TRAINING))
+    steps = (ROOT / f"graftline/steps/{step}.py" for step in AFTER_TRAINING)
+    after = set().union(*(sections_read(step) for step in steps))
     assert after == set(_READ_AFTER_TRAINING) == {"promote", "register"}
 
 
@@ -114,7 +115,9 @@ def test_what_python_imports_is_found(tmp_path: Path) -> None:
     (package / "sub").mkdir(parents=True)
     for name in ("__init__", "a", "b", "c", "d", "e", "typed", "sub/__init__", "sub/x", "sub/y"):
         (package / f"{name}.py").write_text("")
-    (package / "step.py").write_text(
+    (package / "steps").mkdir()
+    (package / "steps" / "__init__.py").write_text("")
+    (package / "steps" / "step.py").write_text(
         "import os\n"
         "from typing import TYPE_CHECKING\n"
         "import graftline.a\n"
@@ -128,8 +131,9 @@ def test_what_python_imports_is_found(tmp_path: Path) -> None:
         "    from graftline.c import value\n"
     )
     (package / "c.py").write_text("from . import d\n")
-    (package / "sub" / "x.py").write_text("from .y import value\nfrom ..step import work\n")
-    names = ["a", "b", "c", "d", "e", "step", "sub/__init__", "sub/x", "sub/y"]
+    (package / "sub" / "x.py").write_text("from .y import value\nfrom ..steps.step import work\n")
+    names = ["a", "b", "c", "d", "e", "steps/__init__", "steps/step"]
+    names += ["sub/__init__", "sub/x", "sub/y"]
     assert code_deps(tmp_path, "step") == [f"graftline/{name}.py" for name in names]
     assert imported_files(tmp_path, "graftline/c.py") == {
         "graftline/__init__.py",

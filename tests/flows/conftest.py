@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from graftline.servers import client_environment, join, leave, prefect_server
-from graftline.workspace import Workspace
+from graftline.core.workspace import Workspace
+from graftline.operations.servers import client_environment, join, leave, prefect_server
 from tests import histories
 from tests.flows import toy
 
@@ -49,7 +49,7 @@ def first_run(prefect_api: str, tmp_path_factory: pytest.TempPathFactory) -> Ran
         patch.setenv("PREFECT_API_URL", prefect_api)
         patch.setenv("PYTHONPATH", str(toy.CHECKOUT))
         patch.chdir(workspace.root)
-        from tasks.launch import launch
+        from graftline.orchestration.launch import launch
 
         return Ran(workspace, launch("flows.train", "train", []))
 

@@ -12,9 +12,9 @@ from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.states import Completed, Pending, Running, State
 
-from graftline.processes import ProcessIdentity
-from graftline.workspace import Workspace
-from tasks import abandoned
+from graftline.core.processes import ProcessIdentity
+from graftline.core.workspace import Workspace
+from graftline.orchestration import abandoned
 
 
 @flow(name="train")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from graftline.workspace import Workspace
+from graftline.core.workspace import Workspace
+from graftline.orchestration.launch import launch
 from tasks import notify
-from tasks.launch import launch
 from tests.flows.test_train import newest_flow_run, task_states
 from tests.listener import listening
 

@@ -12,11 +12,11 @@ from PIL import Image
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.sorting import FlowRunSort
 
-from graftline.drift.judge import Drift
-from graftline.feature_reference import REFERENCE_FILE, Sample
-from graftline.predictor import Predictor
-from graftline.workspace import Workspace
-from tasks.prediction import launch
+from graftline.core.workspace import Workspace
+from graftline.evaluation.feature_reference import REFERENCE_FILE, Sample
+from graftline.evaluation.predictor import Predictor
+from graftline.inference.drift.decision import Drift
+from graftline.orchestration.predict_run import launch
 from tests import finished
 
 FEATURES = finished.MODEL.with_name("brightness_features.tflite")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from graftline.__main__ import main
-from graftline.workspace import Workspace
+from graftline.core.workspace import Workspace
 from tests import histories
 from tests.flows import toy
 from tests.flows.conftest import Ran
@@ -68,7 +68,7 @@ def test_a_checkout_below_a_bigger_repository_is_run_again_too(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from tasks.launch import launch
+    from graftline.orchestration.launch import launch
 
     big = tmp_path / "größere Arbeit"
     neighbour = big / "other" / "code.py"

@@ -11,15 +11,15 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 
-from graftline.lock import pipeline_lock
-from graftline.workspace import Workspace
-from tasks import pipeline
-from tasks.launch import launch
+from graftline.core.locks import pipeline_lock
+from graftline.core.workspace import Workspace
+from graftline.orchestration import pipeline
+from graftline.orchestration.launch import launch
 from tests import histories
 from tests.flows import toy
 from tests.flows.conftest import Ran
 
-# Each runs a whole pipeline; what counts as news is tested in tests/unit/test_news.py.
+# Each runs a whole pipeline; what counts as news is tested in tests/unit/operations/test_news.py.
 pytestmark = pytest.mark.slow
 
 NOTHING = "nothing new: images, parameters and code are those of the last training"
@@ -76,7 +76,7 @@ def test_without_a_server_nothing_new_starts_none_and_imports_nothing_heavy(
 ) -> None:
     monkeypatch.delenv("PREFECT_API_URL")
     code = (
-        "import sys; from tasks.launch import launch\n"
+        "import sys; from graftline.orchestration.launch import launch\n"
         "code = launch('flows.retrain', 'retrain', [], looks=True)\n"
         "heavy = {'prefect', 'tensorflow', 'keras', 'mlflow', 'sklearn'} & set(sys.modules)\n"
         "print(code, sorted(heavy))"

@@ -16,9 +16,9 @@ from typing import Any
 import psutil
 import pytest
 
-from graftline.private import login, login_file
-from graftline.workspace import Workspace
-from tasks.standing import MARK
+from graftline.core.private import login, login_file
+from graftline.core.workspace import Workspace
+from graftline.orchestration.services import MARK
 from tests import histories
 from tests.flows import toy
 
@@ -47,7 +47,7 @@ def standing(workspace: Workspace, *arguments: str) -> str:
     environment.pop("PREFECT_HOME")
     environment.pop("PREFECT_API_URL", None)
     done = subprocess.run(
-        [sys.executable, "-m", "tasks.standing", *arguments],
+        [sys.executable, "-m", "graftline.orchestration.services", *arguments],
         cwd=workspace.root,
         env=environment,
         capture_output=True,

@@ -19,10 +19,17 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
-from graftline import tracking
-from graftline.private import login, login_file
-from graftline.servers import Server, client_environment, join, leave, mlflow_server, prefect_server
-from graftline.workspace import Workspace
+from graftline.core.private import login, login_file
+from graftline.core.workspace import Workspace
+from graftline.operations.servers import (
+    Server,
+    client_environment,
+    join,
+    leave,
+    mlflow_server,
+    prefect_server,
+)
+from graftline.registry import tracking
 from tests import histories
 from tests.hostile.stranger import Answer, ask
 
@@ -242,7 +249,7 @@ def test_the_login_is_in_no_command_line(prefect: Server, prefect_address: str) 
 def test_a_login_of_the_users_own_is_not_told_to_our_server(
     prefect: Server, prefect_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from graftline.servers import _environment
+    from graftline.operations.servers import _environment
 
     for name in ("PREFECT_API_AUTH_STRING", "PREFECT_API_KEY"):
         monkeypatch.setenv(name, "the-users-own")

@@ -15,11 +15,11 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 
-from graftline.lock import pipeline_lock
-from graftline.processes import runs
-from graftline.stages import STAGES
-from graftline.workspace import Workspace
-from tasks.launch import launch
+from graftline.core.locks import pipeline_lock
+from graftline.core.processes import runs
+from graftline.core.workspace import Workspace
+from graftline.operations.stage_runner import STAGES
+from graftline.orchestration.launch import launch
 from tests import finished, histories
 from tests.flows import toy
 from tests.flows.conftest import Ran

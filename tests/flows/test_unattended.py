@@ -23,10 +23,10 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 
-from graftline.leftovers import remove_leftovers
-from graftline.params import read_record
-from graftline.register import Registered
-from graftline.workspace import Workspace
+from graftline.core.params import read_record
+from graftline.core.workspace import Workspace
+from graftline.operations.leftovers import remove_leftovers
+from graftline.steps.register import Registered
 from tests.flows.tiny import COMMIT, make, sh
 
 pytestmark = pytest.mark.slow
@@ -90,8 +90,8 @@ def newest(flow_name: str) -> FlowRun:
 def statuses(workspace: Workspace) -> list[str]:
     """How the tracked runs stand, the newest first."""
     code = (
-        "from graftline.tracking.store import configure, open_client\n"
-        "from graftline.workspace import Workspace\n"
+        "from graftline.registry.tracking.store import configure, open_client\n"
+        "from graftline.core.workspace import Workspace\n"
         "client, experiment = open_client(configure(Workspace.here()))\n"
         "print(*(run.info.status for run in client.search_runs([experiment])))\n"
     )
@@ -104,7 +104,7 @@ def version(workspace: Workspace) -> str:
 
 def triggers(workspace: Workspace) -> bool:
     """Makes the automation; it says no while there is no deployment that it could run."""
-    command = [sys.executable, "-m", "tasks.trigger"]
+    command = [sys.executable, "-m", "graftline.orchestration.trigger"]
     ended = subprocess.run(command, cwd=workspace.root, capture_output=True, check=False)
     return ended.returncode == 0
 

@@ -13,10 +13,10 @@ from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.client.schemas.objects import FlowRun
 
 from flows.watch import watch
-from graftline.errors import ServerError
-from graftline.workspace import Workspace
-from tasks import abandoned
-from tasks.trigger import ensure_trigger, remove_trigger
+from graftline.core.errors import ServerError
+from graftline.core.workspace import Workspace
+from graftline.orchestration import abandoned
+from graftline.orchestration.trigger import ensure_trigger, remove_trigger
 
 
 @flow(name="stand-in")

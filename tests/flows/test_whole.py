@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from graftline.artifacts import Metrics, Trained
-from graftline.params import read_params
-from graftline.stages import STAGES
-from graftline.workspace import Workspace
+from graftline.core.params import read_params
+from graftline.core.records import Metrics, Trained
+from graftline.core.workspace import Workspace
+from graftline.operations.stage_runner import STAGES
 from tests.flows.tiny import COMMIT, make, sh
 
 
@@ -70,8 +70,8 @@ def test_a_flow_with_another_rate_runs_training_and_what_follows(whole: Workspac
 def test_both_doors_left_a_complete_run(whole: Workspace) -> None:
     code = (
         "import json, mlflow\n"
-        "from graftline.tracking.store import configure, open_client\n"
-        "from graftline.workspace import Workspace\n"
+        "from graftline.registry.tracking.store import configure, open_client\n"
+        "from graftline.core.workspace import Workspace\n"
         "client, experiment = open_client(configure(Workspace.here()))\n"
         "runs = client.search_runs([experiment])\n"
         "print(json.dumps([[r.info.status, r.data.metrics, r.data.tags] for r in runs]))\n"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from graftline.workspace import Workspace
+from graftline.core.workspace import Workspace
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 COMMIT = ("git", "-c", "user.name=Tests", "-c", "user.email=tests@localhost", "commit", "-qm")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from graftline.workspace import Workspace
+from graftline.core.workspace import Workspace
 from tests.flows.toy_stage import COUNTED
 
 CHECKOUT = Path(__file__).resolve().parents[2]

@@ -9,14 +9,14 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from graftline.artifacts import Features, Preprocessed
-from graftline.errors import DataError, GraftlineError
-from graftline.export import export
-from graftline.lock import pipeline_lock, stage_lock
-from graftline.params import Params, read_params
-from graftline.stages import leave_error
-from graftline.storage import write_text
-from graftline.workspace import Workspace
+from graftline.core.errors import DataError, GraftlineError
+from graftline.core.files import write_text
+from graftline.core.locks import pipeline_lock, stage_lock
+from graftline.core.params import Params, read_params
+from graftline.core.records import Features, Preprocessed
+from graftline.core.workspace import Workspace
+from graftline.operations.stage_runner import leave_error
+from graftline.steps.export import export
 from tests import finished
 
 COUNTED = Path("ran.txt")

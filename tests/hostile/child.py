@@ -114,7 +114,7 @@ def _line(process: subprocess.Popen[str], limit_s: float) -> str | None:
 
 
 def _judged(case: Case, door: Any, folder: Path) -> Outcome:
-    from graftline.errors import GraftlineError
+    from graftline.core.errors import GraftlineError
 
     _forget_peak()
     before = _resident("VmRSS")

@@ -19,7 +19,7 @@ def image() -> Door:
     import numpy as np
     from PIL import Image
 
-    from graftline.images import decode
+    from graftline.data.decoding import decode
 
     Image.init()
 
@@ -37,9 +37,9 @@ def loading(source: str, path: str = "source") -> Callable[[], Door]:
     def make() -> Door:
         import pyarrow.parquet  # noqa: F401
 
-        from graftline.load import load
-        from graftline.params import params_from_record
-        from graftline.workspace import Workspace
+        from graftline.core.params import params_from_record
+        from graftline.core.workspace import Workspace
+        from graftline.steps.load import load
 
         def enter(folder: Path, words: Sequence[str]) -> None:
             data: dict[str, Any] = {"source": source, "path": str(folder / path)}
@@ -56,9 +56,9 @@ def loading(source: str, path: str = "source") -> Callable[[], Door]:
 
 def params() -> Door:
     """``params.yaml`` with overrides, as every flow checks and writes it."""
-    from graftline.params import read_params
-    from graftline.workspace import Workspace
-    from tasks.overrides import plan_overrides
+    from graftline.core.params import read_params
+    from graftline.core.workspace import Workspace
+    from graftline.orchestration.overrides import plan_overrides
 
     def enter(folder: Path, words: Sequence[str]) -> None:
         workspace = Workspace(folder)
@@ -72,7 +72,7 @@ def params() -> Door:
 def command() -> Door:
     """The command line ``graftline``; ``@`` stands for the folder."""
     from graftline.__main__ import main
-    from graftline.errors import UserError
+    from graftline.core.errors import UserError
 
     def enter(folder: Path, words: Sequence[str]) -> None:
         before = os.getcwd()
@@ -92,8 +92,8 @@ def command() -> Door:
 
 def hdf5() -> Door:
     """Base weights, looked through before Keras reads them."""
-    from graftline.errors import WeightsError
-    from graftline.h5_files import refuse_hostile
+    from graftline.core.errors import WeightsError
+    from graftline.network.h5_safety import refuse_hostile
 
     def enter(folder: Path, words: Sequence[str]) -> None:
         try:
@@ -108,8 +108,8 @@ def hdf5() -> Door:
 
 def weights() -> Door:
     """Base weights, put into a trunk; imports TensorFlow."""
-    from graftline.trunk import build_base
-    from graftline.weights import BaseWeights, load_into
+    from graftline.network.cutting import build_base
+    from graftline.network.pretrained import BaseWeights, load_into
 
     trunk = build_base(32, 0.35, 0)
     blank = [0 * values for values in trunk.get_weights()]

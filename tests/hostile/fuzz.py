@@ -29,7 +29,7 @@ def _cases(door: str) -> SearchStrategy[Case]:
     if door != "weights":
         made: Callable[[], SearchStrategy[Case]] = getattr(strategies, f"{door}_cases")
         return made()
-    from graftline.trunk import build_base
+    from graftline.network.cutting import build_base
 
     trunk = build_base(_WEIGHTS_PX, _ALPHA, 0)
     with tempfile.TemporaryDirectory() as folder:

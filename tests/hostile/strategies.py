@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.hostile.case import Case
-from tests.unit.loading import encoded, idx_images, idx_labels, pixels
+from tests.unit.data.loading import encoded, idx_images, idx_labels, pixels
 
 # Numbers that counts, sizes and offsets go wrong at.
 _EDGES = sorted({2**power + more for power in (0, 7, 8, 15, 16, 31, 32) for more in (-1, 0, 1)})
@@ -360,7 +360,7 @@ def _yaml(draw: st.DrawFn, depth: int = 2) -> str:
 @st.composite
 def _sections(draw: st.DrawFn) -> str:
     """The right sections and keys with wrong values."""
-    from graftline.params import Params
+    from graftline.core.params import Params
 
     lines = []
     for name, field in Params.model_fields.items():

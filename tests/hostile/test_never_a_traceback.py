@@ -17,7 +17,7 @@ from hypothesis import example, given, settings
 from tests.hostile import strategies
 from tests.hostile.case import Case
 from tests.hostile.checked import check
-from tests.unit.loading import encoded, idx_images, idx_labels, pixels
+from tests.unit.data.loading import encoded, idx_images, idx_labels, pixels
 
 quick = settings(max_examples=10, deadline=None)
 SOUND = b"data: {source: mnist-5k}\nbackbone: {weights: random}\n"

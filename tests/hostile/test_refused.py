@@ -16,11 +16,11 @@ import h5py
 import numpy as np
 import pytest
 
-from graftline.errors import DataError, UserError, WeightsError
-from graftline.h5_files import refuse_hostile
-from graftline.images import decode, read_file
-from graftline.sources import folder, idx, manifest, npz
-from tests.unit.loading import encoded, idx_images, idx_labels, pixels, write_folder
+from graftline.core.errors import DataError, UserError, WeightsError
+from graftline.data.decoding import decode, read_file
+from graftline.data.sources import folder, idx, manifest, npz
+from graftline.network.h5_safety import refuse_hostile
+from tests.unit.data.loading import encoded, idx_images, idx_labels, pixels, write_folder
 
 MAX_PX = 1_000_000
 SECRET = b"root:x:0:0:the secret"
@@ -144,7 +144,7 @@ def sparse_zip(path: Path, size_bytes: int) -> None:
 
 
 def test_an_npz_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from graftline.sources import limits
+    from graftline.data.sources import limits
 
     monkeypatch.setattr(limits, "_SUSPECT_BYTES", 16 << 20)
     sparse_zip(tmp_path / "set.npz", 20 << 20)
@@ -341,8 +341,8 @@ def test_weights_built_as_none_are(tmp_path: Path, built: Callable[[h5py.File], 
 
 
 def test_a_password_in_the_address_of_the_weights_is_refused_and_not_repeated() -> None:
-    from graftline.errors import ParamsError
-    from graftline.params import params_from_record
+    from graftline.core.errors import ParamsError
+    from graftline.core.params import params_from_record
 
     record = {
         "data": {"source": "mnist-5k"},

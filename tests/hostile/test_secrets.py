@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 import pytest
 
-from graftline.addresses import without_secrets
-from graftline.servers import HOST, Server, join, leave
+from graftline.core.redaction import without_secrets
+from graftline.operations.servers import HOST, Server, join, leave
 from tests import histories
 from tests.flows import toy
 from tests.hostile.marked import marked
@@ -73,8 +73,8 @@ def test_addresses_are_shown_without_their_secrets(text: str, shown: str) -> Non
 
 
 def test_a_token_in_the_address_of_a_store_that_does_not_answer(tmp_path: Path) -> None:
-    from graftline.errors import TrackingError
-    from graftline.tracking.store import Store, open_client
+    from graftline.core.errors import TrackingError
+    from graftline.registry.tracking.store import Store, open_client
 
     # A token stands where a name would, without a password behind it.
     store = Store("http://canary-token@127.0.0.1:9", "x", tmp_path, None)

@@ -21,9 +21,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from graftline.private import login, login_file
-from graftline.workspace import Workspace
-from tasks.standing import MARK
+from graftline.core.private import login, login_file
+from graftline.core.workspace import Workspace
+from graftline.orchestration.services import MARK
 from tests import histories
 from tests.flows import toy
 from tests.hostile.stranger import ask
@@ -63,14 +63,14 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 def addresses(checkout: Workspace) -> Iterator[dict[str, str]]:
     """What ``make up`` prints, by the first word of its lines; the worker has run a flow since."""
     ports = ("--prefect-port", "0", "--mlflow-port", "0")
-    said = run(checkout, 0o000, "tasks.standing", "up", *ports)
+    said = run(checkout, 0o000, "graftline.orchestration.services", "up", *ports)
     found = dict(line.split(maxsplit=1) for line in said.splitlines() if line)
     try:
         # Whoever has the login is served as ever, and so is the worker.
         assert ended(found["Prefect"], checkout, started(found["Prefect"], checkout)) == "COMPLETED"
         yield found
     finally:
-        run(checkout, 0o000, "tasks.standing", "down")
+        run(checkout, 0o000, "graftline.orchestration.services", "down")
 
 
 def as_owner(workspace: Workspace) -> dict[str, str]:
@@ -137,10 +137,10 @@ def test_all_sockets_are_known_and_on_loopback(
     assert all(ipaddress.ip_address(host).is_loopback for host, _ in found)
     counts = {
         words: sum(words in command for command in found.values())
-        for words in ("server start", "graftline.tracking.pages", "worker start")
+        for words in ("server start", "graftline.registry.tracking.pages", "worker start")
     }
     assert sum(counts.values()) == len(found)
-    assert counts["server start"] == counts["graftline.tracking.pages"] == 1
+    assert counts["server start"] == counts["graftline.registry.tracking.pages"] == 1
     # Its health, and Prefect's own lines to its runs.
     assert counts["worker start"] >= 2
     assert not [

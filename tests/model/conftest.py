@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from graftline.workspace import Workspace
+from graftline.core.workspace import Workspace
 from tests.model import small
 
 

@@ -6,11 +6,11 @@ import functools
 import sys
 from pathlib import Path
 
-from graftline import examples
-from graftline import train as step
-from graftline.checkpoints import Checkpoints
-from graftline.train import train
-from graftline.workspace import Workspace
+from graftline.core.workspace import Workspace
+from graftline.steps import train as step
+from graftline.steps.train import train
+from graftline.training import datasets
+from graftline.training.checkpoints import Checkpoints
 from tests.model import small
 
 PARAMS = small.small_params(
@@ -30,7 +30,7 @@ def main(root: Path) -> None:
     """Trains in a workspace in which all earlier steps have run."""
     step.Checkpoints = functools.partial(Checkpoints, every_s=0)  # type: ignore[misc,assignment]
     # Many small chunks, for many places at which to be killed.
-    examples._MAX_STEPS = 2
+    datasets._MAX_STEPS = 2
     train(Workspace(root), LONG)
 
 

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graftline.artifacts import Trained
-from graftline.assemble import assemble
-from graftline.extract import extract
-from graftline.freeze import freeze
-from graftline.keras_files import load_model
-from graftline.load import load
-from graftline.params import Params, params_from_record
-from graftline.preprocess import preprocess
-from graftline.train import train
-from graftline.workspace import Workspace
+from graftline.core.params import Params, params_from_record
+from graftline.core.records import Trained
+from graftline.core.workspace import Workspace
+from graftline.network.keras_io import load_model
+from graftline.steps.assemble import assemble
+from graftline.steps.extract import extract
+from graftline.steps.freeze import freeze
+from graftline.steps.load import load
+from graftline.steps.preprocess import preprocess
+from graftline.steps.train import train
 
 CLASSES = ("0", "1", "2")
 SIZE_PX = 32

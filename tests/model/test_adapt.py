@@ -10,7 +10,11 @@ import keras
 import numpy as np
 import pytest
 
-from graftline.adapt import (
+from graftline.core.errors import MissingOutputError
+from graftline.core.records import FreezePlan
+from graftline.core.workspace import Workspace
+from graftline.data.shards import PackedImages
+from graftline.network.batch_norm import (
     adapted_statistics,
     current_statistics,
     read_statistics,
@@ -18,15 +22,11 @@ from graftline.adapt import (
     statistics_over,
     write_statistics,
 )
-from graftline.artifacts import FreezePlan
-from graftline.errors import MissingOutputError
-from graftline.extract import STATISTICS
-from graftline.graft import HEAD, PREPARATION, TRUNK
-from graftline.keras_files import variables_digest
-from graftline.packed import PackedImages
-from graftline.workspace import Workspace
+from graftline.network.classifier import HEAD, PREPARATION, TRUNK
+from graftline.network.keras_io import variables_digest
+from graftline.steps.extract import STATISTICS
 from tests.model import small
-from tests.unit.test_evaluate import write_loaded
+from tests.unit.steps.test_evaluate import write_loaded
 
 
 def test_the_first_layers_statistics_are_the_moments_of_what_it_is_given(

@@ -10,21 +10,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graftline.artifacts import Assembled, FreezePlan
-from graftline.choosing import choice as choice_module
-from graftline.choosing import features, trial
-from graftline.choosing.choice import choose
-from graftline.choosing.depths import choose_depths
-from graftline.choosing.paired import p_higher, p_worse
-from graftline.choosing.records import Verdict
-from graftline.choosing.speeds import Speeds, read_speeds
-from graftline.freeze import choice_settings, freeze
-from graftline.packed import PackedImages
-from graftline.params import Params
-from graftline.tracking import contents
-from graftline.workspace import Workspace
+from graftline.core.params import Params
+from graftline.core.records import Assembled, FreezePlan
+from graftline.core.workspace import Workspace
+from graftline.data.shards import PackedImages
+from graftline.evaluation.paired import p_higher, p_worse
+from graftline.registry.tracking import run_contents
+from graftline.selection import choice as choice_module
+from graftline.selection import features, trial
+from graftline.selection.choice import choose
+from graftline.selection.depths import choose_depths
+from graftline.selection.records import Verdict
+from graftline.selection.speeds import Speeds, read_speeds
+from graftline.steps.freeze import choice_settings, freeze
 from tests.model import small
-from tests.unit.choosing.rivals import Scripted
+from tests.unit.selection.rivals import Scripted
 
 FILES = {
     "table.md",
@@ -138,14 +138,14 @@ def _every_number_follows_from_the_files(workspace: Workspace) -> None:
 
 
 def _history_gets_the_verdict(workspace: Workspace) -> None:
-    outputs = contents.read_outputs(workspace)
+    outputs = run_contents.read_outputs(workspace)
     assert outputs.verdict == Verdict.read(workspace.freezing_report / "verdict.json")
     assert outputs.verdict is not None
-    metrics = contents.verdict_metrics(outputs.verdict)
+    metrics = run_contents.verdict_metrics(outputs.verdict)
     assert metrics["freezing/accuracy"] == outputs.verdict.accuracy
-    tags = contents.outcome_tags(workspace, outputs)
+    tags = run_contents.outcome_tags(workspace, outputs)
     assert tags["graftline.freezing.situation"] == outputs.verdict.situation
-    names = {path.name for path, _ in contents.files(workspace, evaluated=False)}
+    names = {path.name for path, _ in run_contents.files(workspace, evaluated=False)}
     assert names >= FILES
 
 

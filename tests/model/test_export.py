@@ -13,19 +13,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from graftline.artifacts import ExportFormat, Exports, Trained
-from graftline.errors import ExportError
-from graftline.export import export
-from graftline.exporting import exporter, making, runners
-from graftline.exporting.contract import read_contract
-from graftline.exporting.making import ONNX_OPSET, PATHS
-from graftline.exporting.speeds import ORIGINAL, read_speeds
-from graftline.packed import PackedImages
-from graftline.params import ExportParams, Params
-from graftline.predictor import Predictor
-from graftline.preprocess import shrink
-from graftline.storage import sha256_file
-from graftline.workspace import Workspace
+from graftline.core.errors import ExportError
+from graftline.core.files import sha256_file
+from graftline.core.params import ExportParams, Params
+from graftline.core.records import ExportFormat, Exports, Trained
+from graftline.core.workspace import Workspace
+from graftline.data.shards import PackedImages
+from graftline.evaluation.predictor import Predictor
+from graftline.formats import converters, exporter, runners
+from graftline.formats.contract import read_contract
+from graftline.formats.converters import ONNX_OPSET, PATHS
+from graftline.formats.speeds import ORIGINAL, read_speeds
+from graftline.steps.export import export
+from graftline.steps.preprocess import shrink
 from tests.model import small
 
 FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
@@ -193,7 +193,7 @@ def test_a_network_that_a_converter_cannot_take_is_told(
     def fail(*_: object) -> None:
         raise RuntimeError("no kernel\n  for this")
 
-    monkeypatch.setitem(making._MAKERS, "onnx", fail)
+    monkeypatch.setitem(converters._MAKERS, "onnx", fail)
     with pytest.raises(ExportError, match="brought into onnx: RuntimeError: no kernel for this"):
         export(small.copied(exported, tmp_path), asking_for("onnx"))
 

@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from graftline import extract as extract_module
-from graftline.artifacts import Features, Trained
-from graftline.errors import ParamsError
-from graftline.examples import read_examples, read_pooled
-from graftline.extract import extract
-from graftline.freeze import freeze
-from graftline.label_safety import LABEL_SAFETY, LabelSafety
-from graftline.litert import LiteRunner
-from graftline.packed import PackedImages
-from graftline.params import Params
-from graftline.train import train
-from graftline.workspace import Workspace
+from graftline.core.errors import ParamsError
+from graftline.core.params import Params
+from graftline.core.records import Features, Trained
+from graftline.core.workspace import Workspace
+from graftline.data.shards import PackedImages
+from graftline.network.litert import LiteRunner
+from graftline.steps import extract as extract_module
+from graftline.steps.extract import extract
+from graftline.steps.freeze import freeze
+from graftline.steps.train import train
+from graftline.training.datasets import read_examples, read_pooled
+from graftline.training.label_safety import LABEL_SAFETY, LabelSafety
 from tests.model import small
 
 LAST_BLOCK = {"last_blocks": 1}

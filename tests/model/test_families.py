@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graftline.adapt import current_statistics, statistics_over
-from graftline.artifacts import Assembled
-from graftline.assemble import frozen_part
-from graftline.errors import MissingOutputError, ParamsError
-from graftline.families import FAMILIES, Family, family_of
-from graftline.graft import HEAD, TRUNK, build_graft, build_pooling, build_preparation
-from graftline.keras_files import convert_to_litert, load_model, save_model, variables_digest
-from graftline.litert import LiteRunner
-from graftline.params import FirstBlocks, HeadParams, LastBlocks
-from graftline.plans import POOLED, Strategy, blocks_of, plan_freezing
-from graftline.thaw import thaw, tuned_part
-from graftline.trunk import build_base, cut_after, layer_records
+from graftline.core.backbones import FAMILIES, Family, family_of
+from graftline.core.errors import MissingOutputError, ParamsError
+from graftline.core.params import FirstBlocks, HeadParams, LastBlocks
+from graftline.core.records import Assembled
+from graftline.network.batch_norm import current_statistics, statistics_over
+from graftline.network.classifier import HEAD, TRUNK, build_graft, build_pooling, build_preparation
+from graftline.network.cutting import build_base, cut_after, layer_records
+from graftline.network.freeze_plans import POOLED, Strategy, blocks_of, plan_freezing
+from graftline.network.keras_io import convert_to_litert, load_model, save_model, variables_digest
+from graftline.network.litert import LiteRunner
+from graftline.network.unfreezing import thaw, tuned_part
+from graftline.steps.assemble import frozen_part
 from tests.model import small
 
 # One of each make; the others differ in depth and width alone.
@@ -339,7 +339,7 @@ def test_multiply_adds_are_those_counted_by_hand() -> None:
 def test_a_grouped_convolution_counts_its_own_group_alone() -> None:
     import keras
 
-    from graftline.trunk import multiply_adds_of
+    from graftline.network.cutting import multiply_adds_of
 
     layer = keras.layers.Conv2D(8, 3, groups=4, padding="same")
     layer(keras.Input((5, 6, 16)))

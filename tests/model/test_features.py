@@ -6,17 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
-from graftline.drift.judge import judge
-from graftline.examples import read_pooled
-from graftline.families import family_of
-from graftline.feature_reference import REFERENCE_FILE, read_reference, write_reference
-from graftline.graft import HEAD, POOLING, TRUNK, build_preparation
-from graftline.keras_files import convert_to_litert
-from graftline.litert import LiteRunner
-from graftline.packed import PackedImages
-from graftline.params import DriftParams
-from graftline.predictor import Predictor
-from graftline.workspace import Workspace
+from graftline.core.backbones import family_of
+from graftline.core.params import DriftParams
+from graftline.core.workspace import Workspace
+from graftline.data.shards import PackedImages
+from graftline.evaluation.feature_reference import REFERENCE_FILE, read_reference, write_reference
+from graftline.evaluation.predictor import Predictor
+from graftline.inference.drift.decision import judge
+from graftline.network.classifier import HEAD, POOLING, TRUNK, build_preparation
+from graftline.network.keras_io import convert_to_litert
+from graftline.network.litert import LiteRunner
+from graftline.training.datasets import read_pooled
 from tests.model import small
 
 

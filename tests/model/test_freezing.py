@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graftline.artifacts import FreezePlan, Trained
-from graftline.freeze import freeze
-from graftline.graft import HEAD, TRUNK
-from graftline.keras_files import variables_digest
-from graftline.thaw import thaw
-from graftline.workspace import Workspace
+from graftline.core.records import FreezePlan, Trained
+from graftline.core.workspace import Workspace
+from graftline.network.classifier import HEAD, TRUNK
+from graftline.network.keras_io import variables_digest
+from graftline.network.unfreezing import thaw
+from graftline.steps.freeze import freeze
 from tests.model import small
 
 

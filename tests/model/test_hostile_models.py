@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from graftline.errors import GraftlineError, MissingOutputError, WeightsError
-from graftline.keras_files import load_model
-from graftline.predictor import Predictor
-from graftline.weights import BaseWeights, load_into
+from graftline.core.errors import GraftlineError, MissingOutputError, WeightsError
+from graftline.evaluation.predictor import Predictor
+from graftline.network.keras_io import load_model
+from graftline.network.pretrained import BaseWeights, load_into
 
 
 def refused(path: Path) -> str:
@@ -94,7 +94,7 @@ def test_a_bomb(tmp_path: Path) -> None:
 def test_weights_with_an_external_link(tmp_path: Path) -> None:
     import h5py
 
-    from graftline.trunk import build_base
+    from graftline.network.cutting import build_base
 
     trunk = build_base(32, 0.35, 0)
     trunk.save_weights(tmp_path / "other.weights.h5")
@@ -105,7 +105,7 @@ def test_weights_with_an_external_link(tmp_path: Path) -> None:
 
 
 def test_only_the_file_whose_hash_was_checked_is_read(tmp_path: Path) -> None:
-    from graftline.trunk import build_base
+    from graftline.network.cutting import build_base
 
     meant, other = build_base(32, 0.35, 1), build_base(32, 0.35, 2)
     meant.save_weights(tmp_path / "as.weights.h5")

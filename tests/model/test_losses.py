@@ -7,18 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from graftline.artifacts import Trained
-from graftline.checksums import seal
-from graftline.evaluate import evaluate
-from graftline.examples import Examples
-from graftline.graft import HEAD, build_head, divide_logits, without_softmax
-from graftline.loop import Group, Loop
-from graftline.losses import cross_entropies
-from graftline.model_files import export_model
-from graftline.packed import PackedImages
-from graftline.params import HeadParams, TrainParams
-from graftline.predictor import Predictor
-from graftline.workspace import Workspace
+from graftline.core.checksums import seal
+from graftline.core.params import HeadParams, TrainParams
+from graftline.core.records import Trained
+from graftline.core.workspace import Workspace
+from graftline.data.shards import PackedImages
+from graftline.evaluation.predictor import Predictor
+from graftline.network.classifier import HEAD, build_head, divide_logits, without_softmax
+from graftline.network.model_files import export_model
+from graftline.steps.evaluate import evaluate
+from graftline.training.datasets import Examples
+from graftline.training.loop import Group, Loop
+from graftline.training.losses import cross_entropies
 from tests.model import small
 
 

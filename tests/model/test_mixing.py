@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from graftline.mixing import mixed
+from graftline.training.mixup import mixed
 
 SEED = tf.constant([3, 5])
 

@@ -10,20 +10,20 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.special import softmax
 
-from graftline.artifacts import Assembled, Features, FreezePlan, Trained
-from graftline.checksums import seal
-from graftline.evaluate import evaluate
-from graftline.families import MINUS_ONE_TO_ONE
-from graftline.graft import HEAD, POOLING, TRUNK, build_preparation
-from graftline.model_files import KERAS_FILE, WEIGHTS_FILE
-from graftline.packed import PackedImages
-from graftline.params import BackboneParams
-from graftline.plans import POOLED
-from graftline.predictor import Predictor
-from graftline.preprocess import shrink
-from graftline.thaw import tuned_part
-from graftline.train import train
-from graftline.workspace import Workspace
+from graftline.core.backbones import MINUS_ONE_TO_ONE
+from graftline.core.checksums import seal
+from graftline.core.params import BackboneParams
+from graftline.core.records import Assembled, Features, FreezePlan, Trained
+from graftline.core.workspace import Workspace
+from graftline.data.shards import PackedImages
+from graftline.evaluation.predictor import Predictor
+from graftline.network.classifier import HEAD, POOLING, TRUNK, build_preparation
+from graftline.network.freeze_plans import POOLED
+from graftline.network.model_files import KERAS_FILE, WEIGHTS_FILE
+from graftline.network.unfreezing import tuned_part
+from graftline.steps.evaluate import evaluate
+from graftline.steps.preprocess import shrink
+from graftline.steps.train import train
 from tests.model import small
 
 # Height and width: small, square, odd, long, of the network's own size.

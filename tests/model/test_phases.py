@@ -9,24 +9,24 @@ import keras
 import numpy as np
 import pytest
 
-from graftline.artifacts import Assembled, FreezePlan
-from graftline.examples import read_examples, read_pooled
-from graftline.extract import extract
-from graftline.freeze import freeze
-from graftline.graft import HEAD, TRUNK
-from graftline.keras_files import variables_digest
-from graftline.losses import cross_entropies
-from graftline.params import TrainParams, TuneParams
-from graftline.phases import (
+from graftline.core.params import TrainParams, TuneParams
+from graftline.core.records import Assembled, FreezePlan
+from graftline.core.workspace import Workspace
+from graftline.network.classifier import HEAD, TRUNK
+from graftline.network.keras_io import variables_digest
+from graftline.network.unfreezing import thaw, tuned_part
+from graftline.steps.extract import extract
+from graftline.steps.freeze import freeze
+from graftline.steps.train import fit, train
+from graftline.training.datasets import read_examples, read_pooled
+from graftline.training.losses import cross_entropies
+from graftline.training.phases import (
     Phase,
     probe_phase,
     tune_phase,
     tuning_groups,
     warn_of_few_steps,
 )
-from graftline.thaw import thaw, tuned_part
-from graftline.train import fit, train
-from graftline.workspace import Workspace
 from tests.model import small
 
 STRATEGY = {"last_blocks": 2}

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from graftline.params import TuneParams
-from graftline.rates import tuning_rate
+from graftline.core.params import TuneParams
+from graftline.training.schedules import tuning_rate
 
 TUNE = TuneParams(learning_rate=0.01, warmup=0.1)
 

@@ -18,14 +18,14 @@ import keras
 import numpy as np
 import pytest
 
-from graftline import precision
-from graftline import train as step
-from graftline.checkpoints import Checkpoints, Standing
-from graftline.extract import extract
-from graftline.freeze import freeze
-from graftline.loop import Loop
-from graftline.train import train
-from graftline.workspace import Workspace
+from graftline.core.workspace import Workspace
+from graftline.network import precision
+from graftline.steps import train as step
+from graftline.steps.extract import extract
+from graftline.steps.freeze import freeze
+from graftline.steps.train import train
+from graftline.training.checkpoints import Checkpoints, Standing
+from graftline.training.loop import Loop
 from tests.model import small
 from tests.model.resuming import PARAMS
 

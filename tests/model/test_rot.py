@@ -7,20 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from graftline.answers import read_answers
-from graftline.checksums import CHECKSUMS
-from graftline.errors import DamagedFileError
-from graftline.evaluate import evaluate
-from graftline.extract import extract
-from graftline.feature_reference import read_reference
-from graftline.freeze import freeze
-from graftline.params import Params
-from graftline.predict import show_predictions
-from graftline.preprocess import preprocess
-from graftline.train import train
-from graftline.workspace import Workspace
+from graftline.core.checksums import CHECKSUMS
+from graftline.core.errors import DamagedFileError
+from graftline.core.params import Params
+from graftline.core.workspace import Workspace
+from graftline.evaluation.answers import read_answers
+from graftline.evaluation.feature_reference import read_reference
+from graftline.inference.predict import show_predictions
+from graftline.steps.evaluate import evaluate
+from graftline.steps.extract import extract
+from graftline.steps.freeze import freeze
+from graftline.steps.preprocess import preprocess
+from graftline.steps.train import train
 from tests.model import small
-from tests.unit.test_checksums import rot
+from tests.unit.core.test_checksums import rot
 
 Step = Callable[[Workspace, Params], object]
 

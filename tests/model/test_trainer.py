@@ -10,20 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graftline.artifacts import Assembled
-from graftline.choosing.candidates import Candidate, make_candidate
-from graftline.choosing.records import Verdict
-from graftline.choosing.sample import Fold, race_folds
-from graftline.choosing.trainer import GraftTrainer
-from graftline.extract import extract
-from graftline.freeze import choice_settings, freeze
-from graftline.loop import Loop
-from graftline.packed import PackedImages
-from graftline.params import LastBlocks
-from graftline.plans import Strategy
-from graftline.tempering import tempered
-from graftline.train import fit
-from graftline.workspace import Workspace
+from graftline.core.params import LastBlocks
+from graftline.core.records import Assembled
+from graftline.core.workspace import Workspace
+from graftline.data.shards import PackedImages
+from graftline.network.freeze_plans import Strategy
+from graftline.selection.candidates import Candidate, make_candidate
+from graftline.selection.folds import Fold, race_folds
+from graftline.selection.records import Verdict
+from graftline.selection.trainer import GraftTrainer
+from graftline.steps.extract import extract
+from graftline.steps.freeze import choice_settings, freeze
+from graftline.steps.train import fit
+from graftline.training.loop import Loop
+from graftline.training.temperature import tempered
 from tests.model import small
 
 CUT = "block_2_add"

@@ -9,18 +9,18 @@ import keras
 import numpy as np
 import pytest
 
-from graftline import train as train_module
-from graftline.artifacts import Features, FreezePlan, Preprocessed, Trained, WhiteLevels
-from graftline.checksums import seal
-from graftline.errors import TrainingDivergedError
-from graftline.evaluate import evaluate
-from graftline.examples import read_pooled
-from graftline.graft import HEAD, divide_logits
-from graftline.loop import Group, Loop, class_weights
-from graftline.packed import PackedImages
-from graftline.phases import probe_phase
-from graftline.train import train
-from graftline.workspace import Workspace
+from graftline.core.checksums import seal
+from graftline.core.errors import TrainingDivergedError
+from graftline.core.records import Features, FreezePlan, Preprocessed, Trained, WhiteLevels
+from graftline.core.workspace import Workspace
+from graftline.data.shards import PackedImages
+from graftline.network.classifier import HEAD, divide_logits
+from graftline.steps import train as train_module
+from graftline.steps.evaluate import evaluate
+from graftline.steps.train import train
+from graftline.training.datasets import read_pooled
+from graftline.training.loop import Group, Loop, class_weights
+from graftline.training.phases import probe_phase
 from tests.model import small
 
 

@@ -15,15 +15,15 @@ import h5py
 import numpy as np
 import pytest
 
-from graftline import weights as weights_module
-from graftline.errors import DownloadError, GraftlineError, ParamsError, WeightsError
-from graftline.families import FAMILIES
-from graftline.keras_files import variables_digest
-from graftline.params import BackboneParams
-from graftline.storage import sha256_file
-from graftline.trunk import build_base, cut_after, layer_records
-from graftline.weights import RECORD, BaseWeights, load_into, resolve_weights
-from graftline.workspace import Workspace
+from graftline.core.backbones import FAMILIES
+from graftline.core.errors import DownloadError, GraftlineError, ParamsError, WeightsError
+from graftline.core.files import sha256_file
+from graftline.core.params import BackboneParams
+from graftline.core.workspace import Workspace
+from graftline.network import pretrained as weights_module
+from graftline.network.cutting import build_base, cut_after, layer_records
+from graftline.network.keras_io import variables_digest
+from graftline.network.pretrained import RECORD, BaseWeights, load_into, resolve_weights
 
 SIZE_PX, ALPHA = 32, 0.35
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import psutil
 
-from graftline.artifacts import Trained
-from graftline.lockfile import read_lock
+from graftline.core.dvc_lock import read_lock
+from graftline.core.records import Trained
 from tests.torture import processes
 from tests.torture.place import Place
 
@@ -22,9 +22,9 @@ _FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 _SETTLING_S = 30.0
 _OF_MLFLOW = """
 import json
-from graftline.tracking import all_versions, fetch_model
-from graftline.tracking.store import configure, open_client
-from graftline.workspace import Workspace
+from graftline.registry.tracking import all_versions, fetch_model
+from graftline.registry.tracking.store import configure, open_client
+from graftline.core.workspace import Workspace
 workspace = Workspace.here()
 client, experiment = open_client(configure(workspace))
 runs = client.search_runs([experiment], max_results=50000)

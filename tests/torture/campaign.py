@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from graftline.errors import InterruptedExperimentError
-from graftline.experiments import refuse_after_interrupted
-from graftline.stages import STAGES
+from graftline.core.errors import InterruptedExperimentError
+from graftline.operations.dvc_exp_guard import refuse_after_interrupted
+from graftline.operations.stage_runner import STAGES
 from tests.flows import tiny
 from tests.torture.audit import Check, Results, checks, differences
 from tests.torture.lives import CLOSING, REGISTER, ROWS, STARTING, Door, Life, Moment

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from graftline.stages import STAGES
+from graftline.operations.stage_runner import STAGES
 from tests.torture import processes
 from tests.torture.place import Place
 

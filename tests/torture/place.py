@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from graftline.lockfile import read_lock
-from graftline.stages import STAGES
-from graftline.workspace import Workspace
+from graftline.core.dvc_lock import read_lock
+from graftline.core.workspace import Workspace
+from graftline.operations.stage_runner import STAGES
 from tests.conftest import NOT_OURS
 from tests.flows import tiny
 
@@ -112,7 +112,7 @@ def make(folder: Path) -> Place:
     (folder / "gitconfig").write_text("[user]\n\tname = Torture\n\temail = torture@localhost\n")
     workspace = tiny.make(folder)
     _write_images(folder / "images.npz")
-    _save_checkpoints_often(workspace.root / "graftline" / "checkpoints.py")
+    _save_checkpoints_often(workspace.root / "graftline" / "training" / "checkpoints.py")
     tiny.sh(workspace.root, "git", "add", "-A")
     tiny.sh(workspace.root, *tiny.COMMIT, "torture")
     # Not committed, as after python -m flows.train --set: DVC sets it aside for experiments.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from graftline.stages import STAGES
+from graftline.operations.stage_runner import STAGES
 from tests import histories
 from tests.flows import toy
 from tests.torture import toys

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from graftline.workspace import Workspace
+from graftline.core.workspace import Workspace
 from tests.flows import toy
 from tests.torture import toys
 

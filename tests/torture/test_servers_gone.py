@@ -14,10 +14,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from graftline.environment import RUN_ID_VARIABLE
-from graftline.params import read_params
-from graftline.processes import end_group
-from graftline.servers import (
+from graftline.core.environment import RUN_ID_VARIABLE
+from graftline.core.params import read_params
+from graftline.core.processes import end_group
+from graftline.core.workspace import Workspace
+from graftline.operations.servers import (
     Server,
     ServerRecord,
     client_environment,
@@ -26,8 +27,7 @@ from graftline.servers import (
     mlflow_server,
     prefect_server,
 )
-from graftline.tracking import complete_run, open_run, stage_recorder
-from graftline.workspace import Workspace
+from graftline.registry.tracking import complete_run, open_run, stage_recorder
 from tests import finished, histories
 from tests.flows import toy
 from tests.torture import toys

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from graftline.workspace import Workspace
+from graftline.core.workspace import Workspace
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,1 @@
+"""What every other package stands on: parameters, records, errors, files, processes, progress."""

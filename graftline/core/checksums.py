@@ -1,0 +1,82 @@
+"""Folders that cross from one step to the next list the SHA-256 of their files, and are held to it.
+
+A disk that fails gives back other bytes under the same name, size and time. DVC, which goes by size
+and time, does not see that. So each folder that a step writes holds a file ``SHA256SUMS``, in the
+form that ``sha256sum --check`` reads, and every file of it is compared with that before it is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+from graftline.core.errors import DamagedFileError
+
+CHECKSUMS = "SHA256SUMS"
+_LINE = re.compile(r"([0-9a-f]{64})  (.+)")
+_known: dict[Path, tuple[int, ...]] = {}
+"""Files found whole by this process, with what tells that they were not replaced since."""
+
+
+def seal(folder: Path) -> None:
+    """Writes the checksums of all files in a folder that is finished."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != CHECKSUMS)
+    lines = (f"{_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files)
+    (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
+
+
+def verify(path: Path) -> None:
+    """Makes sure that a file is what its step wrote, if its folder lists checksums.
+
+    Each file is read once by a process, in pieces, unless it is replaced meanwhile.
+
+    Args:
+        path: A file; nothing is said of one that is not there.
+
+    Raises:
+        DamagedFileError: If its bytes are others, or the list leaves it out.
+    """
+    listed = path.parent / CHECKSUMS
+    try:
+        status = path.stat()
+        text = listed.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return
+    except UnicodeDecodeError as error:
+        raise damaged(listed, path.parent) from error
+    state = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    if _known.get(path) == state:
+        return
+    found = [_LINE.fullmatch(line) for line in text.splitlines()]
+    if None in found:
+        raise damaged(listed, path.parent)
+    wanted = [one[1] for one in found if one is not None and one[2] == path.name]
+    if wanted != [_sha256(path)]:
+        raise damaged(path if wanted else listed, path.parent)
+    _known[path] = state
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_text(text: str) -> str:
+    """The SHA-256 of a text in UTF-8, in hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def damaged(path: Path, place: Path) -> DamagedFileError:
+    """That a file's bytes are not those that were written.
+
+    Args:
+        path: The file.
+        place: The file or folder that comes back, or is made anew, if it is removed.
+    """
+    return DamagedFileError(
+        f"{path} is damaged: its bytes are not those that were written",
+        where=str(path),
+        fix=f"remove {place} and run again (dvc repro, or python -m flows.train): it comes back "
+        "from DVC's cache, or is made anew; and have a look at the disk",
+    )

@@ -1,0 +1,141 @@
+"""What a kept result depends on beside its inputs: the code, the packages and the machine.
+
+A checkpoint that another version of any of these has written is not what this one would have come
+to, so each that is taken up again has this in its key.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from graftline.core.files import sha256_file
+
+PACKAGE = "graftline"
+_NO_PART_OF_A_STEP = frozenset({"graftline/__init__.py", "graftline/__main__.py"})
+_DECIDING = (
+    "ai-edge-litert",
+    "h5py",
+    "keras",
+    "numpy",
+    "pillow",
+    "scikit-learn",
+    "scipy",
+    "tensorflow",
+)
+"""Packages that compute, or read what is computed with; the lock file names all others."""
+
+
+def code_state(path: str, *, trains: bool) -> dict[str, Any]:
+    """What the results of one module depend on, ready for a key.
+
+    Args:
+        path: The module that computes them, as ``graftline/steps/train.py``.
+        trains: Whether it trains with TensorFlow, so that the device counts: weights that a GPU
+            has trained are others than those of a processor.
+
+    Returns:
+        Digests of the module's file and of all that it imports from here; versions; the device.
+    """
+    root = Path(__file__).resolve().parents[2]
+    return {
+        "code": {name: sha256_file(root / name) for name in code_files(root, path)},
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in _DECIDING},
+        "machine": [platform.system(), platform.machine()],
+        "device": _devices() if trains else None,
+    }
+
+
+def code_files(root: Path, path: str) -> list[str]:
+    """A module's file and those that it imports, directly or not, inside functions too.
+
+    What only a type checker imports does not count, nor do the modules that start steps.
+
+    Args:
+        root: The folder that holds the package.
+        path: The module's file, relative to it.
+
+    Returns:
+        Sorted, relative to ``root``.
+    """
+    found: set[str] = set()
+    waiting = [path]
+    while waiting:
+        file = waiting.pop()
+        if file in found or file in _NO_PART_OF_A_STEP:
+            continue
+        found.add(file)
+        waiting += imported_files(root, file)
+    return sorted(found)
+
+
+def imported_files(root: Path, path: str) -> set[str]:
+    """The files of graftline that one file imports."""
+    tree = ast.parse((root / path).read_text(encoding="utf-8"), path)
+    package = path.removesuffix("/__init__.py") if path.endswith("/__init__.py") else None
+    parts = (package or path.rpartition("/")[0]).split("/")
+    files: set[str] = set()
+    for node in _executed(tree):
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            modules = _from_modules(node, parts)
+        else:
+            continue
+        for module in modules:
+            files |= _files(root, module)
+    return files
+
+
+def _from_modules(node: ast.ImportFrom, parts: list[str]) -> list[str]:
+    # `from package import name` may mean a module below the package or a name inside it: whichever
+    # of the two is a file counts.
+    base = parts[: len(parts) - node.level + 1] if node.level else []
+    module = ".".join([*base, *([node.module] if node.module else [])])
+    return [module, *(f"{module}.{alias.name}" for alias in node.names)]
+
+
+def _executed(node: ast.AST) -> Iterator[ast.AST]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            for other in child.orelse:
+                yield other
+                yield from _executed(other)
+        else:
+            yield child
+            yield from _executed(child)
+
+
+def _files(root: Path, module: str) -> set[str]:
+    """The module's file and those of the packages around it, which Python runs too."""
+    parts = module.split(".")
+    if parts[0] != PACKAGE:
+        return set()
+    files = set()
+    for end in range(1, len(parts) + 1):
+        stem = "/".join(parts[:end])
+        files |= {name for name in (f"{stem}.py", f"{stem}/__init__.py") if (root / name).is_file()}
+    return files
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _devices() -> list[str]:
+    import tensorflow as tf
+
+    found = [f"oneDNN {os.environ.get('TF_ENABLE_ONEDNN_OPTS', '')}"]
+    for device in tf.config.list_physical_devices():
+        details = tf.config.experimental.get_device_details(device)
+        found.append(f"{device.device_type} {details.get('device_name', '')}".rstrip())
+    return found

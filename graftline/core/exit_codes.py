@@ -1,0 +1,69 @@
+"""How a command ends: what it raises becomes a message and an exit code."""
+
+from __future__ import annotations
+
+import io
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from graftline.core.errors import GraftlineError, from_system, visible
+from graftline.core.redaction import without_secrets
+
+_INTERRUPTED = 130
+_FAULT = (
+    "this is a fault in Graftline, or in something below it; run again with --debug for the "
+    "traceback"
+)
+
+
+def replace_what_cannot_be_shown() -> None:
+    """Has signs that the terminal's or file's encoding lacks printed as escapes.
+
+    File names may hold bytes that are no text, and a terminal in Latin-1 or ASCII lacks most signs;
+    neither may end a run that is finished.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def reported(command: Callable[[], int], *, debug: bool) -> int:
+    """Runs a command and turns what it raises into a message and an exit code.
+
+    Returns:
+        What the command returns; 2 for what the user can mend; 1 for a fault of ours; 130 when
+        interrupted.
+    """
+    replace_what_cannot_be_shown()
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    try:
+        return command()
+    except GraftlineError as error:
+        if debug:
+            _show_traceback(console)
+        console.print(f"error: {error}", style="red", markup=False)
+        return error.exit_code
+    except KeyboardInterrupt:
+        console.print("interrupted; what was finished is kept", style="yellow")
+        return _INTERRUPTED
+    except Exception as error:
+        if debug:
+            _show_traceback(console)
+        if (known := from_system(error, Path.cwd())) is not None:
+            console.print(f"error: {known}", style="red", markup=False)
+            return known.exit_code
+        console.print(
+            visible(without_secrets(f"error: {type(error).__name__}: {error}\n  {_FAULT}")),
+            style="red",
+            markup=False,
+        )
+        return 1
+
+
+def _show_traceback(console: Console) -> None:
+    # Others quote the addresses that they were given.
+    console.print(visible(without_secrets(traceback.format_exc())), markup=False)

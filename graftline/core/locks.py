@@ -1,0 +1,164 @@
+"""Who may work on the checkout: one pipeline at a time, and one process a stage.
+
+The locks are the operating system's, so the death of a holder frees them; the record beside each
+only tells who holds it.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+
+from graftline.core.environment import HELD_BY_VARIABLE
+from graftline.core.errors import PipelineBusyError
+from graftline.core.files import write_text
+from graftline.core.processes import ProcessIdentity, is_ancestor, own_command
+from graftline.core.records import Record
+from graftline.core.workspace import Workspace
+
+_POLL_S = 0.2
+
+
+class Holder(Record):
+    """Who holds a lock."""
+
+    process: ProcessIdentity
+    command: str
+    since: str
+    """Local time, to the second, with its offset."""
+
+    def __str__(self) -> str:
+        return f"process {self.process.pid} ({self.command}), since {self.since}"
+
+
+@contextmanager
+def pipeline_lock(
+    workspace: Workspace,
+    wait_s: float = 0.0,
+    on_wait: Callable[[str], None] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[None]:
+    """Holds the whole pipeline of a checkout.
+
+    A process started by the holder, which tells it so by ``GRAFTLINE_PIPELINE_HELD_BY``, goes on
+    under its parent's lock.
+
+    Args:
+        workspace: The checkout.
+        wait_s: How long to wait for another holder, in seconds; 0 refuses at once.
+        on_wait: Told once who holds the pipeline, if there is any waiting.
+        environment: By default this process's environment.
+
+    Raises:
+        PipelineBusyError: If another process holds the pipeline; the message names it.
+    """
+    given = os.environ if environment is None else environment
+    if _held_by_parent(workspace, given.get(HELD_BY_VARIABLE, "")):
+        yield
+        return
+    with _held(workspace.var / "pipeline.lock", "the pipeline", wait_s, on_wait):
+        yield
+
+
+@contextmanager
+def stage_lock(workspace: Workspace, stage: str, wait_s: float = 0.0) -> Iterator[None]:
+    """Holds one stage, so that what it writes is written by nobody else.
+
+    It stands besides the pipeline's lock because a killed flow frees that one while the stage
+    that it started may still be at work.
+
+    Raises:
+        PipelineBusyError: If another process is at work on the stage.
+    """
+    with _held(workspace.var / "locks" / f"{stage}.lock", f"stage {stage}", wait_s, None):
+        yield
+
+
+@contextmanager
+def output_lock(workspace: Workspace, output: Path) -> Iterator[None]:
+    """Holds a file that is no stage's, so that what is written there is written by nobody else.
+
+    Raises:
+        PipelineBusyError: If another process is writing it.
+    """
+    digest = hashlib.sha256(os.fsencode(output.resolve())).hexdigest()[:16]
+    with _held(workspace.var / "locks" / f"output-{digest}.lock", str(output), 0.0, None):
+        yield
+
+
+def holder(workspace: Workspace) -> Holder | None:
+    """Who holds the pipeline; None if nobody does, or if the record is a dead process's."""
+    return _read(_record_path(workspace.var / "pipeline.lock"))
+
+
+def _held_by_parent(workspace: Workspace, number: str) -> bool:
+    if not number.isdigit():
+        return False
+    current = holder(workspace)
+    if current is None or current.process.pid != int(number):
+        return False
+    return current.process.pid == os.getpid() or is_ancestor(current.process.pid)
+
+
+@contextmanager
+def _held(
+    path: Path, what: str, wait_s: float, on_wait: Callable[[str], None] | None
+) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if wait_s > 0 and on_wait is not None:
+            on_wait(f"{what} is held by {_name(path)}; waiting up to {wait_s:g} s")
+        _wait(lock, path, what, wait_s)
+    try:
+        record = Holder(
+            process=ProcessIdentity.of(),
+            command=own_command(),
+            since=datetime.datetime.now().astimezone().isoformat(" ", "seconds"),
+        )
+        write_text(_record_path(path), record.model_dump_json(indent=2) + "\n")
+        try:
+            yield
+        finally:
+            # Before the release: afterwards it could be the next holder's.
+            _record_path(path).unlink(missing_ok=True)
+    finally:
+        lock.release()
+
+
+def _wait(lock: FileLock, path: Path, what: str, wait_s: float) -> None:
+    try:
+        lock.acquire(timeout=wait_s, poll_interval=_POLL_S)
+    except Timeout as error:
+        waited = f" after waiting {wait_s:g} s" if wait_s > 0 else ""
+        raise PipelineBusyError(
+            f"{what} is held by {_name(path)}{waited}",
+            where=str(path),
+            fix="wait until it has ended, let the flow wait with --wait SECONDS, or stop it",
+        ) from error
+
+
+def _name(path: Path) -> str:
+    current = _read(_record_path(path))
+    return str(current) if current else "a process that has not yet told its name"
+
+
+def _record_path(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def _read(path: Path) -> Holder | None:
+    try:
+        record = Holder.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValidationError):
+        return None
+    return record if record.process.alive() else None

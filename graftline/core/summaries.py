@@ -1,0 +1,107 @@
+"""One sentence on what each step's record says; for logs, tasks and the terminal."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+
+from graftline.core.records import (
+    Assembled,
+    Dataset,
+    Exports,
+    Features,
+    FreezePlan,
+    Metrics,
+    Preprocessed,
+    Trained,
+)
+from graftline.network.freeze_plans import POOLED
+
+
+@singledispatch
+def sentence(record: object) -> str:
+    """One sentence on a record of :mod:`graftline.core.records`."""
+    return str(record)
+
+
+@sentence.register
+def _(record: Dataset) -> str:
+    counts = ", ".join(f"{record.total(split):,} {split}" for split in record.counts)
+    notes = [
+        f"{number:,} {what}"
+        for number, what in (
+            (record.corrupt, "broken and left out"),
+            (record.duplicates, "exact duplicates"),
+            (record.leaks, "in more than one given split"),
+            (record.conflicts, "under more than one label"),
+        )
+        if number
+    ]
+    text = f"{record.total():,} images of {len(record.classes)} classes from {record.source}"
+    return f"{text} ({counts})" + (f"; {', '.join(notes)}" if notes else "")
+
+
+@sentence.register
+def _(record: Preprocessed) -> str:
+    total = sum(record.counts.values())
+    if record.uniform_shape is None:
+        size = f"of several sizes, none larger than {record.size_px} px"
+    else:
+        size = "x".join(str(size) for size in record.uniform_shape)
+    return f"{total:,} images, {size}; {record.shrunk:,} were shrunk"
+
+
+@sentence.register
+def _(record: Assembled) -> str:
+    params = sum(layer.params for layer in record.up_to(record.cut))
+    return (
+        f"{record.backbone} {record.alpha:g} at {record.size_px} px with weights {record.weights}, "
+        f"cut after {record.cut} ({params:,} weights, {record.feature_dim(record.cut)} features)"
+    )
+
+
+@sentence.register
+def _(record: FreezePlan) -> str:
+    if record.measured:
+        # The reason is a paragraph of figures, which has a place of its own.
+        return f"{record.strategy}, cut after {record.cut}: chosen by measurement"
+    return f"{record.strategy}: {record.reason}"
+
+
+@sentence.register
+def _(record: Features) -> str:
+    images = f"{sum(record.counts.values()):,} images"
+    views = f", the training images in {record.views} views" if record.views > 1 else ""
+    if record.boundary is None:
+        return (
+            f"{images}{views}: {record.pooled_dim} pooled features each at {record.cut}; no "
+            f"feature maps are cached, since {record.uncached_reason}"
+        )
+    shape = "x".join(str(size) for size in record.shape)
+    text = f"{images} through to {record.boundary}, {shape} {record.dtype} each{views}"
+    if record.boundary == POOLED:
+        return text
+    return f"{text}; and {record.pooled_dim} pooled features each at {record.cut}"
+
+
+@sentence.register
+def _(record: Trained) -> str:
+    return (
+        f"{record.epochs_run} epochs, kept after epoch {record.best_epoch}: validation accuracy "
+        f"{record.validation_accuracy:.4f}, loss {record.validation_loss:.4f}"
+    )
+
+
+@sentence.register
+def _(record: Metrics) -> str:
+    return (
+        f"test accuracy {record.test_accuracy:.4f} ({record.test_accuracy_low:.4f} to "
+        f"{record.test_accuracy_high:.4f}, 95 %) on {record.test_images:,} images"
+    )
+
+
+@sentence.register
+def _(record: Exports) -> str:
+    if not record.exported:
+        return "nothing to export: export.formats is empty"
+    told = ", ".join(f"{one.format} {one.agreement:.2%}" for one in record.exported)
+    return f"the same label as the original: {told}"

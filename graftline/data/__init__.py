@@ -1,0 +1,1 @@
+"""Labelled images in: sources, decoding, splits, duplicates, shards, fingerprints."""

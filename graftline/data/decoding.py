@@ -1,0 +1,215 @@
+"""Decoding: the bytes of an image file as uint8 pixels, the same on every machine."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+import stat
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import numpy as np
+from PIL import Image
+
+from graftline.core.errors import DataError
+from graftline.data.image_openers import opened
+from graftline.data.pixels import Pixels, pixels_of
+from graftline.data.white_levels import NOTHING_KNOWN, WhiteRule
+
+__all__ = [
+    "FORMATS",
+    "KNOWN",
+    "Pixels",
+    "begins_like_image",
+    "collected_warnings",
+    "content_hash",
+    "decode",
+    "from_base64",
+    "named",
+    "pixels_in",
+    "read_file",
+    "suffixes",
+]
+
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "AVIF")
+"""What is read; HEIC besides, where the package pillow-heif is installed."""
+KNOWN = ", ".join(FORMATS)
+"""The formats, for people."""
+# Of formats that Pillow may have no decoder for: they are images all the same, and said to be.
+_NAMED_SUFFIXES = (".avif", ".avifs", ".heic", ".heif", ".hif")
+_DATA_ADDRESS = re.compile(r"^data:[^,]{0,200};base64,")
+# No format of ours needs more than 16 bytes for a pixel; the rest is for metadata.
+_BYTES_PER_PX = 16
+_METADATA_BYTES = 64 << 20
+_thread = threading.local()
+
+
+@cache
+def suffixes() -> tuple[str, ...]:
+    """How the names of image files end, in small letters: as Pillow has it for the formats."""
+    known = Image.registered_extensions().items()
+    found = (suffix for suffix, kind in known if kind in FORMATS)
+    return tuple(dict.fromkeys((*found, *_NAMED_SUFFIXES)))
+
+
+def begins_like_image(beginning: bytes) -> bool:
+    """Whether a file of these first bytes, 64 or more if it has them, is of one of the formats."""
+    Image.init()
+    accepting = (Image.OPEN[kind][1] for kind in FORMATS if kind in Image.OPEN)
+    return any(accepts is None or bool(accepts(beginning)) for accepts in accepting)
+
+
+def decode(
+    data: bytes,
+    max_px: int,
+    limit: str = "data.max_image_px",
+    white: WhiteRule = NOTHING_KNOWN,
+) -> Pixels:
+    """Decodes an image file: its first frame or page, upright, in sRGB, on white, grey or RGB.
+
+    Grey images, also those with a palette of greys, have one channel, all others three. The
+    orientation that EXIF or XMP tells is applied, an embedded ICC profile too, and transparency is
+    laid over white. Values of more than 8 bits are scaled to 8; ``white`` tells by what.
+
+    Args:
+        data: The file's bytes.
+        max_px: The largest allowed width x height, checked in the header, before any decoding.
+        limit: What sets that, for the error.
+        white: Tells what is white in an image of more than 8 bits: the rule of the data set, or of
+            the model's training images.
+
+    Returns:
+        Height, width, channels (1 or 3).
+
+    Raises:
+        DataError: If the bytes are no whole image of a known format, too large a one, or such that
+            its values do not tell what they mean. Its ``what`` is the reason, in words that can
+            follow a file's name.
+    """
+    with _broken_bytes_told(data), opened(data, FORMATS, max_px, limit) as image:
+        return pixels_of(image, lambda: opened(data, FORMATS, max_px, limit), white)
+
+
+def pixels_in(data: bytes, max_px: int, limit: str = "data.max_image_px") -> int:
+    """Width x height as the header tells, at most ``max_px``; nothing is decoded.
+
+    Raises:
+        DataError: As :func:`decode`.
+    """
+    with _broken_bytes_told(data), opened(data, FORMATS, max_px, limit) as image:
+        return image.width * image.height
+
+
+@contextmanager
+def _broken_bytes_told(data: bytes) -> Iterator[None]:
+    if not data:
+        raise DataError("the file is empty (0 bytes)")
+    try:
+        yield
+    except DataError:
+        raise
+    # PIL's decoders answer broken bytes with almost any exception (OSError, SyntaxError,
+    # struct.error, KeyError, OverflowError, MemoryError, ...).
+    except Exception as error:
+        raise DataError(f"cannot be decoded: {error or type(error).__name__}") from error
+
+
+def from_base64(text: str) -> bytes:
+    """The bytes of an image file in base64, with or without line ends and a data address before it.
+
+    Raises:
+        DataError: If it is no base64.
+    """
+    text = _DATA_ADDRESS.sub("", text, count=1)
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except ValueError as error:
+        raise DataError(f"is no base64: {error}") from error
+
+
+def read_file(path: str | os.PathLike[str], max_px: int, within: str | None = None) -> bytes:
+    """Reads an image file whole, if it is a regular file of a plausible size.
+
+    Args:
+        path: The file.
+        max_px: As for :func:`decode`.
+        within: The folder, links followed, that the file must lie in once it is open. Whoever looks
+            at a path first and opens it later may find a link there that was none before.
+
+    Raises:
+        DataError: If it is a folder, a device or a pipe, or larger than such an image can be; its
+            ``what`` can follow a file's name.
+        OSError: If it cannot be read.
+    """
+    # O_NONBLOCK: opening a pipe that stands among the images must not wait for a writer.
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except ValueError as error:
+        raise DataError("bears a name that no file has") from error
+    try:
+        status = os.fstat(handle)
+        if stat.S_ISDIR(status.st_mode):
+            raise DataError("is a folder")
+        if not stat.S_ISREG(status.st_mode):
+            raise DataError("is no regular file")
+        if within is not None and not _opened_within(handle, within):
+            raise DataError("leads out of the source")
+        limit = max_px * _BYTES_PER_PX + _METADATA_BYTES
+        if status.st_size > limit:
+            raise DataError(f"has {status.st_size} bytes, more than any image of {max_px} pixels")
+        data = os.read(handle, status.st_size)
+        # A single call reads a small file whole; of a large one it may give less.
+        while len(data) < status.st_size and (more := os.read(handle, status.st_size - len(data))):
+            data += more
+        return data
+    finally:
+        os.close(handle)
+
+
+def _opened_within(handle: int, folder: str) -> bool:
+    # Only Linux tells what was opened; elsewhere the look at the path has to do.
+    try:
+        opened = os.readlink(f"/proc/self/fd/{handle}")
+    except OSError:
+        return True
+    return opened.startswith(os.path.join(folder, ""))
+
+
+def content_hash(pixels: Pixels) -> str:
+    """The SHA-256 of an image's shape and pixels, in hexadecimal."""
+    height, width, channels = pixels.shape
+    digest = hashlib.sha256(f"{height}x{width}x{channels}:".encode())
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.hexdigest()
+
+
+@contextmanager
+def named(name: str) -> Iterator[None]:
+    """Names the file that this thread decodes, for :func:`collected_warnings`."""
+    _thread.name = name
+    try:
+        yield
+    finally:
+        del _thread.name
+
+
+@contextmanager
+def collected_warnings() -> Iterator[list[tuple[str, str]]]:
+    """Collects what PIL warns about while decoding, as (file, text), from all threads.
+
+    Enter it in one thread, around the pool that decodes.
+    """
+    collected: list[tuple[str, str]] = []
+
+    def collect(message: Warning | str, *_args: object, **_kwargs: object) -> None:
+        collected.append((getattr(_thread, "name", ""), str(message)))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = collect
+        yield collected

@@ -1,0 +1,112 @@
+"""Arrays in ``.npy`` files, written and read piece by piece in bounded memory."""
+
+from __future__ import annotations
+
+import math
+import mmap
+from pathlib import Path
+from typing import Any, BinaryIO, Self
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from graftline.core.checksums import verify
+from graftline.core.errors import MissingOutputError
+
+_KEPT_BYTES = 128 << 20
+
+
+def narrowed(values: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
+    """Values as float16 or float32; what is beyond float16's range is clipped to it.
+
+    It would become infinite otherwise.
+    """
+    if np.dtype(dtype) == np.float16:
+        limit = np.finfo(np.float16).max
+        values = np.clip(values, -limit, limit)
+    return values.astype(dtype, copy=False)
+
+
+class ArrayWriter:
+    """Writes rows of an array of known shape in any order.
+
+    A memory-mapped array would count as this process's memory until the system writes it out, and
+    a full disk would end the process by a signal instead of an error.
+
+    Args:
+        path: The ``.npy`` file to be written.
+        dtype: Of the array.
+        axes: The first axes of the array; their elements, counted through, are its rows.
+        row_shape: The axes that follow, those of one row.
+    """
+
+    def __init__(
+        self, path: Path, dtype: DTypeLike, axes: tuple[int, ...], row_shape: tuple[int, ...]
+    ) -> None:
+        self.dtype = np.dtype(dtype)
+        self.row_size = math.prod(row_shape)
+        self._row_bytes = self.row_size * self.dtype.itemsize
+        self._file: BinaryIO = path.open("wb")
+        header = {
+            "descr": np.lib.format.dtype_to_descr(self.dtype),
+            "fortran_order": False,
+            "shape": (*axes, *row_shape),
+        }
+        np.lib.format.write_array_header_1_0(self._file, header)
+        self._start = self._file.tell()
+        self._file.truncate(self._start + math.prod(axes) * self._row_bytes)
+
+    def put(self, rows: NDArray[np.int64], values: NDArray[Any]) -> None:
+        """Writes values (n, ...) into these rows (n,)."""
+        values = np.ascontiguousarray(values, self.dtype).reshape(len(rows), self.row_size)
+        runs = np.flatnonzero(np.diff(rows) != 1) + 1
+        for at, run in zip(np.split(rows, runs), np.split(values, runs), strict=True):
+            if len(at):
+                self._file.seek(self._start + int(at[0]) * self._row_bytes)
+                self._file.write(run.data)
+
+    def flush(self) -> None:
+        """Lets a reader of the same file see what was put."""
+        self._file.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+class ArrayReader:
+    """A memory-mapped array, which gives back the pages that it has read now and then.
+
+    Args:
+        path: The ``.npy`` file.
+
+    Raises:
+        DamagedFileError: If its folder lists another checksum for it.
+        MissingOutputError: If the file is absent or no such array.
+    """
+
+    def __init__(self, path: Path) -> None:
+        verify(path)
+        try:
+            self.array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (EOFError, OSError, ValueError) as error:
+            raise MissingOutputError(
+                f"{path} is absent or no array: {error}",
+                where=str(path),
+                fix="run dvc repro, which writes it anew",
+            ) from error
+        self._read_bytes = 0
+
+    def read(self, rows: NDArray[np.int64], view: int | None = None) -> NDArray[Any]:
+        """A copy of some rows (n, ...), of one view if the array's first axis is that of views."""
+        source = self.array if view is None else self.array[view]
+        values: NDArray[Any] = np.asarray(source[rows])
+        self._read_bytes += values.nbytes
+        mapped: Any = self.array.base
+        if self._read_bytes > _KEPT_BYTES and isinstance(mapped, mmap.mmap):
+            # They stay in the system's cache, but count as this process's memory no more.
+            self._read_bytes = 0
+            mapped.madvise(mmap.MADV_DONTNEED)
+        return values

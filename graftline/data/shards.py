@@ -1,0 +1,379 @@
+"""Packed images: flat shards of bytes beside a Parquet manifest, read by memory mapping.
+
+A folder of packed images holds ``images-00000.bin``, ``images-00001.bin``, … and
+``manifest.parquet``, one row per image:
+
+========  ====================================================================================
+column    meaning
+========  ====================================================================================
+sha256    of the decoded image as it was loaded (shape and pixels): the image's identity
+label     index of the class
+class     name of the class
+split     train, validation or test
+source    the image's name in its source
+encoding  ``raw``: uint8 pixels, row by row; ``file``: an image file's own bytes
+shard     number of the shard
+offset    of the first byte in the shard
+length    in bytes
+height    in pixels, once decoded
+width     in pixels, once decoded
+channels  1 or 3, once decoded
+========  ====================================================================================
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graftline.core.checksums import verify
+from graftline.core.errors import DataError, MissingOutputError
+from graftline.data.decoding import Pixels, decode
+from graftline.data.white_levels import NOTHING_KNOWN, WhiteRule
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MANIFEST = "manifest.parquet"
+RAW = "raw"
+FILE = "file"
+_SHARD_BYTES = 256 << 20
+_KEPT_BYTES = 8 << 20
+_ROWS = 4096
+_DTYPES: dict[str, type[np.object_ | np.int32 | np.int64]] = {
+    "sha256": np.object_,
+    "label": np.int32,
+    "class": np.object_,
+    "split": np.object_,
+    "source": np.object_,
+    "encoding": np.object_,
+    "shard": np.int32,
+    "offset": np.int64,
+    "length": np.int64,
+    "height": np.int32,
+    "width": np.int32,
+    "channels": np.int32,
+}
+
+
+class ShardWriter:
+    """Writes images one after the other into shards; none straddles two.
+
+    Args:
+        folder: Where the shards go; it must exist.
+        shard_bytes: How large a shard may become. A larger image gets a shard of its own.
+    """
+
+    def __init__(self, folder: Path, shard_bytes: int = _SHARD_BYTES) -> None:
+        self._folder = folder
+        self._shard_bytes = shard_bytes
+        self._shard = -1
+        self._offset = 0
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def append(self, payload: bytes | memoryview) -> tuple[int, int, int]:
+        """Writes one image's bytes and returns its shard, offset and length."""
+        length = len(payload)
+        if self._file is None or self._offset + length > self._shard_bytes:
+            self._next_shard()
+        offset = self._offset
+        self._file.write(payload)  # type: ignore[union-attr]
+        self._offset += length
+        return self._shard, offset, length
+
+    def _next_shard(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        self._shard += 1
+        self._offset = 0
+        self._file = (self._folder / _shard_name(self._shard)).open("wb")
+
+
+def write_manifest(folder: Path, columns: Mapping[str, Sequence[Any] | NDArray[Any]]) -> None:
+    """Writes ``manifest.parquet``; the same columns give the same bytes.
+
+    Args:
+        folder: Where the shards lie.
+        columns: By name, each with one entry per image, in the manifest's order.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    arrays = [_arrow(columns[name], dtype) for name, dtype in _DTYPES.items()]
+    table = pa.Table.from_arrays(arrays, schema=_schema())
+    pq.write_table(table, folder / MANIFEST, compression="zstd", store_schema=False)
+
+
+def read_manifest(folder: Path) -> dict[str, NDArray[Any]]:
+    """The manifest's columns, in its order: text as objects, numbers as integers.
+
+    Raises:
+        DamagedFileError: If its folder lists another checksum for it.
+        MissingOutputError: If it is not there, or no such manifest.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    manifest = folder / MANIFEST
+    verify(manifest)
+    fix = "run the steps before it: dvc repro, or python -m flows.train"
+    try:
+        with pq.ParquetFile(manifest, memory_map=True) as file:
+            # Column by column: all of them as tables and lists at once would take the most memory
+            # that a stage needs.
+            return {
+                field.name: _values(
+                    file.read(columns=[field.name]).column(field.name).cast(field.type),
+                    _DTYPES[field.name],
+                )
+                for field in _schema()
+            }
+    except FileNotFoundError as error:
+        raise MissingOutputError(
+            f"{manifest} is not there yet", where=str(manifest), fix=fix
+        ) from error
+    except (pa.ArrowException, KeyError, ValueError, OSError) as error:
+        raise MissingOutputError(
+            f"{manifest} is no manifest of packed images: {error}", where=str(manifest), fix=fix
+        ) from error
+
+
+def _values(column: pa.ChunkedArray, dtype: type[np.generic]) -> NDArray[Any]:
+    values = np.empty(len(column), dtype)
+    # One string for each class, split and encoding, not one for each image.
+    known: dict[Any, Any] = {}
+    for at in range(0, len(column), _ROWS):
+        part = column.slice(at, _ROWS).to_pylist()
+        values[at : at + len(part)] = [known.setdefault(one, one) for one in part]
+    return values
+
+
+class PackedImages:
+    """A folder of packed images, memory-mapped.
+
+    Args:
+        folder: Where they lie.
+        columns: The manifest's.
+        white: Tells what is white in stored files of more than 8 bits: the data set's rule.
+
+    Attributes:
+        labels: Index of each image's class, int32.
+        splits: Each image's split.
+        hashes: Each image's identity: the SHA-256 of its shape and pixels when it was loaded.
+        names: Each image's name in its source.
+        shapes: Height, width and channels of each image (count, 3).
+        uniform_shape: Height, width, channels if all images share them, else None.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        columns: Mapping[str, NDArray[Any]],
+        white: WhiteRule = NOTHING_KNOWN,
+    ) -> None:
+        self._folder = folder
+        self._white = white
+        self.labels: NDArray[np.int32] = columns["label"]
+        self.splits: NDArray[np.object_] = columns["split"]
+        self.hashes: NDArray[np.object_] = columns["sha256"]
+        self.names: NDArray[np.object_] = columns["source"]
+        self._encoded: NDArray[np.bool_] = columns["encoding"] != RAW
+        self._shards: NDArray[np.int32] = columns["shard"]
+        self._offsets: NDArray[np.int64] = columns["offset"]
+        self._lengths: NDArray[np.int64] = columns["length"]
+        self.shapes: NDArray[np.int64] = np.stack(
+            [columns[name].astype(np.int64) for name in ("height", "width", "channels")], axis=1
+        )
+        self._any_encoded = bool(self._encoded.any())
+        self._maps: dict[int, mmap.mmap] = {}
+        self._read_bytes = 0
+        self.uniform_shape = self._shared_shape(slice(None))
+
+    @classmethod
+    def open(cls, folder: Path) -> PackedImages:
+        """Opens what ``load`` or ``preprocess`` wrote.
+
+        Raises:
+            MissingOutputError: If it is not there, or not whole.
+        """
+        return cls(folder, read_manifest(folder))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def indices(self, split: str) -> NDArray[np.int64]:
+        """The positions of one split's images, in the manifest's order."""
+        return np.flatnonzero(self.splits == split).astype(np.int64)
+
+    def shape(self, index: int) -> tuple[int, int, int]:
+        """Height, width and channels of one image."""
+        height, width, channels = self.shapes[index].tolist()
+        return height, width, channels
+
+    def image(self, index: int) -> Pixels:
+        """One image: height, width, channels (1 or 3).
+
+        Raises:
+            DataError: If a stored file does not decode to what it was.
+        """
+        stored = self._stored(index)
+        shape = self.shape(index)
+        if not self._encoded[index]:
+            return stored.reshape(shape)
+        try:
+            pixels = decode(stored.tobytes(), shape[0] * shape[1], white=self._white)
+            problem = f"decodes to {pixels.shape}, not to {shape}"
+        except DataError as error:
+            problem = error.what
+        else:
+            if pixels.shape == shape:
+                return pixels
+        raise DataError(
+            f"{self.names[index]} {problem}, though it was whole when it was loaded",
+            where=str(self._folder / _shard_name(int(self._shards[index]))),
+            fix="run dvc repro --force load, which reads the source anew",
+        )
+
+    def batch(self, indices: NDArray[np.integer] | Sequence[int]) -> Pixels:
+        """Images of one shape: count, height, width, channels.
+
+        Raises:
+            ValueError: If the images differ in shape, or if there are none and the folder's images
+                have no one shape.
+        """
+        chosen = np.asarray(indices, np.int64)
+        shape = self._shared_shape(chosen) if len(chosen) else self.uniform_shape
+        if shape is None:
+            raise ValueError("the images differ in shape; use batches()")
+        images = np.empty((len(chosen), *shape), np.uint8)
+        if self._any_encoded and self._encoded[chosen].any():
+            for row, index in enumerate(chosen):
+                images[row] = self.image(int(index))
+            return images
+        for shard in np.unique(self._shards[chosen]):
+            rows = np.flatnonzero(self._shards[chosen] == shard)
+            images[rows] = self._raw(int(shard), self._offsets[chosen[rows]], shape)
+        return images
+
+    def batches(
+        self, indices: NDArray[np.integer] | Sequence[int], batch_size: int
+    ) -> Iterator[tuple[NDArray[np.int64], Pixels]]:
+        """Yields (positions in ``indices``, images), each batch of one shape.
+
+        Where all images share a shape, the batches are consecutive runs. Every position comes
+        exactly once; a batch has ``batch_size`` images or, at the end of a shape, fewer.
+        """
+        chosen = np.asarray(indices, np.int64)
+        if self.uniform_shape is not None:
+            for start in range(0, len(chosen), batch_size):
+                positions = np.arange(start, min(start + batch_size, len(chosen)), dtype=np.int64)
+                yield positions, self.batch(chosen[positions])
+            return
+        waiting: dict[tuple[int, int, int], list[int]] = {}
+        for position, index in enumerate(chosen):
+            shape = self.shape(int(index))
+            group = waiting.setdefault(shape, [])
+            group.append(position)
+            if len(group) == batch_size:
+                positions = np.array(waiting.pop(shape), np.int64)
+                yield positions, self.batch(chosen[positions])
+        for group in waiting.values():
+            positions = np.array(group, np.int64)
+            yield positions, self.batch(chosen[positions])
+
+    def _shared_shape(self, rows: NDArray[np.int64] | slice) -> tuple[int, int, int] | None:
+        shapes = self.shapes[rows]
+        if not len(shapes) or (shapes != shapes[0]).any():
+            return None
+        height, width, channels = shapes[0].tolist()
+        return height, width, channels
+
+    def _stored(self, index: int) -> NDArray[np.uint8]:
+        offset, length = int(self._offsets[index]), int(self._lengths[index])
+        self._count(length)
+        return self._bytes(int(self._shards[index]))[offset : offset + length]
+
+    def _raw(self, shard: int, offsets: NDArray[np.int64], shape: tuple[int, int, int]) -> Pixels:
+        stored = self._bytes(shard)
+        length = shape[0] * shape[1] * shape[2]
+        self._count(length * len(offsets))
+        if not (offsets % length).any():
+            # All begin at multiples of their length: the shard is one array of images.
+            whole = len(stored) // length
+            return stored[: whole * length].reshape(whole, *shape)[offsets // length]
+        return np.stack([stored[at : at + length].reshape(shape) for at in offsets.tolist()])
+
+    def _count(self, size_bytes: int) -> None:
+        # Pages that were read count as this process's memory until they are given back. They stay
+        # in the system's cache, and whoever still looks at them gets them again from there.
+        self._read_bytes += size_bytes
+        if self._read_bytes > _KEPT_BYTES:
+            self._read_bytes = 0
+            for mapped in list(self._maps.values()):
+                mapped.madvise(mmap.MADV_DONTNEED)
+
+    def _bytes(self, shard: int) -> NDArray[np.uint8]:
+        if shard not in self._maps:
+            path = self._folder / _shard_name(shard)
+            verify(path)
+            try:
+                with path.open("rb") as file:
+                    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            except (FileNotFoundError, ValueError) as error:
+                raise _wrong_shard(path, "absent or empty, yet the manifest names it") from error
+            here = self._shards == shard
+            if len(mapped) < (self._offsets[here] + self._lengths[here]).max():
+                raise _wrong_shard(path, "shorter than the manifest tells")
+            self._maps[shard] = mapped
+        return np.frombuffer(self._maps[shard], np.uint8)
+
+
+def _wrong_shard(path: Path, problem: str) -> MissingOutputError:
+    return MissingOutputError(
+        f"{path} is {problem}", where=str(path), fix="run dvc repro, which writes it anew"
+    )
+
+
+def _shard_name(shard: int) -> str:
+    return f"images-{shard:05d}.bin"
+
+
+# pa.array and to_numpy import pandas, which takes longer than all of this; buffers do not.
+def _arrow(values: Sequence[Any] | NDArray[Any], dtype: type[np.generic]) -> pa.Array:
+    import pyarrow as pa
+
+    count = len(values)
+    if dtype is not np.object_:
+        numbers = np.ascontiguousarray(values, dtype)
+        kind = pa.int32() if dtype is np.int32 else pa.int64()
+        return pa.Array.from_buffers(kind, count, [None, pa.py_buffer(numbers)])
+    texts = [value.encode() for value in values]
+    offsets = np.zeros(count + 1, np.int32)
+    np.cumsum([len(text) for text in texts], out=offsets[1:])
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(texts))]
+    return pa.Array.from_buffers(pa.string(), count, buffers)
+
+
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
+    kinds = {np.object_: pa.string(), np.int32: pa.int32(), np.int64: pa.int64()}
+    return pa.schema([(name, kinds[dtype]) for name, dtype in _DTYPES.items()])

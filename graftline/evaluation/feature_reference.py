@@ -1,0 +1,124 @@
+"""What a model's own images look like to it: the reference that travels with it.
+
+New images are compared with this sample to see whether they still resemble those that the model
+was trained on (``graftline.drift``). It is taken through the exported file, so that features of a
+batch and of the reference come about in the same way, also where the trunk was tuned.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graftline.core.checksums import verify
+from graftline.core.errors import MissingOutputError
+from graftline.core.records import Split
+from graftline.data.shards import PackedImages
+from graftline.network.litert import LiteRunner
+
+REFERENCE_FILE = "feature_reference.npz"
+_MOST_IMAGES = 1000
+_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a model made of some images.
+
+    Args:
+        features: Pooled features at the cut, float32 (n, c).
+        probabilities: float32 (n, classes).
+    """
+
+    features: NDArray[np.float32]
+    probabilities: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Indices of the most probable classes, (n,)."""
+        labels: NDArray[np.int64] = self.probabilities.argmax(axis=1)
+        return labels
+
+    @property
+    def confidence(self) -> NDArray[np.float32]:
+        """The most probable classes' probabilities, (n,)."""
+        confidence: NDArray[np.float32] = self.probabilities.max(axis=1, initial=0)
+        return confidence
+
+
+@dataclass(frozen=True)
+class FeatureReference:
+    """A sample of the training split, and one of the validation split to hold it against."""
+
+    train: Sample
+    validation: Sample
+
+
+def write_reference(images: PackedImages, model: Path, seed: int, path: Path) -> None:
+    """Runs a model over at most 1 000 images of each split, chosen by ``seed``.
+
+    Args:
+        images: The preprocessed images.
+        model: The exported ``.tflite`` file, with probabilities and features as outputs.
+        seed: Of the choice.
+        path: Where the samples go; the same inputs give the same bytes.
+    """
+    arrays: dict[str, Any] = {}
+    splits: Sequence[Split] = ("train", "validation")
+    with LiteRunner(model) as runner:
+        for split in splits:
+            sample = _sample(runner, images, chosen(images.indices(split), _MOST_IMAGES, seed))
+            arrays |= {f"{split}_{name}": values for name, values in asdict(sample).items()}
+    np.savez_compressed(path, **arrays)
+
+
+def read_reference(folder: Path) -> FeatureReference | None:
+    """The reference in a model's folder; None for a model that has none.
+
+    Raises:
+        MissingOutputError: If the file is damaged.
+    """
+    path = folder / REFERENCE_FILE
+    verify(path)
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            train, validation = (
+                Sample(stored[f"{split}_features"], stored[f"{split}_probabilities"])
+                for split in ("train", "validation")
+            )
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise MissingOutputError(
+            f"{path} is no reference of features: {error}",
+            where=str(path),
+            fix="fetch the model again (remove its folder under var/models), or run dvc repro",
+        ) from error
+    return FeatureReference(train, validation)
+
+
+def chosen(indices: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:
+    """At most ``most`` of the indices, by chance, in their own order."""
+    if len(indices) <= most:
+        return indices
+    places = np.random.default_rng(seed).choice(len(indices), most, replace=False, shuffle=False)
+    return indices[np.sort(places)]
+
+
+def _sample(runner: LiteRunner, images: PackedImages, indices: NDArray[np.int64]) -> Sample:
+    classes, dim = runner.output_dims[:2]
+    sample = Sample(
+        np.empty((len(indices), dim), np.float32), np.empty((len(indices), classes), np.float32)
+    )
+    for positions, batch in images.batches(indices, _BATCH):
+        sample.probabilities[positions], sample.features[positions] = runner.run_outputs(batch, 2)
+    return sample

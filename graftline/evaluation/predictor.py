@@ -1,0 +1,207 @@
+"""The one way from raw images to probabilities: shrink, then the exported model in LiteRT."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graftline.core.errors import DataError
+from graftline.core.records import Trained
+from graftline.data.white_levels import rule_of
+from graftline.network.litert import LiteRunner
+from graftline.steps.preprocess import shrink
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_GROUP_IMAGES = 128
+_HELD_BYTES = 64 << 20
+_CHANNELS = (1, 3)
+_LOGITS = 2
+"""The place of the logits among the file's outputs."""
+
+
+class Predictor:
+    """Gives the exported model's probabilities for images of any size.
+
+    Args:
+        folder: ``models/trained/`` or a copy, with ``model.tflite`` and ``trained.json``.
+
+    Attributes:
+        white: Tells what is white in an image of more than 8 bits, by the training images.
+
+    Raises:
+        MissingOutputError: If the model is not there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        trained = Trained.read(folder / "trained.json")
+        self.classes = trained.classes
+        self.size_px = trained.size_px
+        self.weight_digest = trained.weight_digest
+        self.white = rule_of(trained.white)
+        self._runner = LiteRunner(folder / "model.tflite")
+
+    @property
+    def feature_dim(self) -> int | None:
+        """The number of pooled features that it gives; None if its file gives none."""
+        dims = self._runner.output_dims
+        return dims[1] if len(dims) > 1 else None
+
+    def close(self) -> None:
+        """Ends the runner's threads."""
+        self._runner.close()
+
+    def __enter__(self) -> Predictor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def probabilities(self, images: Iterable[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """The probability of each class for each image, in the images' order.
+
+        Images of one shape are run together. They are read as they are needed, and no more than
+        64 MiB of them, shrunk, are held at once.
+
+        Args:
+            images: uint8, each (height, width) or (height, width, channels) with 1 or 3 channels.
+
+        Returns:
+            float32 (n, classes).
+
+        Raises:
+            DataError: If one of them is no such image.
+        """
+        (found,) = self._collected(
+            images, lambda batch: [self._runner.run(batch)], [len(self.classes)]
+        )
+        return found
+
+    def probabilities_and_features(
+        self, images: Iterable[NDArray[np.uint8]]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Both the probabilities and the pooled features that the head saw, in one pass.
+
+        Args:
+            images: See :meth:`probabilities`.
+
+        Returns:
+            float32 (n, classes), the same bits as those of :meth:`probabilities`, and float32
+            (n, :attr:`feature_dim`).
+
+        Raises:
+            DataError: If one of them is no such image.
+            ValueError: If the model gives no features.
+        """
+        if self.feature_dim is None:
+            raise ValueError("this model gives probabilities only; see feature_dim")
+        probabilities, features = self._collected(
+            images,
+            lambda batch: self._runner.run_outputs(batch, 2),
+            [len(self.classes), self.feature_dim],
+        )
+        return probabilities, features
+
+    def probabilities_and_logits(
+        self, images: Iterable[NDArray[np.uint8]]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Both the probabilities and what their losses are taken from, in one pass.
+
+        Args:
+            images: See :meth:`probabilities`.
+
+        Returns:
+            float32 (n, classes) twice: the same bits as those of :meth:`probabilities`, and the
+            logits. Of a model that was exported before there were logits in its file, they are the
+            logarithms of its probabilities, where one below 1.2e-38 counts as that.
+
+        Raises:
+            DataError: If one of them is no such image.
+        """
+        outputs = len(self._runner.output_dims)
+        if outputs <= _LOGITS:
+            probabilities = self.probabilities(images)
+            return probabilities, np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
+        classes = len(self.classes)
+
+        def run(batch: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+            given = self._runner.run_outputs(batch, outputs)
+            return [given[0], given[_LOGITS]]
+
+        probabilities, logits = self._collected(images, run, [classes, classes])
+        return probabilities, logits
+
+    def table(self, images: Iterable[NDArray[np.uint8]]) -> pd.DataFrame:
+        """One row per image: ``label``, ``probability``, and ``p_<class>`` for each class."""
+        import pandas as pd
+
+        probabilities = self.probabilities(images)
+        best = probabilities.argmax(axis=1)
+        columns: dict[str, Any] = {
+            "label": [self.classes[index] for index in best],
+            "probability": probabilities.max(axis=1, initial=0),
+        }
+        columns |= {f"p_{name}": probabilities[:, at] for at, name in enumerate(self.classes)}
+        return pd.DataFrame(columns)
+
+    def _collected(
+        self,
+        images: Iterable[NDArray[np.uint8]],
+        run: Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]],
+        dims: Sequence[int],
+    ) -> list[NDArray[np.float32]]:
+        """What ``run`` gives for each image, in order: (n, dim) for each of ``dims``."""
+        outputs: list[list[NDArray[np.float32]]] = [[] for _ in dims]
+        for places, batch in self._batches(images):
+            for rows, given in zip(outputs, run(batch), strict=True):
+                rows.extend([np.empty(0, np.float32)] * (max(places) + 1 - len(rows)))
+                for place, row in zip(places, given, strict=True):
+                    rows[place] = row
+        return [
+            np.stack(rows) if rows else np.empty((0, dim), np.float32)
+            for rows, dim in zip(outputs, dims, strict=True)
+        ]
+
+    def _batches(
+        self, images: Iterable[NDArray[np.uint8]]
+    ) -> Iterator[tuple[list[int], NDArray[np.uint8]]]:
+        groups: dict[tuple[int, ...], list[tuple[int, NDArray[np.uint8]]]] = {}
+        held_bytes = 0
+        for place, given in enumerate(images):
+            image = shrink(_checked(given, place), self.size_px)
+            group = groups.setdefault(image.shape, [])
+            group.append((place, image))
+            held_bytes += image.nbytes
+            if len(group) == _GROUP_IMAGES or held_bytes > _HELD_BYTES:
+                # The fullest group frees the most.
+                shape = max(groups, key=lambda key: sum(one.nbytes for _, one in groups[key]))
+                held_bytes -= sum(one.nbytes for _, one in groups[shape])
+                yield _stacked(groups.pop(shape))
+        for group in groups.values():
+            yield _stacked(group)
+
+
+def _stacked(
+    group: list[tuple[int, NDArray[np.uint8]]],
+) -> tuple[list[int], NDArray[np.uint8]]:
+    return [place for place, _ in group], np.stack([image for _, image in group])
+
+
+def _checked(image: Any, place: int) -> NDArray[np.uint8]:
+    array = np.asarray(image)
+    if array.ndim == 2:
+        array = array[..., np.newaxis]
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] not in _CHANNELS:
+        raise DataError(
+            f"image {place} is {array.dtype} of shape {np.shape(image)}",
+            allowed="uint8, 0 to 255, of shape (height, width) or (height, width, channels) with "
+            "1 or 3 channels",
+        )
+    if 0 in array.shape:
+        raise DataError(f"image {place} is empty: its shape is {np.shape(image)}")
+    return array

@@ -1,0 +1,88 @@
+"""Runs exported files by the runtime that each is meant for; all answer in probabilities."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graftline.core.records import ExportFormat
+from graftline.formats.contract import read_contract
+from graftline.formats.exported_network import PROBABILITIES, SIGNATURE
+from graftline.network.litert import LiteRunner, available_cores
+
+
+class Runner(Protocol):
+    """A model that is open."""
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """From uint8 (n, height, width, channels) to probabilities (n, classes)."""
+
+    def close(self) -> None:
+        """Gives back what the runtime holds."""
+
+
+def open_exported(format: ExportFormat, path: Path) -> Runner:
+    """Opens an exported file, on all cores.
+
+    Raises:
+        MissingOutputError: If it is absent or no such file.
+    """
+    if format == "onnx":
+        return _Onnx(path)
+    if format == "saved_model":
+        return _SavedModel(path)
+    return _LiteRT(path)
+
+
+class _LiteRT:
+    def __init__(self, path: Path) -> None:
+        output = read_contract(path).output
+        self._scale, self._zero_point = np.float32(output.scale), np.float32(output.zero_point)
+        self._runner = LiteRunner(path)
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        stored = self._runner.run(images).astype(np.float32)
+        probabilities: NDArray[np.float32] = (stored - self._zero_point) * self._scale
+        return probabilities
+
+    def close(self) -> None:
+        self._runner.close()
+
+
+class _SavedModel:
+    def __init__(self, path: Path) -> None:
+        import tensorflow as tf
+
+        # The function alone does not keep its variables alive.
+        self._loaded: Any = tf.saved_model.load(str(path))
+        self._function: Any = self._loaded.signatures[SIGNATURE]
+        self._constant: Any = tf.constant
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        answers = self._function(images=self._constant(images))
+        return np.asarray(answers[PROBABILITIES])
+
+    def close(self) -> None:
+        del self._function, self._loaded
+
+
+class _Onnx:
+    def __init__(self, path: Path) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = available_cores()
+        self._session: Any = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+        self._input = self._session.get_inputs()[0].name
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        answers: NDArray[np.float32] = self._session.run(None, {self._input: images})[0]
+        return answers
+
+    def close(self) -> None:
+        del self._session

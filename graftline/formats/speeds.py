@@ -1,0 +1,63 @@
+"""How fast each exported file was on this machine: ``var/timings/exports.json``.
+
+Speeds differ from run to run, and so have no place among the outputs that DVC keeps.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from graftline.core.errors import MissingOutputError
+from graftline.core.records import Exports, Record
+from graftline.core.timings import file
+from graftline.core.workspace import Workspace
+
+ORIGINAL = "original"
+"""The name under which ``model.tflite`` stands."""
+
+
+class Speed(Record):
+    """One file on this machine."""
+
+    sha256: str
+    """Of the file, as in its record: another file has another speed."""
+    images_per_second: float
+    """Over the whole test split, all cores, after a first batch."""
+    load_s: float
+    """Opening the file and answering one image, the runtime being imported."""
+
+
+class Speeds(Record):
+    """All that were measured together."""
+
+    cores: int
+    measured: dict[str, Speed]
+    """By format; the original as ``original``."""
+
+
+def write_speeds(workspace: Workspace, speeds: Speeds) -> None:
+    """Writes what was measured."""
+    speeds.write(_file(workspace))
+
+
+def read_speeds(workspace: Workspace, exports: Exports) -> Speeds | None:
+    """What was measured of just these files on this machine, as far as it was; or None.
+
+    Files that came from DVC's cache have no speed here, unless it was these that were measured.
+    """
+    if exports.original is None:
+        return None
+    try:
+        speeds = Speeds.read(_file(workspace))
+    except MissingOutputError:
+        return None
+    wanted: dict[str, str] = {one.format: one.sha256 for one in exports.exported}
+    wanted[ORIGINAL] = exports.original.sha256
+    known = {
+        name: speed for name, speed in speeds.measured.items() if wanted.get(name) == speed.sha256
+    }
+    return speeds.model_copy(update={"measured": known}) if known else None
+
+
+def _file(workspace: Workspace) -> Path:
+    return file(workspace, "exports")

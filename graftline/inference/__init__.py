@@ -1,0 +1,1 @@
+"""The finished model at work: predictions, batches, the service, drift."""

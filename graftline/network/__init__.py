@@ -1,0 +1,1 @@
+"""The network: backbones, pretrained weights, cutting, freezing plans, what runs it."""

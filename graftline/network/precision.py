@@ -1,0 +1,78 @@
+"""Computing training steps in 16 bits where the machine gains by it; weights stay float32."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from graftline.network.classifier import LOGITS
+
+_CPU_FLAGS = ("amx_bf16",)
+"""As Linux names it. avx512_bf16 alone does not gain: docs/finetuning.md has the measurement."""
+
+
+def training_precision(wanted: str) -> str:
+    """What to compute in: ``float32`` or ``bfloat16``.
+
+    Args:
+        wanted: ``train.mixed_precision``: none, auto or bfloat16.
+    """
+    if wanted == "none":
+        return "float32"
+    return "bfloat16" if wanted == "bfloat16" or _has_bfloat16() else "float32"
+
+
+@contextmanager
+def computing_in(precision: str, network: Any) -> Iterator[None]:
+    """Lets the network's layers compute in 16 bits while the block runs.
+
+    What is traced inside stays so; what is traced outside, as for validation and export, computes
+    in float32. Layers that were made for float32 alone, as that of the logits, keep to it.
+    """
+    if precision == "float32":
+        yield
+        return
+    import keras
+
+    half = keras.DTypePolicy("mixed_bfloat16")
+    changed = [layer for layer in _layers(network) if _may_change(layer)]
+    kept = [layer.dtype_policy for layer in changed]
+    for layer in changed:
+        layer.dtype_policy = half
+    try:
+        yield
+    finally:
+        for layer, policy in zip(changed, kept, strict=True):
+            layer.dtype_policy = policy
+
+
+def _has_bfloat16() -> bool:
+    import tensorflow as tf
+
+    if tf.config.list_physical_devices("GPU"):
+        return True
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    flags = {
+        flag
+        for line in text.splitlines()
+        if line.startswith(("flags", "Features"))
+        for flag in line.partition(":")[2].split()
+    }
+    return not flags.isdisjoint(_CPU_FLAGS)
+
+
+def _layers(network: Any) -> list[Any]:
+    return [layer for layer in network._flatten_layers() if not hasattr(layer, "layers")]
+
+
+def _may_change(layer: Any) -> bool:
+    return type(layer).__name__ not in _STAYS and layer.name != LOGITS
+
+
+_STAYS = ("InputLayer", "Rescaling", "Resizing", "BatchNormalization")
+"""Cheap, and exact on what they are given; BatchNormalization divides by small numbers."""

@@ -1,0 +1,180 @@
+"""What is new since a flow last got to its end: images, parameters, or anything that DVC tells.
+
+DVC says which stages are stale. It does not know that a model still has to be registered, and it
+follows no link to a folder, so two things are written down at the end of a flow: the weights that
+went through all of its steps, and what the source held when it began.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from graftline.core.errors import MissingOutputError
+from graftline.core.params import Params
+from graftline.core.records import Record, Trained
+from graftline.core.workspace import Workspace
+from graftline.data import fingerprint
+from graftline.data.fingerprint import Difference, SourceState
+from graftline.operations.stage_params import changed_params, keys_of_stages, picked
+from graftline.operations.stage_runner import STAGES
+
+_LISTED = 5
+_PLACE = ("source", "path", "manifest")
+"""The keys under ``data`` that say where the images are."""
+_READ_AFTER_TRAINING = ("register", "promote")
+"""The sections that the steps read which are no stages: they decide on what has been trained."""
+
+
+class Finished(Record):
+    """``var/finished.json``: the last flow that got to its end."""
+
+    weight_digest: str
+    """Of the model that went through all of its steps."""
+    params: dict[str, Any]
+    source_digest: str
+    """Of the source when the flow began; see :class:`graftline.data.fingerprint.SourceState`."""
+
+
+class News(Record):
+    """What there is to train for."""
+
+    images: str | None
+    """How many files came, changed and went; None if the source holds what it held."""
+    params: tuple[str, ...]
+    """What changed in ``params.yaml`` that a step reads, as in ``train.epochs: 3 → 4``."""
+    stale: tuple[str, ...]
+    """The stages that DVC would run, as far as that can be told before any of them has run."""
+    unfinished: str | None
+    """Why a flow has to run although nothing changed; None if it has not."""
+    forced: bool
+
+    @property
+    def anything(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self.forced or self.images or self.params or self.stale or self.unfinished)
+
+    @property
+    def headline(self) -> str:
+        """The first reason in a few words."""
+        return next(self._reasons(), "nothing new")
+
+    def __str__(self) -> str:
+        reasons = "; ".join(self._reasons())
+        return reasons or "nothing new: images, parameters and code are those of the last training"
+
+    def _reasons(self) -> Iterator[str]:
+        if self.images:
+            yield self.images
+        yield from self.params[:_LISTED]
+        if len(self.params) > _LISTED:
+            yield f"{len(self.params) - _LISTED} more parameters"
+        if self.unfinished:
+            yield self.unfinished
+        if self.stale:
+            yield f"stale: {', '.join(self.stale)}"
+        if self.forced:
+            yield "forced"
+
+
+def news_of(
+    workspace: Workspace,
+    params: Params,
+    source: SourceState,
+    stale: Collection[str],
+    *,
+    forced: bool,
+) -> News:
+    """Compares the checkout with what the last flow that got to its end left.
+
+    Args:
+        workspace: The checkout.
+        params: What ``params.yaml`` holds.
+        source: What the source holds.
+        stale: The stages that DVC calls stale.
+        forced: Whether every stage is to run anyway.
+    """
+    finished = last_finished(workspace)
+    return News(
+        images=_images(workspace, finished, params, source),
+        params=tuple(_changed(workspace, finished.params, params)) if finished else (),
+        stale=tuple(stage for stage in STAGES if stage in stale),
+        unfinished=_unfinished(workspace, finished),
+        forced=forced,
+    )
+
+
+def note_finished(workspace: Workspace, params: Params, source: SourceState) -> None:
+    """Writes down that a flow got to its end.
+
+    Args:
+        workspace: The checkout.
+        params: What ``params.yaml`` holds.
+        source: What the source held when the flow began: what came later is news.
+    """
+    fingerprint.keep(source, _source_file(workspace))
+    Finished(
+        weight_digest=_weights(workspace) or "",
+        params=_record(params),
+        source_digest=source.digest,
+    ).write(_file(workspace))
+
+
+def last_finished(workspace: Workspace) -> Finished | None:
+    """The last flow that got to its end; None if none is known here."""
+    try:
+        return Finished.read(_file(workspace))
+    except MissingOutputError:
+        return None
+
+
+def _changed(workspace: Workspace, before: dict[str, Any], params: Params) -> Iterator[str]:
+    """What changed of the parameters that a step of the flow reads; others are nothing to it."""
+    stages = keys_of_stages(workspace.root)
+    keys = {key for of_stage in stages.values() for key in of_stage} | {*_READ_AFTER_TRAINING}
+    # Without dvc.yaml nobody knows who reads what.
+    one, other = (picked(record, keys if stages else ("",)) for record in (before, _record(params)))
+    return changed_params(one, other)
+
+
+def _images(
+    workspace: Workspace, finished: Finished | None, params: Params, source: SourceState
+) -> str | None:
+    if finished is None or finished.source_digest == source.digest:
+        return None
+    before, now = finished.params.get("data", {}), _record(params)["data"]
+    if any(before.get(key) != now[key] for key in _PLACE):
+        return f"images: another source, {params.data.source}"
+    kept = fingerprint.kept(_source_file(workspace))
+    if kept is None or kept.digest != finished.source_digest:
+        return "images: other ones than before"
+    return f"images: {Difference.between(kept, source)}"
+
+
+def _unfinished(workspace: Workspace, finished: Finished | None) -> str | None:
+    if finished is None:
+        return "no flow has got to its end here yet"
+    if _weights(workspace) != finished.weight_digest:
+        return "the last model has not gone through every step"
+    return None
+
+
+def _weights(workspace: Workspace) -> str | None:
+    try:
+        return Trained.read(workspace.trained / "trained.json").weight_digest
+    except MissingOutputError:
+        return None
+
+
+def _record(params: Params) -> dict[str, Any]:
+    # Whom a verdict is told to changes nothing about it.
+    return params.model_dump(mode="json", by_alias=True, exclude={"notify"})
+
+
+def _file(workspace: Workspace) -> Path:
+    return workspace.var / "finished.json"
+
+
+def _source_file(workspace: Workspace) -> Path:
+    return workspace.var / "source" / "trained.parquet"

@@ -1,0 +1,140 @@
+"""Runs one step as a DVC stage does: locked, tracked, and with its error left for the caller."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from graftline.core.environment import ERROR_FILE_VARIABLE
+from graftline.core.errors import GraftlineError, StorageFullError, from_system
+from graftline.core.files import scratch_folder, write_text
+from graftline.core.locks import pipeline_lock, stage_lock
+from graftline.core.params import Params, read_params
+from graftline.core.repository import check_own_git
+from graftline.core.startup import import_keras
+from graftline.core.timings import Timings
+from graftline.core.workspace import Workspace
+from graftline.operations import finished_training
+from graftline.operations.dvc_exp_guard import refuse_after_interrupted
+from graftline.operations.stage_params import refuse_changed
+
+STAGES = ("load", "preprocess", "assemble", "freeze", "extract", "train", "evaluate", "export")
+TRACKED = ("train", "evaluate")
+"""The stages that write to the tracked run while they work."""
+_HEAVY = {
+    "preprocess": ("PIL.Image", "pyarrow.parquet"),
+    "extract": ("ai_edge_litert.interpreter", "pyarrow.parquet"),
+    "evaluate": ("ai_edge_litert.interpreter", "matplotlib.figure", "pyarrow.parquet"),
+}
+"""What a step imports where it needs it, and what takes time to import."""
+
+
+def run_stage(stage: str, workspace: Workspace) -> Any:
+    """Runs one step with the workspace's ``params.yaml``.
+
+    Returns:
+        The step's record of :mod:`graftline.core.records`.
+
+    Raises:
+        GraftlineError: Whatever the step raises; it is also written to the file that the
+            environment variable ``GRAFTLINE_ERROR_FILE`` names.
+    """
+    timings = Timings()
+    try:
+        check_own_git(workspace.root)
+        refuse_after_interrupted(workspace)
+        with pipeline_lock(workspace), stage_lock(workspace, stage), _scratch():
+            params = read_params(workspace.params_file)
+            started_s = time.monotonic()
+            finished_training.forget_if_recorded(workspace)
+            record = _run(stage, workspace, params, timings)
+            # Outside the outputs, which hold nothing that changes between two equal runs.
+            timings.write(workspace, stage, time.monotonic() - started_s)
+            _refuse_changed(workspace, stage, params)
+            if stage == "train":
+                # The last that is done: what fails before it costs no training.
+                finished_training.note_finished(workspace)
+            return record
+    except GraftlineError as error:
+        leave_error(error)
+        raise
+    except Exception as error:
+        if (known := from_system(error, workspace.root)) is None:
+            raise
+        leave_error(known)
+        raise known from error
+
+
+@contextmanager
+def _scratch() -> Iterator[None]:
+    """Has temporary files lie in a folder that the next start finds by its name after a kill.
+
+    TensorFlow writes a module for each function that it traces, and removes them at exit alone.
+    """
+    with scratch_folder() as folder:
+        before, tempfile.tempdir = tempfile.tempdir, str(folder)
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
+
+
+def leave_error(error: GraftlineError) -> None:
+    """Writes an error where the process that started this stage looks for it."""
+    if target := os.environ.get(ERROR_FILE_VARIABLE):
+        # Where nothing can be written, the error that says so cannot be either; it is printed.
+        with contextlib.suppress(OSError, StorageFullError):
+            write_text(Path(target), error.to_json())
+
+
+def _run(stage: str, workspace: Workspace, params: Params, timings: Timings) -> Any:
+    if stage not in TRACKED:
+        step = _imported(stage, params, timings)
+        with timings.span("work"):
+            return step(workspace, params)
+    from graftline.registry.tracking import stage_recorder
+
+    # The recorder's own process imports MLflow while this one imports TensorFlow.
+    with stage_recorder(workspace, params, stage) as recorder:
+        step = _imported(stage, params, timings)
+        with timings.span("work"):
+            if stage == "train":
+                record = step(workspace, params, on_epoch=recorder.epoch, keep_checkpoint=True)
+            else:
+                record = step(workspace, params)
+        # Before the run is told that the stage has ended well.
+        _refuse_changed(workspace, stage, params)
+        return record
+
+
+def _refuse_changed(workspace: Workspace, stage: str, params: Params) -> None:
+    # After the stage DVC reads the file once more, and writes down what stands there then.
+    if "DVC_STAGE" in os.environ:
+        refuse_changed(workspace, stage, params)
+
+
+def _imported(stage: str, params: Params, timings: Timings) -> Callable[..., Any]:
+    with timings.span("import"):
+        if _needs_keras(stage, params):
+            import_keras()
+        for module in _HEAVY.get(stage, ()):
+            importlib.import_module(module)
+        step: Callable[..., Any] = getattr(
+            importlib.import_module(f"graftline.steps.{stage}"), stage
+        )
+    return step
+
+
+def _needs_keras(stage: str, params: Params) -> bool:
+    if stage == "freeze":
+        return params.freeze.strategy == "auto"
+    if stage == "export":
+        return bool(params.export.formats)
+    return stage in ("assemble", "train")

@@ -1,0 +1,1 @@
+"""Prefect: runs each stage as a task, settles what a run leaves, keeps schedules."""

@@ -1,0 +1,238 @@
+"""Starts a flow from the command line: checks, holds the checkout, then brings up Prefect.
+
+Nothing here imports Prefect at the top: its settings are read from the environment when it is
+imported, and its server needs seconds to start, in which the import can take place.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graftline.core.environment import prefect_address
+from graftline.core.errors import ServerError
+from graftline.core.exit_codes import reported
+from graftline.core.processes import termination_as_interrupt
+from graftline.core.startup import collect_rarely
+from graftline.core.timings import FLOW, Timings
+from graftline.core.workspace import Workspace
+from graftline.operations.dvc_exp_guard import refuse_after_interrupted
+from graftline.operations.servers import alive, prefect_server
+from graftline.orchestration.api import api_for, quieten
+from graftline.orchestration.overrides import plan_overrides
+from graftline.orchestration.screen import Screen
+
+if TYPE_CHECKING:
+    from graftline.core.params import Params
+    from graftline.orchestration.pipeline import Pipeline
+
+_HASTE_S = 10.0
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What was asked for on the command line.
+
+    Args:
+        module: The flow's module.
+        flow: Its name in it.
+        params_file: Takes the place of ``params.yaml``.
+        overrides: ``key=value`` texts.
+        wait_s: How long to wait for another holder of the pipeline.
+        force: Whether every stage runs.
+        debug: Whether tracebacks and Prefect's own lines are shown.
+        looks: Whether the flow looks first whether there is anything to do.
+    """
+
+    module: str
+    flow: str
+    params_file: Path | None
+    overrides: Sequence[str]
+    wait_s: float
+    force: bool
+    debug: bool
+    looks: bool
+
+
+def launch(module: str, flow: str, arguments: Sequence[str], *, looks: bool = False) -> int:
+    """Runs a flow.
+
+    Args:
+        module: The flow's module, as in ``flows.train``.
+        flow: Its name in it.
+        arguments: The command line's.
+        looks: Whether the flow looks first whether there is anything to do. If there is not, and
+            no server runs that could be told, none is started.
+
+    Returns:
+        The exit code: 0; 2 for what the user can mend; 1 for a fault of ours; 130 when
+        interrupted.
+    """
+    wanted = _parsed(module, flow, arguments, looks=looks)
+    collect_rarely()
+    screen = Screen()
+
+    def command() -> int:
+        with termination_as_interrupt():
+            _run(wanted, Workspace.here(), screen)
+        return 0
+
+    return reported(command, debug=wanted.debug)
+
+
+def _run(wanted: Launch, workspace: Workspace, screen: Screen) -> None:
+    from graftline.orchestration.pipeline import prepared
+
+    started_s = time.monotonic()
+    timings = Timings()
+    quieten(workspace, debug=wanted.debug)
+    refuse_after_interrupted(workspace)
+    # A word that is wrong is told before any waiting; what holds is read after it.
+    plan_overrides(workspace, wanted.params_file, wanted.overrides)
+    with (
+        prepared(
+            workspace,
+            lambda: _chosen(wanted, workspace, screen),
+            screen,
+            wait_s=wanted.wait_s,
+            force=wanted.force,
+            timings=timings,
+        ) as execution,
+        ExitStack() as stack,
+    ):
+        if wanted.looks and not (_server_runs(workspace) or execution.news.anything):
+            screen.say(f"{execution.news}.")
+            return
+        imported = partial(_imported, wanted, execution)
+        flow = stack.enter_context(api_for(workspace, imported, screen.say, timings))
+        # Who interrupts a flow wants it to end, even if its server does not answer.
+        patience_s = _HASTE_S
+        try:
+            with timings.span("flow"), _loss_reported():
+                outcome = flow(force=wanted.force) if wanted.looks else flow(execution.params)
+            from graftline.orchestration.retry import PATIENCE_S
+
+            patience_s = PATIENCE_S
+        finally:
+            with timings.span("settle"):
+                _settle(execution, patience_s)
+    timings.write(workspace, FLOW, time.monotonic() - started_s)
+    if outcome is not None:
+        from graftline.orchestration.run_summary import show_closing
+
+        show_closing(screen.console, workspace, outcome, time.monotonic() - started_s)
+
+
+def _server_runs(workspace: Workspace) -> bool:
+    return prefect_address(os.environ, workspace.root) is not None or alive(
+        prefect_server(workspace)
+    )
+
+
+def _chosen(wanted: Launch, workspace: Workspace, screen: Screen) -> Params:
+    """Puts what was asked for into ``params.yaml`` as it is now; the parameters that it holds."""
+    change = plan_overrides(workspace, wanted.params_file, wanted.overrides)
+    kept = change.write(workspace)
+    if kept is not None:
+        screen.say(
+            f"params.yaml was changed; the former one is {kept.relative_to(workspace.root)} "
+            "(or: git checkout params.yaml)"
+        )
+    return change.params
+
+
+@contextmanager
+def _loss_reported() -> Iterator[None]:
+    import httpx
+
+    try:
+        yield
+    except httpx.TransportError as error:
+        raise ServerError(
+            f"Prefect's server went away in the middle and did not come back: {error}",
+            fix="start it and run again; every step that was finished is kept",
+        ) from error
+
+
+def _imported(wanted: Launch, execution: Pipeline) -> Any:
+    with execution.timings.span("import"):
+        flow = getattr(importlib.import_module(wanted.module), wanted.flow)
+    # Importing MLflow takes the seconds that the server still needs.
+    if not wanted.looks or execution.news.anything:
+        execution.track()
+    return flow
+
+
+def _settle(execution: Pipeline, patience_s: float) -> None:
+    from graftline.orchestration.settle import flush_logs, settle
+
+    say = execution.screen.say
+    if not settle(execution.flow_run_id, execution.task_run_ids, say, patience_s):
+        say("Prefect's server has not confirmed the end of every task; its page may lag")
+    flush_logs()
+
+
+def _parsed(module: str, flow: str, arguments: Sequence[str], *, looks: bool) -> Launch:
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=_first_line(flow))
+    parser.add_argument(
+        "--params",
+        type=os.path.expanduser,  # A shell leaves the ~ of --params=~/x as it is.
+        metavar="FILE",
+        help="put this file's text into params.yaml first",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="put this value into params.yaml first (train.epochs=3); may be repeated",
+    )
+    waiting = parser.add_mutually_exclusive_group()
+    waiting.add_argument(
+        "--wait",
+        type=_seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="wait this long if another process holds the pipeline",
+    )
+    waiting.add_argument(
+        "--no-wait",
+        dest="wait",
+        action="store_const",
+        const=0.0,
+        help="refuse at once if another process holds the pipeline (the default)",
+    )
+    parser.add_argument("--force", action="store_true", help="run every stage, stale or not")
+    parser.add_argument(
+        "--debug", action="store_true", help="show tracebacks, and Prefect's own lines"
+    )
+    options = parser.parse_args(arguments)
+    return Launch(
+        module=module,
+        flow=flow,
+        params_file=None if options.params is None else Path(options.params),
+        overrides=options.set,
+        wait_s=options.wait,
+        force=options.force,
+        debug=options.debug,
+        looks=looks,
+    )
+
+
+def _first_line(flow: str) -> str:
+    return f"Runs the flow {flow} on the checkout in the current directory."
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds from 0 on")
+    return seconds

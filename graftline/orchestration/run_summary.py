@@ -1,0 +1,150 @@
+"""The closing summary: what came out, how good it is, where it lies, what to do next."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from graftline.core.errors import MissingOutputError
+from graftline.core.records import Exports, FreezePlan, Metrics
+from graftline.core.workspace import Workspace
+from graftline.registry.promotion_report import line
+from graftline.steps.promote import Promotion
+
+_UNSURE_WIDTH = 0.05
+_MISCALIBRATED = 0.05
+_LABEL_WIDTH = 10
+_SHOWN_DIFFERENCE = 0.00005
+
+
+def show_closing(
+    console: Console, workspace: Workspace, promotion: Promotion, seconds: float
+) -> None:
+    """Prints the summary of a finished run.
+
+    Args:
+        console: Where to.
+        workspace: Where the outputs lie.
+        promotion: What ``promote`` returned.
+        seconds: How long the whole run took.
+    """
+    metrics = Metrics.read(workspace.metrics)
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(width=1)
+    grid.add_column(width=_LABEL_WIDTH, style="bold")
+    grid.add_column(overflow="fold")
+    for label, text in _rows(workspace, promotion, metrics):
+        grid.add_row("", label, text)
+    console.print()
+    console.print(f"Done in {seconds:.1f} s.", highlight=False)
+    console.print(grid)
+
+
+def _rows(workspace: Workspace, promotion: Promotion, metrics: Metrics) -> list[tuple[str, str]]:
+    rows = [
+        (
+            "accuracy",
+            f"{metrics.test_accuracy:.2%} of {metrics.test_images:,} test images (95 % interval "
+            f"{metrics.test_accuracy_low:.2%} to {metrics.test_accuracy_high:.2%}); "
+            f"{_balanced(metrics)}always naming the most frequent class: "
+            f"{metrics.majority_baseline:.2%}",
+        ),
+        (
+            "confidence",
+            f"off by {metrics.expected_calibration_error:.2%} on average "
+            "(expected calibration error)",
+        ),
+    ]
+    if chosen := _chosen_freezing(workspace):
+        rows.append(("chosen", chosen))
+    if weak := _weak_point(workspace.evaluation / "confusion.csv", metrics):
+        rows.append(("weakest", weak))
+    if exported := _exported(workspace):
+        rows.append(("exports", exported))
+    rows += [
+        ("verdict", line(promotion)),
+        ("model", _model(promotion)),
+        (
+            "files",
+            f"{_relative(workspace, workspace.trained)}, "
+            f"{_relative(workspace, workspace.metrics)}, "
+            f"{_relative(workspace, workspace.evaluation)}",
+        ),
+        ("look", "make ui shows the run in Prefect and MLflow"),
+        ("use", ".venv/bin/graftline predict IMAGE …"),
+    ]
+    return rows
+
+
+def _balanced(metrics: Metrics) -> str:
+    """The accuracy with each class counting the same, where that is another."""
+    balanced = metrics.balanced_accuracy
+    if balanced is None or abs(balanced - metrics.test_accuracy) < _SHOWN_DIFFERENCE:
+        return ""
+    return f"with each class counting the same: {balanced:.2%}; "
+
+
+def _model(promotion: Promotion) -> str:
+    version, champion = promotion.challenger_version, promotion.champion_now
+    if champion == version:
+        return f"{promotion.model_name} version {version} (challenger and champion)"
+    now = f"the champion is version {champion}" if champion else "there is no champion"
+    return f"{promotion.model_name} version {version} (challenger); {now}"
+
+
+def _chosen_freezing(workspace: Workspace) -> str | None:
+    """What ``freeze.strategy: auto`` chose, and why; None where the parameters said it."""
+    try:
+        plan = FreezePlan.read(workspace.freeze_plan)
+    except MissingOutputError:
+        return None
+    return f"{plan.strategy}, cut after {plan.cut}. {plan.reason}." if plan.measured else None
+
+
+def _exported(workspace: Workspace) -> str | None:
+    """Each exported file with what it costs and keeps; None where there is none."""
+    try:
+        exports = Exports.read(workspace.exports / "exports.json")
+    except MissingOutputError:
+        return None
+    told = [
+        f"{one.path} ({one.size_bytes / 1e6:.2f} MB, {one.agreement:.2%} the same label)"
+        for one in exports.exported
+    ]
+    return f"{', '.join(told)} in {_relative(workspace, workspace.exports)}" if told else None
+
+
+def _weak_point(confusion: Path, metrics: Metrics) -> str | None:
+    sentences = []
+    if pair := _most_confused(confusion):
+        true, predicted, count, total = pair
+        sentences.append(f"{count} of {total} images of {true} are taken for {predicted}")
+    if metrics.classes:
+        name, one = min(metrics.classes.items(), key=lambda item: item[1].f1)
+        sentences.append(f"the lowest F1 is that of {name}, {one.f1:.3f}")
+    if metrics.test_accuracy_high - metrics.test_accuracy_low > _UNSURE_WIDTH:
+        sentences.append("the test split is small: the accuracy is known roughly only")
+    if metrics.expected_calibration_error > _MISCALIBRATED:
+        sentences.append("its probabilities should not be taken at their word")
+    return "; ".join(sentences) or None
+
+
+def _most_confused(confusion: Path) -> tuple[str, str, int, int] | None:
+    try:
+        with confusion.open(encoding="utf-8", newline="") as file:
+            images = [(row["actual"], row["predicted"]) for row in csv.DictReader(file)]
+    except (OSError, KeyError):
+        return None
+    wrong = Counter((true, predicted) for true, predicted in images if true != predicted)
+    if not wrong:
+        return None
+    (true, predicted), count = wrong.most_common(1)[0]
+    return true, predicted, count, sum(1 for actual, _ in images if actual == true)
+
+
+def _relative(workspace: Workspace, path: Path) -> str:
+    return path.relative_to(workspace.root).as_posix() + ("" if path.suffix else "/")

@@ -1,0 +1,110 @@
+"""What every step's task shares: its stage is run, its record read, its state told as it is."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar, cast
+
+from prefect import State as PrefectState
+from prefect import Task
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+from prefect.runtime import task_run
+from prefect.states import Completed
+
+from graftline.core.records import Record
+from graftline.core.silence import SILENCE_S
+from graftline.core.summaries import sentence
+from graftline.core.workspace import Workspace
+from graftline.orchestration import pipeline
+from graftline.orchestration.screen import State, StepEnd
+
+P = ParamSpec("P")
+R = TypeVar("R", bound=Record)
+
+# A profile of the user's may have other defaults: a computation is tried once, and nothing of it is
+# pickled and kept.
+_PLAIN = {"retries": 0, "persist_result": False}
+_MESSAGES = {
+    "cached": "nothing that it depends on has changed",
+    "restored": "its outputs came from DVC's cache",
+}
+
+
+def step(name: str, **options: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Makes a function the Prefect task of a step; Prefect's own result cache is off.
+
+    Args:
+        name: The step's name, which its task runs bear too.
+        options: Further ones of Prefect's ``task``.
+    """
+
+    def coated(function: Callable[P, R]) -> Callable[P, R]:
+        prefect_task = Task(
+            function, name=name, task_run_name=name, cache_policy=NO_CACHE, **{**_PLAIN, **options}
+        )
+
+        @functools.wraps(function)
+        def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            returned: Any = prefect_task(*args, **kwargs)
+            # Of a task that ends in a state of its own, Prefect returns just that.
+            return cast(R, returned.result() if isinstance(returned, PrefectState) else returned)
+
+        return run
+
+    return coated
+
+
+def run_stage(
+    stage: str,
+    kind: type[R],
+    record_file: Callable[[Workspace], Path],
+    *,
+    publish: Callable[[Workspace, R], None],
+    silence_s: float = SILENCE_S,
+) -> R:
+    """Runs the stage of the task that calls it.
+
+    Args:
+        stage: The step's name.
+        kind: The record that the step writes.
+        record_file: Where.
+        publish: Leaves the task's artifacts.
+        silence_s: How long the stage may give no sign of life before it is stopped, in seconds.
+            However long it works, it is not.
+
+    Returns:
+        What the task has to return; see :func:`concluded`.
+
+    Raises:
+        GraftlineError: If the stage fails.
+    """
+    execution = pipeline.current()
+    execution.task_run_ids.append(str(task_run.id))
+    logger = get_run_logger()
+    started_s = time.monotonic()
+    with execution.timings.span(f"step {stage}"), execution.screen.step(stage) as show:
+
+        def on_line(line: str) -> None:
+            logger.info(line)
+            show(line)
+
+        state = execution.run_stage(stage, silence_s, on_line)
+        record = kind.read(record_file(execution.workspace))
+        publish(execution.workspace, record)
+        text = sentence(record)
+        logger.info(text)
+    execution.screen.end(StepEnd(stage, state, time.monotonic() - started_s, text))
+    return concluded(record, state)
+
+
+def concluded(record: R, state: State) -> R:
+    """What a task returns to end in the state that says how its record came about."""
+    if state == "executed":
+        return record
+    name = state.capitalize()
+    returned: Any = Completed(name=name, message=_MESSAGES[state], data=cast(Any, record))
+    return cast(R, returned)

@@ -1,0 +1,150 @@
+"""The automation between a changed source and the retraining: made once, kept up to date.
+
+python -m graftline.orchestration.trigger --deployment retrain/nightly
+python -m graftline.orchestration.trigger --remove
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
+
+from rich.console import Console
+
+from graftline.core.environment import begin_plainly, prefect_address, settle
+from graftline.core.errors import ServerError
+from graftline.core.exit_codes import reported
+from graftline.core.startup import collect_rarely
+from graftline.core.workspace import Workspace
+from graftline.operations.servers import address, client_environment, prefect_server
+from graftline.orchestration.api_health import check_answers
+
+EVENT = "graftline.source.changed"
+"""What the flow ``watch`` emits when a source has changed."""
+CHECKOUT_LABEL = "graftline.checkout"
+"""The label of that event that says whose source it is."""
+RETRAINS = "nightly"
+DEPLOYMENT = f"retrain/{RETRAINS}"
+
+
+def ensure_trigger(workspace: Workspace, deployment: str = DEPLOYMENT) -> str:
+    """Has the deployment run whenever the flow ``watch`` of this checkout announces a change.
+
+    Args:
+        workspace: The checkout; other ones on the same server have automations of their own.
+        deployment: FLOW/NAME of what is to run.
+
+    Returns:
+        The automation's name.
+
+    Raises:
+        ServerError: If there is no such deployment.
+    """
+    from prefect.automations import AutomationCore, EventTrigger, Posture, RunDeployment
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
+
+    name = _name(workspace)
+    with get_client(sync_client=True) as client:
+        try:
+            found = client.read_deployment_by_name(deployment)
+        except ObjectNotFound as error:
+            raise ServerError(
+                f"there is no deployment {deployment} that a changed source could run",
+                fix="run make up, or name another one with --deployment FLOW/NAME",
+            ) from error
+        wanted = AutomationCore(
+            name=name,
+            description=f"Runs {deployment} when the source of {workspace.root} has changed.",
+            trigger=EventTrigger(
+                expect={EVENT},
+                match={CHECKOUT_LABEL: str(workspace.root)},
+                posture=Posture.Reactive,
+                threshold=1,
+                within=timedelta(0),
+            ),
+            actions=[
+                RunDeployment(
+                    source="selected", deployment_id=found.id, parameters=None, job_variables=None
+                )
+            ],
+        )
+        present = client.read_automations_by_name(name)
+        if present:
+            client.update_automation(present[0].id, wanted)
+            for double in present[1:]:
+                client.delete_automation(double.id)
+        else:
+            client.create_automation(wanted)
+    return name
+
+
+def remove_trigger(workspace: Workspace) -> bool:
+    """Takes the automation of this checkout away; returns whether there was one."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        present = client.read_automations_by_name(_name(workspace))
+        for one in present:
+            client.delete_automation(one.id)
+    return bool(present)
+
+
+def _name(workspace: Workspace) -> str:
+    return f"retrain when the source of {workspace.root} has changed"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Makes or removes the automation.
+
+    Returns:
+        The exit code: 0; 2 for what the user can mend; 1 for a fault of ours.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m graftline.orchestration.trigger", description=__doc__
+    )
+    parser.add_argument(
+        "--deployment", default=DEPLOYMENT, help=f"what is to run (default: {DEPLOYMENT})"
+    )
+    parser.add_argument("--remove", action="store_true", help="take the automation away")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    options = parser.parse_args(arguments)
+    workspace = Workspace.here()
+    settle(workspace)
+    console = Console(highlight=False, soft_wrap=True)
+
+    def run() -> int:
+        os.environ.update(known := _api(workspace))
+        check_answers(known["PREFECT_API_URL"])
+        if options.remove:
+            removed = remove_trigger(workspace)
+            console.print("removed" if removed else "there was no automation of this checkout")
+        else:
+            name = ensure_trigger(workspace, options.deployment)
+            console.print(f"{options.deployment} runs by itself: {name}", markup=False)
+        return 0
+
+    return reported(run, debug=options.debug)
+
+
+def _api(workspace: Workspace) -> dict[str, str]:
+    chosen = prefect_address(os.environ, workspace.root)
+    if chosen is not None:
+        return {"PREFECT_API_URL": chosen}
+    server = prefect_server(workspace)
+    own = address(server)
+    if own is None:
+        raise ServerError(
+            "no Prefect server runs here, and an automation lives in one",
+            fix="run make up, or name a server by PREFECT_API_URL",
+        )
+    return client_environment(server, own)
+
+
+if __name__ == "__main__":
+    begin_plainly()
+    collect_rarely()
+    sys.exit(main(sys.argv[1:]))

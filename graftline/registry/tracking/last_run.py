@@ -1,0 +1,53 @@
+"""The last run of this checkout as a small file, for who wants no MLflow to answer."""
+
+from __future__ import annotations
+
+from graftline.core.errors import MissingOutputError
+from graftline.core.processes import ProcessIdentity
+from graftline.core.records import Record
+from graftline.core.workspace import Workspace
+from graftline.registry.tracking.store import Store, configure
+
+
+class LastRun(Record):
+    """``var/mlflow/last_run.json``."""
+
+    run_id: str
+    name: str
+    door: str
+    status: str
+    """RUNNING, FINISHED, FAILED or KILLED."""
+    uri: str
+    """The store's address without a password."""
+    experiment: str
+    process: ProcessIdentity
+    """Of the execution."""
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether its process died without closing it; the next execution will."""
+        return self.status == "RUNNING" and not self.process.alive()
+
+
+def last_run(workspace: Workspace) -> LastRun | None:
+    """The last run that this checkout opened, or None."""
+    return _read(configure(workspace))
+
+
+def keep_last_run(store: Store, run: LastRun) -> None:
+    """Writes down the run that was opened last."""
+    run.write(store.last_run)
+
+
+def note_status(store: Store, run_id: str, status: str) -> None:
+    """Notes how the run stands now, if it is the last one."""
+    run = _read(store)
+    if run is not None and run.run_id == run_id and run.status != status:
+        run.model_copy(update={"status": status}).write(store.last_run)
+
+
+def _read(store: Store) -> LastRun | None:
+    try:
+        return LastRun.read(store.last_run)
+    except MissingOutputError:
+        return None

@@ -1,0 +1,251 @@
+"""Where the history lies, and what is asked before it is used for the first time."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from filelock import FileLock
+
+from graftline.core.database_templates import begin_with_copy
+from graftline.core.errors import StorageFullError, TrackingError, from_system, storage_full
+from graftline.core.redaction import ESCAPES, ESCAPING, is_misread, without_secrets
+from graftline.core.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+DEFAULT_EXPERIMENT = "graftline"
+_DATABASE = "mlflow.db"
+PATIENCE_S = 180.0
+"""How long the middle of a run waits for a server that is away."""
+_PROBE_TIMEOUT_S = 5.0
+_PROBE_EVERY_S = 1.0
+_log = logging.getLogger(__name__)
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_SWITCHES = {
+    # MLflow reads "true"; "1" would leave the telemetry on.
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    # What is logged is there when the call returns, and not lost with the process.
+    "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
+}
+"""What every process that uses MLflow finds, whatever the user has set."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """A tracking store and the experiment in it.
+
+    Args:
+        uri: MLflow's address of the store.
+        experiment: The experiment's name.
+        root: The folder of the default store, or where locks lie for another one.
+        artifacts: Where files go; None leaves it to the store.
+    """
+
+    uri: str
+    experiment: str
+    root: Path
+    artifacts: Path | None
+
+    @property
+    def database(self) -> Path | None:
+        """The file of the default store; None for another one."""
+        return None if self.artifacts is None else self.root / _DATABASE
+
+    @property
+    def shown(self) -> str:
+        """The address without the name, password or key that it may hold."""
+        return without_secrets(self.uri)
+
+    @property
+    def executions(self) -> Path:
+        """One small file per execution that has not been closed."""
+        return self.root / "executions"
+
+    @property
+    def last_run(self) -> Path:
+        """The receipt of the last run that this checkout opened."""
+        return self.root / "last_run.json"
+
+
+def configure(workspace: Workspace) -> Store:
+    """Names the store: the user's MLFLOW_TRACKING_URI, or SQLite below ``var/mlflow``.
+
+    Nothing is opened yet. MLflow's telemetry and its unpickling are switched off for this process
+    and those that it starts.
+
+    Raises:
+        TrackingError: If an address in the environment would be read otherwise than it is meant.
+    """
+    os.environ.update(_SWITCHES)
+    root = _checkout(workspace) / "var" / "mlflow"
+    experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    for variable in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+        _check_address(variable)
+    if uri:
+        return Store(uri, experiment, root, None)
+    return Store(f"sqlite:///{root / _DATABASE}", experiment, root, root / "artifacts")
+
+
+def open_client(store: Store, patience_s: float = 0.0) -> tuple[MlflowClient, str]:
+    """The client of a store, and its experiment's id; both are made at first use.
+
+    Args:
+        store: Which.
+        patience_s: How long to wait for a server that does not answer, in seconds: in the middle
+            of a run it may just be restarting.
+
+    Raises:
+        TrackingError: If the store cannot be reached or used.
+    """
+    with reported(store):
+        _await(store, patience_s)
+        return _opened(store)
+
+
+def probe(store: Store) -> None:
+    """Sees to it that a store's server is reached at all; MLflow tries for minutes before it says.
+
+    Raises:
+        TrackingError: If it is not.
+    """
+    with reported(store):
+        _probe(store)
+
+
+@contextmanager
+def reported(store: Store) -> Iterator[None]:
+    """Turns whatever MLflow, its database or the network raise into a :class:`TrackingError`."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except ImportError as error:
+        raise TrackingError(
+            f"the tracking store cannot be used: its driver is absent: {_first_line(error)}",
+            where=store.shown,
+            fix=f"install it here: {sys.executable} -m pip install {error.name or 'DRIVER'}",
+        ) from error
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        if isinstance(from_system(error, store.root), StorageFullError):
+            raise storage_full(store.root) from error
+        raise TrackingError(
+            f"the tracking store cannot be used: {_first_line(error)}",
+            where=store.shown,
+            fix="start the server that MLFLOW_TRACKING_URI names, or unset it to keep the history "
+            "in var/mlflow",
+        ) from error
+
+
+@lru_cache(maxsize=8)
+def _opened(store: Store) -> tuple[MlflowClient, str]:
+    from mlflow.tracking import MlflowClient
+
+    # MLflow tells of every migration of a new database, which says nothing to a user.
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    # What it logs there, with a traceback, it raises too.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    store.root.mkdir(parents=True, exist_ok=True)
+    # Two first uses at once would both create the tables, and one of them would fail.
+    with FileLock(store.root / "store.lock"):
+        if store.database is not None:
+            begin_with_copy("mlflow", store.database)
+        registry_uri = os.environ.get("MLFLOW_REGISTRY_URI") or store.uri
+        client = MlflowClient(store.uri, registry_uri)
+        return client, _experiment_id(client, store)
+
+
+def _experiment_id(client: MlflowClient, store: Store) -> str:
+    experiment = client.get_experiment_by_name(store.experiment)
+    if experiment is None:
+        place = None if store.artifacts is None else store.artifacts.as_uri()
+        return str(client.create_experiment(store.experiment, artifact_location=place))
+    if experiment.lifecycle_stage != "active":
+        raise TrackingError(
+            f"the experiment {store.experiment!r} was deleted",
+            where=store.shown,
+            fix=f"mlflow experiments restore --experiment-id {experiment.experiment_id}, or name "
+            "another one in MLFLOW_EXPERIMENT_NAME",
+        )
+    return str(experiment.experiment_id)
+
+
+def _await(store: Store, patience_s: float) -> None:
+    until_s = time.monotonic() + patience_s
+    said = False
+    while True:
+        try:
+            _probe(store)
+        except OSError:
+            if time.monotonic() >= until_s:
+                raise
+            if not said:
+                _log.warning(
+                    "the tracking store at %s does not answer; waiting for it, up to %g s",
+                    store.shown,
+                    patience_s,
+                )
+            said = True
+            time.sleep(_PROBE_EVERY_S)
+        else:
+            if said:
+                _log.warning("the tracking store at %s answers again", store.shown)
+            return
+
+
+def _check_address(variable: str) -> None:
+    uri = os.environ.get(variable, "")
+    if is_misread(uri):
+        raise TrackingError(
+            "the address of the tracking store cannot be read as it is meant",
+            where=f"{variable}: {without_secrets(uri)}",
+            allowed=ESCAPES,
+            fix=ESCAPING,
+        )
+
+
+def _probe(store: Store) -> None:
+    scheme = store.uri.partition("://")[0].lower()
+    if scheme not in _DEFAULT_PORTS:
+        return
+    parts = urlsplit(store.uri)
+    port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
+    if parts.hostname is None or port is None:
+        return
+    if parts.scheme in getproxies() and not proxy_bypass(parts.hostname):
+        return
+    socket.create_connection((parts.hostname, port), timeout=_PROBE_TIMEOUT_S).close()
+
+
+def _checkout(workspace: Workspace) -> Path:
+    # dvc exp run --temp and --queue work in a copy that is removed afterwards; the history stays
+    # with the checkout that it was copied from.
+    root = workspace.root.resolve()
+    origin = os.environ.get("DVC_ROOT")
+    if origin and root.is_relative_to(Path(origin).resolve() / ".dvc" / "tmp" / "exps"):
+        return Path(origin).resolve()
+    return root
+
+
+def _first_line(error: BaseException) -> str:
+    # MLflow and SQLAlchemy quote the address that they were given.
+    text = without_secrets(str(error).strip())
+    return text.splitlines()[0] if text else type(error).__name__

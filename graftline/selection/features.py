@@ -1,0 +1,176 @@
+"""One pass of the frozen trunk over a sample: pooled features at several depths at once.
+
+The pass keeps what it has, piece by piece, so a killed one goes on where it was.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graftline.core.files import replacing_file
+from graftline.core.progress import progress
+from graftline.core.records import Assembled
+from graftline.core.workspace import Workspace
+from graftline.data.decoding import Pixels
+from graftline.data.shards import PackedImages
+from graftline.network.litert import LiteRunner
+from graftline.selection.depths import Depth
+from graftline.steps.assemble import WHOLE_TRUNK, frozen_part
+
+_MODEL = "depths.tflite"
+_PIECE = 512
+_BATCH = 128
+_TIMED_S = 0.3
+_TIMED_IMAGES = 64
+
+Change = Callable[[Pixels, NDArray[np.int64]], Pixels]
+"""From images and their rows to what is looked at instead of them."""
+
+
+def unchanged(images: Pixels, _rows: NDArray[np.int64]) -> Pixels:
+    """The images themselves."""
+    return images
+
+
+def pooled_features(
+    workspace: Workspace,
+    assembled: Assembled,
+    depths: Sequence[Depth],
+    positions: NDArray[np.int64],
+    folder: Path,
+) -> list[NDArray[np.float32]]:
+    """Pooled features of images at each depth.
+
+    Args:
+        workspace: Where images and trunk lie.
+        assembled: The trunk.
+        depths: Where to look.
+        positions: Of the images, in the preprocessed manifest, (n,).
+        folder: Where finished pieces are kept.
+
+    Returns:
+        For each depth, float32 (n, channels).
+    """
+    images = PackedImages.open(workspace.preprocessed)
+    pieces = [positions[at : at + _PIECE] for at in range(0, len(positions), _PIECE)]
+    paths = [folder / f"features-{number:05d}.npy" for number in range(len(pieces))]
+    missing = [number for number, path in enumerate(paths) if not path.is_file()]
+    if missing:
+        model = _converted(_whole_trunk(workspace), assembled, depths, folder)
+        with LiteRunner(model) as runner, progress("profile", len(positions), "images") as bar:
+            bar.advance(len(positions) - sum(len(pieces[number]) for number in missing))
+            for number in missing:
+                features = outputs_in_order(runner, images, pieces[number])
+                with replacing_file(paths[number]) as temporary, temporary.open("wb") as file:
+                    np.save(file, features)
+                bar.advance(len(features))
+    joined = np.concatenate([np.load(path, allow_pickle=False) for path in paths])
+    return np.split(joined, np.cumsum([depth.features for depth in depths])[:-1], axis=1)
+
+
+def images_per_second(
+    workspace: Workspace,
+    assembled: Assembled,
+    depths: Sequence[Depth],
+    positions: NDArray[np.int64],
+    folder: Path,
+) -> dict[str, float]:
+    """How fast the trunk runs on this machine when it is cut at some depths.
+
+    For people alone: no choice reads it, since it changes from one run to the next.
+    """
+    images = PackedImages.open(workspace.preprocessed)
+    _, batch = next(images.batches(positions, _TIMED_IMAGES))
+    speeds, base = {}, _whole_trunk(workspace)
+    for depth in depths:
+        with LiteRunner(_converted(base, assembled, [depth], folder)) as runner:
+            runner.run(batch)
+            begun_s, done = time.monotonic(), 0
+            while (elapsed_s := time.monotonic() - begun_s) < _TIMED_S:
+                done += len(runner.run(batch))
+            speeds[depth.layer] = done / elapsed_s
+    (folder / _MODEL).unlink(missing_ok=True)
+    return speeds
+
+
+def outputs_in_order(
+    runner: LiteRunner,
+    images: PackedImages,
+    positions: NDArray[np.int64],
+) -> NDArray[np.float32]:
+    """A frozen part's outputs for some images, one at least, (n, ...) in their order.
+
+    Args:
+        runner: The frozen part.
+        images: The preprocessed images.
+        positions: Of the images, in the preprocessed manifest, (n,).
+    """
+    found: NDArray[np.float32] = np.empty(0, np.float32)
+    for rows, outputs in outputs_by_batch(runner, images, positions):
+        if not len(found):
+            found = np.empty((len(positions), *outputs.shape[1:]), np.float32)
+        found[rows] = outputs
+    return found
+
+
+def outputs_by_batch(
+    runner: LiteRunner,
+    images: PackedImages,
+    positions: NDArray[np.int64],
+    batch_size: int = _BATCH,
+    change: Change = unchanged,
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """A frozen part's outputs for some images, batch by batch as they are ready.
+
+    Args:
+        runner: The frozen part.
+        images: The preprocessed images.
+        positions: Of the images, in the preprocessed manifest, (n,).
+        batch_size: Images of a batch, at most.
+        change: What is done to images before, by their rows among ``positions``.
+
+    Yields:
+        Rows among ``positions``, (batch,), and outputs, (batch, ...).
+    """
+    under_way: deque[NDArray[np.int64]] = deque()
+
+    def pixels() -> Iterator[Pixels]:
+        for rows, batch in images.batches(positions, batch_size):
+            under_way.append(rows)
+            yield change(batch, rows)
+
+    for outputs in runner.run_all(pixels()):
+        yield under_way.popleft(), outputs
+
+
+def _whole_trunk(workspace: Workspace) -> Any:
+    from graftline.network.keras_io import load_model
+
+    return load_model(workspace.assembled / WHOLE_TRUNK)
+
+
+def _converted(base: Any, assembled: Assembled, depths: Sequence[Depth], folder: Path) -> Path:
+    """Raw images to the pooled features of all depths side by side, as a LiteRT file."""
+    import keras
+
+    from graftline.network.classifier import build_pooling
+    from graftline.network.keras_io import convert_to_litert
+
+    trunk = keras.Model(base.input, [base.get_layer(depth.layer).output for depth in depths])
+    pooling = build_pooling(assembled.pooling)
+
+    def pooled(maps: Any) -> Any:
+        each = maps if isinstance(maps, (list, tuple)) else [maps]
+        return keras.ops.concatenate([pooling(one) for one in each], axis=-1)
+
+    path = folder / _MODEL
+    with replacing_file(path) as temporary:
+        temporary.write_bytes(convert_to_litert(frozen_part(trunk, assembled.size_px, pooled)))
+    return path

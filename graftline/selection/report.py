@@ -1,0 +1,188 @@
+"""The files of a choice: every number of the verdict can be recomputed from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graftline.core.csv_files import write_csv
+from graftline.core.records import Record
+from graftline.core.workspace import Workspace
+from graftline.data.shards import PackedImages
+from graftline.evaluation.style import percent, save
+from graftline.selection.candidates import Candidate
+from graftline.selection.choice import Choice
+from graftline.selection.decision import p_words
+from graftline.selection.plots import depth_profile, race_chart, race_order
+
+VERDICT, VERDICT_TEXT = "verdict.json", "verdict.md"
+PICTURES = ("depth_profile.png", "race.png")
+
+
+def write_report(workspace: Workspace, choice: Choice, folder: Path) -> None:
+    """Writes all files of a choice into a folder.
+
+    ``profile.csv``, ``learning_curve.csv`` and ``profile_answers.csv`` (each image's answers);
+    ``candidates.csv``, ``race.csv`` and ``race_answers.csv`` (whether each held-out image is
+    right, and its loss); ``verdict.json`` and ``verdict.md``; ``depth_profile.png`` and
+    ``race.png``. Without a race its three files are absent.
+    """
+    images = PackedImages.open(workspace.preprocessed)
+    write_records(folder / "profile.csv", choice.profile.scores)
+    write_records(folder / "learning_curve.csv", choice.profile.curve)
+    _write_profile_answers(images, choice, folder / "profile_answers.csv")
+    write_csv(folder / "candidates.csv", CANDIDATE_COLUMNS, candidate_rows(choice))
+    save(depth_profile(choice.profile, choice.verdict), folder / PICTURES[0])
+    if choice.race is not None:
+        write_records(folder / "race.csv", choice.race.results)
+        _write_race_answers(images, choice, folder / "race_answers.csv")
+        order = race_order({one.name: one.cost for one in choice.candidates})
+        save(race_chart(choice.race, order, choice.verdict), folder / PICTURES[1])
+    choice.verdict.write(folder / VERDICT)
+    (folder / VERDICT_TEXT).write_text(verdict_text(choice), encoding="utf-8")
+
+
+CANDIDATE_COLUMNS = (
+    "candidate",
+    "strategy",
+    "cut",
+    "boundary",
+    "batch_norm",
+    "once_cost",
+    "step_cost",
+    "inference_cost",
+    "rung",
+    "accuracy",
+    "standard_error",
+    "p_value",
+    "loss",
+    "loss_p_value",
+    "chosen",
+    "textbook",
+)
+
+
+def candidate_rows(choice: Choice) -> list[tuple[Any, ...]]:
+    """One row per candidate, with its last round; columns ``CANDIDATE_COLUMNS``."""
+    results = choice.race.results if choice.race else ()
+    last = {result.candidate: result for result in results}
+    return [
+        (
+            one.name,
+            one.plan.strategy,
+            one.plan.cut,
+            one.plan.boundary or "",
+            one.plan.batch_norm,
+            one.once_cost,
+            one.step_cost,
+            one.inference_cost,
+            *(
+                (
+                    found.rung,
+                    found.accuracy,
+                    found.standard_error,
+                    found.p_value,
+                    found.loss,
+                    found.loss_p_value,
+                )
+                if (found := last.get(one.name))
+                else ("",) * 6
+            ),
+            one.name == choice.verdict.chosen,
+            one.name == choice.textbook.name,
+        )
+        for one in choice.candidates
+    ]
+
+
+def verdict_text(choice: Choice) -> str:
+    """The verdict as Markdown: the sentence, the candidates, the depths."""
+    lines = [f"{choice.verdict.sentence}.", ""]
+    lines += [
+        "| candidate | accuracy | p | loss | p | round | train, M | use, M |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    lines += [_candidate_line(choice, one) for one in choice.candidates]
+    lines += [
+        "",
+        "M: millions of multiply-adds an image. p: that it is no worse than the best of its round, "
+        "by paired tests of answers and of losses.",
+        *_lengths(choice),
+        "",
+        "| depth | features | multiply-adds | probe | behind the best | LogME |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for score in choice.profile.scores:
+        lines.append(
+            f"| {score.layer} | {score.features} x {score.side_px}² | "
+            f"{score.multiply_adds / 1e6:.1f} M | "
+            f"{percent(score.accuracy)} ± {100 * score.standard_error:.1f} | "
+            f"{100 * score.behind:.1f} ± {100 * score.behind_error:.1f} | {score.log_me:.3f} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def _lengths(choice: Choice) -> list[str]:
+    """What the race did more briefly than ``train`` will."""
+    if choice.race is None:
+        return []
+    shown = {result.rung: result.images_shown for result in choice.race.results}
+    rounds = ", ".join(f"{images:,}" for images in shown.values())
+    return [
+        "",
+        f"Each head was trained for all {choice.head_epochs} epochs of `train`. Tuning showed so "
+        f"many images a fold, by round: {rounds}; to its end it would show "
+        f"{choice.whole_tuning:,}.",
+    ]
+
+
+def write_records(path: Path, records: Sequence[Record]) -> None:
+    """Records of one kind as a table, numbers with all their digits."""
+    columns = list(type(records[0]).model_fields)
+    rows = ([getattr(record, column) for column in columns] for record in records)
+    write_csv(path, columns, rows)
+
+
+def _candidate_line(choice: Choice, one: Candidate) -> str:
+    results = [r for r in (choice.race.results if choice.race else ()) if r.candidate == one.name]
+    name = f"**{one.name}**" if one.name == choice.verdict.chosen else one.name
+    if one.name == choice.textbook.name:
+        name += " (textbook)"
+    if results:
+        last = results[-1]
+        measured = (
+            f"{percent(last.accuracy)} ± {100 * last.standard_error:.1f} | "
+            f"{p_words(last.p_value).removeprefix('= ')} | {last.loss:.4f} | "
+            f"{p_words(last.loss_p_value).removeprefix('= ')} | {last.rung}"
+        )
+    else:
+        measured = "not raced | | | |"
+    return f"| {name} | {measured} | {one.step_cost / 1e6:.1f} | {one.inference_cost / 1e6:.1f} |"
+
+
+def _write_profile_answers(images: PackedImages, choice: Choice, path: Path) -> None:
+    profile = choice.profile
+    columns = ["image", "label", "fold", *(score.layer for score in profile.scores)]
+    columns += [f"{profile.best.layer}/{point.training_images}" for point in profile.curve[:-1]]
+    answers = np.concatenate([profile.answers, profile.curve_answers[:-1]]).T
+    rows = (
+        (images.hashes[position], images.labels[position], fold, *given)
+        for position, fold, given in zip(choice.sample, choice.folds, answers, strict=True)
+    )
+    write_csv(path, columns, rows)
+
+
+def _write_race_answers(images: PackedImages, choice: Choice, path: Path) -> None:
+    answers = choice.race.answers if choice.race else {}
+    names = [f"{rung}/{name}" for rung, name in answers]
+    columns = ["image", "label", *names, *(f"{name}/loss" for name in names)]
+    right = np.stack([trial.right for trial in answers.values()], axis=1).astype(int)
+    losses = np.stack([trial.losses for trial in answers.values()], axis=1)
+    rows = (
+        (images.hashes[position], images.labels[position], *given, *lost)
+        for position, given, lost in zip(choice.race_positions, right, losses, strict=True)
+    )
+    write_csv(path, columns, rows)

@@ -1,0 +1,54 @@
+"""The parameters that choosing depends on, and no others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from graftline.core.params import (
+    AugmentParams,
+    ExtractParams,
+    FreezeParams,
+    HeadParams,
+    TrainParams,
+    TuneParams,
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Sections of ``params.yaml``: those that say how ``train`` trains, and ``freeze``.
+
+    Args:
+        seed: Of every random choice.
+        head: What the trained head is made of.
+        freeze: Budget, sample size and what may happen to BatchNormalization.
+        train: How the head is trained, in the race as in the step ``train``.
+        tune: How a full fine-tuning goes, of which the race's are short versions.
+        augment: How training images are changed, likewise.
+        extract: What is kept of the frozen part's outputs, and so which changes are drawn anew.
+    """
+
+    seed: int
+    head: HeadParams
+    freeze: FreezeParams
+    train: TrainParams
+    tune: TuneParams
+    augment: AugmentParams
+    extract: ExtractParams
+
+    @property
+    def views(self) -> int:
+        """Of a training image, where the frozen part's outputs are cached."""
+        return self.augment.views if self.augment.active else 1
+
+    def of_profile(self) -> dict[str, Any]:
+        """What the depth profile depends on."""
+        return {"seed": self.seed, "max_images": self.freeze.max_images}
+
+    def of_trials(self) -> dict[str, Any]:
+        """What a trial depends on beside its candidate; the budget is not among it."""
+        sections = ("head", "train", "tune", "augment", "extract")
+        return {"seed": self.seed} | {
+            name: getattr(self, name).model_dump(mode="json") for name in sections
+        }

@@ -1,0 +1,251 @@
+"""Evaluate: measures the exported model on the whole test split, each image exactly once."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graftline.core.csv_files import write_csv
+from graftline.core.errors import DataError, MissingOutputError, TrainingDivergedError
+from graftline.core.files import replacing_directory, replacing_file
+from graftline.core.parallel import ordered_map
+from graftline.core.params import Params
+from graftline.core.progress import Bar, progress
+from graftline.core.records import ClassReport, Dataset, Metrics, Trained
+from graftline.core.workspace import Workspace
+from graftline.data.decoding import Pixels
+from graftline.data.shards import PackedImages
+from graftline.evaluation import plots, style
+from graftline.evaluation.calibration import Reliability
+from graftline.evaluation.predictions import Predictions, measure
+from graftline.evaluation.predictor import Predictor
+from graftline.steps.preprocess import shrink
+
+History = dict[str, list[float]]
+_HISTORY_COLUMNS = ("epoch", "loss", "accuracy", "validation_loss", "validation_accuracy")
+# A softmax in float32 sums to 1 within some 1e-6; anything beyond this is no softmax.
+_SUM_TOLERANCE = 1e-3
+_CHUNK_IMAGES = 16
+
+
+def evaluate(workspace: Workspace, params: Params) -> Metrics:
+    """Measures the exported model on raw test images and draws what it finds.
+
+    Writes ``reports/metrics.json`` and ``reports/evaluation/``: ``predictions.parquet``,
+    ``classes.json``, ``confusion.csv``, ``calibration.csv`` and four figures. Both are replaced
+    when everything has been computed and drawn; until then the earlier ones stay.
+
+    Args:
+        workspace: Where ``load`` and ``train`` have written their outputs.
+        params: Of which ``evaluate`` is read.
+
+    Raises:
+        MissingOutputError: If an output of an earlier step is absent, or they do not fit together.
+        DataError: If there is no test image, or a label is beyond the classes.
+        TrainingDivergedError: If the model answers with what are no probabilities.
+    """
+    dataset = Dataset.read(workspace.loaded / "dataset.json")
+    trained = Trained.read(workspace.trained / "trained.json")
+    history = _read_history(workspace.history, trained.best_epoch)
+    images = PackedImages.open(workspace.loaded)
+    test = images.indices("test")
+    _check(dataset, trained, images.labels[test], workspace)
+
+    probabilities, logits = split_answers(workspace.trained, trained, images, test)
+    predictions = Predictions(images.labels[test], probabilities, logits)
+    metrics = measure(predictions, dataset, params.evaluate.calibration_bins)
+    gallery = _gallery(predictions, images, test, trained.classes, params.evaluate.worst_mistakes)
+    with (
+        replacing_directory(workspace.evaluation, sealed=True) as folder,
+        replacing_file(workspace.metrics) as metrics_file,
+    ):
+        flat = metrics.model_dump_json(indent=2, exclude={"classes"})
+        metrics_file.write_text(flat + "\n", encoding="utf-8")
+        ClassReport(classes=metrics.classes).write(folder / "classes.json")
+        _write_predictions(
+            folder, predictions, images.names[test], images.hashes[test], trained.classes
+        )
+        _write_confusion(folder, predictions, trained.classes)
+        table = predictions.reliability(params.evaluate.calibration_bins)
+        _write_calibration(folder, table)
+        interval = metrics.test_accuracy_low, metrics.test_accuracy_high
+        for name, figure in (
+            ("learning_curves", plots.learning_curves(history, trained.best_epoch)),
+            (
+                "confusion_matrix",
+                plots.confusion_matrix(predictions.confusion(), trained.classes, interval),
+            ),
+            ("reliability", plots.reliability_diagram(table)),
+            ("worst_mistakes", plots.worst_mistakes(gallery, int((~predictions.right).sum()))),
+        ):
+            style.save(figure, folder / f"{name}.png")
+    return metrics
+
+
+def split_answers(
+    folder: Path, trained: Trained, images: PackedImages, test: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What an exported model says of some images.
+
+    Args:
+        folder: The model's, as ``models/trained``.
+        trained: What it says of itself.
+        images: Raw images, as ``load`` wrote them.
+        test: The positions of those that are asked about.
+
+    Returns:
+        Probabilities and logits, each float32 (images, classes), in the order of ``test``.
+
+    Raises:
+        MissingOutputError: If the model answers with another number of classes.
+        TrainingDivergedError: If it answers with what are no probabilities.
+    """
+
+    def shrunk(indices: NDArray[np.int64]) -> list[Pixels]:
+        return [shrink(images.image(int(index)), trained.size_px) for index in indices]
+
+    def every_image(bar: Bar) -> Iterator[Pixels]:
+        chunks = (test[at : at + _CHUNK_IMAGES] for at in range(0, len(test), _CHUNK_IMAGES))
+        for chunk in ordered_map(shrunk, chunks):
+            yield from chunk
+            bar.advance(len(chunk))
+
+    with progress("evaluate", len(test)) as bar, Predictor(folder) as predictor:
+        probabilities, logits = predictor.probabilities_and_logits(every_image(bar))
+    expected = (len(test), len(trained.classes))
+    if probabilities.shape != expected:
+        raise MissingOutputError(
+            f"the model answers with shape {probabilities.shape}, not {expected}",
+            where=str(folder),
+            fix="run dvc repro --force train, which exports it anew",
+        )
+    odd = ~np.isclose(probabilities.sum(axis=1), 1, rtol=0, atol=_SUM_TOLERANCE)
+    if odd.any():
+        raise TrainingDivergedError(
+            f"the exported model answers {odd.sum()} of {len(test)} test images with what are no "
+            f"probabilities, the first of them {images.names[test[odd][0]]}",
+            where=str(folder),
+            allowed="numbers from 0 to 1 whose sum over the classes is 1",
+            fix="lower train.learning_rate and run dvc repro",
+        )
+    return probabilities, logits
+
+
+def _check(
+    dataset: Dataset, trained: Trained, labels: NDArray[np.int32], workspace: Workspace
+) -> None:
+    if dataset.classes != trained.classes:
+        raise MissingOutputError(
+            f"the model was trained on other classes ({', '.join(trained.classes)}) than the data "
+            f"have ({', '.join(dataset.classes)})",
+            where=str(workspace.trained / "trained.json"),
+            fix="run dvc repro, which trains it anew",
+        )
+    if not len(labels):
+        raise DataError(
+            "the test split has no image",
+            where=str(workspace.loaded),
+            fix="add test images to the source, or let data.test_fraction split some off",
+        )
+    if labels.min() < 0 or labels.max() >= len(dataset.classes):
+        raise DataError(
+            f"a test image has label {labels.max() if labels.min() >= 0 else labels.min()}",
+            where=str(workspace.loaded / "manifest.parquet"),
+            allowed=f"0 to {len(dataset.classes) - 1}, for the {len(dataset.classes)} classes",
+            fix="run dvc repro --force load, which reads the source anew",
+        )
+
+
+def _read_history(path: Path, best_epoch: int) -> History:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        history = {name: [float(row[name]) for row in rows] for name in _HISTORY_COLUMNS}
+        history["epoch"] = [int(epoch) for epoch in history["epoch"]]
+    except FileNotFoundError as error:
+        raise MissingOutputError(
+            f"{path} is not there yet; train writes it",
+            where=str(path),
+            fix="run the steps before it: dvc repro, or python -m flows.train",
+        ) from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise _odd_history(path, f"cannot be read ({error})") from error
+    if best_epoch not in history["epoch"]:
+        raise _odd_history(path, f"lacks epoch {best_epoch}, whose weights were kept")
+    return history
+
+
+def _odd_history(path: Path, what: str) -> MissingOutputError:
+    return MissingOutputError(
+        f"the training history {what}",
+        where=str(path),
+        allowed=f"the columns {', '.join(_HISTORY_COLUMNS)}, one row per epoch",
+        fix="run dvc repro --force train, which writes it anew",
+    )
+
+
+def _gallery(
+    predictions: Predictions,
+    images: PackedImages,
+    test: NDArray[np.int64],
+    classes: tuple[str, ...],
+    most: int,
+) -> list[plots.Mistake]:
+    wrong = np.flatnonzero(~predictions.right)
+    surest_first = wrong[np.argsort(-predictions.confidence[wrong], kind="stable")]
+    return [
+        plots.Mistake(
+            image=plots.thumbnail(images.image(int(test[row]))),
+            label=classes[predictions.labels[row]],
+            predicted=classes[predictions.predicted[row]],
+            probability=float(predictions.confidence[row]),
+        )
+        for row in surest_first[:most]
+    ]
+
+
+def _write_predictions(
+    folder: Path,
+    predictions: Predictions,
+    names: NDArray[np.object_],
+    hashes: NDArray[np.object_],
+    classes: tuple[str, ...],
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    class_names = np.array(classes, object)
+    columns = {
+        "source": names,
+        "sha256": hashes,
+        "label": class_names[predictions.labels],
+        "predicted": class_names[predictions.predicted],
+        "probability": predictions.confidence,
+    }
+    columns |= {
+        f"probability_{name}": predictions.probabilities[:, index]
+        for index, name in enumerate(classes)
+    }
+    pq.write_table(pa.table(columns), folder / "predictions.parquet", compression="zstd")
+
+
+def _write_confusion(folder: Path, predictions: Predictions, classes: tuple[str, ...]) -> None:
+    # One row per image: DVC's confusion template counts the rows itself.
+    answers = zip(predictions.labels, predictions.predicted, strict=True)
+    rows = ((classes[label], classes[predicted]) for label, predicted in answers)
+    write_csv(folder / "confusion.csv", ("actual", "predicted"), rows)
+
+
+def _write_calibration(folder: Path, table: Reliability) -> None:
+    rows: list[tuple[object, ...]] = []
+    bins = zip(table.images, table.confidence, table.accuracy, strict=True)
+    for index, (images, confidence, accuracy) in enumerate(bins):
+        measured = (float(confidence), float(accuracy)) if images else ("", "")
+        start, end = (round(float(edge), 6) for edge in table.edges[index : index + 2])
+        rows.append((start, end, int(images), *measured))
+    columns = ("from", "to", "images", "confidence", "accuracy")
+    write_csv(folder / "calibration.csv", columns, rows)

@@ -1,0 +1,133 @@
+"""Step ``freeze``: the named strategy becomes a plan of which layers train."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from graftline.core.csv_files import write_csv
+from graftline.core.files import replacing_directory
+from graftline.core.params import Params
+from graftline.core.records import Assembled, FreezePlan, LayerRecord
+from graftline.core.workspace import Workspace
+from graftline.network.freeze_plans import POOLED, by_block, plan_freezing
+from graftline.selection.settings import Settings
+
+
+def freeze(workspace: Workspace, params: Params) -> FreezePlan:
+    """Turns ``freeze.strategy`` into a plan, and writes the plan and its table.
+
+    Writes ``models/freeze_plan.json``, ``reports/freezing/table.md`` (by block) and
+    ``reports/freezing/layers.csv`` (by layer); for ``auto`` also the files of
+    :mod:`graftline.selection.report`.
+
+    Raises:
+        ParamsError: If the strategy names a layer or a number of blocks that the trunk has not.
+        MissingOutputError: If ``assemble`` has not run.
+    """
+    assembled = Assembled.read(workspace.assembled / "assembled.json")
+    strategy = params.freeze.strategy
+    if strategy == "auto":
+        return _choose(workspace, params, assembled)
+    plan = plan_freezing(assembled, strategy, batch_norm=params.freeze.batch_norm)
+    with replacing_directory(workspace.freezing_report) as folder:
+        _write_plan(assembled, plan, folder)
+    plan.write(workspace.freeze_plan)
+    return plan
+
+
+def _choose(workspace: Workspace, params: Params, assembled: Assembled) -> FreezePlan:
+    """The plan that measurement chooses, with its report beside the table."""
+    from graftline.selection.choice import choose
+    from graftline.selection.report import write_report
+    from graftline.selection.trial import make_trainer
+
+    settings = choice_settings(params)
+    choice = choose(workspace, settings, make_trainer(workspace, settings))
+    with replacing_directory(workspace.freezing_report) as folder:
+        _write_plan(assembled, choice.plan, folder)
+        write_report(workspace, choice, folder)
+    choice.plan.write(workspace.freeze_plan)
+    return choice.plan
+
+
+def choice_settings(params: Params) -> Settings:
+    """The sections that ``auto`` depends on: its own, and all that say how ``train`` trains."""
+    return Settings(
+        seed=params.seed,
+        head=params.head,
+        freeze=params.freeze,
+        train=params.train,
+        tune=params.tune,
+        augment=params.augment,
+        extract=params.extract,
+    )
+
+
+def _write_plan(assembled: Assembled, plan: FreezePlan, folder: Path) -> None:
+    (folder / "table.md").write_text(freezing_table(assembled, plan), encoding="utf-8")
+    _write_layers(assembled, plan, folder / "layers.csv")
+
+
+def block_rows(
+    layers: tuple[LayerRecord, ...], trainable: tuple[str, ...]
+) -> Iterator[tuple[str, int, str, int, int]]:
+    """Per block: name, layers, output shape, frozen parameters, trainable parameters."""
+    for block, members in by_block(layers):
+        training = sum(layer.params for layer in members if layer.name in trainable)
+        total = sum(layer.params for layer in members)
+        shape = "x".join(str(size) for size in members[-1].output_shape)
+        yield block, len(members), shape, total - training, training
+
+
+def freezing_table(assembled: Assembled, plan: FreezePlan) -> str:
+    """The plan as a Markdown table, from the input to the head."""
+    lines = [
+        f"Strategy `{plan.strategy}`: {plan.reason}.",
+        "",
+        "| block | layers | output | state | frozen | trainable |",
+        "| --- | ---: | --- | --- | ---: | ---: |",
+    ]
+    frozen_total = training_total = 0
+    for block, count, shape, frozen, training in block_rows(
+        assembled.up_to(plan.cut), plan.trainable
+    ):
+        state = "trainable" if training else "frozen"
+        lines.append(f"| {block} | {count} | {shape} | {state} | {frozen:,} | {training:,} |")
+        frozen_total, training_total = frozen_total + frozen, training_total + training
+    head = head_params(assembled, plan.cut)
+    lines.append(
+        f"| head | {len(assembled.head_units) + 1} | {len(assembled.classes)} | "
+        f"trainable | 0 | {head:,} |"
+    )
+    lines.append(f"| **total** | | | | **{frozen_total:,}** | **{training_total + head:,}** |")
+    lines += [
+        "",
+        f"The trunk is cut after `{plan.cut}`; {_cached(plan.boundary)}.",
+        "BatchNormalization layers of the base never train and stay in inference mode.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def head_params(assembled: Assembled, cut: str) -> int:
+    """The number of weights in the head on a trunk cut after a layer."""
+    widths = [assembled.feature_dim(cut), *assembled.head_units, len(assembled.classes)]
+    return sum((before + 1) * after for before, after in zip(widths, widths[1:], strict=False))
+
+
+def _write_layers(assembled: Assembled, plan: FreezePlan, path: Path) -> None:
+    rows = []
+    for layer in assembled.up_to(plan.cut):
+        state = "trainable" if layer.name in plan.trainable else "frozen"
+        shape = "x".join(str(size) for size in layer.output_shape)
+        rows.append((layer.name, layer.kind, layer.block, shape, layer.params, state))
+    write_csv(path, ("layer", "kind", "block", "output", "params", "state"), rows)
+
+
+def _cached(boundary: str | None) -> str:
+    if boundary is None:
+        return "its first layers train, so each epoch runs the images through all of it"
+    if boundary == POOLED:
+        return "its pooled outputs are computed once and every epoch reads them from the cache"
+    return f"the outputs of `{boundary}` are computed once and every epoch starts from there"

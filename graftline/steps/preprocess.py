@@ -1,0 +1,117 @@
+"""Step ``preprocess``: every image decoded once and shrunk to what the model takes at most."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+from PIL import Image
+
+from graftline.core.files import replacing_directory
+from graftline.core.parallel import ordered_map
+from graftline.core.params import Params
+from graftline.core.progress import progress
+from graftline.core.records import Dataset, Preprocessed, Split
+from graftline.core.workspace import Workspace
+from graftline.data.decoding import Pixels, collected_warnings
+from graftline.data.shards import RAW, PackedImages, ShardWriter, read_manifest, write_manifest
+from graftline.data.white_levels import rule_of
+
+_BATCH_BYTES = 8 << 20
+
+
+def preprocess(workspace: Workspace, params: Params) -> Preprocessed:
+    """Brings ``data/loaded/`` to ``data/preprocessed/``: raw pixels, no larger than the input.
+
+    Order, labels, splits and identities (sha256) are those of ``data/loaded/``.
+
+    Raises:
+        MissingOutputError: If ``load`` has not run.
+        DataError: If a stored image cannot be decoded any more.
+        StorageFullError: If the disk is full.
+    """
+    dataset = Dataset.read(workspace.loaded / "dataset.json")
+    columns = read_manifest(workspace.loaded)
+    images = PackedImages(workspace.loaded, columns, rule_of(dataset.white))
+    size_px = params.preprocess.size_px
+    # The decoder's warnings were reported when the images were loaded.
+    with replacing_directory(workspace.preprocessed, sealed=True) as folder, collected_warnings():
+        places, shapes = _packed(images, size_px, folder)
+        write_manifest(
+            folder,
+            {
+                **columns,
+                "encoding": [RAW] * len(images),
+                **dict(zip(("shard", "offset", "length"), np.transpose(places), strict=True)),
+                **dict(zip(("height", "width", "channels"), np.transpose(shapes), strict=True)),
+            },
+        )
+        splits: tuple[Split, ...] = get_args(Split)
+        record = Preprocessed(
+            dataset_digest=dataset.digest,
+            size_px=size_px,
+            classes=dataset.classes,
+            counts={split: dataset.total(split) for split in splits},
+            uniform_shape=shapes[0] if len(set(shapes)) == 1 else None,
+            shrunk=int((images.shapes[:, :2] > size_px).any(axis=1).sum()),
+            white=dataset.white,
+        )
+        record.write(folder / "preprocessed.json")
+    return record
+
+
+def shrink(image: Pixels, size_px: int) -> Pixels:
+    """Shrinks an image to at most ``size_px`` in each direction, antialiased; never enlarges.
+
+    Height and width shrink each for itself, as the model's own resizing does: the aspect ratio is
+    not kept.
+
+    Args:
+        image: Height, width, channels (1 or 3).
+        size_px: The largest height and width, pixels.
+
+    Returns:
+        Height, width, channels; the image itself if it is small enough.
+    """
+    height, width, channels = image.shape
+    if max(height, width) <= size_px:
+        return image
+    whole = Image.fromarray(image[..., 0] if channels == 1 else image)
+    small = whole.resize((min(width, size_px), min(height, size_px)), Image.Resampling.BILINEAR)
+    return np.asarray(small).reshape(small.height, small.width, channels)
+
+
+def _packed(
+    images: PackedImages, size_px: int, folder: Path
+) -> tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]:
+    """Writes the shards; the place (shard, offset, length) and the shape of each image."""
+
+    def shrunk(positions: Sequence[int]) -> list[Pixels]:
+        return [shrink(images.image(position), size_px) for position in positions]
+
+    places: list[tuple[int, int, int]] = []
+    shapes: list[tuple[int, int, int]] = []
+    with ShardWriter(folder) as shards, progress("preprocess", len(images)) as bar:
+        for batch in ordered_map(shrunk, _batches(images)):
+            for image in batch:
+                places.append(shards.append(np.ascontiguousarray(image).reshape(-1).data))
+                height, width, channels = image.shape
+                shapes.append((height, width, channels))
+            bar.advance(len(batch))
+    return places, shapes
+
+
+def _batches(images: PackedImages) -> Iterator[list[int]]:
+    # Bounded by what the decoded images hold, so that memory does not grow with the data.
+    batch: list[int] = []
+    batch_bytes = 0
+    for index, size_bytes in enumerate(images.shapes.prod(axis=1).tolist()):
+        if batch and batch_bytes + size_bytes > _BATCH_BYTES:
+            yield batch
+            batch, batch_bytes = [], 0
+        batch.append(index)
+        batch_bytes += size_bytes
+    if batch:
+        yield batch

@@ -1,0 +1,1 @@
+"""Learning: the loop, phases, schedules, augmentation, checkpoints."""

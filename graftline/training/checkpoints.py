@@ -1,0 +1,133 @@
+"""Where training stands, on disk: after a kill it goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graftline.core.files import replacing_file
+
+_FORMAT = 3
+"""Of the file; one that another version of the code wrote is not taken up."""
+_RECORD = "record"
+_LOSSES = "losses_"
+_DIGEST_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A moment between two chunks of batches.
+
+    Args:
+        phase: The phase's name.
+        epoch: Counted from 1 through all phases.
+        chunks: Chunks of that epoch that are done.
+        sums: Loss, right answers and examples so far in that epoch.
+        history: The rows of the epochs that are done.
+        best_epoch: The one whose weights are to be kept; 0 before the first.
+        best_tempered: The temperature that suits their answers, and the validation loss at it.
+        lowest_epochs: The one with the lowest validation loss, of each phase so far.
+        stopped: Whether the phase has ended early.
+        values: Of every variable that training moves.
+        best_values: Of the weights to be kept, after the best epoch.
+        lowest_losses: Tempered, of each validation example after these epochs, by phase.
+    """
+
+    phase: str
+    epoch: int
+    chunks: int = 0
+    sums: tuple[float, int, int] = (0.0, 0, 0)
+    history: tuple[dict[str, float], ...] = ()
+    best_epoch: int = 0
+    best_tempered: tuple[float, float] = (1.0, 0.0)
+    lowest_epochs: tuple[int, ...] = ()
+    stopped: bool = False
+    values: Sequence[NDArray[Any]] = field(default=(), repr=False)
+    best_values: Sequence[NDArray[Any]] = field(default=(), repr=False)
+    lowest_losses: Sequence[NDArray[np.float64]] = field(default=(), repr=False)
+
+
+class Checkpoints:
+    """One file that holds the newest standing, whole or as it was before.
+
+    Args:
+        path: The file.
+        key: What training depends on; a file of another key is nobody's.
+        every_s: Seconds between two savings.
+    """
+
+    def __init__(self, path: Path, key: str, every_s: float = 15.0) -> None:
+        self.path, self._key, self._every_s = path, f"{_FORMAT} {key}", every_s
+        self._saved_at = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether so long has passed that a kill would cost too much."""
+        return time.monotonic() - self._saved_at >= self._every_s
+
+    def save(self, standing: Standing) -> None:
+        """Writes a standing in one move.
+
+        Raises:
+            StorageFullError: If the disk is full.
+        """
+        record = {name: getattr(standing, name) for name in _PLAIN} | {"key": self._key}
+        arrays = {f"value_{n}": value for n, value in enumerate(standing.values)}
+        arrays |= {f"best_{n}": value for n, value in enumerate(standing.best_values)}
+        arrays |= {f"{_LOSSES}{n}": value for n, value in enumerate(standing.lowest_losses)}
+        text = np.frombuffer(json.dumps(record).encode(), np.uint8)
+        content = io.BytesIO()
+        np.savez(content, allow_pickle=False, **{_RECORD: text}, **arrays)
+        with replacing_file(self.path) as temporary, temporary.open("wb") as file:
+            file.write(hashlib.sha256(content.getbuffer()).digest())
+            file.write(content.getbuffer())
+        self._saved_at = time.monotonic()
+
+    def load(self) -> Standing | None:
+        """The newest standing of this key, if there is one that is whole."""
+        try:
+            stored = self.path.read_bytes()
+        except OSError:
+            return None
+        digest, content = stored[:_DIGEST_BYTES], stored[_DIGEST_BYTES:]
+        if hashlib.sha256(content).digest() != digest:
+            return None
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            record = json.loads(file[_RECORD].tobytes())
+            if record.pop("key") != self._key:
+                return None
+            values, best_values = _numbered(file, "value_"), _numbered(file, "best_")
+            losses = _numbered(file, _LOSSES)
+        for name in ("sums", "history", "best_tempered", "lowest_epochs"):
+            record[name] = tuple(record[name])
+        return Standing(**record, values=values, best_values=best_values, lowest_losses=losses)
+
+    def remove(self) -> None:
+        """Takes the file away, once the outputs are in their places."""
+        self.path.unlink(missing_ok=True)
+
+
+_PLAIN = (
+    "phase",
+    "epoch",
+    "chunks",
+    "sums",
+    "history",
+    "best_epoch",
+    "best_tempered",
+    "lowest_epochs",
+    "stopped",
+)
+
+
+def _numbered(file: Any, prefix: str) -> list[NDArray[Any]]:
+    count = sum(name.startswith(prefix) for name in file.files)
+    return [file[f"{prefix}{number}"] for number in range(count)]

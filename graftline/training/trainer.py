@@ -1,0 +1,295 @@
+"""Training through phases and epochs, from the last checkpoint on, to the best epoch's weights."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graftline.training.checkpoints import Standing
+from graftline.training.loop import Loop, right
+from graftline.training.losses import cross_entropies
+from graftline.training.phases import Name, Phase
+from graftline.training.temperature import Tempered, tempered
+
+_LOG = logging.getLogger(__name__)
+Row = dict[str, float]
+_WORSE_ERRORS = 2.0
+"""Standard errors of the difference by which weights are significantly worse."""
+EpochCallback = Callable[[int, Row], None]
+
+
+class Counter(Protocol):
+    """Whatever counts the images shown; a progress bar."""
+
+    def advance(self, count: int = 1, status: str = "") -> None:
+        """Counts ``count`` more."""
+
+
+class Standings(Protocol):
+    """Where it is kept how far training has come, such as a file that outlives a kill."""
+
+    def due(self) -> bool:
+        """Whether it is time to save."""
+
+    def save(self, standing: Standing) -> None:
+        """Keeps a standing in place of the one before it."""
+
+    def load(self) -> Standing | None:
+        """The newest standing, if there is one."""
+
+
+class DivergedError(Exception):
+    """Loss or gradient became NaN or infinite; the network holds the last good weights.
+
+    Args:
+        phase: The phase in which it happened.
+        epoch: Counted from 1 through all phases.
+    """
+
+    def __init__(self, phase: Phase, epoch: int) -> None:
+        super().__init__(f"{phase.name}, epoch {epoch}")
+        self.phase, self.epoch = phase, epoch
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A phase to come; its loop is built when the one before it has ended."""
+
+    name: Name
+    build: Callable[[], Phase]
+
+
+@dataclass
+class Fitting:
+    """One network on its way through its phases.
+
+    Args:
+        graft: The whole network, thawed.
+        phases: In order.
+        patience: Epochs without a better validation loss after which a phase ends; None: never.
+        checkpoints: Where it stands is written there, and read from there.
+        on_epoch: Called after each epoch with its number and metrics, those before a kill too.
+        counter: Told of each example shown.
+        total_epochs: Of all phases, for the log; 0: epochs are not logged.
+    """
+
+    graft: Any
+    phases: Sequence[Planned]
+    patience: int | None = None
+    checkpoints: Standings | None = None
+    on_epoch: EpochCallback | None = None
+    counter: Counter | None = None
+    total_epochs: int = 0
+    history: list[Row] = field(default_factory=list, init=False)
+
+    def run(self) -> Best:
+        """Trains, and leaves the network with the weights of its best epoch.
+
+        Returns:
+            What was kept; ``history`` has a row for each epoch.
+
+        Raises:
+            DivergedError: If loss or gradient becomes NaN or infinite.
+            StorageFullError: If the disk is full.
+        """
+        best = Best(self.graft.trainable_variables)
+        standing = self.checkpoints.load() if self.checkpoints else None
+        if standing is not None:
+            self._take_up(standing, best)
+        for planned in self._from(standing):
+            phase = planned.build()
+            mine = standing if standing and standing.phase == phase.name else None
+            self._run_phase(phase, best, mine)
+            best.restore()
+        return best
+
+    def _take_up(self, standing: Standing, best: Best) -> None:
+        self.history = list(standing.history)
+        best.epoch, best.values = standing.best_epoch, tuple(standing.best_values)
+        best.temperature, best.loss = standing.best_tempered
+        best.lowest = [
+            Lowest(epoch, self.history[epoch - 1]["validation_loss"], losses)
+            for epoch, losses in zip(standing.lowest_epochs, standing.lowest_losses, strict=True)
+        ]
+        if self.total_epochs:
+            _LOG.info(
+                f"goes on after {len(self.history)} epochs, in the middle of epoch {standing.epoch}"
+                if standing.chunks
+                else f"goes on after {len(self.history)} epochs"
+            )
+        for row in self.history:
+            if self.on_epoch is not None:
+                self.on_epoch(int(row["epoch"]), row)
+
+    def _from(self, standing: Standing | None) -> Sequence[Planned]:
+        names: list[str] = [planned.name for planned in self.phases]
+        return self.phases[names.index(standing.phase) :] if standing else self.phases
+
+    def _run_phase(self, phase: Phase, best: Best, standing: Standing | None) -> None:
+        if standing is None:
+            standing = Standing(phase.name, len(self.history) + 1)
+        else:
+            for variable, value in zip(phase.loop.state(), standing.values, strict=True):
+                variable.assign(value)
+        first = 1 + sum(row["phase"] != phase.number for row in self.history)
+        stopped = standing.stopped
+        for epoch in range(standing.epoch, first + phase.epochs):
+            if stopped:
+                break
+            row, at_best = self._epoch(
+                phase, epoch, standing if epoch == standing.epoch else None, best
+            )
+            self._note(row, at_best, phase, best)
+            waited = epoch - max(best.lowest[-1].epoch, first - 1)
+            stopped = self.patience is not None and waited >= self.patience
+            self._save_if_due(Standing(phase.name, epoch + 1, stopped=stopped), phase, best)
+        # The next phase starts from what this one came to, wherever a kill may fall.
+        self._save(Standing(phase.name, len(self.history) + 1, stopped=True), phase, best)
+
+    def _epoch(
+        self, phase: Phase, epoch: int, standing: Standing | None, best: Best
+    ) -> tuple[Row, Tempered]:
+        loop, examples = phase.loop, phase.train_set.view(epoch - 1)
+        loss_sum, correct, seen = standing.sums if standing else (0.0, 0, 0)
+        done = standing.chunks if standing else 0
+        chunks = examples.chunks(loop.batch_size, loop.order(len(examples), epoch))
+        for images, labels in islice(chunks, done, None):
+            chunk_loss, chunk_correct, finite = loop.train_on(images, labels)
+            if not finite:
+                raise DivergedError(phase, epoch)
+            loss_sum += chunk_loss
+            correct += chunk_correct
+            seen += labels.size
+            done += 1
+            if self.counter is not None:
+                status = f"epoch {epoch}, loss {loss_sum / seen:.4f}, accuracy {correct / seen:.4f}"
+                self.counter.advance(labels.size, status)
+            if seen < len(examples):
+                sums = (loss_sum, correct, seen)
+                self._save_if_due(Standing(phase.name, epoch, done, sums), phase, best)
+        with loop.averaged():
+            logits, labels = loop.logits(phase.validation_set), phase.validation_set.labels
+        row: Row = {
+            "epoch": epoch,
+            "phase": phase.number,
+            "loss": loss_sum / seen,
+            "accuracy": correct / seen,
+            "validation_loss": float(cross_entropies(logits, labels).mean()),
+            "validation_accuracy": float(right(logits, labels).mean()),
+            "learning_rate": loop.learning_rate(),
+        }
+        return row, tempered(logits, labels)
+
+    def _note(self, row: Row, at_best: Tempered, phase: Phase, best: Best) -> None:
+        self.history.append(row)
+        with phase.loop.averaged():
+            best.offer(int(row["epoch"]), phase.number, row["validation_loss"], at_best)
+        if self.total_epochs:
+            _LOG.info(epoch_line(row, self.total_epochs))
+        if self.on_epoch is not None:
+            self.on_epoch(int(row["epoch"]), row)
+
+    def _save_if_due(self, standing: Standing, phase: Phase, best: Best) -> None:
+        if self.checkpoints is not None and self.checkpoints.due():
+            self._save(standing, phase, best)
+
+    def _save(self, standing: Standing, phase: Phase, best: Best) -> None:
+        if self.checkpoints is None:
+            return
+        self.checkpoints.save(
+            replace(
+                standing,
+                history=tuple(self.history),
+                best_epoch=best.epoch,
+                best_tempered=(best.temperature, best.loss),
+                values=_values(phase.loop),
+                best_values=best.values,
+                lowest_epochs=tuple(one.epoch for one in best.lowest),
+                lowest_losses=[one.losses for one in best.lowest],
+            )
+        )
+
+
+def epoch_line(row: Row, epochs: int) -> str:
+    """One epoch's metrics as a line for logs."""
+    return (
+        f"epoch {row['epoch']}/{epochs}: loss {row['loss']:.4f}, accuracy {row['accuracy']:.4f}, "
+        f"validation loss {row['validation_loss']:.4f}, "
+        f"validation accuracy {row['validation_accuracy']:.4f}"
+    )
+
+
+class Lowest(NamedTuple):
+    """The epoch of a phase with the lowest validation loss, and its tempered losses, (n,)."""
+
+    epoch: int
+    loss: float
+    losses: NDArray[np.float64]
+
+
+class Best:
+    """The weights to be kept: the last ones, unless they are significantly worse than others.
+
+    They are held against those of each phase's epoch with the lowest validation loss, on the same
+    images and each at its best temperature. On a hundred validation images the lowest loss of all
+    is by chance often that of an early epoch, before or in the middle of what the plan asks for
+    (docs/finetuning.md).
+
+    Args:
+        variables: All that trains, in any phase.
+    """
+
+    def __init__(self, variables: Sequence[Any]) -> None:
+        self._variables = list(variables)
+        self.epoch = 0
+        self.temperature = 1.0
+        """At which the answers of the kept weights have the lowest validation loss."""
+        self.loss = 0.0
+        """That loss."""
+        self.lowest: list[Lowest] = []
+        """By phase."""
+        self.values: tuple[NDArray[Any], ...] = ()
+
+    def offer(self, epoch: int, phase: int, loss: float, at_best: Tempered) -> None:
+        """Takes the present weights if they are to be kept, for all that is known so far.
+
+        Args:
+            epoch: Counted from 1 through all phases.
+            phase: The phase's number, from 1.
+            loss: The validation loss.
+            at_best: The losses of the validation examples at the best temperature.
+        """
+        others, losses = tuple(self.lowest), at_best.losses
+        if len(others) < phase or _order(loss) < _order(others[phase - 1].loss):
+            self.lowest[phase - 1 :] = [Lowest(epoch, loss, losses)]
+        if not any(_is_worse(losses, other.losses) for other in others):
+            self.epoch, self.temperature = epoch, at_best.temperature
+            self.loss = float(losses.mean())
+            self.values = tuple(variable.numpy().copy() for variable in self._variables)
+
+    def restore(self) -> None:
+        """Puts them back."""
+        for variable, value in zip(self._variables, self.values, strict=True):
+            variable.assign(value)
+
+
+def _order(loss: float) -> float:
+    return float(np.nan_to_num(loss, nan=np.inf))
+
+
+def _is_worse(losses: NDArray[np.float64], others: NDArray[np.float64]) -> bool:
+    if not (np.isfinite(losses).all() and np.isfinite(others).all()):
+        return not np.isfinite(losses).all()
+    worse = losses - others  # of the same examples
+    error = worse.std() / np.sqrt(len(worse))
+    return bool(worse.mean() > _WORSE_ERRORS * error)
+
+
+def _values(loop: Loop) -> list[NDArray[Any]]:
+    return [np.asarray(variable.numpy()) for variable in loop.state()]

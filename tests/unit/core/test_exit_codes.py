@@ -1,0 +1,63 @@
+"""How a command ends, whatever its output can show."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+from rich.console import Console
+from rich.table import Table
+from graftline.core.exit_codes import reported
+from graftline.core.errors import UserError
+
+def command():
+    table = Table("class", "…")
+    table.add_row("Gänse → 鳥", "1")
+    console = Console()
+    console.print(table)
+    with console.status("läuft …"):
+        print("Gänse → 鳥")
+    if FAILS:
+        raise UserError("Gänse → 鳥 fehlen")
+    return 0
+
+raise SystemExit(reported(command, debug=False))
+"""
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize(
+    ("encoding", "shown"),
+    [
+        ("ascii", "G\\xe4nse \\u2192 \\u9ce5"),
+        ("latin-1", "Gänse \\u2192 \\u9ce5"),
+        ("utf-8", "Gänse → 鳥"),
+    ],
+)
+def test_signs_that_the_output_lacks_are_replaced(encoding: str, shown: str, fails: bool) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT.replace("FAILS", str(fails))],
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+        capture_output=True,
+        check=False,
+    )
+    told = done.stderr.decode(encoding)
+
+    assert shown in done.stdout.decode(encoding)
+    assert (done.returncode, "Traceback" in told) == (2 if fails else 0, False), told
+    assert (f"{shown} fehlen" in told) == fails
+
+
+@pytest.mark.parametrize("module", ["graftline", "flows.train", "flows.predict", "flows.serve"])
+def test_help_can_be_shown_in_ascii(module: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--help"],
+        env=os.environ | {"PYTHONIOENCODING": "ascii:strict"},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")

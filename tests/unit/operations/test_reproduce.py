@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from graftline.__main__ import main
+from graftline.core.files import write_text
+from graftline.core.process_identity import name_tag
+from graftline.core.workspace import Workspace
+from graftline.operations import worktrees
+from graftline.operations.reproduce import Compared, Reproduction
+from graftline.registry import tracking
+from tests import finished, histories
+
+PARAMS = finished.some_params()
+
+
+def git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=root, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def committed(tracked: Workspace) -> Workspace:
+    """A workspace in git with one commit."""
+    git(tracked.root, "init", "-q", "-b", "main")
+    git(tracked.root, "add", "params.yaml")
+    git(tracked.root, "commit", "-qm", "first")
+    return tracked
+
+
+def finished_run(workspace: Workspace) -> str:
+    run_id = tracking.open_run(workspace, PARAMS)
+    tracking.complete_run(run_id, workspace, PARAMS, status="FAILED")
+    histories.client_of(workspace).set_terminated(run_id, "FINISHED")
+    return run_id
+
+
+def refused(workspace: Workspace, which: str, capsys: pytest.CaptureFixture[str]) -> str:
+    assert main(["reproduce", "-C", str(workspace.root), which]) == 2
+    return capsys.readouterr().err
+
+
+def test_what_cannot_be_run_again_is_refused_with_the_reason(
+    committed: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "has no version 7" in refused(committed, "7", capsys)
+    assert "has no version champion" in refused(committed, "champion", capsys)
+    assert "the history has no run" in refused(committed, "0" * 32, capsys)
+
+    running = tracking.open_run(committed, PARAMS)
+    assert "is RUNNING" in refused(committed, running, capsys)
+
+    client, run_id = histories.client_of(committed), finished_run(committed)
+    client.set_tag(run_id, "graftline.git_commit", "0" * 40)
+    assert "git does not know the commit 000000000000" in refused(committed, run_id, capsys)
+    client.delete_tag(run_id, "graftline.git_commit")
+    assert "has no commit, so nobody knows its code" in refused(committed, run_id, capsys)
+
+    write_text(committed.root / "code.py", "first\n")
+    git(committed.root, "add", "code.py")
+    write_text(committed.params_file, "seed: 1\n")
+    dirty = finished_run(committed)
+    said = refused(committed, dirty, capsys)
+    assert "was dirty" in said and "in code.py" in said
+
+
+def test_other_parameters_alone_do_not_make_a_run_dirty(
+    committed: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_text(committed.params_file, committed.params_file.read_text() + "\n")
+    run_id = finished_run(committed)
+    tags = histories.client_of(committed).get_run(run_id).data.tags
+    assert (tags["graftline.git_dirty"], tags["graftline.git_changed"]) == ("true", "params.yaml")
+    # It gets as far as what this run never had.
+    assert f"run {run_id} has no params.yaml any more" in refused(committed, run_id, capsys)
+    assert list(committed.root.parent.glob(".graftline-worktree-*")) == []
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    root = tmp_path / "checkout"
+    root.mkdir()
+    git(root, "init", "-q", "-b", "main")
+    subprocess.run(
+        [sys.executable, "-m", "dvc", "init", "-q"], cwd=root, check=True, capture_output=True
+    )
+    write_text(root / "code.py", "first\n")
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "first")
+    return root
+
+
+def test_a_worktree_is_the_commit_with_the_checkouts_cache_and_leaves_nothing(
+    repository: Path,
+) -> None:
+    first = git(repository, "rev-parse", "HEAD")
+    write_text(repository / "code.py", "second\n")
+    git(repository, "commit", "-qam", "second")
+    # One that a killed process left, and one that is no worktree of this checkout.
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left = repository.parent / f".graftline-worktree-{dead.pid}-1-x"
+    git(repository, "worktree", "add", "-q", "--detach", str(left), first)
+    foreign = repository.parent / f".graftline-worktree-{dead.pid}-1-y"
+    foreign.mkdir()
+    alive = repository.parent / f".graftline-worktree-{name_tag()}-z"
+    git(repository, "worktree", "add", "-q", "--detach", str(alive), first)
+
+    with pytest.raises(KeyboardInterrupt), worktrees.worktree(repository, first) as place:
+        assert (place / "code.py").read_text() == "first\n"
+        [_, folder] = (place / ".dvc" / "config.local").read_text().split("dir = ")
+        cache = (place / ".dvc" / folder.strip()).resolve()
+        assert cache == (repository / ".dvc" / "cache").resolve()
+        assert place.parent == repository.parent
+        assert not left.exists()
+        raise KeyboardInterrupt
+
+    assert not place.exists()
+    assert foreign.exists() and alive.exists()
+    listed = git(repository, "worktree", "list", "--porcelain")
+    assert listed.count("worktree ") == 2
+    assert git(repository, "status", "--porcelain") == ""
+    assert worktrees.has_commit(repository, first)
+    assert not worktrees.has_commit(repository, "0" * 40)
+
+
+def test_a_changed_package_explains_and_does_not_decide() -> None:
+    def found(*compared: Compared) -> bool:
+        return Reproduction(
+            run_id="a", name="b", commit="c", data_from="DVC", compared=compared
+        ).same
+
+    package = Compared(what="keras", then="3.15", now="3.16", decides=False)
+    weights = Compared(what="weights", then="ab", now="ab", decides=True)
+    assert found(weights, package)
+    assert not found(weights.model_copy(update={"now": "cd"}), package)
+    assert not found(Compared(what="test_loss", then=0.1, now=0.1 + 1e-16, decides=True)) or (
+        0.1 + 1e-16 == 0.1
+    )

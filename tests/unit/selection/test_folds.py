@@ -1,0 +1,42 @@
+"""Samples hold the classes in their shares; no image is on both sides of a fold."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from graftline.selection.folds import dealt_folds, stratified_order
+
+LABELS = np.array([0] * 60 + [1] * 30 + [2] * 10)
+HASHES = np.array([f"{at:03d}" for at in range(100)], object)
+
+
+def test_every_beginning_holds_the_classes_in_their_shares() -> None:
+    order = stratified_order(LABELS, HASHES, seed=1)
+    assert sorted(order) == list(range(100))
+    for end in (10, 20, 50):
+        counts = np.bincount(LABELS[order[:end]], minlength=3)
+        assert np.abs(counts - end * np.array([0.6, 0.3, 0.1])).max() <= 1
+
+
+def test_the_order_depends_on_content_and_seed_not_on_the_order_of_files() -> None:
+    order = stratified_order(LABELS, HASHES, seed=1)
+    turned = np.random.default_rng(0).permutation(100)
+    again = stratified_order(LABELS[turned], HASHES[turned], seed=1)
+    assert list(HASHES[turned][again]) == list(HASHES[order])
+    assert list(stratified_order(LABELS, HASHES, seed=2)) != list(order)
+
+
+def test_a_copy_is_left_out() -> None:
+    hashes = HASHES.copy()
+    hashes[7] = hashes[3]
+    order = stratified_order(LABELS, hashes, seed=1)
+    assert len(order) == 99
+    assert len({hashes[at] for at in order}) == 99
+
+
+def test_each_class_is_spread_over_the_folds() -> None:
+    labels = LABELS[stratified_order(LABELS, HASHES, seed=1)]
+    folds = dealt_folds(labels)
+    for label in range(3):
+        counts = np.bincount(folds[labels == label], minlength=5)
+        assert counts.max() - counts.min() <= 1
