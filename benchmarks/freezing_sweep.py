@@ -35,9 +35,10 @@ from graftline.core.progress import progress
 from graftline.core.records import Assembled, FreezePlan
 from graftline.core.workspace import Workspace
 from graftline.data.shards import PackedImages
+from graftline.network.assembled import RECORD
 from graftline.selection.candidates import Candidate
 from graftline.selection.records import Verdict
-from graftline.steps.assemble import RECORD, assemble
+from graftline.steps.assemble import assemble
 from graftline.steps.extract import extract
 from graftline.steps.freeze import freeze
 from graftline.steps.load import load

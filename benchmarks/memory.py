@@ -225,7 +225,7 @@ def _files() -> list[bytes]:
 
 def _decoded(content: bytes) -> NDArray[np.uint8]:
     from graftline.data.decoding import decode
-    from graftline.steps.preprocess import shrink
+    from graftline.data.resize import shrink
 
     return shrink(decode(content, _DECODED_PX**2), _SIZE_PX)
 

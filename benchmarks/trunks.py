@@ -98,11 +98,10 @@ def build_trunk(size_px: int, alpha: float, cut: str, folder: Path) -> Trunk:
 
     from graftline.core.params import BackboneParams
     from graftline.core.workspace import Workspace
-    from graftline.network.classifier import build_pooling
+    from graftline.network.classifier import build_pooling, frozen_part
     from graftline.network.cutting import build_base, cut_after
     from graftline.network.keras_io import convert_to_litert
     from graftline.network.pretrained import load_into, resolve_weights
-    from graftline.steps.assemble import frozen_part
 
     base = build_base(size_px, alpha, seed=0)
     if alpha == 1.0:

@@ -108,11 +108,11 @@ def ask(folder: Path, workspace: Workspace) -> Answers:
         MissingOutputError: If the model or the images are not there.
         TrainingDivergedError: If the model answers with what are no probabilities.
     """
-    from graftline.steps.evaluate import split_answers
+    from graftline.evaluation.predictor import split_probabilities
 
     trained = Trained.read(folder / "trained.json")
     images = PackedImages.open(workspace.loaded)
-    probabilities, _ = split_answers(folder, trained, images, images.indices("test"))
+    probabilities, _ = split_probabilities(folder, trained, images, images.indices("test"))
     names = np.array(trained.classes, object)
     return Answers(present_split(workspace), names[probabilities.argmax(axis=1)])
 

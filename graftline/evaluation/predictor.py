@@ -9,11 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graftline.core.errors import DataError
+from graftline.core.errors import DataError, MissingOutputError, TrainingDivergedError
+from graftline.core.parallel import ordered_map
+from graftline.core.progress import Bar, progress
 from graftline.core.records import Trained
+from graftline.data.decoding import Pixels
+from graftline.data.resize import shrink
+from graftline.data.shards import PackedImages
 from graftline.data.white_levels import rule_of
 from graftline.network.litert import LiteRunner
-from graftline.steps.preprocess import shrink
+
+# A softmax in float32 sums to 1 within some 1e-6; anything beyond this is no softmax.
+_SUM_TOLERANCE = 1e-3
+_CHUNK_IMAGES = 16
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -205,3 +213,52 @@ def _checked(image: Any, place: int) -> NDArray[np.uint8]:
     if 0 in array.shape:
         raise DataError(f"image {place} is empty: its shape is {np.shape(image)}")
     return array
+
+
+def split_probabilities(
+    folder: Path, trained: Trained, images: PackedImages, test: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What an exported model says of some images.
+
+    Args:
+        folder: The model's, as ``models/trained``.
+        trained: What it says of itself.
+        images: Raw images, as ``load`` wrote them.
+        test: The positions of those that are asked about.
+
+    Returns:
+        Probabilities and logits, each float32 (images, classes), in the order of ``test``.
+
+    Raises:
+        MissingOutputError: If the model answers with another number of classes.
+        TrainingDivergedError: If it answers with what are no probabilities.
+    """
+
+    def shrunk(indices: NDArray[np.int64]) -> list[Pixels]:
+        return [shrink(images.image(int(index)), trained.size_px) for index in indices]
+
+    def every_image(bar: Bar) -> Iterator[Pixels]:
+        chunks = (test[at : at + _CHUNK_IMAGES] for at in range(0, len(test), _CHUNK_IMAGES))
+        for chunk in ordered_map(shrunk, chunks):
+            yield from chunk
+            bar.advance(len(chunk))
+
+    with progress("evaluate", len(test)) as bar, Predictor(folder) as predictor:
+        probabilities, logits = predictor.probabilities_and_logits(every_image(bar))
+    expected = (len(test), len(trained.classes))
+    if probabilities.shape != expected:
+        raise MissingOutputError(
+            f"the model answers with shape {probabilities.shape}, not {expected}",
+            where=str(folder),
+            fix="run dvc repro --force train, which exports it anew",
+        )
+    odd = ~np.isclose(probabilities.sum(axis=1), 1, rtol=0, atol=_SUM_TOLERANCE)
+    if odd.any():
+        raise TrainingDivergedError(
+            f"the exported model answers {odd.sum()} of {len(test)} test images with what are no "
+            f"probabilities, the first of them {images.names[test[odd][0]]}",
+            where=str(folder),
+            allowed="numbers from 0 to 1 whose sum over the classes is 1",
+            fix="lower train.learning_rate and run dvc repro",
+        )
+    return probabilities, logits

@@ -135,3 +135,17 @@ def divide_logits(graft: Any, temperature: float) -> None:
     last = graft.get_layer(HEAD).get_layer(LOGITS)
     for variable in last.trainable_variables:
         variable.assign(variable / temperature)
+
+
+def frozen_part(prefix: Any, size_px: int, pooling: Any = None) -> Any:
+    """The function from raw images to the outputs of the frozen prefix, pooled or not.
+
+    Images are no larger than ``size_px`` here, so that no filter is needed for shrinking.
+    """
+    preparation = build_preparation(size_px, family_of(prefix).scaling, antialias=False)
+
+    def run(images: Any) -> Any:
+        maps = prefix(preparation(images), training=False)
+        return maps if pooling is None else pooling(maps)
+
+    return run

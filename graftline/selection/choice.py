@@ -17,6 +17,7 @@ from graftline.core.progress import progress
 from graftline.core.records import Assembled, FreezePlan, Preprocessed
 from graftline.core.workspace import Workspace
 from graftline.data.shards import PackedImages
+from graftline.network.assembled import RECORD, WHOLE_BACKBONE
 from graftline.selection.budget import Schedule, in_multiply_adds, make_schedule
 from graftline.selection.candidates import Candidate, make_candidate, make_candidates
 from graftline.selection.costs import Costs
@@ -34,7 +35,6 @@ from graftline.selection.speeds import Speeds, read_speeds, write_speeds
 from graftline.selection.successive_halving import Race, run_race
 from graftline.selection.throughput import recorded_pace
 from graftline.selection.trial import Trainer
-from graftline.steps.assemble import RECORD, WHOLE_TRUNK
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def _checkpoints(workspace: Workspace, settings: Settings) -> Path:
         {
             "images": preprocessed.model_dump(mode="json"),
             "manifest": sha256_file(workspace.preprocessed / "manifest.parquet"),
-            "trunk": sha256_file(workspace.assembled / WHOLE_TRUNK),
+            "trunk": sha256_file(workspace.assembled / WHOLE_BACKBONE),
             "assembled": sha256_file(workspace.assembled / RECORD),
             "profile": settings.of_profile(),
             "trials": settings.of_trials(),
@@ -156,7 +156,7 @@ def _measure_speeds(
     folder: Path,
 ) -> None:
     """At the first, the chosen and the last depth: each takes a conversion of its own."""
-    trunk = sha256_file(workspace.assembled / WHOLE_TRUNK)
+    trunk = sha256_file(workspace.assembled / WHOLE_BACKBONE)
     known = read_speeds(workspace)
     if known and known.trunk_sha256 == trunk and set(known.by_layer) == {d.layer for d in depths}:
         return

@@ -20,9 +20,10 @@ from graftline.core.records import Assembled
 from graftline.core.workspace import Workspace
 from graftline.data.decoding import Pixels
 from graftline.data.shards import PackedImages
+from graftline.network.assembled import WHOLE_BACKBONE
+from graftline.network.classifier import frozen_part
 from graftline.network.litert import LiteRunner
 from graftline.selection.depths import Depth
-from graftline.steps.assemble import WHOLE_TRUNK, frozen_part
 
 _MODEL = "depths.tflite"
 _PIECE = 512
@@ -153,7 +154,7 @@ def outputs_by_batch(
 def _whole_trunk(workspace: Workspace) -> Any:
     from graftline.network.keras_io import load_model
 
-    return load_model(workspace.assembled / WHOLE_TRUNK)
+    return load_model(workspace.assembled / WHOLE_BACKBONE)
 
 
 def _converted(base: Any, assembled: Assembled, depths: Sequence[Depth], folder: Path) -> Path:

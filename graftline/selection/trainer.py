@@ -26,8 +26,9 @@ from graftline.core.process_identity import name_tag
 from graftline.core.records import Assembled, Features, FreezePlan
 from graftline.core.workspace import Workspace
 from graftline.data.shards import PackedImages
+from graftline.network.assembled import RECORD, planned_graft
 from graftline.network.batch_norm import Statistics, adapted_statistics, set_statistics
-from graftline.network.classifier import HEAD, POOLING, TRUNK
+from graftline.network.classifier import HEAD, POOLING, TRUNK, frozen_part
 from graftline.network.freeze_plans import POOLED
 from graftline.network.unfreezing import thaw, tuned_part
 from graftline.selection.candidates import Candidate
@@ -37,7 +38,6 @@ from graftline.selection.kept import planned_outputs
 from graftline.selection.settings import Settings
 from graftline.selection.shortening import shortened
 from graftline.selection.trial import Trial
-from graftline.steps.assemble import RECORD, frozen_part, planned_graft
 from graftline.training.augment import AugmentedViews, build_augmentation
 from graftline.training.checkpoints import Standing
 from graftline.training.datasets import Examples, images_of

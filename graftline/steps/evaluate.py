@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from graftline.core.csv_files import write_csv
-from graftline.core.errors import DataError, MissingOutputError, TrainingDivergedError
+from graftline.core.errors import DataError, MissingOutputError
 from graftline.core.files import replacing_directory, replacing_file
-from graftline.core.parallel import ordered_map
 from graftline.core.params import Params
-from graftline.core.progress import Bar, progress
 from graftline.core.records import ClassReport, Dataset, Metrics, Trained
 from graftline.core.workspace import Workspace
-from graftline.data.decoding import Pixels
 from graftline.data.shards import PackedImages
 from graftline.evaluation import plots, style
 from graftline.evaluation.calibration import Reliability
 from graftline.evaluation.predictions import Predictions, measure
-from graftline.evaluation.predictor import Predictor
-from graftline.steps.preprocess import shrink
+from graftline.evaluation.predictor import split_probabilities
 
 History = dict[str, list[float]]
 _HISTORY_COLUMNS = ("epoch", "loss", "accuracy", "validation_loss", "validation_accuracy")
-# A softmax in float32 sums to 1 within some 1e-6; anything beyond this is no softmax.
-_SUM_TOLERANCE = 1e-3
-_CHUNK_IMAGES = 16
 
 
 def evaluate(workspace: Workspace, params: Params) -> Metrics:
@@ -55,7 +47,7 @@ def evaluate(workspace: Workspace, params: Params) -> Metrics:
     test = images.indices("test")
     _check(dataset, trained, images.labels[test], workspace)
 
-    probabilities, logits = split_answers(workspace.trained, trained, images, test)
+    probabilities, logits = split_probabilities(workspace.trained, trained, images, test)
     predictions = Predictions(images.labels[test], probabilities, logits)
     metrics = measure(predictions, dataset, params.evaluate.calibration_bins)
     gallery = _gallery(predictions, images, test, trained.classes, params.evaluate.worst_mistakes)
@@ -84,55 +76,6 @@ def evaluate(workspace: Workspace, params: Params) -> Metrics:
         ):
             style.save(figure, folder / f"{name}.png")
     return metrics
-
-
-def split_answers(
-    folder: Path, trained: Trained, images: PackedImages, test: NDArray[np.int64]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """What an exported model says of some images.
-
-    Args:
-        folder: The model's, as ``models/trained``.
-        trained: What it says of itself.
-        images: Raw images, as ``load`` wrote them.
-        test: The positions of those that are asked about.
-
-    Returns:
-        Probabilities and logits, each float32 (images, classes), in the order of ``test``.
-
-    Raises:
-        MissingOutputError: If the model answers with another number of classes.
-        TrainingDivergedError: If it answers with what are no probabilities.
-    """
-
-    def shrunk(indices: NDArray[np.int64]) -> list[Pixels]:
-        return [shrink(images.image(int(index)), trained.size_px) for index in indices]
-
-    def every_image(bar: Bar) -> Iterator[Pixels]:
-        chunks = (test[at : at + _CHUNK_IMAGES] for at in range(0, len(test), _CHUNK_IMAGES))
-        for chunk in ordered_map(shrunk, chunks):
-            yield from chunk
-            bar.advance(len(chunk))
-
-    with progress("evaluate", len(test)) as bar, Predictor(folder) as predictor:
-        probabilities, logits = predictor.probabilities_and_logits(every_image(bar))
-    expected = (len(test), len(trained.classes))
-    if probabilities.shape != expected:
-        raise MissingOutputError(
-            f"the model answers with shape {probabilities.shape}, not {expected}",
-            where=str(folder),
-            fix="run dvc repro --force train, which exports it anew",
-        )
-    odd = ~np.isclose(probabilities.sum(axis=1), 1, rtol=0, atol=_SUM_TOLERANCE)
-    if odd.any():
-        raise TrainingDivergedError(
-            f"the exported model answers {odd.sum()} of {len(test)} test images with what are no "
-            f"probabilities, the first of them {images.names[test[odd][0]]}",
-            where=str(folder),
-            allowed="numbers from 0 to 1 whose sum over the classes is 1",
-            fix="lower train.learning_rate and run dvc repro",
-        )
-    return probabilities, logits
 
 
 def _check(

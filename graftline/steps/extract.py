@@ -22,10 +22,11 @@ from graftline.core.workspace import Workspace
 from graftline.data.decoding import Pixels
 from graftline.data.npy import ArrayWriter, narrowed
 from graftline.data.shards import PackedImages
-from graftline.network.classifier import build_pooling
+from graftline.network.assembled import RECORD, planned_trunk
+from graftline.network.classifier import build_pooling, frozen_part
 from graftline.network.freeze_plans import POOLED
 from graftline.network.litert import LiteRunner
-from graftline.steps.assemble import FROZEN, RECORD, frozen_part, planned_trunk
+from graftline.steps.assemble import FROZEN
 from graftline.training.feature_cache import (
     cached_rows,
     has_maps,

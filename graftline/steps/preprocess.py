@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
-from PIL import Image
 
 from graftline.core.files import replacing_directory
 from graftline.core.parallel import ordered_map
@@ -16,6 +15,7 @@ from graftline.core.progress import progress
 from graftline.core.records import Dataset, Preprocessed, Split
 from graftline.core.workspace import Workspace
 from graftline.data.decoding import Pixels, collected_warnings
+from graftline.data.resize import shrink
 from graftline.data.shards import RAW, PackedImages, ShardWriter, read_manifest, write_manifest
 from graftline.data.white_levels import rule_of
 
@@ -60,27 +60,6 @@ def preprocess(workspace: Workspace, params: Params) -> Preprocessed:
         )
         record.write(folder / "preprocessed.json")
     return record
-
-
-def shrink(image: Pixels, size_px: int) -> Pixels:
-    """Shrinks an image to at most ``size_px`` in each direction, antialiased; never enlarges.
-
-    Height and width shrink each for itself, as the model's own resizing does: the aspect ratio is
-    not kept.
-
-    Args:
-        image: Height, width, channels (1 or 3).
-        size_px: The largest height and width, pixels.
-
-    Returns:
-        Height, width, channels; the image itself if it is small enough.
-    """
-    height, width, channels = image.shape
-    if max(height, width) <= size_px:
-        return image
-    whole = Image.fromarray(image[..., 0] if channels == 1 else image)
-    small = whole.resize((min(width, size_px), min(height, size_px)), Image.Resampling.BILINEAR)
-    return np.asarray(small).reshape(small.height, small.width, channels)
 
 
 def _packed(

@@ -18,13 +18,13 @@ from graftline.core.records import Assembled, Features, FreezePlan, Preprocessed
 from graftline.core.workspace import Workspace
 from graftline.data.shards import PackedImages
 from graftline.evaluation.feature_reference import REFERENCE_FILE, write_reference
+from graftline.network.assembled import RECORD, planned_graft
 from graftline.network.batch_norm import read_statistics, set_statistics
 from graftline.network.classifier import TRUNK, divide_logits
 from graftline.network.keras_io import variables_digest
 from graftline.network.model_files import LITERT_FILE, export_model
 from graftline.network.precision import training_precision
 from graftline.network.unfreezing import thaw, tuned_part
-from graftline.steps.assemble import RECORD, planned_graft
 from graftline.steps.extract import STATISTICS
 from graftline.training.augment import build_augmentation
 from graftline.training.checkpoints import Checkpoints

@@ -18,6 +18,7 @@ from graftline.core.files import sha256_file
 from graftline.core.params import ExportParams, Params
 from graftline.core.records import ExportFormat, Exports, Trained
 from graftline.core.workspace import Workspace
+from graftline.data.resize import shrink
 from graftline.data.shards import PackedImages
 from graftline.evaluation.predictor import Predictor
 from graftline.formats import converters, exporter, runners
@@ -25,7 +26,6 @@ from graftline.formats.contract import read_contract
 from graftline.formats.converters import ONNX_OPSET, PATHS
 from graftline.formats.speeds import ORIGINAL, read_speeds
 from graftline.steps.export import export
-from graftline.steps.preprocess import shrink
 from tests.model import small
 
 FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)

@@ -17,13 +17,19 @@ from graftline.core.errors import MissingOutputError, ParamsError
 from graftline.core.params import FirstBlocks, HeadParams, LastBlocks
 from graftline.core.records import Assembled
 from graftline.network.batch_norm import current_statistics, statistics_over
-from graftline.network.classifier import HEAD, TRUNK, build_graft, build_pooling, build_preparation
+from graftline.network.classifier import (
+    HEAD,
+    TRUNK,
+    build_graft,
+    build_pooling,
+    build_preparation,
+    frozen_part,
+)
 from graftline.network.cutting import build_base, cut_after, layer_records
 from graftline.network.freeze_plans import POOLED, Strategy, blocks_of, plan_freezing
 from graftline.network.keras_io import convert_to_litert, load_model, save_model, variables_digest
 from graftline.network.litert import LiteRunner
 from graftline.network.unfreezing import thaw, tuned_part
-from graftline.steps.assemble import frozen_part
 from tests.model import small
 
 # One of each make; the others differ in depth and width alone.

@@ -15,6 +15,7 @@ from graftline.core.checksums import seal
 from graftline.core.params import BackboneParams
 from graftline.core.records import Assembled, Features, FreezePlan, Trained
 from graftline.core.workspace import Workspace
+from graftline.data.resize import shrink
 from graftline.data.shards import PackedImages
 from graftline.evaluation.predictor import Predictor
 from graftline.network.classifier import HEAD, POOLING, TRUNK, build_preparation
@@ -22,7 +23,6 @@ from graftline.network.freeze_plans import POOLED
 from graftline.network.model_files import KERAS_FILE, WEIGHTS_FILE
 from graftline.network.unfreezing import tuned_part
 from graftline.steps.evaluate import evaluate
-from graftline.steps.preprocess import shrink
 from graftline.steps.train import train
 from tests.model import small
 

@@ -26,13 +26,13 @@ from graftline.core.records import Record, Trained
 from graftline.core.workspace import Workspace
 from graftline.data.decoding import Pixels, collected_warnings
 from graftline.data.image_files import read_image, told_left_out
+from graftline.data.resize import shrink
 from graftline.evaluation.feature_reference import Sample, chosen
 from graftline.evaluation.predictor import Predictor
 from graftline.inference.batch.inputs import Input, inputs
 from graftline.inference.batch.listing import Listing, write_listing
 from graftline.inference.batch.model_choice import ChosenModel
 from graftline.inference.batch.rows import Labels, Row, metadata, sampled_rows, with_features
-from graftline.steps.preprocess import shrink
 
 PART_ROWS = 2048
 UNSURE_BELOW = 0.5

@@ -17,6 +17,7 @@ from http import HTTPStatus
 
 from graftline.core.errors import DataError
 from graftline.data.decoding import Pixels, decode, pixels_in
+from graftline.data.resize import shrink
 from graftline.evaluation.predictor import Predictor
 from graftline.inference.predict import Prediction
 from graftline.inference.serving.limits import (
@@ -29,7 +30,6 @@ from graftline.inference.serving.limits import (
 from graftline.inference.serving.metrics import Counters
 from graftline.inference.serving.models import ModelVersion, Place
 from graftline.network.litert import available_cores
-from graftline.steps.preprocess import shrink
 
 _TOGETHER_IMAGES = 16
 _TOGETHER_BYTES = 1 << 20

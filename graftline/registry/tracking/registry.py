@@ -240,8 +240,8 @@ def _example(workspace: Workspace) -> pd.DataFrame:
     import pandas as pd
     from PIL import Image
 
+    from graftline.data.resize import shrink
     from graftline.data.shards import PackedImages
-    from graftline.steps.preprocess import shrink
 
     try:
         images = PackedImages.open(workspace.loaded)

@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from graftline.errors import StalledError
 from graftline.processes import runs
 from graftline.silence import Watch, awaited, ended

@@ -16,9 +16,9 @@ from PIL import Image
 
 from graftline.core.errors import DataError, MissingOutputError
 from graftline.core.workspace import Workspace
+from graftline.data.resize import shrink
 from graftline.evaluation.predictor import Predictor
 from graftline.inference.predict import Prediction, expanded, predict, show_predictions
-from graftline.steps.preprocess import shrink
 from tests import finished
 
 SHAPES = st.tuples(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 3]))

@@ -12,9 +12,10 @@ from graftline.core.checksums import seal
 from graftline.core.errors import DataError, GraftlineError, MissingOutputError
 from graftline.core.records import Preprocessed
 from graftline.core.workspace import Workspace
+from graftline.data.resize import shrink
 from graftline.data.shards import PackedImages
 from graftline.steps.load import load
-from graftline.steps.preprocess import preprocess, shrink
+from graftline.steps.preprocess import preprocess
 from tests.unit.data.loading import contents, encoded, params, pixels, write_folder, write_idx
 
 

@@ -1,0 +1,54 @@
+"""TODO."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from graftline.core.checksums import verify
+from graftline.core.errors import MissingOutputError
+from graftline.core.params import HeadParams
+from graftline.core.records import Assembled, FreezePlan
+from graftline.core.workspace import Workspace
+from graftline.network.classifier import build_graft
+from graftline.network.cutting import cut_after
+from graftline.network.keras_io import load_model
+
+MODEL = "model.keras"
+WHOLE_BACKBONE = "trunk.keras"
+RECORD = "assembled.json"
+
+
+def planned_trunk(workspace: Workspace, cut: str) -> Any:
+    """The assembled trunk up to and with a layer, which need not be the one of ``backbone.cut``."""
+    return cut_after(load_model(workspace.assembled / WHOLE_BACKBONE), cut)
+
+
+def planned_graft(workspace: Workspace, plan: FreezePlan, head: HeadParams, seed: int) -> Any:
+    """The untrained network with the trunk cut where the plan says.
+
+    Args:
+        workspace: Where ``assemble`` left its files.
+        plan: What is to be trained.
+        head: What the new classifier is made of.
+        seed: Seed of its weights.
+    """
+    if plan.cut == Assembled.read(workspace.assembled / RECORD).cut:
+        return load_model(workspace.assembled / MODEL)
+    classes = len(read_classes(workspace))
+    return build_graft(planned_trunk(workspace, plan.cut), head, classes, seed)
+
+
+def read_classes(workspace: Workspace) -> tuple[str, ...]:
+    """The class names that ``load`` found, in the order of their labels."""
+    path: Path = workspace.loaded / "classes.json"
+    verify(path)
+    try:
+        return tuple(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise MissingOutputError(
+            f"{path} is not there yet",
+            where=str(path),
+            fix="run dvc repro, or graftline load",
+        ) from error
