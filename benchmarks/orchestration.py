@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.checkouts import Finished, copied_checkout, run
 from benchmarks.report import Table
 from graftline.core.progress import progress
+from graftline.core.stages import STAGES
 from graftline.core.timings import FLOW, Span, file
 from graftline.core.workspace import Workspace
-from graftline.operations.stage_runner import STAGES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

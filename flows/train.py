@@ -21,7 +21,7 @@ from prefect import flow
 from graftline.core.params import Params
 from graftline.orchestration import naming
 from graftline.orchestration.pipeline import opened
-from graftline.steps.promote import Promotion
+from graftline.registry.promotions import Promotion
 from tasks.assemble import assemble
 from tasks.evaluate import evaluate
 from tasks.export import export

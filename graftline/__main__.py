@@ -14,10 +14,11 @@ from rich.console import Console, RenderableType
 from graftline import __version__
 from graftline.core.environment import begin_plainly, settle
 from graftline.core.exit_codes import replace_what_cannot_be_shown, reported
+from graftline.core.stages import STAGES
 from graftline.core.startup import collect_rarely
 from graftline.core.workspace import Workspace
 from graftline.inference.serving.cli import add_options, serve
-from graftline.operations.stage_runner import STAGES, run_stage
+from graftline.operations.stage_runner import run_stage
 
 _STEP_HELP = {
     "load": "read a source, check it, split it",

@@ -14,8 +14,9 @@ from graftline.core.params import Params, PromoteParams
 from graftline.core.records import Dataset, Trained
 from graftline.core.workspace import Workspace
 from graftline.registry import tracking
+from graftline.registry.promotions import Promotion
 from graftline.registry.tracking import registry
-from graftline.steps.promote import Promotion, promote
+from graftline.steps.promote import promote
 from graftline.steps.register import register
 from tests import finished
 

@@ -29,6 +29,9 @@ from graftline.core.private import keep_state_private
 from graftline.core.repository import PLACES
 from graftline.core.workspace import Workspace
 
+LOGIN_VARIABLE = "GRAFTLINE_LOGIN"
+"""In which MLflow's pages find the login that they ask for."""
+
 RUN_ID_VARIABLE = "GRAFTLINE_RUN_ID"
 """The tracked run that a stage's figures go to."""
 ERROR_FILE_VARIABLE = "GRAFTLINE_ERROR_FILE"

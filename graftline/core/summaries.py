@@ -14,7 +14,7 @@ from graftline.core.records import (
     Preprocessed,
     Trained,
 )
-from graftline.network.freeze_plans import POOLED
+from graftline.core.stages import POOLED
 
 
 @singledispatch

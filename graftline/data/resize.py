@@ -1,4 +1,4 @@
-"""TODO."""
+"""Images shrunk to what a network takes at most, antialiased, and never enlarged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""What ``assemble`` leaves, as later steps read it, and the network that a plan asks for."""
 
 from __future__ import annotations
 

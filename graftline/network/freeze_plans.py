@@ -9,10 +9,9 @@ from typing import Literal
 from graftline.core.errors import ParamsError
 from graftline.core.params import FirstBlocks, FromLayer, LastBlocks
 from graftline.core.records import Assembled, FreezePlan, LayerRecord
+from graftline.core.stages import POOLED
 from graftline.network.cutting import check_layer
 
-POOLED = "pooled"
-"""The boundary when the whole trunk is frozen: what is cached are pooled features."""
 NEVER_TRAINS = "BatchNormalization"
 Strategy = Literal["all", "none"] | LastBlocks | FirstBlocks | FromLayer
 """A strategy that names what trains; ``auto`` finds one of these."""

@@ -14,11 +14,11 @@ from typing import Any
 from graftline.core.errors import MissingOutputError
 from graftline.core.params import Params
 from graftline.core.records import Record, Trained
+from graftline.core.stage_params import changed_params, keys_of_stages, picked
+from graftline.core.stages import STAGES
 from graftline.core.workspace import Workspace
 from graftline.data import fingerprint
 from graftline.data.fingerprint import Difference, SourceState
-from graftline.operations.stage_params import changed_params, keys_of_stages, picked
-from graftline.operations.stage_runner import STAGES
 
 _LISTED = 5
 _PLACE = ("source", "path", "manifest")

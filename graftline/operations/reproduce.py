@@ -27,10 +27,10 @@ from graftline.core.params import read_params
 from graftline.core.processes import ProcessIdentity, end_group, termination_as_interrupt
 from graftline.core.records import Assembled, Dataset, Metrics, Record, Trained
 from graftline.core.silence import awaited
+from graftline.core.stages import STAGES
 from graftline.core.startup import module_command
 from graftline.core.workspace import Workspace
 from graftline.operations.dvc_commands import dvc_ended
-from graftline.operations.stage_runner import STAGES
 from graftline.operations.worktrees import has_commit, worktree
 from graftline.registry import tracking
 from graftline.registry.tracking import PastRun

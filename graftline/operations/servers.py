@@ -27,7 +27,7 @@ from filelock import FileLock
 from pydantic import ValidationError
 
 from graftline.core.database_templates import begin_with_copy
-from graftline.core.environment import prefect_home, quiet_environment
+from graftline.core.environment import LOGIN_VARIABLE, prefect_home, quiet_environment
 from graftline.core.errors import ServerError, says_full_disk, storage_full
 from graftline.core.files import write_text
 from graftline.core.private import login, login_file
@@ -39,8 +39,6 @@ from graftline.core.workspace import Workspace
 HOST = "127.0.0.1"
 PREFECT_PORT = 4200
 MLFLOW_PORT = 5000
-LOGIN_VARIABLE = "GRAFTLINE_LOGIN"
-"""In which MLflow's pages find the login that they ask for."""
 START_LIMIT_S = 300.0
 """A crowded machine may need minutes; a server that dies is not waited for."""
 _ANSWER_LIMIT_S = 5.0

@@ -18,14 +18,13 @@ from graftline.core.files import scratch_folder, write_text
 from graftline.core.locks import pipeline_lock, stage_lock
 from graftline.core.params import Params, read_params
 from graftline.core.repository import check_own_git
+from graftline.core.stage_params import refuse_changed
 from graftline.core.startup import import_keras
 from graftline.core.timings import Timings
 from graftline.core.workspace import Workspace
 from graftline.operations import finished_training
 from graftline.operations.dvc_exp_guard import refuse_after_interrupted
-from graftline.operations.stage_params import refuse_changed
 
-STAGES = ("load", "preprocess", "assemble", "freeze", "extract", "train", "evaluate", "export")
 TRACKED = ("train", "evaluate")
 """The stages that write to the tracked run while they work."""
 _HEAVY = {

@@ -16,10 +16,10 @@ from graftline.core.locks import holder
 from graftline.core.params import read_record
 from graftline.core.records import Metrics, Record
 from graftline.core.repository import check_repository
+from graftline.core.stage_params import changed_params
+from graftline.core.stages import STAGES
 from graftline.core.workspace import Workspace
 from graftline.operations.dvc_commands import STATUS, dvc_ended
-from graftline.operations.stage_params import changed_params
-from graftline.operations.stage_runner import STAGES
 from graftline.registry.tracking import LastRun, last_run
 from graftline.steps.register import Registered
 

@@ -31,9 +31,9 @@ from graftline.core.processes import ProcessIdentity, end_group
 from graftline.core.records import Record
 from graftline.core.redaction import without_secrets
 from graftline.core.silence import SILENCE_S, Watch, looks_every_s, stalled
+from graftline.core.stages import STAGES
 from graftline.core.workspace import Workspace
 from graftline.operations.dvc_commands import STATUS, dvc_ended
-from graftline.operations.stage_runner import STAGES
 from graftline.operations.warm_dvc import DvcStandby, order
 
 Doing = Literal["executed", "restored", "unchanged"]

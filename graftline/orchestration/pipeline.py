@@ -17,6 +17,7 @@ from graftline.core.errors import GraftlineError, ParamsError
 from graftline.core.locks import pipeline_lock
 from graftline.core.params import Params, read_params
 from graftline.core.repository import check_repository
+from graftline.core.stage_params import refuse_changed, refuse_recorded_otherwise
 from graftline.core.timings import Timings
 from graftline.core.workspace import Workspace
 from graftline.data.fingerprint import SourceState, source_state
@@ -24,7 +25,6 @@ from graftline.operations import finished_training
 from graftline.operations.changes import News, news_of, note_finished
 from graftline.operations.dvc_repair import put_torn_aside
 from graftline.operations.leftovers import remove_leftovers
-from graftline.operations.stage_params import refuse_changed, refuse_recorded_otherwise
 from graftline.operations.stage_runner import TRACKED
 from graftline.orchestration import abandoned, dvc
 from graftline.orchestration.screen import Screen, State

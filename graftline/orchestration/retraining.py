@@ -25,7 +25,7 @@ from graftline.operations.changes import News
 from graftline.orchestration import publish
 from graftline.orchestration.pipeline import current, held
 from graftline.registry.promotion_report import line
-from graftline.steps.promote import Promotion
+from graftline.registry.promotions import Promotion
 
 CAN_PASS = (DownloadError, PipelineBusyError, ServerError, StalledError, TrackingError)
 """What may go better a minute later; another try of anything else would end as this one."""

@@ -13,7 +13,7 @@ from graftline.core.errors import MissingOutputError
 from graftline.core.records import Exports, FreezePlan, Metrics
 from graftline.core.workspace import Workspace
 from graftline.registry.promotion_report import line
-from graftline.steps.promote import Promotion
+from graftline.registry.promotions import Promotion
 
 _UNSURE_WIDTH = 0.05
 _MISCALIBRATED = 0.05

@@ -13,8 +13,8 @@ from graftline.core.params import read_params
 from graftline.core.records import Record
 from graftline.core.workspace import Workspace
 from graftline.registry import tracking
+from graftline.registry.promotions import LEFT_TAG, STATE_TAG, VERDICT_TAG, WHEN_TAG, receipt_of
 from graftline.registry.tracking import CHAMPION, Version
-from graftline.steps.promote import LEFT_TAG, STATE_TAG, VERDICT_TAG, WHEN_TAG, receipt_of
 
 _DIGEST_CHARACTERS = 12
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from graftline.evaluation.comparison import Comparison
 from graftline.registry.gate import points
+from graftline.registry.promotions import Best, Promotion
 from graftline.registry.rivals import LeftOut
-from graftline.steps.promote import Best, Promotion
 
 
 def markdown(promotion: Promotion) -> str:

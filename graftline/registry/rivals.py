@@ -17,8 +17,8 @@ from graftline.evaluation import answers
 from graftline.evaluation.answers import Answers, TestSplit
 from graftline.registry import tracking, trained_on
 from graftline.registry.tracking import Version
+from graftline.registry.tracking.versions import DATASET_TAG
 from graftline.registry.trained_on import Numbers
-from graftline.steps.register import DATASET_TAG
 
 How = Literal["stored", "asked again"]
 

@@ -19,8 +19,8 @@ from graftline.core.processes import own_command
 from graftline.core.records import Record
 from graftline.core.workspace import Workspace
 from graftline.registry import tracking
+from graftline.registry.promotions import LEFT_TAG, finish_pending, now, who
 from graftline.registry.tracking import CHAMPION, Version
-from graftline.steps.promote import LEFT_TAG, finish_pending, now, who
 
 RECEIPT_TAG = "graftline.rollback"
 STATE_TAG = "graftline.rollback_state"

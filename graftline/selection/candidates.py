@@ -7,7 +7,8 @@ from typing import Literal
 
 from graftline.core.params import FirstBlocks, LastBlocks
 from graftline.core.records import Assembled, FreezePlan, Record
-from graftline.network.freeze_plans import POOLED, Strategy, blocks_of, plan_freezing
+from graftline.core.stages import POOLED
+from graftline.network.freeze_plans import Strategy, blocks_of, plan_freezing
 from graftline.selection.depths import Cuts, depth_at, last_clean_layer
 
 _BACKWARD_TO_INPUT = _BACKWARD_TO_WEIGHTS = 1

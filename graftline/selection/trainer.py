@@ -24,12 +24,12 @@ from graftline.core.files import SCRATCH_PREFIX
 from graftline.core.params import TuneParams
 from graftline.core.process_identity import name_tag
 from graftline.core.records import Assembled, Features, FreezePlan
+from graftline.core.stages import POOLED
 from graftline.core.workspace import Workspace
 from graftline.data.shards import PackedImages
 from graftline.network.assembled import RECORD, planned_graft
 from graftline.network.batch_norm import Statistics, adapted_statistics, set_statistics
 from graftline.network.classifier import HEAD, POOLING, TRUNK, frozen_part
-from graftline.network.freeze_plans import POOLED
 from graftline.network.unfreezing import thaw, tuned_part
 from graftline.selection.candidates import Candidate
 from graftline.selection.folds import Fold
@@ -37,7 +37,7 @@ from graftline.selection.frozen_outputs import FrozenOutputs
 from graftline.selection.kept import planned_outputs
 from graftline.selection.settings import Settings
 from graftline.selection.shortening import shortened
-from graftline.selection.trial import Trial
+from graftline.selection.trial import Trainer, Trial
 from graftline.training.augment import AugmentedViews, build_augmentation
 from graftline.training.checkpoints import Standing
 from graftline.training.datasets import Examples, images_of
@@ -357,3 +357,8 @@ def _converted(graft: Any, boundary: str, size_px: int) -> bytes:
         return convert_to_litert(frozen_part(trunk, size_px, graft.get_layer(POOLING)))
     prefix = keras.Model(trunk.input, trunk.get_layer(boundary).output)
     return convert_to_litert(frozen_part(prefix, size_px))
+
+
+def make_trainer(workspace: Workspace, settings: Settings) -> Trainer:
+    """The trainer that uses what ``train`` uses; TensorFlow is imported at its first training."""
+    return GraftTrainer(workspace, settings)

@@ -9,10 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from graftline.core.workspace import Workspace
 from graftline.selection.candidates import Candidate
 from graftline.selection.folds import Fold
-from graftline.selection.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -54,10 +52,3 @@ class Trainer(Protocol):
             fold: What is trained on, and what is answered; nothing else is read.
             seed: Of all that is random.
         """
-
-
-def make_trainer(workspace: Workspace, settings: Settings) -> Trainer:
-    """The trainer that uses what ``train`` uses; TensorFlow is imported at its first training."""
-    from graftline.selection.trainer import GraftTrainer
-
-    return GraftTrainer(workspace, settings)

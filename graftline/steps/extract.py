@@ -18,13 +18,13 @@ from graftline.core.files import replacing_directory, scratch_folder
 from graftline.core.params import Params
 from graftline.core.progress import progress
 from graftline.core.records import Assembled, Features, FreezePlan, Preprocessed, Split
+from graftline.core.stages import POOLED
 from graftline.core.workspace import Workspace
 from graftline.data.decoding import Pixels
 from graftline.data.npy import ArrayWriter, narrowed
 from graftline.data.shards import PackedImages
 from graftline.network.assembled import RECORD, planned_trunk
 from graftline.network.classifier import build_pooling, frozen_part
-from graftline.network.freeze_plans import POOLED
 from graftline.network.litert import LiteRunner
 from graftline.steps.assemble import FROZEN
 from graftline.training.feature_cache import (

@@ -9,8 +9,9 @@ from graftline.core.csv_files import write_csv
 from graftline.core.files import replacing_directory
 from graftline.core.params import Params
 from graftline.core.records import Assembled, FreezePlan, LayerRecord
+from graftline.core.stages import POOLED
 from graftline.core.workspace import Workspace
-from graftline.network.freeze_plans import POOLED, by_block, plan_freezing
+from graftline.network.freeze_plans import by_block, plan_freezing
 from graftline.selection.settings import Settings
 
 
@@ -40,7 +41,7 @@ def _choose(workspace: Workspace, params: Params, assembled: Assembled) -> Freez
     """The plan that measurement chooses, with its report beside the table."""
     from graftline.selection.choice import choose
     from graftline.selection.report import write_report
-    from graftline.selection.trial import make_trainer
+    from graftline.selection.trainer import make_trainer
 
     settings = choice_settings(params)
     choice = choose(workspace, settings, make_trainer(workspace, settings))

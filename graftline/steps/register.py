@@ -6,10 +6,9 @@ from graftline.core.params import Params
 from graftline.core.records import Dataset, Metrics, Record, Trained
 from graftline.core.workspace import Workspace
 from graftline.registry import tracking
+from graftline.registry.tracking.versions import DATASET_TAG
 
 ALIAS = "challenger"
-DATASET_TAG = "graftline.dataset_digest"
-"""Of a version: the digest of the data that it was trained on."""
 _MAX_DESCRIPTION_CHARACTERS = 5000
 """As long as the column of a database is that holds a version's description."""
 

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graftline.core.records import Features, Preprocessed, Split
+from graftline.core.stages import POOLED
 from graftline.core.workspace import Workspace
 from graftline.data.npy import ArrayReader
 from graftline.data.shards import PackedImages
-from graftline.network.freeze_plans import POOLED
 
 _CHUNK_BYTES = 16 << 20
 _MAX_STEPS = 64

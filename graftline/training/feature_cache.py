@@ -11,7 +11,7 @@ import numpy as np
 from graftline.core.errors import StorageFullError
 from graftline.core.params import AugmentParams, ExtractParams
 from graftline.core.records import Assembled, Features, FreezePlan, Split
-from graftline.network.freeze_plans import POOLED
+from graftline.core.stages import POOLED
 
 _GB = 1e9
 

@@ -23,8 +23,8 @@ from benchmarks.orchestration import (
 from benchmarks.report import Spread, Table
 from benchmarks.runners import GRAFTLINE, KERAS
 from benchmarks.tutorial import Pace, scaled_s
+from graftline.core.stages import STAGES
 from graftline.core.timings import Span
-from graftline.operations.stage_runner import STAGES
 
 
 def test_ratios_are_taken_measurement_by_measurement() -> None:

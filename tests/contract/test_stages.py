@@ -13,9 +13,9 @@ from ruamel.yaml import YAML
 
 from graftline.core.code_state import imported_files
 from graftline.core.params import Params
+from graftline.core.stage_params import keys_of_stages
+from graftline.core.stages import STAGES
 from graftline.operations.changes import _READ_AFTER_TRAINING
-from graftline.operations.stage_params import keys_of_stages
-from graftline.operations.stage_runner import STAGES
 from scripts.stage_deps import code_deps
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -17,8 +17,8 @@ from prefect.client.schemas.sorting import FlowRunSort
 
 from graftline.core.locks import pipeline_lock
 from graftline.core.processes import runs
+from graftline.core.stages import STAGES
 from graftline.core.workspace import Workspace
-from graftline.operations.stage_runner import STAGES
 from graftline.orchestration.launch import launch
 from tests import finished, histories
 from tests.flows import toy

@@ -14,8 +14,8 @@ import pytest
 
 from graftline.core.params import read_params
 from graftline.core.records import Metrics, Trained
+from graftline.core.stages import STAGES
 from graftline.core.workspace import Workspace
-from graftline.operations.stage_runner import STAGES
 from tests.flows.tiny import COMMIT, make, sh
 
 

@@ -18,6 +18,7 @@ from graftline.evaluation.paired import p_higher, p_worse
 from graftline.registry.tracking import run_contents
 from graftline.selection import choice as choice_module
 from graftline.selection import features, trial
+from graftline.selection import trainer as trainer_module
 from graftline.selection.choice import choose
 from graftline.selection.depths import choose_depths
 from graftline.selection.records import Verdict
@@ -58,7 +59,7 @@ class Free(Scripted):
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> Free:
     trainer = Free({})
-    monkeypatch.setattr(trial, "make_trainer", lambda workspace, settings: trainer)
+    monkeypatch.setattr(trainer_module, "make_trainer", lambda workspace, settings: trainer)
     return trainer
 
 

@@ -16,6 +16,7 @@ from graftline.core.backbones import FAMILIES, Family, family_of
 from graftline.core.errors import MissingOutputError, ParamsError
 from graftline.core.params import FirstBlocks, HeadParams, LastBlocks
 from graftline.core.records import Assembled
+from graftline.core.stages import POOLED
 from graftline.network.batch_norm import current_statistics, statistics_over
 from graftline.network.classifier import (
     HEAD,
@@ -26,7 +27,7 @@ from graftline.network.classifier import (
     frozen_part,
 )
 from graftline.network.cutting import build_base, cut_after, layer_records
-from graftline.network.freeze_plans import POOLED, Strategy, blocks_of, plan_freezing
+from graftline.network.freeze_plans import Strategy, blocks_of, plan_freezing
 from graftline.network.keras_io import convert_to_litert, load_model, save_model, variables_digest
 from graftline.network.litert import LiteRunner
 from graftline.network.unfreezing import thaw, tuned_part

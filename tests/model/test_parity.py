@@ -14,12 +14,12 @@ from graftline.core.backbones import MINUS_ONE_TO_ONE
 from graftline.core.checksums import seal
 from graftline.core.params import BackboneParams
 from graftline.core.records import Assembled, Features, FreezePlan, Trained
+from graftline.core.stages import POOLED
 from graftline.core.workspace import Workspace
 from graftline.data.resize import shrink
 from graftline.data.shards import PackedImages
 from graftline.evaluation.predictor import Predictor
 from graftline.network.classifier import HEAD, POOLING, TRUNK, build_preparation
-from graftline.network.freeze_plans import POOLED
 from graftline.network.model_files import KERAS_FILE, WEIGHTS_FILE
 from graftline.network.unfreezing import tuned_part
 from graftline.steps.evaluate import evaluate

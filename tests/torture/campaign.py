@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from graftline.core.errors import InterruptedExperimentError
+from graftline.core.stages import STAGES
 from graftline.operations.dvc_exp_guard import refuse_after_interrupted
-from graftline.operations.stage_runner import STAGES
 from tests.flows import tiny
 from tests.torture.audit import Check, Results, checks, differences
 from tests.torture.lives import CLOSING, REGISTER, ROWS, STARTING, Door, Life, Moment

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from graftline.operations.stage_runner import STAGES
+from graftline.core.stages import STAGES
 from tests.torture import processes
 from tests.torture.place import Place
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from graftline.core.dvc_lock import read_lock
+from graftline.core.stages import STAGES
 from graftline.core.workspace import Workspace
-from graftline.operations.stage_runner import STAGES
 from tests.conftest import NOT_OURS
 from tests.flows import tiny
 

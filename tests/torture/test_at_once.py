@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from graftline.operations.stage_runner import STAGES
+from graftline.core.stages import STAGES
 from tests import histories
 from tests.flows import toy
 from tests.torture import toys

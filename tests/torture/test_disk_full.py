@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from graftline.operations.stage_runner import STAGES
+from graftline.core.stages import STAGES
 from tests.torture import place as places
 from tests.torture.place import Place
 

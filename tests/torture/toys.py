@@ -10,8 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+from graftline.core.stages import STAGES
 from graftline.core.workspace import Workspace
-from graftline.operations.stage_runner import STAGES
 from tests import histories
 from tests.flows import toy
 

@@ -17,9 +17,10 @@ from graftline.registry.tracking.downloads import all_versions, fetch_model, fin
 from graftline.registry.tracking.history import PastRun, find_run
 from graftline.registry.tracking.last_run import LastRun, last_run
 from graftline.registry.tracking.recorder import Recorder, stage_recorder
-from graftline.registry.tracking.registry import Version, newest_version, register_model
+from graftline.registry.tracking.registry import newest_version, register_model
 from graftline.registry.tracking.runs import complete_run, open_run
 from graftline.registry.tracking.store import Store, configure
+from graftline.registry.tracking.versions import Version
 
 __all__ = [
     "CHAMPION",

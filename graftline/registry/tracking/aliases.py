@@ -11,8 +11,8 @@ from filelock import FileLock, Timeout
 
 from graftline.core.errors import PipelineBusyError, TrackingError
 from graftline.core.workspace import Workspace
-from graftline.registry.tracking.registry import Version
 from graftline.registry.tracking.store import configure, open_client, reported
+from graftline.registry.tracking.versions import Version
 
 CHAMPION = "champion"
 _WAIT_S = 900.0

@@ -13,15 +13,9 @@ from graftline.core.errors import MissingOutputError
 from graftline.core.files import replacing_directory, scratch_folder, sha256_file
 from graftline.core.workspace import Workspace
 from graftline.registry.tracking.own_versions import confirmed
-from graftline.registry.tracking.registry import (
-    FILE_TAG,
-    LITERT,
-    RECORD,
-    RECORD_TAG,
-    Version,
-    as_version,
-)
+from graftline.registry.tracking.registry import LITERT, RECORD
 from graftline.registry.tracking.store import configure, open_client, reported
+from graftline.registry.tracking.versions import FILE_TAG, RECORD_TAG, Version, as_version
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

@@ -19,8 +19,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from graftline.core.errors import MissingOutputError
 from graftline.core.files import write_text
-from graftline.registry.tracking.registry import DIGEST_TAGS, Version, as_version
 from graftline.registry.tracking.store import Store
+from graftline.registry.tracking.versions import DIGEST_TAGS, Version, as_version
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

@@ -21,10 +21,10 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from graftline.core.environment import LOGIN_VARIABLE
 from graftline.core.exit_codes import reported
 from graftline.core.startup import collect_rarely
 from graftline.core.workspace import Workspace
-from graftline.operations.servers import LOGIN_VARIABLE
 from graftline.registry.tracking.store import configure
 
 Scope = MutableMapping[str, Any]

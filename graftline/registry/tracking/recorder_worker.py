@@ -17,8 +17,8 @@ from typing import IO, Any
 from graftline.core.dvc_lock import read_lock, reads_what_others_wrote
 from graftline.core.errors import GraftlineError, TrackingError
 from graftline.core.params import Params, params_from_record
+from graftline.core.stage_params import params_as_used, refuse_changed
 from graftline.core.workspace import Workspace
-from graftline.operations.stage_params import params_as_used, refuse_changed
 from graftline.registry.tracking import executions, run_contents, runs
 from graftline.registry.tracking.store import (
     PATIENCE_S,

@@ -7,7 +7,7 @@ import logging
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +18,16 @@ from graftline.core.files import scratch_folder, sha256_file
 from graftline.core.records import Trained
 from graftline.core.workspace import Workspace
 from graftline.registry.tracking.store import PATIENCE_S, configure, open_client, reported
+from graftline.registry.tracking.versions import (
+    DIGEST_TAG,
+    FILE_TAG,
+    RECORD_TAG,
+    Version,
+    as_version,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
-    from mlflow.entities.model_registry import ModelVersion
     from mlflow.tracking import MlflowClient
 
 NAME = "model"
@@ -31,32 +37,7 @@ RECORD = "trained.json"
 _REQUIREMENTS = ("ai-edge-litert", "mlflow", "numpy", "pandas", "pillow", "pydantic", "ruamel.yaml")
 """What prediction imports; their exact versions are required."""
 _EXAMPLE_PX = 32
-_DIGEST_TAG = "graftline.weight_digest"
-FILE_TAG = "graftline.litert_sha256"
-RECORD_TAG = "graftline.trained_sha256"
-"""Of ``trained.json``, which says what the model's outputs are called."""
-DIGEST_TAGS = (_DIGEST_TAG, FILE_TAG, RECORD_TAG)
-"""What of a version's tags says which files it has."""
 _MODEL_TAG = "graftline.model_id"
-
-
-@dataclass(frozen=True)
-class Version:
-    """A version in the registry."""
-
-    name: str
-    version: str
-    aliases: tuple[str, ...]
-    run_id: str
-    source: str
-    tags: Mapping[str, str]
-    created_s: float = 0.0
-    """When it was registered, in seconds since 1970."""
-
-    @property
-    def weight_digest(self) -> str | None:
-        """Of the model's weights, as in ``trained.json``."""
-        return self.tags.get(_DIGEST_TAG)
 
 
 def ensure_model(client: MlflowClient, run_id: str, workspace: Workspace, trained: Trained) -> str:
@@ -77,7 +58,7 @@ def ensure_model(client: MlflowClient, run_id: str, workspace: Workspace, traine
         name=NAME,
         source_run_id=run_id,
         params=dict(run.data.params),
-        tags={_DIGEST_TAG: trained.weight_digest, FILE_TAG: file_digest},
+        tags={DIGEST_TAG: trained.weight_digest, FILE_TAG: file_digest},
         model_type="image classifier",
     )
     with scratch_folder() as folder:
@@ -137,13 +118,13 @@ def register_model(
         newest = _newest(client, name)
         verify(workspace.trained / LITERT)
         digests = {
-            _DIGEST_TAG: trained.weight_digest,
+            DIGEST_TAG: trained.weight_digest,
             FILE_TAG: sha256_file(workspace.trained / LITERT),
             RECORD_TAG: sha256_file(workspace.trained / RECORD),
         }
         # The same weights may be in another file: one that gives features, which an older did not.
         same = newest and all(
-            newest.tags.get(name) == digests[name] for name in (_DIGEST_TAG, FILE_TAG)
+            newest.tags.get(name) == digests[name] for name in (DIGEST_TAG, FILE_TAG)
         )
         if newest and same and _is_whole(client, newest):
             if newest.tags.get(RECORD_TAG) == digests[RECORD_TAG]:
@@ -261,7 +242,7 @@ def _is_logged(client: MlflowClient, model_id: str, trained: Trained) -> bool:
         logged = client.get_logged_model(model_id)
     except MlflowException:
         return False
-    return logged.status == "READY" and logged.tags.get(_DIGEST_TAG) == trained.weight_digest
+    return logged.status == "READY" and logged.tags.get(DIGEST_TAG) == trained.weight_digest
 
 
 def _is_whole(client: MlflowClient, version: Version) -> bool:
@@ -287,19 +268,6 @@ def _newest(client: MlflowClient, name: str) -> Version | None:
     )
     # The search leaves the aliases out.
     return as_version(client.get_model_version(name, found[0].version)) if found else None
-
-
-def as_version(entity: ModelVersion) -> Version:
-    """What the registry says of a version, in our words."""
-    return Version(
-        name=entity.name,
-        version=str(entity.version),
-        aliases=tuple(entity.aliases),
-        run_id=entity.run_id or "",
-        source=entity.source or "",
-        tags=dict(entity.tags),
-        created_s=(entity.creation_timestamp or 0) / 1000,
-    )
 
 
 def _ensure_registered_model(client: MlflowClient, name: str) -> None:

@@ -21,9 +21,9 @@ from graftline.core.files import sha256_file, sha256_record, write_text
 from graftline.core.params import Params, read_params
 from graftline.core.records import Assembled, Dataset, Exports, FreezePlan, Metrics, Record, Trained
 from graftline.core.repository import changed_files, git
+from graftline.core.stages import STAGES
 from graftline.core.workspace import Workspace
 from graftline.formats.speeds import Speeds, read_speeds
-from graftline.operations.stage_runner import STAGES
 from graftline.registry.tracking.class_keys import class_keys
 from graftline.selection.records import Verdict
 

@@ -6,7 +6,8 @@ import pytest
 
 from graftline.core.errors import ParamsError
 from graftline.core.records import FreezePlan
-from graftline.network.freeze_plans import POOLED, blocks_of, plan_freezing
+from graftline.core.stages import POOLED
+from graftline.network.freeze_plans import blocks_of, plan_freezing
 from tests.unit.steps.test_freeze import assembled, params
 
 

@@ -12,7 +12,7 @@ from graftline.core.records import FreezePlan
 from graftline.core.workspace import Workspace
 from graftline.orchestration.run_summary import show_closing
 from graftline.orchestration.screen import Screen, StepEnd
-from graftline.steps.promote import Promotion
+from graftline.registry.promotions import Promotion
 from tests import finished
 
 PROMOTED = Promotion(

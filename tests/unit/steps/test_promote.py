@@ -16,9 +16,10 @@ from graftline.core.workspace import Workspace
 from graftline.evaluation import answers
 from graftline.registry import tracking, trained_on
 from graftline.registry.promotion_report import line, markdown
+from graftline.registry.promotions import Promotion
 from graftline.registry.rivals import LeftOut
 from graftline.steps import promote as promoting
-from graftline.steps.promote import Promotion, promote
+from graftline.steps.promote import promote
 from graftline.steps.register import register
 from tests import contests, finished, histories
 from tests.contests import ASKED, NAME, champion, params, run

@@ -12,8 +12,9 @@ import pytest
 from graftline.core.errors import StorageFullError
 from graftline.core.params import AugmentParams, ExtractParams
 from graftline.core.records import Features, FreezePlan, Split
+from graftline.core.stages import POOLED
 from graftline.core.summaries import sentence
-from graftline.network.freeze_plans import POOLED, plan_freezing
+from graftline.network.freeze_plans import plan_freezing
 from graftline.training import feature_cache
 from graftline.training.feature_cache import (
     cached_rows,

@@ -12,14 +12,14 @@ import pytest
 
 from graftline.core.errors import ParamsError
 from graftline.core.params import Params, params_from_record, read_params
-from graftline.core.workspace import Workspace
-from graftline.operations import stage_runner
-from graftline.operations.stage_params import (
+from graftline.core.stage_params import (
     params_as_used,
     picked,
     refuse_changed,
     refuse_recorded_otherwise,
 )
+from graftline.core.workspace import Workspace
+from graftline.operations import stage_runner
 from graftline.registry.tracking import run_contents
 from tests import finished
 
