@@ -31,7 +31,7 @@ _TYPES = {
 _INTRODUCTION = """\
 # Parameters
 
-<!-- Written by `make schema` from graftline/core/params.py; a test keeps it current. -->
+<!-- Written by `make schema` from graftline/core/params/; a test keeps it current. -->
 
 `params.yaml` holds every parameter, in one section per step. A key that is not listed here, a value
 of another kind and a combination that cannot work are refused before anything runs. A key that is

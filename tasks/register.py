@@ -15,7 +15,7 @@ from graftline.orchestration.screen import State, StepEnd
 from graftline.orchestration.stage_task import concluded, step
 
 if TYPE_CHECKING:
-    from graftline.steps.register import Registered
+    from graftline.core.records.register import Registered
 
 _RETRY_DELAYS_S = [2.0, 10.0]
 

@@ -15,13 +15,13 @@ from graftline.core.errors import GraftlineError, MissingOutputError, PipelineBu
 from graftline.core.locks import holder
 from graftline.core.params import read_record
 from graftline.core.records import Metrics, Record
+from graftline.core.records.register import Registered
 from graftline.core.repository import check_repository
 from graftline.core.stage_params import changed_params
 from graftline.core.stages import STAGES
 from graftline.core.workspace import Workspace
 from graftline.operations.dvc_commands import STATUS, dvc_ended
 from graftline.registry.tracking import LastRun, last_run
-from graftline.steps.register import Registered
 
 _MAX_REASONS_SHOWN = 6
 _BUSY = "blocked by"

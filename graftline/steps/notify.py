@@ -28,8 +28,8 @@ from graftline.core.files import sha256_record
 from graftline.core.params import NotifyParams
 from graftline.core.processes import ProcessIdentity, end_group
 from graftline.core.records import Metrics, Record
+from graftline.core.records.register import Registered
 from graftline.core.workspace import Workspace
-from graftline.steps.register import Registered
 
 Channel = Literal["command", "webhook"]
 

@@ -11,6 +11,7 @@ from graftline.core.files import scratch_folder, write_text
 from graftline.core.params import Params
 from graftline.core.processes import own_command
 from graftline.core.records import Dataset
+from graftline.core.records.register import Registered
 from graftline.core.workspace import Workspace
 from graftline.evaluation import answers
 from graftline.registry import tracking
@@ -28,7 +29,6 @@ from graftline.registry.promotions import (
     who,
 )
 from graftline.registry.tracking import CHAMPION, Version
-from graftline.steps.register import Registered
 
 _MAX_TAG_CHARACTERS = 90_000
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from graftline.core.params import Params
-from graftline.core.records import Dataset, Metrics, Record, Trained
+from graftline.core.records import Dataset, Metrics, Trained
+from graftline.core.records.register import Registered
 from graftline.core.workspace import Workspace
 from graftline.registry import tracking
 from graftline.registry.tracking.versions import DATASET_TAG
@@ -11,23 +12,6 @@ from graftline.registry.tracking.versions import DATASET_TAG
 ALIAS = "challenger"
 _MAX_DESCRIPTION_CHARACTERS = 5000
 """As long as the column of a database is that holds a version's description."""
-
-
-class Registered(Record):
-    """``var/registered.json``: the receipt."""
-
-    model_name: str
-    version: str
-    alias: str
-    run_id: str
-    """The run that the version came from."""
-    model_uri: str
-    """For ``mlflow.pyfunc.load_model``."""
-    already_registered: bool
-    """Whether these weights were a version before."""
-
-    def __str__(self) -> str:
-        return f"{self.model_name} version {self.version}, alias {self.alias}"
 
 
 def register(workspace: Workspace, params: Params, run_id: str) -> Registered:

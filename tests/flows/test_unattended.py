@@ -24,9 +24,9 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 
 from graftline.core.params import read_record
+from graftline.core.records.register import Registered
 from graftline.core.workspace import Workspace
 from graftline.operations.leftovers import remove_leftovers
-from graftline.steps.register import Registered
 from tests.flows.tiny import COMMIT, make, sh
 
 pytestmark = pytest.mark.slow

@@ -11,11 +11,11 @@ from graftline.core.dvc_lock import LockedStage, read_lock, reads_what_others_wr
 from graftline.core.errors import GraftlineError
 from graftline.core.files import write_text
 from graftline.core.locks import pipeline_lock
+from graftline.core.records.register import Registered
 from graftline.core.stages import STAGES
 from graftline.core.workspace import Workspace
 from graftline.operations.status import StageStatus, _reasons, show_status, status
 from graftline.registry.tracking import configure, executions, last_run
-from graftline.steps.register import Registered
 from tests import finished
 
 # Each stage copies what it reads, so that its output follows its input.

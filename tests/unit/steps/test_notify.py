@@ -15,9 +15,9 @@ import pytest
 
 from graftline.core.errors import MissingOutputError, NotificationError, ParamsError
 from graftline.core.params import NotifyParams, params_from_record
+from graftline.core.records.register import Registered
 from graftline.core.workspace import Workspace
 from graftline.steps.notify import channels, message, notify
-from graftline.steps.register import Registered
 from tests import finished
 from tests.listener import Listener, listening
 

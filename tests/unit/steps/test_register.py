@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from graftline.core.errors import MissingOutputError, StorageFullError
+from graftline.core.records.register import Registered
 from graftline.core.workspace import Workspace
 from graftline.data.decoding import decode, from_base64
 from graftline.registry import tracking
 from graftline.registry.tracking import registry
-from graftline.steps.register import Registered, register
+from graftline.steps.register import register
 from tests import finished, histories
 
 PARAMS = finished.some_params()

@@ -1,0 +1,36 @@
+"""The frozen records that cross from one step to the next, each a small JSON file.
+
+They hold nothing that changes between two runs of the same inputs (no times, no hosts), so that
+DVC sees the same output where the same work was done.
+"""
+
+from graftline.core.records.assemble import Assembled, LayerRecord
+from graftline.core.records.evaluate import ClassMetrics, ClassReport, Metrics
+from graftline.core.records.export import ExportedModel, ExportFormat, Exports, OriginalModel
+from graftline.core.records.extract import Features
+from graftline.core.records.freeze import FreezePlan
+from graftline.core.records.load import SPLITS, Dataset, Split, WhiteLevels
+from graftline.core.records.preprocess import Preprocessed
+from graftline.core.records.record import Record
+from graftline.core.records.train import Trained
+
+__all__ = [
+    "Assembled",
+    "ClassMetrics",
+    "ClassReport",
+    "Dataset",
+    "ExportFormat",
+    "ExportedModel",
+    "Exports",
+    "Features",
+    "FreezePlan",
+    "LayerRecord",
+    "Metrics",
+    "OriginalModel",
+    "Preprocessed",
+    "Record",
+    "SPLITS",
+    "Split",
+    "Trained",
+    "WhiteLevels",
+]

@@ -1,0 +1,21 @@
+"""What ``preprocess`` leaves on record."""
+
+from __future__ import annotations
+
+from graftline.core.records.load import Split, WhiteLevels
+from graftline.core.records.record import Record
+
+
+class Preprocessed(Record):
+    """``data/preprocessed/preprocessed.json``: the images as the model takes them."""
+
+    dataset_digest: str
+    size_px: int
+    classes: tuple[str, ...]
+    counts: dict[Split, int]
+    uniform_shape: tuple[int, int, int] | None
+    """Height, width, channels if all images share them."""
+    shrunk: int
+    """Images that were larger than size_px in some direction."""
+    white: WhiteLevels = WhiteLevels()
+    """The data set's."""

@@ -1,0 +1,33 @@
+"""What ``train`` leaves on record."""
+
+from __future__ import annotations
+
+from graftline.core.records.load import WhiteLevels
+from graftline.core.records.record import Record
+
+
+class Trained(Record):
+    """``models/trained/trained.json``: what training ended with."""
+
+    classes: tuple[str, ...]
+    size_px: int
+    best_epoch: int
+    """The one whose weights were kept, counted from 1."""
+    epochs_run: int
+    validation_accuracy: float
+    validation_loss: float
+    """Of the exported weights. One number, the temperature, was chosen for it on the same images,
+    so that other images' loss is a little higher; that of the epochs is in the history."""
+    temperature: float = 1.0
+    """What the logits were divided by, so that confidences suit the validation answers best: above
+    1 where the network was too bold, below where it was too modest. Part of the exported weights.
+    """
+    weight_digest: str
+    """SHA-256 over every variable of the exported model."""
+    frozen_digest_before: str
+    frozen_digest_after: str
+    """SHA-256 over every frozen variable, BatchNormalization statistics included."""
+    trainable_params: int
+    frozen_params: int
+    white: WhiteLevels = WhiteLevels()
+    """How images of more than 8 bits are read: by the rule of the training images."""
