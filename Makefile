@@ -18,7 +18,7 @@ run mnist up serve-flows: need := --runs
 # ARGS goes to the command behind a target: make run ARGS="--set train.epochs=3"
 ARGS ?=
 
-.PHONY: help setup run test test-slow fuzz torture audit lint format mnist ui up down serve-flows bench schema stages lock clean
+.PHONY: help setup run test test-slow fuzz torture audit lint format mnist ui up down serve-flows bench schema lock clean
 
 help: ## List what can be made
 	@echo "Graftline: labelled images in, a tracked, versioned, reproducible classifier out."
@@ -85,9 +85,6 @@ format: setup ## Let ruff mend and format the code
 
 schema: setup ## Write params.schema.json, docs/parameters.md and docs/trunks.md anew
 	@$(python) -m scripts.parameters
-
-stages: setup ## Bring the code dependencies in dvc.yaml up to date
-	@$(python) -m scripts.stage_deps
 
 lock: setup ## Resolve pyproject.toml into the two requirements locks
 	@uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \

@@ -84,6 +84,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_champions(commands, shared)
     ui = commands.add_parser("ui", parents=[shared], help="both web UIs, on this machine only")
     ui.set_defaults(command=_ui)
+    lock = commands.add_parser(
+        "lock", parents=[shared], help="write the digests of the steps' code to graftline.lock"
+    )
+    lock.set_defaults(command=_lock)
     schema = commands.add_parser(
         "schema", parents=[shared], help="write params.schema.json, for editors"
     )
@@ -207,6 +211,18 @@ def _ui(workspace: Workspace, options: argparse.Namespace) -> int:
     from graftline.operations.ui import run_ui
 
     return run_ui(workspace)
+
+
+def _lock(workspace: Workspace, options: argparse.Namespace) -> int:
+    from graftline.core.code_lock import CODE_LOCK, lock_code
+    from graftline.core.locks import pipeline_lock
+
+    # What is at work must not find another digest at its end than at its start.
+    with pipeline_lock(workspace):
+        changed = lock_code(workspace)
+    said = f"the code of {', '.join(changed)} has changed" if changed else "current"
+    Console(soft_wrap=True, highlight=False).print(f"{CODE_LOCK}: {said}")
+    return 0
 
 
 def _schema(workspace: Workspace, options: argparse.Namespace) -> int:

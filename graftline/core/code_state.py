@@ -7,17 +7,36 @@ to, so each that is taken up again has this in its key.
 from __future__ import annotations
 
 import ast
+import hashlib
 import importlib.metadata
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from graftline.core.files import sha256_file
 
 PACKAGE = "graftline"
-_NO_PART_OF_A_STEP = frozenset({"graftline/__init__.py", "graftline/__main__.py"})
+_NO_PART_OF_A_STEP = frozenset(
+    {
+        "graftline/__init__.py",
+        "graftline/__main__.py",
+        "graftline/core/__init__.py",
+        "graftline/core/errors.py",
+        "graftline/core/params/drift.py",
+        "graftline/core/params/messages.py",
+        "graftline/core/params/notify.py",
+        "graftline/core/params/promote.py",
+        "graftline/core/params/register.py",
+        "graftline/core/process_identity.py",
+        "graftline/core/processes.py",
+        "graftline/core/progress.py",
+        "graftline/core/redaction.py",
+        "graftline/core/timings.py",
+    }
+)
+"""What says how a step is getting on, or what was wrong, and decides nothing of what comes out."""
 _DECIDING = (
     "ai-edge-litert",
     "h5py",
@@ -52,7 +71,26 @@ def code_state(path: str, *, trains: bool) -> dict[str, Any]:
     }
 
 
-def code_files(root: Path, path: str) -> list[str]:
+def step_digests(steps: Iterable[str]) -> dict[str, str]:
+    """By step, SHA-256 over the names and texts of all modules that it runs.
+
+    Args:
+        steps: Their names, as in ``train``.
+    """
+    root = Path(__file__).resolve().parents[2]
+    imports: dict[str, set[str]] = {}
+    digests: dict[str, str] = {}
+    for step in steps:
+        digest = hashlib.sha256()
+        for name in code_files(root, f"{PACKAGE}/steps/{step}.py", imports):
+            # git may have given the lines of a text other ends.
+            text = (root / name).read_bytes().replace(b"\r\n", b"\n")
+            digest.update(f"{name} {len(text)}\n".encode() + text)
+        digests[step] = digest.hexdigest()
+    return digests
+
+
+def code_files(root: Path, path: str, imports: dict[str, set[str]] | None = None) -> list[str]:
     """A module's file and those that it imports, directly or not, inside functions too.
 
     What only a type checker imports does not count, nor do the modules that start steps.
@@ -60,10 +98,12 @@ def code_files(root: Path, path: str) -> list[str]:
     Args:
         root: The folder that holds the package.
         path: The module's file, relative to it.
+        imports: What each file imports, as far as it is known; what is found is added.
 
     Returns:
         Sorted, relative to ``root``.
     """
+    known = {} if imports is None else imports
     found: set[str] = set()
     waiting = [path]
     while waiting:
@@ -71,7 +111,9 @@ def code_files(root: Path, path: str) -> list[str]:
         if file in found or file in _NO_PART_OF_A_STEP:
             continue
         found.add(file)
-        waiting += imported_files(root, file)
+        if file not in known:
+            known[file] = imported_files(root, file)
+        waiting += known[file]
     return sorted(found)
 
 

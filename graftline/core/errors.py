@@ -93,6 +93,10 @@ class ParamsError(UserError):
     """``params.yaml`` or an override holds an unknown key, a wrong type or a clash."""
 
 
+class CodeChangedError(UserError):
+    """A step's code is another than ``graftline.lock`` says."""
+
+
 class DataError(UserError):
     """A source, image, label or split that cannot be used."""
 

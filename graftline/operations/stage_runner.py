@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from graftline.core.code_lock import refuse_other_code
 from graftline.core.environment import ERROR_FILE_VARIABLE
 from graftline.core.errors import GraftlineError, StorageFullError, from_system
 from graftline.core.files import scratch_folder, write_text
@@ -50,6 +51,7 @@ def run_stage(stage: str, workspace: Workspace) -> Any:
         check_own_git(workspace.root)
         refuse_after_interrupted(workspace)
         with pipeline_lock(workspace), stage_lock(workspace, stage), _scratch():
+            refuse_other_code(workspace, stage)
             params = read_params(workspace.params_file)
             started_s = time.monotonic()
             finished_training.forget_if_recorded(workspace)

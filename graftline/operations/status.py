@@ -10,6 +10,7 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
+from graftline.core.code_lock import CODE_LOCK, changed_code
 from graftline.core.dvc_lock import LockedStage, read_lock
 from graftline.core.errors import GraftlineError, MissingOutputError, PipelineBusyError
 from graftline.core.locks import holder
@@ -98,9 +99,12 @@ def _stages(workspace: Workspace) -> list[StageStatus]:
     changes = _dvc_status(workspace.root)
     locked = read_lock(workspace.root)
     present = read_record(workspace.params_file)
+    unlocked = changed_code(workspace) if (workspace.root / CODE_LOCK).exists() else ()
     found: list[StageStatus] = []
     for name in STAGES:
         reasons = tuple(_reasons(changes.get(name, ()), locked.get(name), present))
+        if name in unlocked:
+            reasons += (f"its code has changed, which {CODE_LOCK} does not say yet",)
         awaited = _awaited(locked, name, found)
         state: State = "would run" if reasons else "follows" if awaited else "current"
         if state == "follows":
@@ -148,6 +152,8 @@ def _changed(
 ) -> Iterator[str]:
     if path == "params.yaml" and locked is not None:
         yield from changed_params(locked.params, present)
+    elif path == CODE_LOCK:
+        yield "its code has changed"
     elif kind == "changed outs":
         yield f"output {path} is {'missing' if what == 'deleted' else what}"
     else:

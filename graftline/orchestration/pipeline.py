@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from graftline.core.code_lock import lock_code
 from graftline.core.environment import HELD_BY_VARIABLE, RUN_ID_VARIABLE, settle
 from graftline.core.errors import GraftlineError, ParamsError
 from graftline.core.locks import pipeline_lock
@@ -258,6 +259,8 @@ def prepared(
                 f"{name} was cut off while DVC wrote it; it lies in var/torn/ now, and results "
                 "come from DVC's cache"
             )
+        if changed := lock_code(workspace):
+            screen.say(f"graftline.lock: the code of {', '.join(changed)} has changed")
         pipeline = Pipeline(workspace, params(), screen, force, timings or Timings())
         pipeline.look()
         _current = pipeline

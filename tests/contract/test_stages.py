@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from graftline.core.code_state import imported_files
+import graftline
+from graftline.core.code_lock import locked_digests
+from graftline.core.code_state import code_files, imported_files, step_digests
 from graftline.core.params import Params
 from graftline.core.stage_params import keys_of_stages
 from graftline.core.stages import STAGES
 from graftline.operations.changes import _READ_AFTER_TRAINING
-from scripts.stage_deps import code_deps
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORD = YAML(typ="safe").load(ROOT / "dvc.yaml")
@@ -26,6 +27,11 @@ SECTIONS = {name: field.alias or name for name, field in Params.model_fields.ite
 
 def paths(entries: list[Any]) -> list[str]:
     return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
+
+
+def parameters(stage: str) -> list[str]:
+    """The sections of ``params.yaml`` that a stage names."""
+    return [entry for entry in RECORD["stages"][stage]["params"] if isinstance(entry, str)]
 
 
 def sections_read(file: Path) -> set[str]:
@@ -52,22 +58,28 @@ def test_a_step_has_its_stage_and_its_module(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_depends_on_the_code_that_it_runs(stage: str) -> None:
-    declared = [dep for dep in RECORD["stages"][stage]["deps"] if dep.startswith("graftline/")]
-    assert declared == code_deps(ROOT, stage), "make stages brings dvc.yaml up to date"
+    entries = [entry for entry in RECORD["stages"][stage]["params"] if isinstance(entry, dict)]
+    assert entries == [{"graftline.lock": [f"steps.{stage}"]}]
+
+
+def test_the_digests_of_the_code_are_those_of_the_code() -> None:
+    said = locked_digests(ROOT)
+    assert said == step_digests(STAGES), "graftline lock brings graftline.lock up to date"
+    record = YAML(typ="safe").load(ROOT / "graftline.lock")
+    assert record["version"] == graftline.__version__
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_names_the_parameters_that_it_reads_and_no_others(stage: str) -> None:
-    declared = RECORD["stages"][stage].get("params", [])
-    assert all(isinstance(key, str) for key in declared), "a whole file is no parameter"
+    declared = parameters(stage)
     assert set(declared) == sections_read(ROOT / "graftline" / "steps" / f"{stage}.py")
     steps = {f"graftline/steps/{other}.py" for other in STAGES}
-    for path in set(code_deps(ROOT, stage)) - steps:
+    for path in set(code_files(ROOT, f"graftline/steps/{stage}.py")) - steps:
         assert sections_read(ROOT / path) <= set(declared), path
 
 
 def test_every_section_is_read_somewhere() -> None:
-    declared = {key for stage in RECORD["stages"].values() for key in stage.get("params", [])}
+    declared = {key for stage in STAGES for key in parameters(stage)}
     # These are no stages: side effects, and what a flow measures.
     assert declared == set(SECTIONS.values()) - {"drift", "notify", "promote", "register"}
     steps = (ROOT / f"graftline/steps/{step}.py" for step in AFTER_TRAINING)
@@ -94,7 +106,7 @@ def test_an_input_is_the_source_or_an_earlier_output() -> None:
     made: list[str] = []
     for stage in RECORD["stages"].values():
         for dep in stage["deps"]:
-            if not dep.startswith("graftline/") and dep != "${data.path}/.":
+            if dep != "${data.path}/.":
                 assert any(dep == out or dep.startswith(f"{out}/") for out in made), dep
         made += paths([*stage["outs"], *stage.get("metrics", [])])
 
@@ -134,7 +146,8 @@ def test_what_python_imports_is_found(tmp_path: Path) -> None:
     (package / "sub" / "x.py").write_text("from .y import value\nfrom ..steps.step import work\n")
     names = ["a", "b", "c", "d", "e", "steps/__init__", "steps/step"]
     names += ["sub/__init__", "sub/x", "sub/y"]
-    assert code_deps(tmp_path, "step") == [f"graftline/{name}.py" for name in names]
+    found = code_files(tmp_path, "graftline/steps/step.py")
+    assert found == [f"graftline/{name}.py" for name in names]
     assert imported_files(tmp_path, "graftline/c.py") == {
         "graftline/__init__.py",
         "graftline/d.py",

@@ -61,6 +61,7 @@ def test_the_top_level_is_as_designed() -> None:
         "dvc.yaml",
         "flows",
         "graftline",
+        "graftline.lock",
         "models",
         "params.schema.json",
         "params.yaml",

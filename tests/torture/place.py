@@ -113,6 +113,7 @@ def make(folder: Path) -> Place:
     workspace = tiny.make(folder)
     _write_images(folder / "images.npz")
     _save_checkpoints_often(workspace.root / "graftline" / "training" / "checkpoints.py")
+    tiny.sh(workspace.root, "python", "-m", "graftline", "lock")
     tiny.sh(workspace.root, "git", "add", "-A")
     tiny.sh(workspace.root, *tiny.COMMIT, "torture")
     # Not committed, as after python -m flows.train --set: DVC sets it aside for experiments.

@@ -210,7 +210,7 @@ def test_as_json_it_is_one_object(workspace: Workspace, capsys: pytest.CaptureFi
 
 def test_it_needs_no_heavy_import(checkout: Path) -> None:
     code = (
-        "import sys, graftline.status; "
+        "import sys, graftline.operations.status; "
         "sys.exit(len({'mlflow', 'numpy', 'pandas', 'tensorflow'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=checkout, check=False).returncode == 0
