@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 
-from graftline.core.errors import DataError, MissingOutputError, visible
+from graftline.cli.predict import show_predictions
+from graftline.core.errors import DataError, MissingOutputError
 from graftline.core.workspace import Workspace
 from graftline.data.decoding import Pixels
-from graftline.data.image_files import largest_px, read_image, told_left_out
+from graftline.data.image_files import largest_px, read_image
 from graftline.data.sources.folder import printable
 from graftline.evaluation.predictor import Predictor
 from graftline.inference.batch.inputs import Input, inputs
@@ -149,42 +148,6 @@ def expanded(
             yield Input(printable(argument), error=error.what)
 
 
-def show_predictions(
-    workspace: Workspace,
-    files: Sequence[str],
-    *,
-    as_json: bool = False,
-    top: int = 3,
-    model: Path | None = None,
-) -> int:
-    """Runs ``graftline predict``.
-
-    Returns:
-        The exit code: 0, or 2 if a file could not be read or nothing was found.
-    """
-    console = Console(soft_wrap=as_json, highlight=False)
-    complaints = Console(stderr=True, soft_wrap=True, highlight=False)
-    predictions = []
-    left_out: Counter[str] = Counter()
-    for prediction in predict(files, workspace, model, left_out):
-        predictions.append(prediction)
-        if as_json:
-            console.print(prediction.to_json(), markup=False)
-    if left_out:
-        complaints.print(f"left out: {told_left_out(left_out)}", markup=False)
-    if not predictions:
-        complaints.print("error: there are no images here", style="red")
-        return 2
-    if not as_json:
-        console.print(_table(predictions, top))
-    broken = sum(one.error is not None for one in predictions)
-    if broken:
-        complaints.print(
-            f"error: {broken} of {len(predictions)} files could not be read", style="red"
-        )
-    return 2 if broken else 0
-
-
 def _predicted(predictor: Predictor, files: Sequence[Input], max_px: int) -> Iterator[Prediction]:
     reasons: dict[int, str] = {}
 
@@ -205,31 +168,3 @@ def _predicted(predictor: Predictor, files: Sequence[Input], max_px: int) -> Ite
             yield Prediction(row.name, {}, reasons[place])
         else:
             yield Prediction.of(row.name, predictor.classes, next(rows))
-
-
-def _table(predictions: Sequence[Prediction], top: int) -> Table:
-    table = Table()
-    table.add_column("file", overflow="fold")
-    table.add_column("label")
-    table.add_column("probability", justify="right")
-    if top > 1:
-        table.add_column("runners-up")
-    for one in predictions:
-        table.add_row(*_row(one, top))
-    return table
-
-
-def _row(one: Prediction, top: int) -> list[str]:
-    from rich.markup import escape
-
-    if one.error is not None:
-        cells = [escape(visible(one.file)), "[red]not read[/red]", "", escape(visible(one.error))]
-        return cells[: 3 + (top > 1)]
-    others = list(one.probabilities.items())[1:top]
-    runners_up = ", ".join(f"{escape(name)} {value:.1%}" for name, value in others)
-    row = [
-        escape(visible(one.file)),
-        f"[bold]{escape(str(one.label))}[/bold]",
-        f"{one.probability:.1%}",
-    ]
-    return [*row, runners_up] if top > 1 else row

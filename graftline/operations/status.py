@@ -7,9 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.console import Console
-from rich.table import Table
-
 from graftline.core.code_lock import CODE_LOCK, changed_code
 from graftline.core.dvc_lock import LockedStage, read_lock
 from graftline.core.errors import GraftlineError, MissingOutputError, PipelineBusyError
@@ -24,9 +21,7 @@ from graftline.core.workspace import Workspace
 from graftline.operations.dvc_commands import STATUS, dvc_ended
 from graftline.registry.tracking import LastRun, last_run
 
-_MAX_REASONS_SHOWN = 6
 _BUSY = "blocked by"
-_STYLES = {"current": "green", "would run": "yellow", "follows": "yellow", "unknown": "dim"}
 
 State = Literal["current", "would run", "follows", "unknown"]
 
@@ -76,23 +71,6 @@ def status(workspace: Workspace) -> Status:
         registered=_read(Registered, workspace.var / "registered.json"),
         holder=str(current) if current else None,
     )
-
-
-def show_status(workspace: Workspace, *, as_json: bool = False) -> int:
-    """Runs ``graftline status``.
-
-    Returns:
-        The exit code 0.
-    """
-    found = status(workspace)
-    console = Console(soft_wrap=as_json, highlight=False)
-    if as_json:
-        console.print(found.model_dump_json(indent=2), markup=False)
-        return 0
-    console.print(_table(found.stages))
-    for line in _lines(found):
-        console.print(line, markup=False, soft_wrap=True)
-    return 0
 
 
 def _stages(workspace: Workspace) -> list[StageStatus]:
@@ -175,49 +153,6 @@ def _awaited(
 
 def _overlap(path: str, out: str) -> bool:
     return path == out or path.startswith(f"{out}/") or out.startswith(f"{path}/")
-
-
-def _table(stages: Sequence[StageStatus]) -> Table:
-    from rich.markup import escape
-
-    table = Table()
-    table.add_column("stage")
-    table.add_column("state", no_wrap=True)
-    table.add_column("why", overflow="fold")
-    for stage in stages:
-        shown = list(stage.reasons[:_MAX_REASONS_SHOWN])
-        if more := len(stage.reasons) - len(shown):
-            shown.append(f"and {more} more")
-        style = _STYLES[stage.state]
-        why = "\n".join(escape(reason) for reason in shown)
-        table.add_row(stage.name, f"[{style}]{stage.state}[/{style}]", why)
-    return table
-
-
-def _lines(found: Status) -> Iterator[str]:
-    if found.holder:
-        yield f"pipeline    held by {found.holder}"
-    if found.metrics:
-        one = found.metrics
-        earlier = "" if found.metrics_current else ", of an earlier state"
-        yield (
-            f"metrics     test accuracy {one.test_accuracy:.4f} (95 % interval "
-            f"{one.test_accuracy_low:.4f} to {one.test_accuracy_high:.4f}) on "
-            f"{one.test_images} images{earlier}"
-        )
-    else:
-        yield "metrics     none yet"
-    if found.last_run:
-        run = found.last_run
-        state = "interrupted" if run.interrupted else run.status.lower()
-        yield f"last run    {run.name}: {state}, by {run.door} ({run.run_id})"
-    else:
-        yield "last run    none yet"
-    if found.registered:
-        model = found.registered
-        yield f"registered  {model.model_name} version {model.version}, {model.alias}"
-    else:
-        yield "registered  none yet"
 
 
 def _read(kind: type[Any], path: Path) -> Any:

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
-from collections.abc import Sequence
-
-from rich.console import Console
-from rich.table import Table
 
 from graftline.core.params import read_params
 from graftline.core.records import Record
@@ -15,8 +10,6 @@ from graftline.core.workspace import Workspace
 from graftline.registry import tracking
 from graftline.registry.promotions import LEFT_TAG, STATE_TAG, VERDICT_TAG, WHEN_TAG, receipt_of
 from graftline.registry.tracking import CHAMPION, Version
-
-_DIGEST_CHARACTERS = 12
 
 
 class Model(Record):
@@ -45,24 +38,6 @@ def models(workspace: Workspace) -> list[Model]:
     return [_model(version) for version in tracking.all_versions(workspace, name)]
 
 
-def show_models(workspace: Workspace, *, as_json: bool) -> int:
-    """Runs ``graftline models``.
-
-    Returns:
-        The exit code 0.
-    """
-    found = models(workspace)
-    console = Console(highlight=False, soft_wrap=as_json)
-    if as_json:
-        text = json.dumps([one.model_dump(mode="json") for one in found], indent=2)
-        console.print(text, markup=False)
-    elif found:
-        console.print(_table(found))
-    else:
-        console.print("No version is registered yet; python -m flows.train registers one.")
-    return 0
-
-
 def _model(version: Version) -> Model:
     receipt = receipt_of(version)
     accuracy = version.tags.get("graftline.test_accuracy")
@@ -88,25 +63,3 @@ def _verdict(version: Version) -> str:
     if version.tags.get(STATE_TAG) == "pending":
         return "promotion unfinished"
     return version.tags.get(VERDICT_TAG, "none")
-
-
-def _table(found: Sequence[Model]) -> Table:
-    from rich.markup import escape
-
-    table = Table()
-    table.add_column("version", justify="right")
-    table.add_column("aliases", style="bold")
-    table.add_column("accuracy", justify="right")
-    table.add_column("verdict")
-    table.add_column("when", no_wrap=True)
-    table.add_column("weights", no_wrap=True)
-    for one in found:
-        table.add_row(
-            one.version,
-            "\n".join(escape(alias) for alias in sorted(one.aliases)),
-            "" if one.test_accuracy is None else f"{one.test_accuracy:.2%}",
-            escape(one.verdict),
-            one.when[:16],
-            (one.weight_digest or "")[:_DIGEST_CHARACTERS],
-        )
-    return table

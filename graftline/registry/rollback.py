@@ -10,7 +10,6 @@ import logging
 from collections.abc import Sequence
 
 from pydantic import ValidationError
-from rich.console import Console
 
 from graftline.core.errors import RollbackError, TrackingError
 from graftline.core.files import scratch_folder
@@ -93,27 +92,6 @@ def roll_back(workspace: Workspace, reason: str = "") -> tuple[Rollback, bool]:
         _carry_out(workspace, rollback, left, champion)
         _tell_run(workspace, rollback, versions)
         return rollback, unfinished is not None
-
-
-def show_rollback(workspace: Workspace, reason: str) -> int:
-    """Runs ``graftline rollback``.
-
-    Returns:
-        The exit code 0.
-    """
-    rollback, finished = roll_back(workspace, reason)
-    console = Console(highlight=False, soft_wrap=True)
-    if finished:
-        console.print(f"An earlier rollback, of {rollback.when}, had been interrupted; it is done.")
-    for line in (
-        f"{rollback.model_name} version {rollback.to_version} is the champion again.",
-        f"Version {rollback.from_version} was taken back, and is not promoted again: its tag "
-        f"{LEFT_TAG} keeps it out.",
-        f"The receipt is {workspace.rollback.relative_to(workspace.root)}; it stands in the "
-        "registry too. graftline models shows all versions.",
-    ):
-        console.print(line, markup=False)
-    return 0
 
 
 def _unfinished(versions: Sequence[Version], champion: Version) -> tuple[Version, Rollback] | None:

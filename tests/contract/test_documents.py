@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from graftline.__main__ import _parser
+from graftline.cli.main import _parser
 from scripts import parameters
 
 ROOT = Path(__file__).resolve().parents[2]

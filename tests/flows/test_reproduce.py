@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from graftline.__main__ import main
+from graftline.cli.main import main
 from graftline.core.workspace import Workspace
 from tests import histories
 from tests.flows import toy

@@ -71,7 +71,7 @@ def params() -> Door:
 
 def command() -> Door:
     """The command line ``graftline``; ``@`` stands for the folder."""
-    from graftline.__main__ import main
+    from graftline.cli.main import main
     from graftline.core.errors import UserError
 
     def enter(folder: Path, words: Sequence[str]) -> None:

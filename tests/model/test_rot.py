@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from graftline.cli.predict import show_predictions
 from graftline.core.checksums import CHECKSUMS
 from graftline.core.errors import DamagedFileError
 from graftline.core.params import Params
 from graftline.core.workspace import Workspace
 from graftline.evaluation.answers import read_answers
 from graftline.evaluation.feature_reference import read_reference
-from graftline.inference.predict import show_predictions
 from graftline.steps.evaluate import evaluate
 from graftline.steps.extract import extract
 from graftline.steps.freeze import freeze

@@ -343,7 +343,7 @@ def test_the_interpreter_starts_again_without_what_misleads_it(tmp_path: Path) -
 
 DOORS = (
     *(
-        "graftline.__main__",
+        "graftline.cli.main",
         "graftline.orchestration.launch",
         "graftline.orchestration.predict_run",
         "graftline.orchestration.services",

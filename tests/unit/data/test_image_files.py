@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from graftline.cli.predict import show_predictions
 from graftline.core.errors import DataError
 from graftline.core.workspace import Workspace
 from graftline.data.decoding import begins_like_image, suffixes
@@ -18,7 +19,7 @@ from graftline.data.image_files import images_below, largest_px, told_left_out
 from graftline.data.sources import folder
 from graftline.inference.batch.model_choice import choose_model
 from graftline.inference.batch.writer import held, predict_files
-from graftline.inference.predict import predict, show_predictions
+from graftline.inference.predict import predict
 from graftline.inference.serving import cli
 from graftline.inference.serving.limits import Limits
 from graftline.steps.load import load

@@ -14,11 +14,12 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from PIL import Image
 
+from graftline.cli.predict import show_predictions
 from graftline.core.errors import DataError, MissingOutputError
 from graftline.core.workspace import Workspace
 from graftline.data.resize import shrink
 from graftline.evaluation.predictor import Predictor
-from graftline.inference.predict import Prediction, expanded, predict, show_predictions
+from graftline.inference.predict import Prediction, expanded, predict
 from tests import finished
 
 SHAPES = st.tuples(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 3]))
@@ -253,7 +254,7 @@ def test_predicting_imports_neither_tensorflow_nor_mlflow(
     workspace: Workspace, checkout: Path
 ) -> None:
     code = (
-        "import sys; from graftline.__main__ import main; "
+        "import sys; from graftline.cli.main import main; "
         f"code = main(['predict', '--json', '-C', {str(workspace.root)!r}, sys.argv[1]]); "
         "sys.exit(code or len({'tensorflow', 'mlflow', 'pandas'} & set(sys.modules)))"
     )

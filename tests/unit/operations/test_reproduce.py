@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from graftline.__main__ import main
+from graftline.cli.main import main
 from graftline.core.files import write_text
 from graftline.core.process_identity import name_tag
 from graftline.core.workspace import Workspace

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from graftline.cli.status import show_status
 from graftline.core.dvc_lock import LockedStage, read_lock, reads_what_others_wrote
 from graftline.core.errors import GraftlineError
 from graftline.core.files import write_text
@@ -14,7 +15,7 @@ from graftline.core.locks import pipeline_lock
 from graftline.core.records.register import Registered
 from graftline.core.stages import STAGES
 from graftline.core.workspace import Workspace
-from graftline.operations.status import StageStatus, _reasons, show_status, status
+from graftline.operations.status import StageStatus, _reasons, status
 from graftline.registry.tracking import configure, executions, last_run
 from tests import finished
 

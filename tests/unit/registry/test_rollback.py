@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from graftline.__main__ import main
+from graftline.cli.main import main
 from graftline.core.errors import MissingOutputError, RollbackError
 from graftline.core.workspace import Workspace
 from graftline.registry import rollback as rolling

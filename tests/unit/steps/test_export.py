@@ -15,7 +15,7 @@ from tests import finished
 LOADED = """
 import json, sys
 from pathlib import Path
-from graftline.__main__ import main
+from graftline.cli.main import main
 code = main(["export", "-C", sys.argv[1]])
 print(json.dumps([code, sorted({name.split(".")[0] for name in sys.modules})]))
 """

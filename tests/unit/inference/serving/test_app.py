@@ -22,8 +22,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from graftline.cli.predict import show_predictions
 from graftline.core.workspace import Workspace
-from graftline.inference.predict import show_predictions
 from graftline.inference.serving.app import Service
 from tests.unit.inference.serving.service import Client, asked, encoded, form, in_base64
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from graftline.__main__ import main
+from graftline.cli.main import main
 from tests.unit.inference.serving.service import in_base64
 from tests.unit.inference.serving.test_app import NOON
 

@@ -1,0 +1,59 @@
+"""Runs one step from the command line, and says in a line what it did."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+
+from rich.console import Console, RenderableType
+
+from graftline.core.workspace import Workspace
+from graftline.operations.stage_runner import run_stage
+
+STEP_HELP = {
+    "load": "read a source, check it, split it",
+    "preprocess": "shrink every image to the network's size and pack it",
+    "assemble": "base weights, trunk up to the cut, fresh head",
+    "freeze": "turn freeze.strategy into a plan of which layers train",
+    "extract": "run the frozen part once per image and keep its outputs",
+    "train": "train what is not frozen",
+    "evaluate": "measure the whole test split through the exported model",
+    "export": "bring the model into other formats, each held against the original",
+}
+
+
+def run_step(workspace: Workspace, options: argparse.Namespace) -> int:
+    """Runs the step ``options.stage`` as DVC does; see :func:`run_stage`."""
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("graftline").setLevel(logging.INFO)
+    # What cannot be fetched in the end is an error of ours, which says more.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
+    record = run_stage(options.stage, workspace)
+    console = Console(soft_wrap=True, highlight=False)
+    if options.stage == "freeze":
+        for name in ("verdict.md", "table.md"):
+            path = workspace.freezing_report / name
+            if path.is_file():
+                text = path.read_text(encoding="utf-8")
+                console.print(_rendered(text) if console.is_terminal else text)
+    if options.stage == "export" and record.exported:
+        from graftline.formats.speeds import read_speeds
+        from graftline.formats.table import terminal_table
+
+        console.print(terminal_table(record, read_speeds(workspace, record)))
+    console.print(describe(options.stage, record), markup=False)
+    return 0
+
+
+def _rendered(markdown: str) -> RenderableType:
+    # A seventh of this module's import, and needed by one command in a terminal.
+    from rich.markdown import Markdown
+
+    return Markdown(markdown)
+
+
+def describe(stage: str, record: object) -> str:
+    """One line on what a step did."""
+    from graftline.core.summaries import sentence
+
+    return f"{stage}: {sentence(record)}"
