@@ -47,8 +47,8 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _predict(model: Path, images: Path) -> int:
-    from graftline.inference.batch.model_choice import choose_model
     from graftline.inference.batch.writer import held, predict_files, sample
+    from graftline.inference.model_choice import choose_model
 
     workspace = Workspace(model.parent)
     chosen = choose_model(workspace, "graftline", str(model))

@@ -8,8 +8,8 @@ from prefect.logging import get_run_logger
 
 from graftline.core.errors import TrackingError
 from graftline.core.workspace import Workspace
-from graftline.inference.batch import model_choice
-from graftline.inference.batch.model_choice import ChosenModel
+from graftline.inference import model_choice
+from graftline.inference.model_choice import ChosenModel
 from graftline.orchestration.predict_run import Request, params, told
 from graftline.orchestration.stage_task import step
 

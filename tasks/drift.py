@@ -7,8 +7,7 @@ from pathlib import Path
 from prefect.events import emit_event
 from prefect.logging import get_run_logger
 
-from graftline.inference.batch.model_choice import ChosenModel
-from graftline.inference.batch.writer import Batch
+from graftline.inference.batch.writer import Batch, sample
 from graftline.inference.drift.decision import Drift
 from graftline.inference.drift.report import (
     PICTURE,
@@ -18,6 +17,7 @@ from graftline.inference.drift.report import (
     report_folder,
     sentence,
 )
+from graftline.inference.model_choice import ChosenModel
 from graftline.orchestration import publish
 from graftline.orchestration.predict_run import params, told
 from graftline.orchestration.stage_task import step
@@ -29,7 +29,10 @@ EVENT = "graftline.drift"
 def drift(batch: Batch, model: ChosenModel) -> Drift:
     """Writes the report beside the predictions; above the threshold it emits an event."""
     with told("drift") as tell:
-        found = report_drift(model, batch, params().drift)
+        out = Path(batch.predictions)
+        found = report_drift(
+            model, sample(out, list(batch.labels)), batch.labels, params().drift, report_folder(out)
+        )
         if found.alarm:
             _emit(found, batch)
         _publish(batch)

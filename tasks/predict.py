@@ -5,8 +5,8 @@ from __future__ import annotations
 from prefect.logging import get_run_logger
 
 from graftline.inference.batch import writer as predicting
-from graftline.inference.batch.model_choice import ChosenModel
 from graftline.inference.batch.writer import UNSURE_BELOW, Batch
+from graftline.inference.model_choice import ChosenModel
 from graftline.orchestration import publish
 from graftline.orchestration.predict_run import Request, params, told
 from graftline.orchestration.stage_task import step

@@ -13,16 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graftline.cli.predict import show_predictions
 from graftline.core.errors import DataError, MissingOutputError
 from graftline.core.workspace import Workspace
 from graftline.data.decoding import Pixels
 from graftline.data.image_files import largest_px, read_image
 from graftline.data.sources.folder import printable
 from graftline.evaluation.predictor import Predictor
-from graftline.inference.batch.inputs import Input, inputs
-
-__all__ = ["Prediction", "Predictor", "predict", "show_predictions"]
+from graftline.inference.inputs import Input, inputs
 
 _RECORD = "trained.json"
 _CHUNK_FILES = 256
@@ -86,7 +83,7 @@ def predict(
     """Names what is on each file; one that cannot be read does not stop the others.
 
     Args:
-        arguments: See :func:`graftline.inference.batch.inputs.inputs`; one that is not there gets
+        arguments: See :func:`graftline.inference.inputs.inputs`; one that is not there gets
             its reason here.
         workspace: Whose ``models/trained/`` is used, and whose ``data.max_image_px`` holds.
         model: Another model folder.

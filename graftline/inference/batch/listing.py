@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graftline.core.files import replacing_file
-from graftline.inference.batch.inputs import Input
+from graftline.inference.inputs import Input
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -29,10 +29,10 @@ from graftline.data.image_files import read_image, told_left_out
 from graftline.data.resize import shrink
 from graftline.evaluation.feature_reference import Sample, chosen
 from graftline.evaluation.predictor import Predictor
-from graftline.inference.batch.inputs import Input, inputs
 from graftline.inference.batch.listing import Listing, write_listing
-from graftline.inference.batch.model_choice import ChosenModel
 from graftline.inference.batch.rows import Labels, Row, metadata, sampled_rows, with_features
+from graftline.inference.inputs import Input, inputs
+from graftline.inference.model_choice import ChosenModel
 
 PART_ROWS = 2048
 UNSURE_BELOW = 0.5
@@ -136,7 +136,7 @@ def predict_files(
 
     Args:
         model: What predicts.
-        arguments: See :func:`graftline.inference.batch.inputs.inputs`.
+        arguments: See :func:`graftline.inference.inputs.inputs`.
         out: The Parquet file; it appears when all is predicted, and an earlier one stays till then.
         max_image_px: Images of more pixels are not decoded.
         part_rows: Rows that are written at once, and lost if the run is killed meanwhile.

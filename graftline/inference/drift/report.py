@@ -6,11 +6,10 @@ from pathlib import Path
 
 from graftline.core.files import replacing_directory
 from graftline.core.params import DriftParams
-from graftline.evaluation.feature_reference import read_reference
+from graftline.evaluation.feature_reference import Sample, read_reference
 from graftline.evaluation.style import percent
-from graftline.inference.batch.model_choice import ChosenModel
-from graftline.inference.batch.writer import Batch, sample
 from graftline.inference.drift.decision import Drift, Judged, judge
+from graftline.inference.model_choice import ChosenModel
 
 PICTURE, RECORD, TEXT = "drift.png", "drift.json", "drift.md"
 SHOWN = f"![The batch beside the training images]({PICTURE})"
@@ -22,22 +21,27 @@ def report_folder(predictions: Path) -> Path:
     return predictions.with_name(f"{predictions.stem}-drift")
 
 
-def report_drift(model: ChosenModel, batch: Batch, params: DriftParams) -> Drift:
+def report_drift(
+    model: ChosenModel,
+    sample: Sample | None,
+    labels: dict[str, int],
+    params: DriftParams,
+    folder: Path,
+) -> Drift:
     """Compares a batch with what its model was trained on, and writes the report.
 
     Args:
         model: What predicted.
-        batch: The predictions, whose parts are still there (within
-            :func:`graftline.inference.batch.writer.held`).
+        sample: Of the batch's images with their features; None if the model gives none.
+        labels: The batch's images by label, the model's classes in their order.
         params: When a difference counts.
+        folder: Where the report goes.
 
     Raises:
         MissingOutputError: If the model's reference is damaged.
     """
-    out = Path(batch.predictions)
-    reference = read_reference(Path(model.folder))
-    judged = judge(reference, sample(out, list(batch.labels)), batch.labels, params)
-    write_report(judged, model, params, report_folder(out))
+    judged = judge(read_reference(Path(model.folder)), sample, labels, params)
+    write_report(judged, model, params, folder)
     return judged.drift
 
 

@@ -17,8 +17,8 @@ from graftline.core.workspace import Workspace
 from graftline.data.decoding import begins_like_image, suffixes
 from graftline.data.image_files import images_below, largest_px, told_left_out
 from graftline.data.sources import folder
-from graftline.inference.batch.model_choice import choose_model
 from graftline.inference.batch.writer import held, predict_files
+from graftline.inference.model_choice import choose_model
 from graftline.inference.predict import predict
 from graftline.inference.serving import cli
 from graftline.inference.serving.limits import Limits

@@ -10,7 +10,7 @@ from graftline.core.params import params_from_record
 from graftline.core.workspace import Workspace
 from graftline.data.fingerprint import source_state
 from graftline.data.litter import is_litter
-from graftline.inference.batch.inputs import inputs
+from graftline.inference.inputs import inputs
 from graftline.inference.predict import expanded
 from graftline.operations.source_watch import digest_of
 from tests.unit.data.loading import encoded, pixels, write_folder

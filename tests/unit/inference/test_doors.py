@@ -22,8 +22,8 @@ from graftline.data.shards import PackedImages
 from graftline.evaluation.predictor import Predictor
 from graftline.formats.contract import append_contract
 from graftline.formats.runners import open_exported
-from graftline.inference.batch.model_choice import choose_model
 from graftline.inference.batch.writer import held, predict_files, sample
+from graftline.inference.model_choice import choose_model
 from graftline.inference.predict import predict
 from graftline.steps.load import load
 from graftline.steps.preprocess import preprocess

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from graftline.core.errors import DataError
 from graftline.data.sources import manifest
 from graftline.data.sources.tables import cells
-from graftline.inference.batch.inputs import inputs
+from graftline.inference.inputs import inputs
 from tests.unit.data.loading import encoded, pixels
 
 MAX_PX = 1_000_000

@@ -19,8 +19,8 @@ from graftline.core.errors import DataError, PipelineBusyError, UserError
 from graftline.core.workspace import Workspace
 from graftline.inference import predict as command
 from graftline.inference.batch import writer as predicting
-from graftline.inference.batch.model_choice import ChosenModel, choose_model
 from graftline.inference.batch.writer import Batch, Work, held, predict_files, sample
+from graftline.inference.model_choice import ChosenModel, choose_model
 from tests import finished
 
 PART_ROWS = 16
@@ -182,7 +182,7 @@ KILLED = """
 import sys
 from pathlib import Path
 from graftline.inference.batch.writer import held, predict_files
-from graftline.inference.batch.model_choice import choose_model
+from graftline.inference.model_choice import choose_model
 from graftline.core.workspace import Workspace
 workspace = Workspace(Path(sys.argv[1]))
 model = choose_model(workspace, "graftline", str(workspace.trained))

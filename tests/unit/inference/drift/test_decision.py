@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from graftline.core.params import DriftParams
 from graftline.evaluation.feature_reference import FeatureReference, Sample, chosen
-from graftline.inference.batch.model_choice import ChosenModel
 from graftline.inference.drift.decision import FEWEST_IMAGES, Drift, judge
 from graftline.inference.drift.report import PICTURE, RECORD, TEXT, write_report
 from graftline.inference.drift.statistics import compare_features, compare_labels, shift
+from graftline.inference.model_choice import ChosenModel
 
 PARAMS = DriftParams()
 FEATURES, CLASSES = 40, 3

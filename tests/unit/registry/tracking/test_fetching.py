@@ -159,7 +159,7 @@ def test_a_version_that_this_checkout_did_not_register_is_no_champion(
 
 
 def test_serving_and_predicting_refuse_it_too(registered: Workspace) -> None:
-    from graftline.inference.batch.model_choice import choose_model
+    from graftline.inference.model_choice import choose_model
     from graftline.inference.serving.models import RegistrySource
 
     planted(registered)

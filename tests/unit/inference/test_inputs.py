@@ -12,8 +12,8 @@ from PIL import Image
 
 from graftline.core.errors import DataError
 from graftline.data.image_files import read_image
-from graftline.inference.batch.inputs import Input, inputs
 from graftline.inference.batch.listing import write_listing
+from graftline.inference.inputs import Input, inputs
 
 ROWS = st.lists(
     st.builds(Input, st.text(), st.none() | st.binary(), st.none() | st.text(), st.integers(0, 9)),

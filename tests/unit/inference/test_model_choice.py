@@ -5,7 +5,7 @@ import pytest
 from graftline.core.errors import MissingOutputError
 from graftline.core.workspace import Workspace
 from graftline.evaluation.feature_reference import REFERENCE_FILE
-from graftline.inference.batch.model_choice import choose_model
+from graftline.inference.model_choice import choose_model
 from graftline.registry import tracking
 from graftline.steps.register import register
 from tests import finished
