@@ -83,7 +83,7 @@ format: setup ## Let ruff mend and format the code
 	@ruff check --fix
 	@ruff format
 
-schema: setup ## Write params.schema.json, docs/parameters.md and docs/trunks.md anew
+schema: setup ## Write what is made from the code: the schema, the references, the picture
 	@$(python) -m scripts.parameters
 
 lock: setup ## Resolve pyproject.toml into the two requirements locks

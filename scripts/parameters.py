@@ -1,6 +1,7 @@
-"""Writes what the parameters' reference is: ``python -m scripts.parameters``.
+"""Writes the files that are made from the code: ``python -m scripts.parameters``.
 
-That is ``params.schema.json``, ``docs/parameters.md`` and ``docs/trunks.md``.
+That is ``params.schema.json``, ``docs/parameters.md``, ``docs/trunks.md`` and the picture of the
+packages.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 from graftline.core.files import write_text
 from graftline.core.params import json_schema
+from scripts.packages import packages_picture
 from scripts.trunks import trunks_page
 
 _NUMBERS = {
@@ -69,6 +71,7 @@ def files() -> dict[str, str]:
         "params.schema.json": json.dumps(schema, indent=2) + "\n",
         "docs/parameters.md": parameters_page(schema),
         "docs/trunks.md": trunks_page(),
+        "docs/images/packages.svg": packages_picture(Path(__file__).resolve().parents[1]),
     }
 
 

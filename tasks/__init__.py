@@ -1,1 +1,1 @@
-"""Prefect's view of the steps: one task for each, which has the DVC stage of its name run."""
+"""One task per step: its name, its limits, what it shows in Prefect."""

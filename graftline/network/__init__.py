@@ -1,1 +1,1 @@
-"""The network: backbones, pretrained weights, cutting, freezing plans, what runs it."""
+"""The network: pretrained weights, cutting, freezing plans, and what runs it."""

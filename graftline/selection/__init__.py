@@ -1,4 +1,6 @@
-"""Choosing by measurement where the trunk is cut and what of it trains (``freeze.strategy: auto``).
+"""Choosing by measurement where the backbone is cut, and what of it trains.
+
+This is ``freeze.strategy: auto``.
 
 The depth profile tells how good frozen features are at several depths; a race of short trainings
 tells whether anything below the head should train too; the verdict tells what was chosen, and why.
