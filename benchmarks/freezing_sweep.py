@@ -3,8 +3,8 @@
 For each task every cut and every boundary of a grid is trained to its end, and then what ``auto``
 and the textbook's rule chose; the test split tells how good each is, and nothing else. What is
 finished is kept under ``var/sweep``, so that the command can be stopped and called again with the
-same code; what the table needs of a whole repeat is kept in ``docs/freezing``, so that anyone can
-count it again.
+same code; what the table needs of a whole repeat is kept in ``docs/measurements/freezing``, so that
+anyone can count it again.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from graftline.steps.preprocess import preprocess
 from graftline.steps.train import Fitted, fit
 
 ROOT = Path("var/sweep")
-RECORDS = Path("docs/freezing")
+RECORDS = Path("docs/measurements/freezing")
 CHOSEN = "chosen.json"
 _STEPS = ("load", "preprocess", "assemble", "freeze", "extract", "train")
 _BATCH = 128

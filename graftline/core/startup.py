@@ -2,7 +2,7 @@
 
 Importing makes millions of small objects that all stay. Looking through them for garbage, as Python
 does after every 700 new ones, takes a fifth of the time of an import; looking through them once
-more at the end takes as long again (docs/measurements.md).
+more at the end takes as long again (docs/measurements/decisions.md).
 """
 
 from __future__ import annotations

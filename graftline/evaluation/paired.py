@@ -12,7 +12,8 @@ The usual 0.05 protects who claims a difference; here the claim would be that th
 on a few hundred images such a test overlooks a loss of several points, so the cheapest would win
 for want of evidence. One standard error (0.16), as in the rule by which Breiman et al. (1984) prune
 trees, still overlooked 3.7 points on 144 held-out images of flowers-grey-30. On each task of the
-sweep tuning did better than the head alone, so small evidence for it is enough (docs/freezing.md).
+sweep tuning did better than the head alone, so small evidence for it is enough
+(docs/measurements/freezing.md).
 """
 
 SAME_COST = 1.25

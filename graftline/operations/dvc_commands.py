@@ -19,7 +19,7 @@ def dvc_ended(
     """A DVC command that came to its end, with what it said, however many files it looked at.
 
     Over 70 000 source files DVC makes a million small objects that all stay; looking through them
-    for garbage again and again would cost a fifth of its time (docs/measurements.md).
+    for garbage again and again would cost a fifth of its time (docs/measurements/decisions.md).
 
     Args:
         root: The checkout's root.

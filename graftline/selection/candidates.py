@@ -109,7 +109,8 @@ def _wanted(
     fewer, middle, more = _last_blocks(assembled, cuts.tuned)
     yield "all", cuts.frozen, "keep"
     # If there is only one other, it is the one that can learn the most: where tuning gains
-    # anything on few images, it gains the most where everything trains (docs/freezing.md).
+    # anything on few images, it gains the most where everything trains
+    # (docs/measurements/freezing.md).
     yield "none", cuts.tuned, "keep"
     # Many images can use what the cheap depths lack.
     yield "none", cuts.later, "keep"

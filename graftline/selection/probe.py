@@ -3,7 +3,7 @@
 Ridge regression on the standardized features and on random rectified mixtures of them (Rahimi and
 Recht, NeurIPS 2008). The mixtures do for narrow layers what a hidden layer of the head does, and
 there are no steps, no rate and no epochs. What else was tried, and how well each ranked depths,
-stands in ``docs/freezing.md``.
+stands in ``docs/measurements/freezing.md``.
 
 What an image is answered with comes from the training images of its fold alone: the moments that
 features are standardized by, those of the mixtures, the penalty, and the weights.

@@ -91,7 +91,8 @@ class Profile:
 
         The probe tells what a depth is worth while it is frozen. Layers that were made for other
         images cost accuracy then, but when they train they are only more to train: cut two blocks
-        later, tuned networks were better on photographs and as good on digits (docs/freezing.md).
+        later, tuned networks were better on photographs and as good on digits
+        (docs/measurements/freezing.md).
         """
         return [score for score in self.scores if score.multiply_adds <= self._most][-1]
 

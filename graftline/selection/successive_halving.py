@@ -122,7 +122,7 @@ def best_of(field: Sequence[Candidate], found: dict[str, Trial]) -> Candidate:
 
     Between two networks a few answers turn and all losses move: of 500 digits the head alone got
     one more right than everything trained, whose loss was lower by a fifteenth, and which was
-    better by 1.9 points on 5 000 others (docs/freezing.md).
+    better by 1.9 points on 5 000 others (docs/measurements/freezing.md).
     """
     return _ranked(field, found)[0]
 

@@ -7,7 +7,7 @@ from typing import Any
 from graftline.core.params import TuneParams
 
 ENOUGH_STEPS = 64
-"""Of tuning: fewer usually take away more than they give (docs/freezing.md has the figures)."""
+"""Of tuning: fewer usually take away more than they give (docs/measurements/freezing.md)."""
 ENOUGH_HEAD_STEPS = 300
 """Of a head: with fewer it is not yet what it can be (docs/finetuning.md has the figures)."""
 

@@ -15,7 +15,7 @@ from benchmarks.freezing_tasks import TASKS
 
 ROOT = Path(__file__).parents[2]
 RECORDS = ROOT / "docs" / "freezing"
-SHOWN = (ROOT / "docs" / "freezing.md").read_text(encoding="utf-8").splitlines()
+SHOWN = (ROOT / "docs" / "measurements" / "freezing.md").read_text(encoding="utf-8").splitlines()
 QUICK = [(RECORDS, "flowers-10"), (RECORDS, "flowers-20"), (RECORDS, "flowers-grey-30")]
 
 
