@@ -19,7 +19,7 @@ import pytest
 from graftline.errors import DataError, UserError, WeightsError
 from graftline.h5_files import refuse_hostile
 from graftline.images import decode, read_file
-from graftline.sources import folder, idx, manifest, npz
+from graftline.sources import folder, idx, manifest, npz, tables
 from tests.unit.loading import encoded, idx_images, idx_labels, pixels, write_folder
 
 MAX_PX = 1_000_000
@@ -265,6 +265,43 @@ def test_devices_and_pipes_are_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path("/dev/zero")):
         assert said(lambda path=path: read_file(path, MAX_PX)) == "is no regular file"
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="only Linux tells what was opened")
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_table_that_became_a_link_out(source: Path, tmp_path: Path, ending: str) -> None:
+    outside = tmp_path / f"outside.{ending}"
+    outside.write_bytes(SECRET + b"\n")
+    (source / f"manifest.{ending}").symlink_to(outside)
+    # The look at the path, which comes before, refuses it too: this is the opening alone.
+    rows = tables.cells(source / f"manifest.{ending}", ("path",), within=source)
+    text = said(lambda: list(rows))
+    assert f"manifest.{ending} leads out of the source" in text
+    assert "secret" not in text
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="only Linux tells what was opened")
+def test_an_idx_file_that_became_a_link_out(tmp_path: Path) -> None:
+    stack = np.stack([pixels(number) for number in range(2)])
+    labels = gzip.compress(idx_labels(np.arange(2, dtype=np.uint8)))
+    root = idx_folder(tmp_path / "idx", gzip.compress(idx_images(stack)), labels)
+    catalog = idx.catalog(root, MAX_PX)
+    images = root / "train-images-idx3-ubyte.gz"
+    images.rename(tmp_path / "outside.gz")
+    images.symlink_to(tmp_path / "outside.gz")
+    text = said(lambda: list(catalog.samples()))
+    assert "train-images-idx3-ubyte.gz leads out of the source" in text
+
+
+def test_pipes_in_the_place_of_a_table_or_an_archive_are_not_waited_for(tmp_path: Path) -> None:
+    for name in ("set.npz", "table.csv", "table.parquet"):
+        os.mkfifo(tmp_path / name)
+    assert "set.npz is no regular file" in said(
+        lambda: npz.catalog(tmp_path / "set.npz", tmp_path, MAX_PX)
+    )
+    for name in ("table.csv", "table.parquet"):
+        text = said(lambda name=name: list(tables.cells(tmp_path / name, ("path",))))
+        assert f"{name} is no regular file" in text
 
 
 # --- weights ------------------------------------------------------------------------------------
