@@ -348,7 +348,16 @@ def shrunk(file: h5py.File) -> None:
     file.create_dataset("a", data=np.zeros(24 << 20, "u1"), compression="gzip", chunks=(1 << 20,))
 
 
-@pytest.mark.parametrize("built", [never_written, shrunk])
+def one_long_text(file: h5py.File) -> None:
+    """A thousand references to texts, any of which may lead to the long one."""
+    file.create_dataset("a", (1000,), h5py.string_dtype())[0] = "x" * 100_000
+
+
+def one_long_text_in_a_list(file: h5py.File) -> None:
+    file.attrs.create("a", ["x" * 100_000] + [""] * 999, dtype=h5py.string_dtype())
+
+
+@pytest.mark.parametrize("built", [never_written, shrunk, one_long_text, one_long_text_in_a_list])
 def test_weights_that_unpack_to_more_than_they_are(
     tmp_path: Path, built: Callable[[h5py.File], None]
 ) -> None:
@@ -356,6 +365,18 @@ def test_weights_that_unpack_to_more_than_they_are(
         built(file)
     text = said(lambda: refuse_hostile(tmp_path / "weights.h5"), WeightsError)
     assert "as decompression bombs do" in text
+
+
+def test_a_few_bytes_may_stand_for_a_long_text_a_thousand_times(tmp_path: Path) -> None:
+    path = tmp_path / "weights.h5"
+    with h5py.File(path, "w") as file:
+        one_long_text(file)
+        start = file["a"].id.get_offset()
+    data = bytearray(path.read_bytes())
+    data[start : start + 16_000] = data[start : start + 16] * 1000
+    path.write_bytes(data)
+    with h5py.File(path) as file:
+        assert sum(map(len, file["a"][...])) > 800 * len(data)
 
 
 def a_group_within_itself(file: h5py.File) -> None:
