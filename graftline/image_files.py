@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from graftline.data_files import opened_file
 from graftline.errors import DataError
 from graftline.images import Pixels, begins_like_image, decode, read_file, suffixes
 from graftline.litter import is_litter
@@ -119,7 +120,7 @@ def _is_image(path: str) -> bool:
     if path.lower().endswith(suffixes()):
         return True
     try:
-        with open(path, "rb") as file:
+        with opened_file(path) as file:
             return begins_like_image(file.read(_BEGINNING_BYTES))
-    except OSError:
+    except (DataError, OSError):
         return True  # Reading it will tell why it cannot be read.

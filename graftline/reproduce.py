@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,8 +22,9 @@ from rich.table import Table
 from graftline import tracking
 from graftline.artifacts import Assembled, Dataset, Metrics, Record, Trained
 from graftline.dvc_commands import dvc_ended
+from graftline.dvc_listings import checked_lock, listing
 from graftline.environment import ERROR_FILE_VARIABLE, HELD_BY_VARIABLE, RUN_ID_VARIABLE
-from graftline.errors import ReproductionError, StageFailedError
+from graftline.errors import ReproductionError, StageFailedError, visible
 from graftline.keras_home import keras_home
 from graftline.lockfile import LOCK_FILE
 from graftline.params import read_params
@@ -35,14 +37,15 @@ from graftline.tracking import PastRun
 from graftline.tracking.contents import test_metrics as metrics_of
 from graftline.tracking.contents import versions
 from graftline.workspace import Workspace
-from graftline.worktrees import has_commit, worktree
+from graftline.worktrees import CACHE, has_commit, is_commits_number, is_ours, worktree
 
 DIFFERENT = 1
 """The exit code if anything that matters came out differently."""
 _FROM_HISTORY = ("params.yaml", LOCK_FILE)
-_RUN_ID_CHARACTERS = 32
+_RUN_ID = re.compile(r"[0-9a-f]{32}")
 _ENDING_S = 10.0
 _LAST_LINES = 15
+_SHOWN_CHARACTERS = 80
 _NOT_INHERITED = (
     "DVC_ROOT",
     "DVC_STAGE",
@@ -94,6 +97,8 @@ class _Copy:
     workspace: Workspace
     environment: Mapping[str, str]
     logs: Path
+    listing: str | None
+    """The hash of DVC's listing of ``data/loaded``."""
 
 
 def reproduce(
@@ -117,10 +122,14 @@ def reproduce(
     with scratch_folder() as folder:
         files = [_from_history(workspace, run, name, folder) for name in _FROM_HISTORY]
         on_step(f"a worktree at {commit[:12]}")
+        lock, listed = checked_lock(files[1], "data/loaded")
+        files[1].write_text(lock, encoding="utf-8")
         with worktree(workspace.root, commit) as place:
             for path in files:
+                # A commit may hold a link there, which leads to a file of the user's.
+                (place / path.name).unlink(missing_ok=True)
                 shutil.copy(path, place / path.name)
-            return _repeated(_copied(workspace, run, place), run, commit, on_step)
+            return _repeated(_copied(workspace, run, place, listed), run, commit, on_step)
 
 
 def _repeated(
@@ -170,7 +179,7 @@ def show_reproduction(workspace: Workspace, which: str, *, as_json: bool) -> int
 def _wanted(workspace: Workspace, which: str) -> PastRun:
     where = tracking.configure(workspace).shown
     run_id = which
-    if len(which) != _RUN_ID_CHARACTERS:
+    if not _RUN_ID.fullmatch(which):
         name = read_params(workspace.params_file).register_.model_name
         version = tracking.find_version(workspace, name, which)
         if version is None:
@@ -181,10 +190,10 @@ def _wanted(workspace: Workspace, which: str) -> PastRun:
                 fix="graftline models lists the versions with their runs (--json)",
             )
         run_id = version.run_id
-    run = tracking.find_run(workspace, run_id)
+    run = tracking.find_run(workspace, run_id) if _RUN_ID.fullmatch(run_id) else None
     if run is None:
         raise ReproductionError(
-            f"the history has no run {run_id}",
+            f"the history has no run {run_id!r}",
             where=where,
             fix="graftline models --json and make ui show the runs that there are",
         )
@@ -215,11 +224,29 @@ def _commit(workspace: Workspace, run: PastRun) -> str:
                 allowed="a run of committed files; params.yaml and dvc.lock may differ",
                 fix="commit before a run that is to be reproduced",
             )
+    # Who can write to a history that others share can name any code to be run here.
+    if not is_commits_number(commit):
+        raise ReproductionError(
+            f"run {run.run_id} names the commit {commit[:_SHOWN_CHARACTERS]!r}, which is no "
+            "commit's number",
+            allowed="40 (or 64) hexadecimal digits, as git rev-parse HEAD prints them",
+            fix="look at the run's tags (make ui): somebody has altered them",
+        )
     if not has_commit(workspace.root, commit):
         raise ReproductionError(
             f"git does not know the commit {commit[:12]} of run {run.run_id}",
             where=str(workspace.root),
             fix="git fetch --all from where the run was made, if that is another clone",
+        )
+    if not is_ours(workspace.root, commit):
+        raise ReproductionError(
+            f"no branch of this checkout leads to the commit {commit[:12]} of run {run.run_id}, so "
+            "its code may be anybody's, and would be run",
+            where=str(workspace.root),
+            allowed="a commit that a branch here, or what is checked out, leads to; not one that "
+            "was only fetched",
+            fix=f"look at it (git show {commit[:12]}), and if you trust it, give it a branch: "
+            f"git branch reproduce-{commit[:12]} {commit}",
         )
     return commit
 
@@ -235,7 +262,7 @@ def _from_history(workspace: Workspace, run: PastRun, name: str, folder: Path) -
     return path
 
 
-def _copied(workspace: Workspace, run: PastRun, place: Path) -> _Copy:
+def _copied(workspace: Workspace, run: PastRun, place: Path, listed: str | None) -> _Copy:
     copy = Workspace(place)
     weights = workspace.var / "weights"
     if weights.is_dir():
@@ -253,13 +280,22 @@ def _copied(workspace: Workspace, run: PastRun, place: Path) -> _Copy:
         "PYTHONDONTWRITEBYTECODE": "1",
         "NO_COLOR": "1",
     }
-    return _Copy(copy, environment, workspace.var / "logs" / f"reproduce-{run.run_id[:12]}")
+    logs = workspace.var / "logs" / f"reproduce-{run.run_id[:12]}"
+    return _Copy(copy, environment, logs, listed)
 
 
 def _has_data(copy: _Copy) -> bool:
     """Whether DVC has what the run's ``load`` wrote, in its cache or in a remote."""
-    for command in ("checkout", "pull"):
-        done = dvc_ended(copy.workspace.root, command, "load", environment=copy.environment)
+    if copy.listing is None:
+        return False
+    root = copy.workspace.root
+    for fetches in (False, True):
+        if fetches:
+            dvc_ended(root, "fetch", "load", environment=copy.environment)
+        # Looked at before DVC follows it.
+        if listing(root / CACHE, copy.listing) is None:
+            continue
+        done = dvc_ended(root, "checkout", "load", environment=copy.environment)
         if done.returncode == 0 and (copy.workspace.loaded / "dataset.json").is_file():
             return True
     return False
@@ -342,11 +378,11 @@ def _shown(value: str | float | None, same: bool) -> str:
     if isinstance(value, float):
         # A difference may be one of the last digit.
         return f"{value:.6g}" if same else repr(value)
-    return value[:16]
+    return visible(value[:16])
 
 
 def _verdict(found: Reproduction) -> str:
-    begun = f"Run {found.run_id[:12]} ({found.name}), data from {found.data_from}: "
+    begun = f"Run {found.run_id[:12]} ({visible(found.name)}), data from {found.data_from}: "
     if found.same:
         return begun + "the same came out, to the last bit."
     names = ", ".join(one.what for one in found.compared if one.decides and not one.same)

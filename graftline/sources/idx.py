@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graftline.artifacts import SPLITS, Split
+from graftline.data_files import opened_source
 from graftline.errors import DataError
 from graftline.litter import is_litter
 from graftline.sources.catalog import Catalog, ImageArray, from_arrays
@@ -229,11 +230,11 @@ def _exactly(stream: IO[bytes], file: Path, count: int, entry_bytes: int) -> Ite
 @contextmanager
 def _opened(file: Path) -> Iterator[IO[bytes]]:
     try:
-        if file.suffix == ".gz":
-            with gzip.open(file) as unpacked:
-                yield cast(IO[bytes], unpacked)
-        else:
-            with file.open("rb") as plain:
+        with opened_source(file, file.parent.resolve()) as plain:
+            if file.suffix == ".gz":
+                with gzip.open(plain) as unpacked:
+                    yield cast(IO[bytes], unpacked)
+            else:
                 yield plain
     except (EOFError, zlib.error, OSError) as error:
         raise _wrong(file, f"it cannot be read: {error}") from error

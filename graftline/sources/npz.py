@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graftline.artifacts import SPLITS, Split
+from graftline.data_files import opened_source
 from graftline.errors import DataError, StorageFullError
 from graftline.sources.catalog import Catalog, ImageArray, from_arrays
 from graftline.sources.limits import (
@@ -67,7 +68,7 @@ def _unpacked(
     file: Path, scratch: Path
 ) -> tuple[Mapping[Split | None, _Pair], dict[str, NDArray[Any]]]:
     try:
-        with zipfile.ZipFile(file) as archive:
+        with opened_source(file) as opened, zipfile.ZipFile(opened) as archive:
             members = {
                 info.filename.removesuffix(".npy"): info
                 for info in archive.infolist()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import graftline
 from graftline.artifacts import Trained
 from graftline.checksums import seal, verify
-from graftline.errors import MissingOutputError
+from graftline.errors import MissingOutputError, TrackingError
 from graftline.storage import scratch_folder, sha256_file
 from graftline.tracking.store import PATIENCE_S, configure, open_client, reported
 from graftline.workspace import Workspace
@@ -31,6 +31,7 @@ RECORD = "trained.json"
 _REQUIREMENTS = ("ai-edge-litert", "mlflow", "numpy", "pandas", "pillow", "pydantic", "ruamel.yaml")
 """What prediction imports; their exact versions are required."""
 _EXAMPLE_PX = 32
+_SHOWN_CHARACTERS = 80
 _DIGEST_TAG = "graftline.weight_digest"
 FILE_TAG = "graftline.litert_sha256"
 RECORD_TAG = "graftline.trained_sha256"
@@ -290,10 +291,21 @@ def _newest(client: MlflowClient, name: str) -> Version | None:
 
 
 def as_version(entity: ModelVersion) -> Version:
-    """What the registry says of a version, in our words."""
+    """What the registry says of a version, in our words.
+
+    Raises:
+        TrackingError: If its number is none; folders are named by it.
+    """
+    number = str(entity.version)
+    if not (number.isascii() and number.isdecimal()):
+        raise TrackingError(
+            f"the registry says that {entity.name} has a version {number[:_SHOWN_CHARACTERS]!r}",
+            allowed="a number",
+            fix="look at the server that MLFLOW_TRACKING_URI names: it is none of MLflow's",
+        )
     return Version(
         name=entity.name,
-        version=str(entity.version),
+        version=number,
         aliases=tuple(entity.aliases),
         run_id=entity.run_id or "",
         source=entity.source or "",
