@@ -13,6 +13,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run, task_run
 
 from graftline.core.errors import GraftlineError, NotificationError
+from graftline.core.redaction import without_secrets
 from graftline.orchestration import pipeline
 from graftline.orchestration.screen import StepEnd
 from graftline.steps import notify as notifications
@@ -68,10 +69,10 @@ def _addresses() -> dict[str, str]:
     """Where to look: run ids, and pages where there is a server that stays."""
     found = {"prefect": str(flow_run.id)}
     if page := flow_run.ui_url:
-        found["prefect_page"] = str(page)
+        found["prefect_page"] = without_secrets(str(page))
     tracking = os.environ.get("MLFLOW_TRACKING_URI", "")
     if tracking.startswith(("http://", "https://")):
         # Without a password, which may stand before the host.
         scheme, _, rest = tracking.partition("://")
-        found["mlflow_server"] = f"{scheme}://{rest.rpartition('@')[2]}"
+        found["mlflow_server"] = without_secrets(f"{scheme}://{rest.rpartition('@')[2]}")
     return found

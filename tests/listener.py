@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -50,3 +51,31 @@ def listening() -> Iterator[Listener]:
         one.server.shutdown()
         thread.join()
         one.server.server_close()
+
+
+@contextmanager
+def answering(reply: Callable[[socket.socket], None]) -> Iterator[str]:
+    """The address of a server that answers each request as it likes, HTTP or not."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                with connection:
+                    try:
+                        connection.recv(1 << 16)
+                        reply(connection)
+                    except OSError:
+                        pass  # Hung up on, as it deserves.
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        finally:
+            # Closing alone does not wake who waits for a connection.
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()

@@ -7,6 +7,7 @@ import json
 from rich.console import Console
 from rich.table import Table
 
+from graftline.core.errors import visible
 from graftline.core.processes import termination_as_interrupt
 from graftline.core.workspace import Workspace
 from graftline.operations.reproduce import DIFFERENT, Reproduction, reproduce
@@ -55,11 +56,11 @@ def _shown(value: str | float | None, same: bool) -> str:
     if isinstance(value, float):
         # A difference may be one of the last digit.
         return f"{value:.6g}" if same else repr(value)
-    return value[:16]
+    return visible(value[:16])
 
 
 def _verdict(found: Reproduction) -> str:
-    begun = f"Run {found.run_id[:12]} ({found.name}), data from {found.data_from}: "
+    begun = f"Run {found.run_id[:12]} ({visible(found.name)}), data from {found.data_from}: "
     if found.same:
         return begun + "the same came out, to the last bit."
     names = ", ".join(one.what for one in found.compared if one.decides and not one.same)

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from graftline.core.checksums import seal
 from graftline.core.errors import full_disk_reported
@@ -103,10 +103,15 @@ def write_text(target: Path, text: str) -> None:
 
 def sha256_file(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal, read in pieces."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while piece := file.read(_CHUNK_BYTES):
-            digest.update(piece)
+        return sha256_stream(file)
+
+
+def sha256_stream(file: IO[bytes]) -> str:
+    """The SHA-256 of what there is to read, in hexadecimal, read in pieces."""
+    digest = hashlib.sha256()
+    while piece := file.read(_CHUNK_BYTES):
+        digest.update(piece)
     return digest.hexdigest()
 
 

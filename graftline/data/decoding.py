@@ -6,7 +6,6 @@ import base64
 import hashlib
 import os
 import re
-import stat
 import threading
 import warnings
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from PIL import Image
 
 from graftline.core.errors import DataError
 from graftline.data.image_openers import opened
+from graftline.data.opening import open_file
 from graftline.data.pixels import Pixels, pixels_of
 from graftline.data.white_levels import NOTHING_KNOWN, WhiteRule
 
@@ -30,6 +30,7 @@ __all__ = [
     "content_hash",
     "decode",
     "from_base64",
+    "largest_bytes",
     "named",
     "pixels_in",
     "read_file",
@@ -138,46 +139,31 @@ def read_file(path: str | os.PathLike[str], max_px: int, within: str | None = No
     Args:
         path: The file.
         max_px: As for :func:`decode`.
-        within: The folder, links followed, that the file must lie in once it is open. Whoever looks
-            at a path first and opens it later may find a link there that was none before.
+        within: See :func:`graftline.data.opening.open_file`.
 
     Raises:
         DataError: If it is a folder, a device or a pipe, or larger than such an image can be; its
             ``what`` can follow a file's name.
         OSError: If it cannot be read.
     """
-    # O_NONBLOCK: opening a pipe that stands among the images must not wait for a writer.
+    handle = open_file(path, within)
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except ValueError as error:
-        raise DataError("bears a name that no file has") from error
-    try:
-        status = os.fstat(handle)
-        if stat.S_ISDIR(status.st_mode):
-            raise DataError("is a folder")
-        if not stat.S_ISREG(status.st_mode):
-            raise DataError("is no regular file")
-        if within is not None and not _opened_within(handle, within):
-            raise DataError("leads out of the source")
-        limit = max_px * _BYTES_PER_PX + _METADATA_BYTES
-        if status.st_size > limit:
-            raise DataError(f"has {status.st_size} bytes, more than any image of {max_px} pixels")
-        data = os.read(handle, status.st_size)
+        size_bytes = os.fstat(handle).st_size
+        limit = largest_bytes(max_px)
+        if size_bytes > limit:
+            raise DataError(f"has {size_bytes} bytes, more than any image of {max_px} pixels")
+        data = os.read(handle, size_bytes)
         # A single call reads a small file whole; of a large one it may give less.
-        while len(data) < status.st_size and (more := os.read(handle, status.st_size - len(data))):
+        while len(data) < size_bytes and (more := os.read(handle, size_bytes - len(data))):
             data += more
         return data
     finally:
         os.close(handle)
 
 
-def _opened_within(handle: int, folder: str) -> bool:
-    # Only Linux tells what was opened; elsewhere the look at the path has to do.
-    try:
-        opened = os.readlink(f"/proc/self/fd/{handle}")
-    except OSError:
-        return True
-    return opened.startswith(os.path.join(folder, ""))
+def largest_bytes(max_px: int) -> int:
+    """The size of the largest file that an image of so many pixels can be."""
+    return max_px * _BYTES_PER_PX + _METADATA_BYTES
 
 
 def content_hash(pixels: Pixels) -> str:

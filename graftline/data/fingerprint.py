@@ -8,7 +8,7 @@ files of one's own (``mnist-5k``, ``mnist``) are pinned by hash, and so never ch
 from __future__ import annotations
 
 import os
-import stat
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,10 +16,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from graftline.core.files import replacing_file, sha256_file, sha256_record
+from graftline.core.errors import DataError
+from graftline.core.files import replacing_file, sha256_record, sha256_stream
 from graftline.core.parallel import ordered_map
 from graftline.core.params import DataParams
 from graftline.core.workspace import Workspace
+from graftline.data.decoding import largest_bytes
+from graftline.data.opening import opened_file
 from graftline.data.source_path import located
 from graftline.data.sources import bundled, folder, idx, keras_mnist, manifest
 
@@ -71,6 +74,14 @@ class Difference:
         return f"{', '.join(told) or 'the same'}"
 
 
+class _Listed(NamedTuple):
+    """A file to be read, as :func:`graftline.data.opening.open_file` takes it."""
+
+    path: str
+    within: str | None = None
+    max_bytes: int = sys.maxsize
+
+
 class _Seen(NamedTuple):
     """What a file was like when it was read."""
 
@@ -91,10 +102,11 @@ def source_state(workspace: Workspace, params: DataParams) -> SourceState:
     if params.source == "mnist":
         return SourceState({"mnist": keras_mnist.SHA256})
     root = located(params, workspace.root)
-    paths = sorted(_paths(params, root))
+    listed = sorted(_paths(params, root))
     cache_file = workspace.var / "source" / "seen.parquet"
     known = _read(cache_file)
-    now = dict(zip(paths, _digested(paths, known), strict=True))
+    digests = _digested(listed, known)
+    now = {one.path: seen for one, seen in zip(listed, digests, strict=True)}
     if now != known:
         _write(cache_file, now)
     start = root if root.is_dir() else root.parent
@@ -114,38 +126,44 @@ def kept(file: Path) -> SourceState | None:
     return None if table is None else SourceState(dict(zip(*table, strict=True)))
 
 
-def _paths(params: DataParams, root: Path) -> set[str]:
+def _paths(params: DataParams, root: Path) -> list[_Listed]:
     if params.source == "npz":
-        return {str(root)}
+        return [_Listed(str(root))]
+    inside = str(root)
     if params.source == "idx":
-        return {str(path) for path in idx.files(root)}
+        return [_Listed(str(path), inside) for path in idx.files(root)]
     if params.source == "folder":
         catalog = folder.catalog(root, params.max_image_px)
     else:
         catalog = manifest.catalog(root, params.manifest, params.max_image_px)
-    table = {str(root / params.manifest)} if params.source == "manifest" else set()
-    return table | {file.path for file in catalog.files}
+    limit = largest_bytes(params.max_image_px)
+    paths = {file.path for file in catalog.files}
+    images = [_Listed(path, inside, limit) for path in sorted(paths)]
+    if params.source == "folder":
+        return images
+    return [_Listed(str(root / params.manifest), inside), *images]
 
 
-def _digested(paths: Iterable[str], known: Mapping[str, _Seen]) -> Iterable[_Seen]:
+def _digested(listed: Iterable[_Listed], known: Mapping[str, _Seen]) -> Iterable[_Seen]:
     too_fresh_ns = time.time_ns() - _FRESH_NS
-    return ordered_map(lambda path: _digest(path, known.get(path), too_fresh_ns), paths)
+    return ordered_map(lambda one: _digest(one, known.get(one.path), too_fresh_ns), listed)
 
 
-def _digest(path: str, known: _Seen | None, too_fresh_ns: int) -> _Seen:
+def _digest(listed: _Listed, known: _Seen | None, too_fresh_ns: int) -> _Seen:
+    # The load step says what is wrong with a file; here it only has to stay the same.
     try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            # The load step says what is wrong with it; here it only has to stay the same.
-            return _Seen(0, -1, 0, "no regular file")
-        if known is not None and known[:3] == _stamp(status, too_fresh_ns):
+        if known is not None and known[:3] == _stamp(os.stat(listed.path), too_fresh_ns):
             return known
-        digest = sha256_file(Path(path))
+        with opened_file(listed.path, listed.within) as file:
+            # From before the reading: what changes meanwhile is read again by the next look.
+            status = os.fstat(file.fileno())
+            if status.st_size > listed.max_bytes:
+                return _Seen(status.st_size, -1, 0, "too large for an image")
+            return _Seen(*_stamp(status, too_fresh_ns), sha256_stream(file))
+    except DataError as error:
+        return _Seen(0, -1, 0, error.what)
     except OSError as error:
-        # Whether it may be skipped is for the load step to say.
         return _Seen(0, -1, 0, f"cannot be read: {error.strerror or error}")
-    # The time from before the reading: what changed meanwhile is read again by the next look.
-    return _Seen(*_stamp(status, too_fresh_ns), digest)
 
 
 def _stamp(status: os.stat_result, too_fresh_ns: int) -> tuple[int, int, int]:

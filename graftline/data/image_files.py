@@ -13,6 +13,7 @@ from graftline.core.params import MAX_IMAGE_PX, read_params
 from graftline.core.workspace import Workspace
 from graftline.data.decoding import Pixels, begins_like_image, decode, read_file, suffixes
 from graftline.data.litter import is_litter
+from graftline.data.opening import opened_file
 from graftline.data.white_levels import NOTHING_KNOWN, WhiteRule
 
 _BEGINNING_BYTES = 64
@@ -119,7 +120,7 @@ def _is_image(path: str) -> bool:
     if path.lower().endswith(suffixes()):
         return True
     try:
-        with open(path, "rb") as file:
+        with opened_file(path) as file:
             return begins_like_image(file.read(_BEGINNING_BYTES))
-    except OSError:
+    except (DataError, OSError):
         return True  # Reading it will tell why it cannot be read.

@@ -8,26 +8,33 @@ files).
 
 from __future__ import annotations
 
+import math
+import mmap
 from collections.abc import Iterator
+from contextlib import ExitStack
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from graftline.core.errors import WeightsError
-
-if TYPE_CHECKING:
-    import h5py
+from graftline.core.errors import WeightsError, visible
 
 _SPARE_BYTES = 16 << 20
 _SUSPECT_RATIO = 16
 """Trained weights hardly shrink; a few names and zeros may."""
 _MOST_ENTRIES = 100_000
 _MOST_DIMENSIONS = 8
+_COLLECTION = b"GCOL\x01\0\0\0"
+"""Begins a collection of texts of no fixed length; its size follows, in 8 bytes."""
 
 
-def refuse_hostile(path: Path) -> None:
+def refuse_hostile(path: Path, content: bytes | None = None) -> None:
     """Makes sure that a weights file carries its values itself, and about as many as its bytes.
 
     Only names, links, types and shapes are read.
+
+    Args:
+        path: The file, or the archive that it is in.
+        content: The file's bytes, if it is in an archive.
 
     Raises:
         WeightsError: If it holds a soft or an external link, a dataset that is virtual or kept in
@@ -36,14 +43,20 @@ def refuse_hostile(path: Path) -> None:
         OSError: If it is no HDF5 file. Broken ones raise almost anything besides.
     """
     import h5py
+    from h5py import h5a, h5d
 
-    unpacked_bytes = 0
-    with h5py.File(path, "r") as file:
-        for item in _everything(file, path):
-            if isinstance(item, h5py.Dataset):
+    unpacked_bytes, texts = 0, 0
+    with h5py.File(path if content is None else BytesIO(content), "r") as file:
+        for item in _everything(file.id, path):
+            for number in range(h5a.get_num_attrs(item)):
+                texts += _texts(h5a.open(item, index=number))
+            if isinstance(item, h5d.DatasetID):
                 _refuse_elsewhere(item, path)
-                unpacked_bytes += int(item.size or 0) * item.dtype.itemsize
-    size_bytes = path.stat().st_size
+                unpacked_bytes += math.prod(item.shape or ()) * item.dtype.itemsize
+                texts += _texts(item)
+    if texts:
+        unpacked_bytes += texts * _longest_text_bytes(path, content)
+    size_bytes = path.stat().st_size if content is None else len(content)
     if unpacked_bytes > _SPARE_BYTES + _SUSPECT_RATIO * size_bytes:
         raise WeightsError(
             f"the file unpacks from {size_bytes} to {unpacked_bytes} bytes, as decompression bombs "
@@ -54,41 +67,77 @@ def refuse_hostile(path: Path) -> None:
         )
 
 
-def _everything(file: h5py.File, path: Path) -> Iterator[Any]:
-    """Every object below a file's root, each once and none of another file."""
-    import h5py
+def _texts(values: Any) -> int:
+    """How many texts of no fixed length a dataset or an attribute holds.
 
-    waiting: list[Any] = [file]
-    seen = {_address(file)}
+    Each is a reference to where the text lies. All may lead to one, and each becomes a copy of its
+    own when it is read.
+    """
+    return math.prod(values.shape or ()) if values.dtype.kind == "O" else 0
+
+
+def _longest_text_bytes(path: Path, content: bytes | None) -> int:
+    """No text is longer than the largest collection of them (specification, III.E)."""
+    with ExitStack() as stack:
+        data: bytes | mmap.mmap
+        if content is None:
+            handle = stack.enter_context(path.open("rb"))
+            mapped = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
+            data = stack.enter_context(mapped)
+        else:
+            data = content
+        sizes, at = [0], data.find(_COLLECTION)
+        while at >= 0:
+            start = at + len(_COLLECTION)
+            sizes.append(int.from_bytes(data[start : start + 8], "little"))
+            at = data.find(_COLLECTION, start)
+    return max(sizes)
+
+
+def _everything(file: Any, path: Path) -> Iterator[Any]:
+    """Every object of a file, each once and none of another file, as h5py's low level has them."""
+    from h5py import h5d, h5g, h5l, h5o
+
+    root = h5o.open(file, b"/")
+    yield root
+    waiting = [root]
+    seen = {h5o.get_info(root).addr}
     while waiting:
         group = waiting.pop()
         for name in group:
-            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                raise _elsewhere(path, f"{group.name}/{name}")
-            item = group[name]
-            if not isinstance(item, (h5py.Group, h5py.Dataset)):
-                raise _odd(path, f"{group.name}/{name} is neither a group nor values")
-            yield item
+            if group.links.get_info(name).type != h5l.TYPE_HARD:
+                raise _elsewhere(path, _shown(group, name))
+            item = h5o.open(group, name)
+            if not isinstance(item, (h5g.GroupID, h5d.DatasetID)):
+                raise _odd(path, f"{_shown(group, name)} is neither a group nor values")
+            address = h5o.get_info(item).addr
             if len(seen) > _MOST_ENTRIES:
                 raise _odd(path, f"it has more than {_MOST_ENTRIES} entries")
-            if _address(item) in seen:
-                raise _odd(path, f"{group.name}/{name} stands in it more than once")
-            seen.add(_address(item))
-            if isinstance(item, h5py.Group):
+            if address in seen:
+                raise _odd(path, f"{_shown(group, name)} stands in it more than once")
+            seen.add(address)
+            yield item
+            if isinstance(item, h5g.GroupID):
                 waiting.append(item)
 
 
-def _address(item: Any) -> int:
-    import h5py
+def _refuse_elsewhere(item: Any, path: Path) -> None:
+    from h5py import h5d
 
-    return int(h5py.h5o.get_info(item.id).addr)
+    layout = item.get_create_plist()
+    if layout.get_layout() == h5d.VIRTUAL or layout.get_external_count():
+        raise _elsewhere(path, _shown(item))
+    if item.dtype.kind not in "biufSO" or item.rank > _MOST_DIMENSIONS:
+        raise _odd(path, f"{_shown(item)} holds {item.dtype} in {item.rank} dimensions")
 
 
-def _refuse_elsewhere(item: h5py.Dataset, path: Path) -> None:
-    if item.external or item.is_virtual:
-        raise _elsewhere(path, str(item.name))
-    if item.dtype.kind not in "biufSO" or item.ndim > _MOST_DIMENSIONS:
-        raise _odd(path, f"{item.name} holds {item.dtype} in {item.ndim} dimensions")
+def _shown(item: Any, below: bytes | None = None) -> str:
+    from h5py import h5i
+
+    name = h5i.get_name(item) or b"?"
+    if below is not None:
+        name = name.rstrip(b"/") + b"/" + below
+    return visible(name.decode("utf-8", "backslashreplace"))
 
 
 def _elsewhere(path: Path, name: str) -> WeightsError:

@@ -7,18 +7,38 @@ import json
 import logging
 import re
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from graftline.core.checksums import verify
-from graftline.core.errors import MissingOutputError
+from graftline.core.errors import MissingOutputError, visible
+from graftline.network.h5_safety import refuse_hostile
 
 _SPARE_BYTES = 16 << 20
 _SUSPECT_RATIO = 16
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
+_CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
+_SHOWN, _SHOWN_CHARACTERS = 5, 80
+_MADE_OF: dict[str, tuple[str, ...]] = {
+    "None": ("__ellipsis__", "__keras_tensor__", "__slice__"),
+    "keras": ("DTypePolicy",),
+    "keras.initializers": ("GlorotUniform", "Ones", "VarianceScaling", "Zeros"),
+    "keras.layers": (
+        *("InputLayer", "Rescaling", "Resizing", "Reshape", "ZeroPadding2D"),
+        *("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense"),
+        *("Activation", "ReLU", "Softmax", "BatchNormalization", "Dropout"),
+        *("Add", "Multiply", "Concatenate"),
+        *("AveragePooling2D", "MaxPooling2D", "GlobalAveragePooling2D", "GlobalMaxPooling2D"),
+    ),
+    "keras.src.models.functional": ("Functional",),
+    "keras.src.ops.core": ("Cast",),
+    "keras.src.ops.numpy": ("Add", "Concatenate", "GetItem", "Multiply"),
+}
+"""By module, what a configuration may name: what the trunks, the head and what is between hold."""
+_CLASSES = {(module, name) for module, names in _MADE_OF.items() for name in names}
 
 
 def save_model(model: Any, path: Path) -> None:
@@ -31,9 +51,9 @@ def save_model(model: Any, path: Path) -> None:
     with zipfile.ZipFile(written) as source, zipfile.ZipFile(path, "w") as target:
         for name in sorted(source.namelist()):
             content = source.read(name)
-            if name == "metadata.json":
+            if name == _METADATA:
                 content = _undated(content)
-            if name == "config.json":
+            if name == _CONFIG:
                 content = _numbered(content)
             target.writestr(zipfile.ZipInfo(name, _ZIP_EPOCH), content)
     written.unlink()
@@ -54,18 +74,18 @@ def load_model(path: Path) -> Any:
 
     Raises:
         DamagedFileError: If its folder lists another checksum for it.
-        MissingOutputError: If the file is absent or no Keras model.
+        MissingOutputError: If the file is absent, no Keras model, or one that holds anything but
+            the layers that Graftline's models are made of, and their weights.
     """
     import keras
 
     verify(path)
     try:
-        _refuse_bomb(path)
+        _refuse_hostile(path)
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except MissingOutputError:
         raise
-    # Keras answers broken files with almost any exception, and refuses code (a Lambda layer, a
-    # class of a module that is not its own) with ValueError or TypeError.
+    # Keras answers broken files with almost any exception.
     except Exception as error:
         raise MissingOutputError(
             f"{path} is absent or no Keras model that can be trusted: {_first_line(error)}",
@@ -74,17 +94,55 @@ def load_model(path: Path) -> Any:
         ) from error
 
 
-def _refuse_bomb(path: Path) -> None:
-    """Only weights are large in a model, and they do not shrink."""
+def _refuse_hostile(path: Path) -> None:
+    """Holds an archive to what :func:`save_model` writes, before Keras makes anything of it.
+
+    Keras's safe mode refuses code that is in the file, but not every call of a function that is in
+    Keras: a Lambda layer of ``keras.datasets.imdb.load_data`` downloads while the model is loaded.
+    """
     with zipfile.ZipFile(path) as archive:
-        unpacked = sum(member.file_size for member in archive.infolist())
-    size_bytes = path.stat().st_size
-    if unpacked > _SPARE_BYTES + _SUSPECT_RATIO * size_bytes:
-        raise MissingOutputError(
-            f"{path} unpacks from {size_bytes} to {unpacked} bytes, as decompression bombs do",
-            where=str(path),
-            fix="run dvc repro, which writes it anew",
-        )
+        members = archive.infolist()
+        unpacked = sum(member.file_size for member in members)
+        size_bytes = path.stat().st_size
+        if unpacked > _SPARE_BYTES + _SUSPECT_RATIO * size_bytes:
+            raise _distrusted(
+                path,
+                f"unpacks from {size_bytes} to {unpacked} bytes, as decompression bombs do",
+            )
+        names = sorted(member.filename for member in members)
+        if names != sorted((_CONFIG, _METADATA, _WEIGHTS)):
+            raise _distrusted(path, f"holds {_listed(names)}, and not what a model holds")
+        config = json.loads(archive.read(_CONFIG))
+        unknown = {f"{module}.{name}" for module, name in _classes(config) - _CLASSES}
+        if unknown:
+            raise _distrusted(path, f"holds {_listed(sorted(unknown))}, which no model here holds")
+        refuse_hostile(path, archive.read(_WEIGHTS))
+
+
+def _classes(config: Any) -> set[tuple[str, str]]:
+    """The module and the name of everything that Keras would make of a configuration."""
+    found: set[tuple[str, str]] = set()
+    waiting = [config]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            if "class_name" in one:
+                found.add((str(one.get("module")), str(one["class_name"])))
+            waiting.extend(one.values())
+        elif isinstance(one, list):
+            waiting.extend(one)
+    return found
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = [visible(repr(name[:_SHOWN_CHARACTERS])) for name in names[:_SHOWN]]
+    return ", ".join([*shown, *["..."] * (len(names) > _SHOWN)])
+
+
+def _distrusted(path: Path, reason: str) -> MissingOutputError:
+    return MissingOutputError(
+        f"{path} {reason}", where=str(path), fix="run dvc repro, which writes it anew"
+    )
 
 
 def _first_line(error: Exception) -> str:

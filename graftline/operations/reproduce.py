@@ -7,6 +7,7 @@ its history holds, and by them the same data from DVC. Every stage after ``load`
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -27,7 +28,8 @@ from graftline.core.stages import STAGES
 from graftline.core.startup import module_command
 from graftline.core.workspace import Workspace
 from graftline.operations.dvc_commands import dvc_ended
-from graftline.operations.worktrees import has_commit, worktree
+from graftline.operations.dvc_listings import checked_lock, listing
+from graftline.operations.worktrees import CACHE, has_commit, is_commits_number, is_ours, worktree
 from graftline.registry import tracking
 from graftline.registry.tracking import PastRun
 from graftline.registry.tracking.run_contents import test_metrics as metrics_of
@@ -36,9 +38,10 @@ from graftline.registry.tracking.run_contents import versions
 DIFFERENT = 1
 """The exit code if anything that matters came out differently."""
 _FROM_HISTORY = ("params.yaml", LOCK_FILE)
-_RUN_ID_CHARACTERS = 32
+_RUN_ID = re.compile(r"[0-9a-f]{32}")
 _ENDING_S = 10.0
 _LAST_LINES = 15
+_SHOWN_CHARACTERS = 80
 _NOT_INHERITED = (
     "DVC_ROOT",
     "DVC_STAGE",
@@ -90,6 +93,8 @@ class _Copy:
     workspace: Workspace
     environment: Mapping[str, str]
     logs: Path
+    listing: str | None
+    """The hash of DVC's listing of ``data/loaded``."""
 
 
 def reproduce(
@@ -113,10 +118,14 @@ def reproduce(
     with scratch_folder() as folder:
         files = [_from_history(workspace, run, name, folder) for name in _FROM_HISTORY]
         on_step(f"a worktree at {commit[:12]}")
+        lock, listed = checked_lock(files[1], "data/loaded")
+        files[1].write_text(lock, encoding="utf-8")
         with worktree(workspace.root, commit) as place:
             for path in files:
+                # A commit may hold a link there, which leads to a file of the user's.
+                (place / path.name).unlink(missing_ok=True)
                 shutil.copy(path, place / path.name)
-            return _repeated(_copied(workspace, run, place), run, commit, on_step)
+            return _repeated(_copied(workspace, run, place, listed), run, commit, on_step)
 
 
 def _repeated(
@@ -141,7 +150,7 @@ def _repeated(
 def _wanted(workspace: Workspace, which: str) -> PastRun:
     where = tracking.configure(workspace).shown
     run_id = which
-    if len(which) != _RUN_ID_CHARACTERS:
+    if not _RUN_ID.fullmatch(which):
         name = read_params(workspace.params_file).register_.model_name
         version = tracking.find_version(workspace, name, which)
         if version is None:
@@ -152,10 +161,10 @@ def _wanted(workspace: Workspace, which: str) -> PastRun:
                 fix="graftline models lists the versions with their runs (--json)",
             )
         run_id = version.run_id
-    run = tracking.find_run(workspace, run_id)
+    run = tracking.find_run(workspace, run_id) if _RUN_ID.fullmatch(run_id) else None
     if run is None:
         raise ReproductionError(
-            f"the history has no run {run_id}",
+            f"the history has no run {run_id!r}",
             where=where,
             fix="graftline models --json and make ui show the runs that there are",
         )
@@ -186,11 +195,29 @@ def _commit(workspace: Workspace, run: PastRun) -> str:
                 allowed="a run of committed files; params.yaml and dvc.lock may differ",
                 fix="commit before a run that is to be reproduced",
             )
+    # Who can write to a history that others share can name any code to be run here.
+    if not is_commits_number(commit):
+        raise ReproductionError(
+            f"run {run.run_id} names the commit {commit[:_SHOWN_CHARACTERS]!r}, which is no "
+            "commit's number",
+            allowed="40 (or 64) hexadecimal digits, as git rev-parse HEAD prints them",
+            fix="look at the run's tags (make ui): somebody has altered them",
+        )
     if not has_commit(workspace.root, commit):
         raise ReproductionError(
             f"git does not know the commit {commit[:12]} of run {run.run_id}",
             where=str(workspace.root),
             fix="git fetch --all from where the run was made, if that is another clone",
+        )
+    if not is_ours(workspace.root, commit):
+        raise ReproductionError(
+            f"no branch of this checkout leads to the commit {commit[:12]} of run {run.run_id}, so "
+            "its code may be anybody's, and would be run",
+            where=str(workspace.root),
+            allowed="a commit that a branch here, or what is checked out, leads to; not one that "
+            "was only fetched",
+            fix=f"look at it (git show {commit[:12]}), and if you trust it, give it a branch: "
+            f"git branch reproduce-{commit[:12]} {commit}",
         )
     return commit
 
@@ -206,7 +233,7 @@ def _from_history(workspace: Workspace, run: PastRun, name: str, folder: Path) -
     return path
 
 
-def _copied(workspace: Workspace, run: PastRun, place: Path) -> _Copy:
+def _copied(workspace: Workspace, run: PastRun, place: Path, listed: str | None) -> _Copy:
     copy = Workspace(place)
     weights = workspace.var / "weights"
     if weights.is_dir():
@@ -224,13 +251,22 @@ def _copied(workspace: Workspace, run: PastRun, place: Path) -> _Copy:
         "PYTHONDONTWRITEBYTECODE": "1",
         "NO_COLOR": "1",
     }
-    return _Copy(copy, environment, workspace.var / "logs" / f"reproduce-{run.run_id[:12]}")
+    logs = workspace.var / "logs" / f"reproduce-{run.run_id[:12]}"
+    return _Copy(copy, environment, logs, listed)
 
 
 def _has_data(copy: _Copy) -> bool:
     """Whether DVC has what the run's ``load`` wrote, in its cache or in a remote."""
-    for command in ("checkout", "pull"):
-        done = dvc_ended(copy.workspace.root, command, "load", environment=copy.environment)
+    if copy.listing is None:
+        return False
+    root = copy.workspace.root
+    for fetches in (False, True):
+        if fetches:
+            dvc_ended(root, "fetch", "load", environment=copy.environment)
+        # Looked at before DVC follows it.
+        if listing(root / CACHE, copy.listing) is None:
+            continue
+        done = dvc_ended(root, "checkout", "load", environment=copy.environment)
         if done.returncode == 0 and (copy.workspace.loaded / "dataset.json").is_file():
             return True
     return False

@@ -22,16 +22,41 @@ from graftline.core.process_identity import name_tag, tag_lives
 from graftline.core.repository import PLACES, below_top, top
 from graftline.core.silence import ended
 
+CACHE = Path(".dvc", "cache-of-checkout")
+"""A link in the worktree to the checkout's cache."""
 _PREFIX = ".graftline-worktree-"
 _OURS = re.compile(rf"{re.escape(_PREFIX)}(?P<tag>\d+-\d+)-.*")
-# A hook of the checkout's has nothing to do here, and could do anything.
-_GIT = ("git", "-c", "core.hooksPath=/dev/null")
+# A hook of the checkout's has nothing to do here, and could do anything; and a commit is what its
+# number says, not what a replacement (refs/replace) makes of it.
+_GIT = ("git", "--no-replace-objects", "-c", "core.hooksPath=/dev/null")
+_WHOLE_NUMBER = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+
+
+def is_commits_number(text: str) -> bool:
+    """Whether a text is a commit's whole number: no name, no part of one, no option."""
+    return _WHOLE_NUMBER.fullmatch(text) is not None
 
 
 def has_commit(root: Path, commit: str) -> bool:
-    """Whether a checkout's git knows a commit."""
-    done = _ended(root, *_GIT, "cat-file", "-e", f"{commit}^{{commit}}")
-    return done.returncode == 0
+    """Whether a checkout's git knows a commit, by its whole number."""
+    if not is_commits_number(commit):
+        return False
+    done = _ended(root, *_GIT, "cat-file", "-t", commit)
+    return done.returncode == 0 and done.stdout.strip() == "commit"
+
+
+def is_ours(root: Path, commit: str) -> bool:
+    """Whether a branch of a checkout's own, or what is checked out, leads to a commit.
+
+    What was only fetched is not: anybody may have written it.
+    """
+    done = _ended(
+        root, *_GIT, "for-each-ref", "--count=1", "--format=x", f"--contains={commit}", "refs/heads"
+    )
+    if done.returncode == 0 and done.stdout:
+        return True
+    # Without a branch: a HEAD that is detached.
+    return _ended(root, *_GIT, "merge-base", "--is-ancestor", commit, "HEAD").returncode == 0
 
 
 @contextmanager
@@ -123,13 +148,12 @@ def _share_cache(root: Path, place: Path) -> None:
     if local.is_file() and (place / ".dvc").is_dir():
         shutil.copy(local, place / ".dvc" / "config.local")
     # DVC cannot write a path that is not ASCII into its settings, so it is given a link.
-    link = Path(".dvc", "cache-of-checkout")
     if (place / ".dvc").is_dir():
         target = (root / (cache or ".dvc/cache")).resolve()
         # Nothing can be made at a link that leads nowhere.
         target.mkdir(parents=True, exist_ok=True)
-        (place / link).symlink_to(target)
-    done = _ended(place, sys.executable, "-m", "dvc", "cache", "dir", "--local", str(link))
+        (place / CACHE).symlink_to(target)
+    done = _ended(place, sys.executable, "-m", "dvc", "cache", "dir", "--local", str(CACHE))
     if done.returncode:
         raise ReproductionError(
             f"DVC cannot be used in the worktree: {done.stderr.strip()}",

@@ -23,7 +23,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from graftline.core.environment import WEBHOOK_VARIABLE
-from graftline.core.errors import MissingOutputError, NotificationError
+from graftline.core.errors import MissingOutputError, NotificationError, visible
 from graftline.core.files import sha256_record
 from graftline.core.params import NotifyParams
 from graftline.core.processes import ProcessIdentity, end_group
@@ -36,6 +36,8 @@ Channel = Literal["command", "webhook"]
 FORMAT = 1
 """Raised when a key of the message changes its meaning or goes."""
 _SHOWN_CHARACTERS = 300
+_SECRET_CHARACTERS = 6
+"""Fewer are no secret, and would be found in any text."""
 _sending = contextvars.ContextVar("_sending", default=False)
 
 
@@ -153,24 +155,29 @@ def _run(params: NotifyParams, text: str) -> None:
             end_group(leader, 1.0)
             process.communicate()
     if process.returncode:
-        last = _without_secret(said.strip())[-_SHOWN_CHARACTERS:]
+        last = visible(_without_secret(said.strip())[-_SHOWN_CHARACTERS:])
         raise _undelivered(
             "the command", f"ended with {process.returncode}{': ' + last if last else ''}"
         )
 
 
 def _post(params: NotifyParams, text: str) -> None:
-    """Posts the text as JSON; only an answer of 2xx counts, and no redirection is followed."""
+    """Posts the text as JSON; only an answer of 2xx counts, and no redirection is followed.
+
+    Of the answer its first line and its headers are read, and no body.
+    """
     import httpx
 
     address = _address(params, os.environ)
     shown = _shown(address)
+    if shown is None:
+        raise _undelivered("the webhook", "has no address that begins with http:// or https://")
 
     async def post() -> int:
         async with (
             # Of the whole, since a server could answer byte by byte for ever.
             asyncio.timeout(params.timeout_s),
-            httpx.AsyncClient(timeout=None) as client,
+            httpx.AsyncClient(timeout=None, follow_redirects=False) as client,
             client.stream(
                 "POST",
                 address,
@@ -185,8 +192,9 @@ def _post(params: NotifyParams, text: str) -> None:
             code = asyncio.run(post())
     except TimeoutError:
         raise _undelivered(shown, f"did not answer within {params.timeout_s:g} s") from None
-    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-        # What these say may hold the address.
+    # An address or a proxy (HTTPS_PROXY) that is none is answered with almost any exception, and
+    # what they say may hold the address.
+    except Exception as error:
         raise _undelivered(shown, f"cannot be reached ({type(error).__name__})") from None
     if not 200 <= code < 300:
         raise _undelivered(shown, f"answered {code}")
@@ -215,19 +223,26 @@ def _address(params: NotifyParams, environment: Mapping[str, str]) -> str:
     return environment.get(WEBHOOK_VARIABLE, "").strip() or params.webhook or ""
 
 
-def _shown(address: str) -> str:
-    """As much of an address as may be told."""
+def _shown(address: str) -> str | None:
+    """As much of an address as may be told; None if it is no address of the web."""
     try:
         parts = urlsplit(address)
         port = f":{parts.port}" if parts.port else ""
-        return f"the webhook at {parts.scheme}://{parts.hostname}{port}"
     except ValueError:
-        return "the webhook"
+        return None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return None
+    return f"the webhook at {parts.scheme}://{parts.hostname}{port}"
 
 
 def _without_secret(text: str) -> str:
+    """Without the secret address, and without what stands in it behind the host."""
     secret = os.environ.get(WEBHOOK_VARIABLE, "").strip()
-    return text.replace(secret, f"${WEBHOOK_VARIABLE}") if secret else text
+    behind_host = secret.partition("://")[2].partition("/")[2]
+    for one in (secret, behind_host):
+        if len(one) >= _SECRET_CHARACTERS:
+            text = text.replace(one, f"${WEBHOOK_VARIABLE}")
+    return text
 
 
 def _undelivered(whom: str, how: str) -> NotificationError:

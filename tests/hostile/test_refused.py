@@ -18,7 +18,7 @@ import pytest
 
 from graftline.core.errors import DataError, UserError, WeightsError
 from graftline.data.decoding import decode, read_file
-from graftline.data.sources import folder, idx, manifest, npz
+from graftline.data.sources import folder, idx, manifest, npz, tables
 from graftline.network.h5_safety import refuse_hostile
 from tests.unit.data.loading import encoded, idx_images, idx_labels, pixels, write_folder
 
@@ -267,6 +267,43 @@ def test_devices_and_pipes_are_not_read(tmp_path: Path) -> None:
         assert said(lambda path=path: read_file(path, MAX_PX)) == "is no regular file"
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="only Linux tells what was opened")
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_table_that_became_a_link_out(source: Path, tmp_path: Path, ending: str) -> None:
+    outside = tmp_path / f"outside.{ending}"
+    outside.write_bytes(SECRET + b"\n")
+    (source / f"manifest.{ending}").symlink_to(outside)
+    # The look at the path, which comes before, refuses it too: this is the opening alone.
+    rows = tables.cells(source / f"manifest.{ending}", ("path",), within=source)
+    text = said(lambda: list(rows))
+    assert f"manifest.{ending} leads out of the source" in text
+    assert "secret" not in text
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="only Linux tells what was opened")
+def test_an_idx_file_that_became_a_link_out(tmp_path: Path) -> None:
+    stack = np.stack([pixels(number) for number in range(2)])
+    labels = gzip.compress(idx_labels(np.arange(2, dtype=np.uint8)))
+    root = idx_folder(tmp_path / "idx", gzip.compress(idx_images(stack)), labels)
+    catalog = idx.catalog(root, MAX_PX)
+    images = root / "train-images-idx3-ubyte.gz"
+    images.rename(tmp_path / "outside.gz")
+    images.symlink_to(tmp_path / "outside.gz")
+    text = said(lambda: list(catalog.samples()))
+    assert "train-images-idx3-ubyte.gz leads out of the source" in text
+
+
+def test_pipes_in_the_place_of_a_table_or_an_archive_are_not_waited_for(tmp_path: Path) -> None:
+    for name in ("set.npz", "table.csv", "table.parquet"):
+        os.mkfifo(tmp_path / name)
+    assert "set.npz is no regular file" in said(
+        lambda: npz.catalog(tmp_path / "set.npz", tmp_path, MAX_PX)
+    )
+    for name in ("table.csv", "table.parquet"):
+        text = said(lambda name=name: list(tables.cells(tmp_path / name, ("path",))))
+        assert f"{name} is no regular file" in text
+
+
 # --- weights ------------------------------------------------------------------------------------
 
 
@@ -311,7 +348,16 @@ def shrunk(file: h5py.File) -> None:
     file.create_dataset("a", data=np.zeros(24 << 20, "u1"), compression="gzip", chunks=(1 << 20,))
 
 
-@pytest.mark.parametrize("built", [never_written, shrunk])
+def one_long_text(file: h5py.File) -> None:
+    """A thousand references to texts, any of which may lead to the long one."""
+    file.create_dataset("a", (1000,), h5py.string_dtype())[0] = "x" * 100_000
+
+
+def one_long_text_in_a_list(file: h5py.File) -> None:
+    file.attrs.create("a", ["x" * 100_000] + [""] * 999, dtype=h5py.string_dtype())
+
+
+@pytest.mark.parametrize("built", [never_written, shrunk, one_long_text, one_long_text_in_a_list])
 def test_weights_that_unpack_to_more_than_they_are(
     tmp_path: Path, built: Callable[[h5py.File], None]
 ) -> None:
@@ -319,6 +365,18 @@ def test_weights_that_unpack_to_more_than_they_are(
         built(file)
     text = said(lambda: refuse_hostile(tmp_path / "weights.h5"), WeightsError)
     assert "as decompression bombs do" in text
+
+
+def test_a_few_bytes_may_stand_for_a_long_text_a_thousand_times(tmp_path: Path) -> None:
+    path = tmp_path / "weights.h5"
+    with h5py.File(path, "w") as file:
+        one_long_text(file)
+        start = file["a"].id.get_offset()
+    data = bytearray(path.read_bytes())
+    data[start : start + 16_000] = data[start : start + 16] * 1000
+    path.write_bytes(data)
+    with h5py.File(path) as file:
+        assert sum(map(len, file["a"][...])) > 800 * len(data)
 
 
 def a_group_within_itself(file: h5py.File) -> None:

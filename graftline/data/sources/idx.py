@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from graftline.core.errors import DataError
 from graftline.core.records import SPLITS, Split
 from graftline.data.litter import is_litter
+from graftline.data.opening import opened_source
 from graftline.data.sources.catalog import Catalog, ImageArray, from_arrays
 from graftline.data.sources.folder import inside
 from graftline.data.sources.limits import refuse_bomb, refuse_many
@@ -230,11 +231,11 @@ def _exactly(stream: IO[bytes], file: Path, count: int, entry_bytes: int) -> Ite
 @contextmanager
 def _opened(file: Path) -> Iterator[IO[bytes]]:
     try:
-        if file.suffix == ".gz":
-            with gzip.open(file) as unpacked:
-                yield cast(IO[bytes], unpacked)
-        else:
-            with file.open("rb") as plain:
+        with opened_source(file, file.parent.resolve()) as plain:
+            if file.suffix == ".gz":
+                with gzip.open(plain) as unpacked:
+                    yield cast(IO[bytes], unpacked)
+            else:
                 yield plain
     except (EOFError, zlib.error, OSError) as error:
         raise _wrong(file, f"it cannot be read: {error}") from error

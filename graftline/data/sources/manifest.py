@@ -47,12 +47,13 @@ def catalog(root: Path, name: str, max_px: int, max_images: int = sys.maxsize) -
             allowed=f"the name of a {', '.join(TABLE_ENDINGS)} file in data.path",
             fix="set data.manifest to the table's name, and data.path to its folder",
         )
-    inside(table, root.resolve())
+    resolved = root.resolve()
+    inside(table, resolved)
     files: list[ImageFile] = []
     problems: list[str] = []
     wrong = 0
     evaluations: dict[bool, str] = {}
-    rows = tables.cells(table, _COLUMNS[:2], _COLUMNS, max_images)
+    rows = tables.cells(table, _COLUMNS[:2], _COLUMNS, max_images, resolved)
     for number, (path, label, *split) in rows:
         try:
             files.append(_image_file(root, path, label, split[0] if split else None))
@@ -74,7 +75,7 @@ def catalog(root: Path, name: str, max_px: int, max_images: int = sys.maxsize) -
             fix="write validation where the images are for choosing, test where they are for the "
             "last measurement",
         )
-    return from_files(files, max_px, root.resolve())
+    return from_files(files, max_px, resolved)
 
 
 def _image_file(root: Path, path: str, label: str, split_name: str | None) -> ImageFile:

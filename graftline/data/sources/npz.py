@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from graftline.core.errors import DataError, StorageFullError
 from graftline.core.records import SPLITS, Split
+from graftline.data.opening import opened_source
 from graftline.data.sources.catalog import Catalog, ImageArray, from_arrays
 from graftline.data.sources.limits import (
     MAX_LABEL_CHARACTERS,
@@ -67,7 +68,7 @@ def _unpacked(
     file: Path, scratch: Path
 ) -> tuple[Mapping[Split | None, _Pair], dict[str, NDArray[Any]]]:
     try:
-        with zipfile.ZipFile(file) as archive:
+        with opened_source(file) as opened, zipfile.ZipFile(opened) as archive:
             members = {
                 info.filename.removesuffix(".npy"): info
                 for info in archive.infolist()

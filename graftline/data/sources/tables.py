@@ -12,11 +12,13 @@ import csv
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from graftline.core.errors import DataError
 from graftline.core.params import TABLE_ENDINGS
+from graftline.data.opening import opened_source
 from graftline.data.sources.limits import refuse_many
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ def cells(
     required: Sequence[str],
     known: Sequence[str] = (),
     max_rows: int = sys.maxsize,
+    within: Path | None = None,
 ) -> Iterator[tuple[int, tuple[str, ...]]]:
     """The cells of some columns, row by row.
 
@@ -55,6 +58,7 @@ def cells(
         required: Columns that must be there.
         known: Columns that are given too if they are there.
         max_rows: Tables of more rows are refused.
+        within: See :func:`graftline.data.opening.open_file`.
 
     Yields:
         The row's number, as an editor counts lines (the header is line 1), and its cells: those of
@@ -63,17 +67,22 @@ def cells(
     Raises:
         DataError: If it cannot be read as a table, misses a column, or has too many rows.
     """
-    if table.name.lower().endswith(".parquet"):
-        yield from enumerate(_parquet_cells(table, required, known, max_rows), start=2)
-    else:
-        yield from _csv_cells(table, required, known, max_rows)
+    try:
+        with opened_source(table, within) as file:
+            if table.name.lower().endswith(".parquet"):
+                rows = _parquet_cells(file, table, required, known, max_rows)
+                yield from enumerate(rows, start=2)
+            else:
+                yield from _csv_cells(file, table, required, known, max_rows)
+    except OSError as error:
+        raise _unreadable(table, error) from error
 
 
 def _csv_cells(
-    table: Path, required: Sequence[str], known: Sequence[str], max_rows: int
+    stream: IO[bytes], table: Path, required: Sequence[str], known: Sequence[str], max_rows: int
 ) -> Iterator[tuple[int, tuple[str, ...]]]:
     try:
-        with table.open(encoding=_encoding(table), newline="") as file:
+        with TextIOWrapper(stream, encoding=_encoding(stream), newline="") as file:
             delimiter, before = _delimiter(file, required)
             reader = csv.reader(file, delimiter=delimiter, strict=True)
             header = [name.strip() for name in next(reader, [])]
@@ -93,13 +102,13 @@ def _csv_cells(
                 count += 1
                 refuse_many(count, max_rows, table)
                 yield reader.line_num + before, tuple(row[place] for place in places)
-    except (csv.Error, UnicodeError, OSError) as error:
+    except (csv.Error, UnicodeError) as error:
         raise _unreadable(table, error) from error
 
 
-def _encoding(table: Path) -> str:
-    with table.open("rb") as file:
-        beginning = file.read(4)
+def _encoding(stream: IO[bytes]) -> str:
+    beginning = stream.read(4)
+    stream.seek(0)
     for mark, encoding in _MARKS:
         if beginning.startswith(mark):
             return encoding
@@ -128,21 +137,21 @@ def _header(line: str, delimiter: str) -> list[str]:
 
 
 def _parquet_cells(
-    table: Path, required: Sequence[str], known: Sequence[str], max_rows: int
+    stream: IO[bytes], table: Path, required: Sequence[str], known: Sequence[str], max_rows: int
 ) -> Iterator[tuple[str, ...]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         # A value that a thousand rows share stands in the file once, and must not unfold in memory.
-        names = _found_columns(table, pq.read_schema(table).names, required, known)
-        with pq.ParquetFile(table, read_dictionary=names) as file:
+        names = _found_columns(table, pq.read_schema(stream).names, required, known)
+        with pq.ParquetFile(stream, read_dictionary=names) as file:
             refuse_many(file.metadata.num_rows, max_rows, table)
             _refuse_large(table, file, names)
             for batch in file.iter_batches(_BATCH_ROWS, columns=names):
                 texts = [_texts(table, name, batch.column(name)) for name in names]
                 yield from zip(*texts, strict=True)
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+    except (pa.ArrowException, ValueError, KeyError) as error:
         raise _unreadable(table, error) from error
 
 

@@ -63,7 +63,7 @@ def all_versions(workspace: Workspace, name: str) -> list[Version]:
         token = None
         while True:
             page = client.search_model_versions(f"name='{name}'", page_token=token)
-            numbers += [str(one.version) for one in page]
+            numbers += [as_version(one).version for one in page]
             token = page.token
             if not token:
                 break

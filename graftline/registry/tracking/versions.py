@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from graftline.core.errors import TrackingError
+
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
+_SHOWN_CHARACTERS = 80
 DATASET_TAG = "graftline.dataset_digest"
 """Of a version: the digest of the data that it was trained on."""
 DIGEST_TAG = "graftline.weight_digest"
@@ -39,10 +42,21 @@ class Version:
 
 
 def as_version(entity: ModelVersion) -> Version:
-    """What the registry says of a version, in our words."""
+    """What the registry says of a version, in our words.
+
+    Raises:
+        TrackingError: If its number is none; folders are named by it.
+    """
+    number = str(entity.version)
+    if not (number.isascii() and number.isdecimal()):
+        raise TrackingError(
+            f"the registry says that {entity.name} has a version {number[:_SHOWN_CHARACTERS]!r}",
+            allowed="a number",
+            fix="look at the server that MLFLOW_TRACKING_URI names: it is none of MLflow's",
+        )
     return Version(
         name=entity.name,
-        version=str(entity.version),
+        version=number,
         aliases=tuple(entity.aliases),
         run_id=entity.run_id or "",
         source=entity.source or "",

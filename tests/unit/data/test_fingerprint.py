@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,13 +49,13 @@ def nothing_is_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that are read."""
     names: list[str] = []
-    real = module.sha256_file
+    real = module.opened_file
 
-    def counted(path: Path) -> str:
-        names.append(path.name)
-        return real(path)
+    def counted(path: str, within: str | None) -> Any:
+        names.append(os.path.basename(path))
+        return real(path, within)
 
-    monkeypatch.setattr(module, "sha256_file", counted)
+    monkeypatch.setattr(module, "opened_file", counted)
     return names
 
 
@@ -179,3 +181,68 @@ def test_what_was_kept_is_read_back_and_a_broken_file_is_none(
     first = source_state(workspace, data("folder", images))
     seen.write_bytes(content)
     assert source_state(workspace, data("folder", images)) == first
+
+
+def a_link_out(file: Path) -> None:
+    outside = write(file.parents[2] / "outside.txt", "a secret")
+    file.symlink_to(outside)
+
+
+def a_link_to_a_device(file: Path) -> None:
+    file.symlink_to("/dev/zero")
+
+
+def a_terabyte_of_nothing(file: Path) -> None:
+    with file.open("wb") as sparse:
+        sparse.truncate(1 << 40)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="only Linux tells what was opened")
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        (a_link_out, "leads out of the source"),
+        (a_link_to_a_device, "is no regular file"),
+        (os.mkfifo, "is no regular file"),
+        (Path.mkdir, "is a folder"),
+        (a_terabyte_of_nothing, "too large for an image"),
+    ],
+)
+def test_what_takes_a_files_place_after_the_listing_is_not_read(
+    workspace: Workspace,
+    images: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    made: Callable[[Path], None],
+    told: str,
+) -> None:
+    listing = module._paths
+    file = images / "cat/1.png"
+
+    def replaced(params: DataParams, root: Path) -> Any:
+        listed = listing(params, root)
+        file.unlink()
+        made(file)
+        return listed
+
+    monkeypatch.setattr(module, "_paths", replaced)
+    state = source_state(workspace, data("folder", images))
+    assert state.files["cat/1.png"] == told
+    assert len(state.files["cat/2.png"]) == 64
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="only Linux tells what was opened")
+def test_a_table_that_became_a_link_out_is_not_read_either(
+    workspace: Workspace, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = write(images / "manifest.csv", "path,label\ncat/1.png,cat\n")
+    listing = module._paths
+
+    def replaced(params: DataParams, root: Path) -> Any:
+        listed = listing(params, root)
+        table.rename(images.parent / "outside.csv")
+        table.symlink_to(images.parent / "outside.csv")
+        return listed
+
+    monkeypatch.setattr(module, "_paths", replaced)
+    state = source_state(workspace, data("manifest", images))
+    assert state.files["manifest.csv"] == "leads out of the source"

@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,9 +11,10 @@ from graftline.cli.main import main
 from graftline.core.files import write_text
 from graftline.core.process_identity import name_tag
 from graftline.core.workspace import Workspace
-from graftline.operations import worktrees
+from graftline.operations import reproduce, worktrees
 from graftline.operations.reproduce import Compared, Reproduction
 from graftline.registry import tracking
+from graftline.registry.tracking import PastRun
 from tests import finished, histories
 
 PARAMS = finished.some_params()
@@ -68,6 +70,93 @@ def test_what_cannot_be_run_again_is_refused_with_the_reason(
     assert "was dirty" in said and "in code.py" in said
 
 
+@pytest.mark.parametrize(
+    "commit",
+    [
+        *("HEAD", "main", "refs/heads/main", "v1", "0123456", "HEAD~1; touch x"),
+        *("--upload-pack=touch x", "-h", "../../other", "0" * 39, "0" * 40 + "^", "G" * 40),
+    ],
+)
+def test_what_is_no_commits_number_is_not_asked_of_git(
+    committed: Workspace, commit: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id = finished_run(committed)
+    histories.client_of(committed).set_tag(run_id, "graftline.git_commit", commit)
+    assert "which is no commit's number" in refused(committed, run_id, capsys)
+    assert not worktrees.has_commit(committed.root, commit)
+
+
+def test_a_commit_that_was_only_fetched_is_not_run(
+    committed: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fork = tmp_path / "fork"
+    git(committed.root, "clone", "-q", str(committed.root), str(fork))
+    write_text(fork / "dvc.yaml", "stages: {load: {cmd: touch owned}}\n")
+    git(fork, "add", "dvc.yaml")
+    git(fork, "commit", "-qm", "hostile")
+    git(fork, "tag", "v9")
+    hostile = git(fork, "rev-parse", "HEAD")
+    git(committed.root, "remote", "add", "fork", str(fork))
+    # With it comes its tag.
+    git(committed.root, "fetch", "-q", "fork")
+    assert git(committed.root, "rev-parse", "v9") == hostile
+
+    run_id, client = finished_run(committed), histories.client_of(committed)
+    client.set_tag(run_id, "graftline.git_commit", hostile)
+    said = refused(committed, run_id, capsys)
+    assert f"no branch of this checkout leads to the commit {hostile[:12]}" in said
+    # The remedy is the one that it names.
+    git(committed.root, "branch", f"reproduce-{hostile[:12]}", hostile)
+    assert f"git branch reproduce-{hostile[:12]} {hostile}" in " ".join(said.split())
+    assert "has no params.yaml any more" in refused(committed, run_id, capsys)
+
+    tree = git(committed.root, "rev-parse", "HEAD^{tree}")
+    client.set_tag(run_id, "graftline.git_commit", tree)
+    assert "git does not know the commit" in refused(committed, run_id, capsys)
+
+
+def test_files_of_a_run_that_lead_elsewhere_are_refused(
+    committed: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id = finished_run(committed)
+    lock = tmp_path / "dvc.lock"
+    listed = "{relpath: ../../../.bashrc, md5: aa}"
+    lock.write_text(f"stages: {{load: {{outs: [{{path: data/loaded, files: [{listed}]}}]}}}}\n")
+    client = histories.client_of(committed)
+    client.log_artifact(run_id, str(committed.params_file))
+    client.log_artifact(run_id, str(lock))
+    said = refused(committed, run_id, capsys)
+    assert "dvc.lock lists '../../../.bashrc', which leads out of the folder" in said
+    assert list(committed.root.parent.glob(".graftline-worktree-*")) == []
+
+
+@pytest.mark.slow
+def test_a_link_in_the_commit_is_not_written_through(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = tmp_path / "mine.yaml"
+    write_text(mine, "mine\n")
+    (repository / "params.yaml").symlink_to(mine)
+    git(repository, "add", "-A")
+    git(repository, "commit", "-qm", "a link")
+    write_text(tmp_path / "of-the-run.yaml", "the run's\n")
+    write_text(tmp_path / "dvc.lock", "stages: {}\n")
+    files = {"params.yaml": tmp_path / "params.yaml", "dvc.lock": tmp_path / "dvc.lock"}
+    (tmp_path / "of-the-run.yaml").rename(files["params.yaml"])
+    seen: list[str] = []
+
+    def looked(copy: Any, *_: object) -> None:
+        seen.append((copy.workspace.root / "params.yaml").read_text())
+
+    monkeypatch.setattr(reproduce, "_wanted", lambda *_: PastRun("a" * 32, "", "FINISHED", {}, {}))
+    monkeypatch.setattr(reproduce, "_commit", lambda *_: git(repository, "rev-parse", "HEAD"))
+    monkeypatch.setattr(reproduce, "_from_history", lambda _w, _r, name, _f: files[name])
+    monkeypatch.setattr(reproduce, "_repeated", looked)
+    reproduce.reproduce(Workspace(repository), "a" * 32)
+    assert seen == ["the run's\n"]
+    assert mine.read_text() == "mine\n"
+
+
 def test_other_parameters_alone_do_not_make_a_run_dirty(
     committed: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -100,6 +189,12 @@ def test_a_worktree_is_the_commit_with_the_checkouts_cache_and_leaves_nothing(
     first = git(repository, "rev-parse", "HEAD")
     write_text(repository / "code.py", "second\n")
     git(repository, "commit", "-qam", "second")
+    second = git(repository, "rev-parse", "HEAD")
+    # What git would do at a checkout: run a hook, and take the second commit for the first.
+    hook = repository / ".git" / "hooks" / "post-checkout"
+    hook.parent.mkdir(exist_ok=True)
+    write_text(hook, f"#!/bin/sh\ntouch {repository.parent}/hooked\n")
+    hook.chmod(0o755)
     # One that a killed process left, and one that is no worktree of this checkout.
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
@@ -109,6 +204,8 @@ def test_a_worktree_is_the_commit_with_the_checkouts_cache_and_leaves_nothing(
     foreign.mkdir()
     alive = repository.parent / f".graftline-worktree-{name_tag()}-z"
     git(repository, "worktree", "add", "-q", "--detach", str(alive), first)
+    (repository.parent / "hooked").unlink()
+    git(repository, "replace", first, second)
 
     with pytest.raises(KeyboardInterrupt), worktrees.worktree(repository, first) as place:
         assert (place / "code.py").read_text() == "first\n"
@@ -121,10 +218,11 @@ def test_a_worktree_is_the_commit_with_the_checkouts_cache_and_leaves_nothing(
 
     assert not place.exists()
     assert foreign.exists() and alive.exists()
+    assert not (repository.parent / "hooked").exists()
     listed = git(repository, "worktree", "list", "--porcelain")
     assert listed.count("worktree ") == 2
     assert git(repository, "status", "--porcelain") == ""
-    assert worktrees.has_commit(repository, first)
+    assert worktrees.has_commit(repository, first) and worktrees.is_ours(repository, first)
     assert not worktrees.has_commit(repository, "0" * 40)
 
 

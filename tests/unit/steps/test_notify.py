@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shlex
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from graftline.core.records.register import Registered
 from graftline.core.workspace import Workspace
 from graftline.steps.notify import channels, message, notify
 from tests import finished
-from tests.listener import Listener, listening
+from tests.listener import Listener, answering, listening
 
 TOKEN = "T0P-s3cr3t"
 
@@ -171,13 +172,17 @@ def test_a_secret_address_comes_first_and_is_never_told(
 def test_what_is_wrong_with_an_address_is_told_without_it(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for address in (f"http://127.0.0.1:9/{TOKEN}", f"nonsense {TOKEN}", f"http://[{TOKEN}"):
+    for address in (
+        *(f"http://127.0.0.1:9/{TOKEN}", f"nonsense {TOKEN}", f"http://[{TOKEN}"),
+        *(f"http://127.0.0.1:99999/{TOKEN}", f"http://a..b/{TOKEN}", f"http:///{TOKEN}"),
+        *(f"file:///{TOKEN}", f"ftp://127.0.0.1/{TOKEN}", f"{TOKEN}:x", f"//{TOKEN}/"),
+    ):
         monkeypatch.setenv("GRAFTLINE_WEBHOOK", address)
         with pytest.raises(NotificationError) as caught:
             notify(workspace, NotifyParams(), message(workspace, {}))
         assert TOKEN not in str(caught.value)
         assert caught.value.__cause__ is None
-        assert caught.value.__suppress_context__
+        assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
 def test_a_redirection_is_not_followed(workspace: Workspace, listener: Listener) -> None:
@@ -185,6 +190,86 @@ def test_a_redirection_is_not_followed(workspace: Workspace, listener: Listener)
     with pytest.raises(NotificationError, match="answered 307"):
         notify(workspace, NotifyParams(webhook=listener.address), message(workspace, {}))
     assert len(listener.got) == 1
+
+
+def test_a_redirection_takes_neither_verdict_nor_secret_to_another_host(
+    workspace: Workspace, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = f"HTTP/1.1 308 Moved\r\nLocation: {listener.address}/{TOKEN}\r\n\r\n".encode()
+    with answering(lambda connection: connection.sendall(answer)) as address:
+        monkeypatch.setenv("GRAFTLINE_WEBHOOK", f"{address}/{TOKEN}")
+        with pytest.raises(NotificationError, match="answered 308") as caught:
+            notify(workspace, NotifyParams(), message(workspace, {}))
+    assert listener.got == []
+    assert TOKEN not in str(caught.value)
+
+
+def for_ever(piece: bytes, beginning: bytes = b"", pause_s: float = 0.0) -> Any:
+    def reply(connection: socket.socket) -> None:
+        connection.sendall(beginning)
+        while True:
+            connection.sendall(piece)
+            time.sleep(pause_s)
+
+    return reply
+
+
+def once(answer: bytes) -> Any:
+    return lambda connection: connection.sendall(answer)
+
+
+@pytest.mark.parametrize(
+    ("reply", "told"),
+    [
+        (for_ever(b"H", pause_s=0.05), "did not answer within"),
+        (for_ever(b"HTTP/1.1 103 Early\r\n\r\n" * 500), "did not answer within"),
+        (for_ever(b"X: y\r\n" * 999, b"HTTP/1.1 200 OK\r\n"), "cannot be reached"),
+        (for_ever(b"x" * 65536, b"HTTP/1.1 500 Gone\r\n\r\n"), "answered 500"),
+        (once(b"HTTP/1.1 403 \x1b[2J\x1b]0;owned\x07\r\n\r\n"), "answered 403"),
+        (once(b"\x1b[2Jno HTTP\r\n\r\n"), "cannot be reached"),
+    ],
+)
+def test_a_hostile_receiver_has_no_more_than_its_time_and_no_word(
+    workspace: Workspace, listener: Listener, reply: Any, told: str
+) -> None:
+    started_s = time.monotonic()
+    with answering(reply) as address, pytest.raises(NotificationError, match=told) as caught:
+        params = NotifyParams(webhook=address, timeout_s=0.5)
+        notify(workspace, params, message(workspace, {}))
+    assert time.monotonic() - started_s < 5
+    assert caught.value.what.isprintable() and "owned" not in str(caught.value)
+
+
+def test_of_an_endless_body_nothing_is_read(workspace: Workspace, listener: Listener) -> None:
+    body = for_ever(b"x" * 65536, b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n")
+    with answering(body) as address:
+        params = NotifyParams(webhook=address)
+        assert notify(workspace, params, message(workspace, {})) == ("webhook",)
+
+
+def test_a_proxy_that_is_none_is_no_fault_of_graftlines(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRAFTLINE_WEBHOOK", f"http://example.invalid/{TOKEN}")
+    for proxy in ("socks5://127.0.0.1:9", "nonsense", "ftp://127.0.0.1"):
+        for name in ("HTTP_PROXY", "http_proxy"):
+            monkeypatch.setenv(name, proxy)
+        with pytest.raises(NotificationError, match="cannot be reached") as caught:
+            notify(workspace, NotifyParams(), message(workspace, {}))
+        assert TOKEN not in str(caught.value)
+
+
+def test_what_a_command_says_is_shown_without_the_secret_and_without_its_signs(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRAFTLINE_WEBHOOK", f"http://127.0.0.1:9/{TOKEN}")
+    code = r"import os; os.write(2, b'\x1b[2J ' + os.environ['GRAFTLINE_WEBHOOK'][19:].encode())"
+    command = shlex.join([sys.executable, "-c", f"{code}; raise SystemExit(3)"])
+    with pytest.raises(NotificationError) as caught:
+        notify(workspace, NotifyParams(command=command), message(workspace, {}))
+    # What the task logs is this, and not the error's text.
+    assert r"ended with 3: \x1b[2J $GRAFTLINE_WEBHOOK" in caught.value.what
+    assert TOKEN not in caught.value.what
 
 
 def test_who_does_not_answer_is_not_waited_for(workspace: Workspace, listener: Listener) -> None:

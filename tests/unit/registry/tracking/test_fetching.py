@@ -5,10 +5,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from mlflow.entities.model_registry import ModelVersion
 
-from graftline.core.errors import MissingOutputError
+from graftline.core.errors import MissingOutputError, TrackingError
 from graftline.core.workspace import Workspace
 from graftline.registry import tracking
+from graftline.registry.tracking.registry import as_version
 from graftline.steps.register import register
 from tests import finished, histories
 
@@ -33,6 +35,12 @@ def test_a_version_is_found_by_number_and_by_alias(registered: Workspace) -> Non
 def test_what_is_not_there_is_none(registered: Workspace, name: str, which: str) -> None:
     assert tracking.find_version(registered, name, which) is None
     assert tracking.find_version(registered, "nobody", which) is None
+
+
+@pytest.mark.parametrize("number", ["../../../elsewhere", "1/..", "", "\u00b2", "1\n"])
+def test_a_version_whose_number_is_none_names_no_folder(number: str) -> None:
+    with pytest.raises(TrackingError, match="the registry says that graftline has a version"):
+        as_version(ModelVersion("graftline", number, 0))
 
 
 def test_a_models_files_are_fetched_once_and_again_when_changed(registered: Workspace) -> None:
