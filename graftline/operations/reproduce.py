@@ -23,6 +23,7 @@ from graftline.core.keras_home import keras_home
 from graftline.core.params import read_params
 from graftline.core.processes import ProcessIdentity, end_group
 from graftline.core.records import Assembled, Dataset, Metrics, Record, Trained
+from graftline.core.repository import git
 from graftline.core.silence import awaited
 from graftline.core.stages import STAGES
 from graftline.core.startup import module_command
@@ -204,10 +205,13 @@ def _commit(workspace: Workspace, run: PastRun) -> str:
             fix="look at the run's tags (make ui): somebody has altered them",
         )
     if not has_commit(workspace.root, commit):
+        shallow = (git(workspace.root, "rev-parse", "--is-shallow-repository") or "").strip()
         raise ReproductionError(
             f"git does not know the commit {commit[:12]} of run {run.run_id}",
             where=str(workspace.root),
-            fix="git fetch --all from where the run was made, if that is another clone",
+            fix="this clone has no older commits: git fetch --unshallow"
+            if shallow == "true"
+            else "git fetch --all from where the run was made, if that is another clone",
         )
     if not is_ours(workspace.root, commit):
         raise ReproductionError(

@@ -43,6 +43,13 @@ def test_a_change_of_what_trains_counts(copied: Path, file: str) -> None:
     assert of_training() != before
 
 
+def test_other_ends_of_lines_do_not(copied: Path) -> None:
+    before = of_training()
+    for path in copied.rglob("*.py"):
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert of_training() == before
+
+
 @pytest.mark.parametrize(
     "file",
     ["inference/serving/app.py", "steps/evaluate.py", "inference/drift/decision.py", "__main__.py"],
