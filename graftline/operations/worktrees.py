@@ -26,15 +26,12 @@ CACHE = Path(".dvc", "cache-of-checkout")
 """A link in the worktree to the checkout's cache."""
 _PREFIX = ".graftline-worktree-"
 _OURS = re.compile(rf"{re.escape(_PREFIX)}(?P<tag>\d+-\d+)-.*")
-# A hook of the checkout's has nothing to do here, and could do anything; a commit is what its number
-# says, not what a replacement (refs/replace) makes of it; other ends of lines would be other code.
+# A hook of the checkout's has nothing to do here, and could do anything; a commit is what its
+# number says, not what a replacement (refs/replace) makes of it; other ends of lines would be other
+# code.
 _GIT = (
-    "git",
-    "--no-replace-objects",
-    "-c",
-    "core.hooksPath=/dev/null",
-    "-c",
-    "core.autocrlf=false",
+    *("git", "--no-replace-objects"),
+    *("-c", "core.hooksPath=/dev/null", "-c", "core.autocrlf=false"),
 )
 _WHOLE_NUMBER = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 

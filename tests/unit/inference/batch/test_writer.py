@@ -20,6 +20,7 @@ from graftline.core.workspace import Workspace
 from graftline.inference import predict as command
 from graftline.inference.batch import writer as predicting
 from graftline.inference.batch.writer import Batch, Work, held, predict_files, sample
+from graftline.inference.model_choice import ChosenModel, choose_model
 from tests import disks, finished
 
 PART_ROWS = 16
