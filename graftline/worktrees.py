@@ -24,8 +24,9 @@ from graftline.silence import ended
 
 _PREFIX = ".graftline-worktree-"
 _OURS = re.compile(rf"{re.escape(_PREFIX)}(?P<tag>\d+-\d+)-.*")
-# A hook of the checkout's has nothing to do here, and could do anything.
-_GIT = ("git", "-c", "core.hooksPath=/dev/null")
+# A hook of the checkout's has nothing to do here, and could do anything. Other ends of lines than
+# were committed would be other code.
+_GIT = ("git", "-c", "core.hooksPath=/dev/null", "-c", "core.autocrlf=false")
 
 
 def has_commit(root: Path, commit: str) -> bool:
