@@ -207,8 +207,23 @@ def _install_with_pip() -> None:
 
 def _uv() -> list[str]:
     # Without isolation: what builds is in the lock too, so nothing unchecked is fetched.
-    options = ["--no-deps", "--no-build-isolation", "--compile-bytecode"]
+    options = ["--no-deps", "--no-build-isolation", "--compile-bytecode", *_without_cache()]
     return [str(VENV / "bin" / "uv"), "pip", "install", "--python", str(_python()), *options]
+
+
+def _without_cache() -> list[str]:
+    """What tells uv to go without its cache where it cannot write one, instead of ending.
+
+    So it is with a home that is read-only, as many containers have it.
+    """
+    folder = os.environ.get("UV_CACHE_DIR")
+    if folder is None:
+        home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        folder = os.path.join(home, "uv")
+    place = Path(folder)
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    return [] if os.access(place, os.W_OK) else ["--no-cache"]
 
 
 def _pip() -> list[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from scripts import install
+from tests import disks
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -104,6 +105,22 @@ def test_a_failure_leaves_no_stamp_and_says_what_to_do(
     assert install.main() == 1
     assert not install.STAMP.exists()
     assert "is a package index within reach?" in capsys.readouterr().err
+
+
+def test_uv_goes_without_a_cache_where_it_can_write_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("UV_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert "--no-cache" not in install._uv()
+    with disks.mounted(tmp_path / "home", "size=16k,ro"):
+        uv = [*install._uv(), "--quiet", "--offline", "nothing-like-it"]
+        done = subprocess.run(uv, capture_output=True, text=True, check=False)
+        # It gets as far as looking for the package.
+        assert "nothing-like-it was not found" in done.stderr
+        monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "elsewhere"))
+        assert "--no-cache" not in install._uv()
 
 
 def test_the_second_waits_for_the_first(tmp_path: Path) -> None:
