@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 
 @contextmanager
 def mounted(folder: Path, options: str) -> Iterator[Path]:
@@ -19,6 +17,8 @@ def mounted(folder: Path, options: str) -> Iterator[Path]:
         folder: Where.
         options: As mount takes them: ``size=64k``, ``size=1m,ro``, ``size=1m,noexec``.
     """
+    import pytest
+
     folder.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", options, "graftline-small-disk", folder],
@@ -32,6 +32,18 @@ def mounted(folder: Path, options: str) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def memory(needed_bytes: int) -> Path | None:
+    """The folder that the system keeps in memory; None where it is absent, read-only or small.
+
+    Containers have 64 MiB there, or less.
+    """
+    folder = Path("/dev/shm")
+    if not os.access(folder, os.W_OK):
+        return None
+    free = os.statvfs(folder)
+    return folder if free.f_bavail * free.f_frsize >= needed_bytes else None
 
 
 @contextmanager
