@@ -83,7 +83,9 @@ def check_python(version: tuple[int, ...]) -> None:
 @contextlib.contextmanager
 def one_at_a_time(lock: Path) -> Iterator[None]:
     """Holds ``lock``; whoever comes second waits. The system frees it when its holder dies."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
+    # What is in var/ is nobody else's, and DVC would make it open to all.
+    lock.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock.parent.mkdir(exist_ok=True)
     with lock.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -124,7 +124,7 @@ def test_uv_goes_without_a_cache_where_it_can_write_none(
 
 
 def test_the_second_waits_for_the_first(tmp_path: Path) -> None:
-    lock = tmp_path / "locks" / "setup.lock"
+    lock = tmp_path / "var" / "locks" / "setup.lock"
     holder = (
         "import pathlib, sys, time; from scripts.install import one_at_a_time\n"
         "with one_at_a_time(pathlib.Path(sys.argv[1])):\n"
@@ -136,6 +136,7 @@ def test_the_second_waits_for_the_first(tmp_path: Path) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
         started_s = time.monotonic()
+        assert (tmp_path / "var").stat().st_mode & 0o777 == 0o700
         with install.one_at_a_time(lock):
             assert process.poll() is not None or time.monotonic() - started_s > 0.2
 

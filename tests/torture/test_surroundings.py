@@ -52,6 +52,9 @@ def test_every_door_opens(mounts: Mounts, tmp_path: Path, monkeypatch: pytest.Mo
     workspace = tiny.make(tmp_path)
     (tmp_path / "home").mkdir()
     commands, environment = mounts(tmp_path)
+    for name in ("DVC_SITE_CACHE_DIR", "DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_DIR"):
+        monkeypatch.delenv(name)
+    monkeypatch.delenv("PREFECT_HOME")
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     image = np.zeros((20, 20), np.uint8)
