@@ -18,7 +18,7 @@ from graftline.register import register
 from graftline.stages import STAGES
 from graftline.workspace import Workspace
 from tests import finished, histories
-from tests.flows import test_schedule, toy
+from tests.flows import toy
 from tests.torture import toys
 from tests.unit.serving.service import in_base64
 from tests.unit.serving.test_app import NOON
@@ -145,21 +145,3 @@ def seconds_of_requests(address: str) -> float:
         text = answer.read().decode()
     found = re.findall(r'^graftline_request_seconds_sum\{path="/predict"\} (\S+)', text, re.M)
     return float(found[0])
-
-
-def test_a_schedule_outlives_it(clock: Path, tmp_path: Path) -> None:
-    """What runs every minute does so on whatever day: servers, worker and runs of ``make up``."""
-    workspace = toys.make(tmp_path)
-    text = (toy.CHECKOUT / "prefect.yaml").read_text(encoding="utf-8")
-    (workspace.root / "prefect.yaml").write_text(text.replace('"0 3 * * *"', '"* * * * *"'))
-    try:
-        prefect = test_schedule.up(workspace)["Prefect"]
-        known = test_schedule.ended(workspace, prefect, 1)
-        for jump_s in (-HOUR_S, TEN_YEARS_S, 0):
-            clock.write_text(str(jump_s))
-            # One may have begun before.
-            known = test_schedule.ended(workspace, prefect, len(known) + 2)
-            assert {run["state_type"] for run in known} == {"COMPLETED"}
-        assert toy.ran(workspace) == list(STAGES)
-    finally:
-        test_schedule.standing(workspace, "down")

@@ -90,6 +90,6 @@ def ran(command: list[str]) -> str:
 def left(workspace: Workspace, folder: Path) -> list[str]:
     """What is in the checkout and beside it that was not there before, and is no output."""
     said = tiny.sh(workspace.root, "git", "status", "--porcelain", "--untracked-files=all")
-    known = ("dvc.lock", "reports/", "models/", "data/")
+    known = ("params.yaml", "dvc.lock", "reports/", "models/", "data/")
     here = [line[3:] for line in said.splitlines() if not line[3:].startswith(known)]
     return here + [one.name for one in folder.glob(".graftline*")]
