@@ -145,7 +145,7 @@ def test_a_full_disk_is_told_and_what_is_written_is_kept(
                     assert out.read_bytes() == b"earlier ones"
                     assert not [one for one in folder.rglob("*") if one.suffix == ".tmp"]
             parts.append(len(Work(out).parts()))
-            left_bytes += 8192
+            left_bytes += 12288
         assert out.read_bytes() == undisturbed.read_bytes()
     # Full at the beginning, and then wherever a part, or all of them together, had to be written.
     assert parts == [*sorted(parts[:-1]), 0]
