@@ -50,7 +50,11 @@ def main(arguments: Sequence[str]) -> int:
     workspace = Workspace(options.directory.resolve())
     settle(workspace)
     command: Callable[[Workspace, argparse.Namespace], int] = options.command
-    return reported(lambda: command(workspace, options), debug=options.debug)
+    return reported(
+        lambda: command(workspace, options),
+        debug=options.debug,
+        answers=command not in (_stage, serve),
+    )
 
 
 def _parser() -> argparse.ArgumentParser:

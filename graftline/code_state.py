@@ -7,14 +7,13 @@ to, so each that is taken up again has this in its key.
 from __future__ import annotations
 
 import ast
+import hashlib
 import importlib.metadata
 import os
 import platform
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-from graftline.storage import sha256_file
 
 PACKAGE = "graftline"
 _NO_PART_OF_A_STEP = frozenset({"graftline/__init__.py", "graftline/__main__.py"})
@@ -44,7 +43,7 @@ def code_state(path: str, *, trains: bool) -> dict[str, Any]:
     """
     root = Path(__file__).resolve().parents[1]
     return {
-        "code": {name: sha256_file(root / name) for name in code_files(root, path)},
+        "code": {name: _digest(root / name) for name in code_files(root, path)},
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in _DECIDING},
         "machine": [platform.system(), platform.machine()],
@@ -122,6 +121,11 @@ def _files(root: Path, module: str) -> set[str]:
         stem = "/".join(parts[:end])
         files |= {name for name in (f"{stem}.py", f"{stem}/__init__.py") if (root / name).is_file()}
     return files
+
+
+def _digest(path: Path) -> str:
+    # With whatever ends of lines git or an editor has written, it is the same code.
+    return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
 
 
 def _version(package: str) -> str | None:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from graftline.addresses import without_secrets
 from graftline.errors import GraftlineError, from_system, visible
+from graftline.printed import lost, outlive_full_disk
 
 _INTERRUPTED = 130
 _FAULT = (
@@ -31,17 +32,29 @@ def replace_what_cannot_be_shown() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def reported(command: Callable[[], int], *, debug: bool) -> int:
+def reported(command: Callable[[], int], *, debug: bool, answers: bool = False) -> int:
     """Runs a command and turns what it raises into a message and an exit code.
+
+    Args:
+        command: What is run; it gives its exit code.
+        debug: Whether tracebacks are shown.
+        answers: Whether what it prints is what it was asked for; see :mod:`graftline.printed`.
 
     Returns:
         What the command returns; 2 for what the user can mend; 1 for a fault of ours; 130 when
         interrupted.
     """
     replace_what_cannot_be_shown()
+    outlive_full_disk(answers=answers)
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
-        return command()
+        code = command()
+        # While an error of it can still be told.
+        sys.stdout.flush()
+        if missing := lost():
+            what = " and ".join(missing)
+            console.print(f"no space was left for all that was printed to {what}", style="yellow")
+        return code
     except GraftlineError as error:
         if debug:
             _show_traceback(console)

@@ -245,6 +245,9 @@ def quiet_environment(
     """
     given = os.environ if environment is None else environment
     defaults = dict(_QUIET)
+    # DVC's own choice, /var/tmp/dvc, is one folder for all users of the machine, each of whom may
+    # replace what lies there; DVC unpickles it. The same place stands in .dvc/config.
+    defaults["DVC_SITE_CACHE_DIR"] = str((workspace.var / "dvc").absolute())
     if prefect_address(given, workspace.root) is None:
         defaults["PREFECT_HOME"] = str(prefect_home(workspace))
     return {name: value for name, value in defaults.items() if name not in given}

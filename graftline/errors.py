@@ -14,7 +14,8 @@ from pathlib import Path
 
 from graftline.addresses import without_secrets
 
-_FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+"""The system's numbers for it."""
 _FULL_DISK_WORDS = ("No space left on device", "Disk quota exceeded", "database or disk is full")
 
 
@@ -230,7 +231,7 @@ def from_system(error: BaseException, directory: Path) -> GraftlineError | None:
 
 def _tells_of_full_disk(error: BaseException) -> bool:
     # HDF5, TensorFlow, SQLite and MLflow raise errors of their own, with the system's words in.
-    return getattr(error, "errno", None) in _FULL_DISK or says_full_disk(str(error))
+    return getattr(error, "errno", None) in FULL_DISK or says_full_disk(str(error))
 
 
 def _all_kinds(base: type[GraftlineError]) -> list[type[GraftlineError]]:

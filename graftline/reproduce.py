@@ -29,6 +29,7 @@ from graftline.keras_home import keras_home
 from graftline.lockfile import LOCK_FILE
 from graftline.params import read_params
 from graftline.processes import ProcessIdentity, end_group, termination_as_interrupt
+from graftline.repository import git
 from graftline.silence import awaited
 from graftline.stages import STAGES
 from graftline.starts import module_command
@@ -233,10 +234,13 @@ def _commit(workspace: Workspace, run: PastRun) -> str:
             fix="look at the run's tags (make ui): somebody has altered them",
         )
     if not has_commit(workspace.root, commit):
+        shallow = (git(workspace.root, "rev-parse", "--is-shallow-repository") or "").strip()
         raise ReproductionError(
             f"git does not know the commit {commit[:12]} of run {run.run_id}",
             where=str(workspace.root),
-            fix="git fetch --all from where the run was made, if that is another clone",
+            fix="this clone has no older commits: git fetch --unshallow"
+            if shallow == "true"
+            else "git fetch --all from where the run was made, if that is another clone",
         )
     if not is_ours(workspace.root, commit):
         raise ReproductionError(

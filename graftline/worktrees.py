@@ -26,6 +26,7 @@ CACHE = Path(".dvc", "cache-of-checkout")
 """A link in the worktree to the checkout's cache."""
 _PREFIX = ".graftline-worktree-"
 _OURS = re.compile(rf"{re.escape(_PREFIX)}(?P<tag>\d+-\d+)-.*")
+<<<<<<< HEAD
 # A hook of the checkout's has nothing to do here, and could do anything; and a commit is what its
 # number says, not what a replacement (refs/replace) makes of it.
 _GIT = ("git", "--no-replace-objects", "-c", "core.hooksPath=/dev/null")
@@ -35,6 +36,11 @@ _WHOLE_NUMBER = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 def is_commits_number(text: str) -> bool:
     """Whether a text is a commit's whole number: no name, no part of one, no option."""
     return _WHOLE_NUMBER.fullmatch(text) is not None
+=======
+# A hook of the checkout's has nothing to do here, and could do anything. Other ends of lines than
+# were committed would be other code.
+_GIT = ("git", "-c", "core.hooksPath=/dev/null", "-c", "core.autocrlf=false")
+>>>>>>> 18e1130e4f55a495fa5c248d31125ce27df61c55
 
 
 def has_commit(root: Path, commit: str) -> bool:

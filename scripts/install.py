@@ -83,7 +83,9 @@ def check_python(version: tuple[int, ...]) -> None:
 @contextlib.contextmanager
 def one_at_a_time(lock: Path) -> Iterator[None]:
     """Holds ``lock``; whoever comes second waits. The system frees it when its holder dies."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
+    # What is in var/ is nobody else's, and DVC would make it open to all.
+    lock.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock.parent.mkdir(exist_ok=True)
     with lock.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -207,8 +209,23 @@ def _install_with_pip() -> None:
 
 def _uv() -> list[str]:
     # Without isolation: what builds is in the lock too, so nothing unchecked is fetched.
-    options = ["--no-deps", "--no-build-isolation", "--compile-bytecode"]
+    options = ["--no-deps", "--no-build-isolation", "--compile-bytecode", *_without_cache()]
     return [str(VENV / "bin" / "uv"), "pip", "install", "--python", str(_python()), *options]
+
+
+def _without_cache() -> list[str]:
+    """What tells uv to go without its cache where it cannot write one, instead of ending.
+
+    So it is with a home that is read-only, as many containers have it.
+    """
+    folder = os.environ.get("UV_CACHE_DIR")
+    if folder is None:
+        home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        folder = os.path.join(home, "uv")
+    place = Path(folder)
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    return [] if os.access(place, os.W_OK) else ["--no-cache"]
 
 
 def _pip() -> list[str]:

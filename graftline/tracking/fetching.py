@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from filelock import FileLock
 
-from graftline.errors import MissingOutputError
+from graftline.errors import MissingOutputError, from_system
 from graftline.storage import replacing_directory, scratch_folder, sha256_file
 from graftline.tracking.own_versions import confirmed
 from graftline.tracking.registry import (
@@ -118,7 +118,8 @@ def _fetch(client: MlflowClient, version: Version, folder: Path) -> None:
         try:
             place = Path(download_artifacts(artifact_uri=uri, dst_path=str(temporary)))
         except (MlflowException, OSError) as error:
-            raise _lost(version, uri) from error
+            # A full disk, or a folder that cannot be written, says nothing about the version.
+            raise from_system(error, temporary) or _lost(version, uri) from error
         found = next(place.rglob(RECORD), None)
         if found is None or not _is_that(found.parent, version):
             raise _lost(version, uri)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from scripts import install
+from tests import disks
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -106,8 +107,24 @@ def test_a_failure_leaves_no_stamp_and_says_what_to_do(
     assert "is a package index within reach?" in capsys.readouterr().err
 
 
+def test_uv_goes_without_a_cache_where_it_can_write_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("UV_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert "--no-cache" not in install._uv()
+    with disks.mounted(tmp_path / "home", "size=16k,ro"):
+        uv = [*install._uv(), "--quiet", "--offline", "nothing-like-it"]
+        done = subprocess.run(uv, capture_output=True, text=True, check=False)
+        # It gets as far as looking for the package.
+        assert "nothing-like-it was not found" in done.stderr
+        monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "elsewhere"))
+        assert "--no-cache" not in install._uv()
+
+
 def test_the_second_waits_for_the_first(tmp_path: Path) -> None:
-    lock = tmp_path / "locks" / "setup.lock"
+    lock = tmp_path / "var" / "locks" / "setup.lock"
     holder = (
         "import pathlib, sys, time; from scripts.install import one_at_a_time\n"
         "with one_at_a_time(pathlib.Path(sys.argv[1])):\n"
@@ -119,6 +136,7 @@ def test_the_second_waits_for_the_first(tmp_path: Path) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
         started_s = time.monotonic()
+        assert (tmp_path / "var").stat().st_mode & 0o777 == 0o700
         with install.one_at_a_time(lock):
             assert process.poll() is not None or time.monotonic() - started_s > 0.2
 

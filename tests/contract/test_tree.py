@@ -47,6 +47,7 @@ def test_the_top_level_is_as_designed() -> None:
         ".ci",
         ".dvc",
         ".dvcignore",
+        ".gitattributes",
         ".gitignore",
         ".pre-commit-config.yaml",
         "CHANGELOG.md",

@@ -23,6 +23,7 @@ from typing import IO, Any
 
 import psutil
 
+from tests import disks
 from tests.hostile.case import Case, Outcome
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -34,6 +35,7 @@ MEMORY_BYTES = 256 << 20
 """By which a case may make the process grow, with images of at most 1 000 000 pixels."""
 _ADDRESS_SPACE_BYTES = 3 << 30
 _START_S = 120.0
+_NEEDED_BYTES = 256 << 20
 
 
 class Child:
@@ -165,7 +167,7 @@ def main(names: list[str]) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     print("ready", file=answers)
-    place = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else None
+    place = disks.memory(_NEEDED_BYTES)
     for line in sys.stdin:
         case = Case.from_json(line)
         with tempfile.TemporaryDirectory(prefix="graftline-hostile-", dir=place) as name:

@@ -18,13 +18,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from tests import disks
 from tests.torture import place, processes
 from tests.torture.audit import Check
 from tests.torture.campaign import Campaign
 from tests.torture.lives import DOORS, ROWS
 
 _WIDTH = 100
-_MEMORY = Path("/dev/shm")
+_NEEDED_BYTES = 1 << 30
 
 
 def main() -> int:
@@ -33,7 +34,7 @@ def main() -> int:
     console = Console(width=_WIDTH, highlight=False)
     processes.become_init()
     # In memory where possible: a kill is no power failure for a disk, and its waits cost minutes.
-    memory = _MEMORY if _MEMORY.is_dir() else None
+    memory = disks.memory(_NEEDED_BYTES)
     folder = Path(tempfile.mkdtemp(prefix="graftline-torture-", dir=memory))
     started_s = time.monotonic()
     console.print(f"{options.kills} kills, seed {options.seed}, in {folder}", markup=False)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from graftline.stages import STAGES
+from tests import disks
+from tests.disks import filled
 from tests.torture import place as places
 from tests.torture.place import Place
 
@@ -36,21 +36,10 @@ _LEFT_BYTES = {
 def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """A whole checkout, all of whose files lie on a small disk of their own."""
     folder = tmp_path_factory.mktemp("disk") / "small"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={_SIZE_MIB}m", "graftline-small-disk", folder],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if mounted.returncode:
-        pytest.skip(f"no disk can be mounted here: {mounted.stderr.strip()}")
-    try:
+    with disks.mounted(folder, f"size={_SIZE_MIB}m"):
         place = places.make(folder)
         ran(place, "dvc", "repro")
         yield place
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @pytest.mark.parametrize("left", ["nothing", "a little"])
@@ -96,22 +85,6 @@ def test_a_flow_says_so_and_goes_on(left_bytes: int, small_disk: Place) -> None:
     assert {path: after.get(path) for path in before} == before
     # What a flow adds: its verdict, with the time and so no output of DVC's.
     assert all(path.startswith("reports/promotion") for path in after.keys() - before), after.keys()
-
-
-class filled:  # noqa: N801
-    """Fills a disk but for some bytes, and frees it again."""
-
-    def __init__(self, folder: Path, left_bytes: int) -> None:
-        self._file, self._left_bytes = folder / "filler", left_bytes
-
-    def __enter__(self) -> None:
-        free = os.statvfs(self._file.parent)
-        count = max(free.f_bavail * free.f_frsize - self._left_bytes, 0)
-        with self._file.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, count)
-
-    def __exit__(self, *_: object) -> None:
-        self._file.unlink()
 
 
 def contents(place: Place) -> dict[str, bytes]:

@@ -34,6 +34,13 @@ def test_a_change_of_what_trains_counts(copied: Path, file: str) -> None:
     assert of_training() != before
 
 
+def test_other_ends_of_lines_do_not(copied: Path) -> None:
+    before = of_training()
+    for path in copied.glob("*.py"):
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert of_training() == before
+
+
 @pytest.mark.parametrize("file", ["serving/app.py", "evaluate.py", "drift/judge.py", "__main__.py"])
 def test_a_change_of_anything_else_does_not(copied: Path, file: str) -> None:
     before = of_training()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -61,3 +62,42 @@ def test_help_can_be_shown_in_ascii(module: str) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+PRINTING = """
+import sys
+from graftline.endings import reported
+
+def command():
+    for number in range(3):
+        print("printed", number, flush=True)
+        sys.stderr.write("told\\n")
+    return 0
+
+raise SystemExit(reported(command, debug=False, answers=ANSWERS))
+"""
+
+
+@pytest.mark.parametrize("options", [[], ["-u"]], ids=["buffered", "unbuffered"])
+def test_a_log_on_a_full_disk_ends_nothing_and_an_answer_that_is_lost_is_an_error(
+    options: list[str],
+) -> None:
+    def ended(answers: bool, **streams: Any) -> tuple[int, str, str]:
+        code = PRINTING.replace("ANSWERS", str(answers))
+        done = subprocess.run(
+            [sys.executable, *options, "-c", code], text=True, check=False, **streams
+        )
+        return done.returncode, done.stdout or "", done.stderr or ""
+
+    pipe = subprocess.PIPE
+    printed = "printed 0\nprinted 1\nprinted 2\n"
+    left_out = "no space was left for all that was printed to standard output\n"
+    with open("/dev/full", "wb") as full:
+        assert ended(False, stdout=full, stderr=pipe) == (0, "", "told\n" * 3 + left_out)
+        assert ended(False, stdout=pipe, stderr=full) == (0, printed, "")
+        assert ended(True, stdout=pipe, stderr=full) == (0, printed, "")
+        assert ended(False, stdout=full, stderr=full) == (0, "", "")
+        assert ended(True, stdout=full, stderr=full) == (2, "", "")
+        code, _, said = ended(True, stdout=full, stderr=pipe)
+    assert code == 2
+    assert said.startswith("error: no space is left on the disk while writing standard output\n")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,24 @@ def test_telemetry_is_off_and_prefect_at_home_in_var(tmp_path: Path) -> None:
     assert defaults["DO_NOT_TRACK"] == "true"
     assert defaults["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert defaults["PREFECT_HOME"] == str(workspace.var / "prefect")
+
+
+def test_dvc_keeps_nothing_where_other_users_may_write(tmp_path: Path) -> None:
+    """Its own choice is ``/var/tmp/dvc``, open to all; ``dvc checkout`` unpickles what is there."""
+    defaults = quiet_environment(Workspace(tmp_path), {})
+    assert defaults["DVC_SITE_CACHE_DIR"] == str(tmp_path / "var" / "dvc")
+    config = Path(__file__).parents[2] / ".dvc" / "config"
+    assert "\n    site_cache_dir = var/dvc\n" in config.read_text(encoding="utf-8")
+    settings = {"DVC_NO_ANALYTICS": "true", "PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, env=settings, check=True)
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / "var").mkdir(mode=0o700)
+    shutil.copy(config, tmp_path / ".dvc" / "config")
+    code = "import dvc.repo; print(dvc.repo.Repo().site_cache_dir)"
+    python = [sys.executable, "-c", code]
+    told = subprocess.run(python, cwd=tmp_path, env=settings, check=True, capture_output=True)
+    assert told.stdout.decode().startswith("var/dvc/repo/")
+    assert len(list((tmp_path / "var" / "dvc" / "repo").iterdir())) == 1
 
 
 def test_what_the_user_has_set_stays(tmp_path: Path) -> None:

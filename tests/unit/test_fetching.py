@@ -2,17 +2,22 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 from mlflow.entities.model_registry import ModelVersion
 
 from graftline import tracking
+<<<<<<< HEAD
 from graftline.errors import MissingOutputError, TrackingError
+=======
+from graftline.errors import MissingOutputError, StorageFullError
+>>>>>>> 18e1130e4f55a495fa5c248d31125ce27df61c55
 from graftline.register import register
 from graftline.tracking.registry import as_version
 from graftline.workspace import Workspace
-from tests import finished, histories
+from tests import disks, finished, histories
 
 PARAMS = finished.some_params()
 
@@ -102,6 +107,22 @@ def test_a_version_without_its_files_is_told(registered: Workspace) -> None:
     with pytest.raises(MissingOutputError, match="version 1 are not those"):
         tracking.fetch_model(registered, version)
     assert not (registered.var / "models" / "graftline" / "1").exists()
+
+
+@pytest.mark.parametrize("place", ["temporary", "models"])
+def test_a_full_disk_is_not_taken_for_lost_files(
+    registered: Workspace, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = tracking.find_version(registered, "graftline", "1")
+    assert version is not None
+    folder = tmp_path / "tmp" if place == "temporary" else registered.var / "models"
+    with disks.mounted(folder, "size=16k"):
+        if place == "temporary":
+            monkeypatch.setattr(tempfile, "tempdir", str(folder))
+        with disks.filled(folder, 8192), pytest.raises(StorageFullError, match="no space is left"):
+            tracking.fetch_model(registered, version)
+        monkeypatch.undo()
+    assert tracking.fetch_model(registered, version).is_dir()
 
 
 # What the registry says is believed only where this checkout has not noted it itself. -------------

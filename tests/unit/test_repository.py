@@ -24,7 +24,7 @@ from graftline.repository import (
 )
 from graftline.tracking.contents import origin_tags
 from graftline.workspace import Workspace
-from tests import finished
+from tests import finished, gitconfig
 
 BELOW = "größere Arbeit/mein Modell"
 
@@ -110,6 +110,39 @@ def test_a_copy_in_somebody_elses_repository_is_dirty(tmp_path: Path) -> None:
     tags = origin_tags(Workspace(copy), finished.some_params(), "test")
     assert tags["graftline.git_dirty"] == "true"
     assert tags["graftline.git_changed"] == "every file: git tracks none of this checkout"
+
+
+def test_awkward_settings_change_no_byte_and_nothing_that_is_asked(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(Path(__file__).parents[2] / ".gitattributes", checkout)
+    git(checkout, "add", ".gitattributes")
+    git(checkout, "commit", "-qm", "ends of lines")
+    text = (checkout / "code.py").read_bytes()
+    assert b"\n" in text and b"\r" not in text
+    for name, value in gitconfig.awkward(tmp_path / "settings").items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(subprocess.CalledProcessError):
+        git(checkout, "commit", "--allow-empty", "-qm", "a hook of the user's refuses it")
+
+    check_repository(checkout)
+    assert changed_files(checkout) == []
+    commit = git(checkout, "rev-parse", "HEAD")
+    with worktrees.worktree(checkout, commit) as copy:
+        assert (copy / "code.py").read_bytes() == text
+    shallow = tmp_path / "shallow"
+    address = f"file://{top(checkout)}"
+    git(tmp_path, "-c", "core.hooksPath=", "clone", "-q", "--depth", "1", address, str(shallow))
+    git(shallow, "-c", "core.hooksPath=", "checkout", "-q", "--detach")
+    clone = shallow / below_top(checkout)
+    assert (clone / "code.py").read_bytes() == text
+    check_repository(clone)
+    assert changed_files(clone) == []
+    write(clone / "code.py", "changed\n")
+    assert changed_files(clone) == ["code.py"]
+    tags = origin_tags(Workspace(clone), finished.some_params(), "test")
+    assert tags["mlflow.source.git.commit"] == commit
+    assert not worktrees.has_commit(clone, git(checkout, "rev-parse", "HEAD~1"))
 
 
 def test_another_repositorys_variables_lead_nowhere(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -154,6 +155,24 @@ def test_a_link_in_the_commit_is_not_written_through(
     reproduce.reproduce(Workspace(repository), "a" * 32)
     assert seen == ["the run's\n"]
     assert mine.read_text() == "mine\n"
+
+
+def test_a_shallow_clone_is_told_how_to_get_the_commit(
+    committed: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = git(committed.root, "rev-parse", "HEAD")
+    git(committed.root, "commit", "-q", "--allow-empty", "-m", "second")
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "-q", "--depth", "1", f"file://{committed.root}", str(clone))
+    run_id = finished_run(committed)
+    histories.client_of(committed).set_tag(run_id, "graftline.git_commit", first)
+    shutil.copytree(committed.var, clone / "var")
+    there = Workspace(clone)
+
+    assert "git fetch --unshallow" in refused(there, run_id, capsys)
+    git(clone, "fetch", "-q", "--unshallow")
+    # It gets as far as what this run never had.
+    assert f"run {run_id} has no params.yaml any more" in refused(there, run_id, capsys)
 
 
 def test_other_parameters_alone_do_not_make_a_run_dirty(

@@ -21,7 +21,7 @@ from graftline.predicting import batch as predicting
 from graftline.predicting.batch import Batch, Work, held, predict_files, sample
 from graftline.predicting.models import ChosenModel, choose_model
 from graftline.workspace import Workspace
-from tests import finished
+from tests import disks, finished
 
 PART_ROWS = 16
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -124,6 +124,33 @@ def test_it_goes_on_with_the_next_part_and_ends_with_the_same_bytes(
     batch = ran(workspace, model, images, out)
     assert batch.resumed == 2 * PART_ROWS
     assert out.read_bytes() == undisturbed.read_bytes()
+
+
+def test_a_full_disk_is_told_and_what_is_written_is_kept(
+    workspace: Workspace, model: ChosenModel, images: Path
+) -> None:
+    undisturbed = workspace.root / "undisturbed.parquet"
+    ran(workspace, model, images, undisturbed)
+    left_bytes, parts = 0, []
+    with disks.mounted(workspace.root / "out", "size=1m") as folder:
+        out = folder / "x.parquet"
+        out.write_bytes(b"earlier ones")
+        batch = None
+        while batch is None:
+            with disks.filled(folder, left_bytes):
+                try:
+                    batch = ran(workspace, model, images, out)
+                except UserError as error:
+                    assert "no space" in error.what.lower()
+                    assert out.read_bytes() == b"earlier ones"
+                    assert not [one for one in folder.rglob("*") if one.suffix == ".tmp"]
+            parts.append(len(Work(out).parts()))
+            left_bytes += 12288
+        assert out.read_bytes() == undisturbed.read_bytes()
+    # Full at the beginning, and then wherever a part, or all of them together, had to be written.
+    assert parts == [*sorted(parts[:-1]), 0]
+    assert parts[0] == 0 < parts[-2]
+    assert batch.resumed >= 2 * PART_ROWS
 
 
 def test_parts_of_other_files_are_not_taken_up(
