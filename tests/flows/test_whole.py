@@ -153,6 +153,7 @@ def test_a_changed_source_file_makes_load_stale(whole: Workspace) -> None:
     assert json.loads(sh(whole.root, "dvc", "status", "--json")) == {}
 
 
+@pytest.mark.slow
 def test_a_second_clone_pulls_and_has_nothing_to_do(whole: Workspace, tmp_path: Path) -> None:
     remote = str(tmp_path / "remote")
     sh(whole.root, "dvc", "remote", "add", "--default", "local", remote)
