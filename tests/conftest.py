@@ -13,6 +13,7 @@ import pytest
 from hypothesis import settings
 
 from graftline.environment import DECIDING, settled
+from graftline.fresh_databases import begin_with_copy
 from graftline.keras_home import VARIABLE as KERAS_HOME_KEPT
 from graftline.workspace import Workspace
 
@@ -76,6 +77,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
     os.environ |= ONE_THREAD
+    begin_with_copy("prefect", Path(home, "prefect", "prefect.db"))
     # The objects of TensorFlow, MLflow and Prefect are many, and live as long as the process.
     gc.set_threshold(50_000, 50, 1000)
 

@@ -12,6 +12,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.sorting import FlowRunSort
 
+from graftline.environment import prefect_home
 from graftline.servers import client_environment, join, leave, prefect_server
 from graftline.workspace import Workspace
 from tests import histories
@@ -22,18 +23,21 @@ from tests.sharing import made_once
 @pytest.fixture(scope="session")
 def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a Prefect server of this session's own."""
-    server = prefect_server(Workspace(tmp_path_factory.mktemp("prefect")), preferred_port=0)
-    # A shared machine may be slow for a while, which is no fault of what is tested.
-    known = client_environment(server, join(server, limit_s=600.0))
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
-    address, login = known["PREFECT_API_URL"], known["PREFECT_API_AUTH_STRING"]
-    # To the processes that the tests start, as to a server of the user's.
+    workspace = Workspace(tmp_path_factory.mktemp("prefect"))
     with pytest.MonkeyPatch.context() as patch:
+        # A home of its own: no other server of the tests shares its database.
+        patch.setenv("PREFECT_HOME", str(prefect_home(workspace)))
+        server = prefect_server(workspace, preferred_port=0)
+        # A shared machine may be slow for a while, which is no fault of what is tested.
+        known = client_environment(server, join(server, limit_s=600.0))
+        address, login = known["PREFECT_API_URL"], known["PREFECT_API_AUTH_STRING"]
+        # To the processes that the tests start, as to a server of the user's.
         patch.setenv("PREFECT_API_AUTH_STRING", login)
         with temporary_settings({PREFECT_API_URL: address, PREFECT_API_AUTH_STRING: login}):
             yield address
-    leave(server)
+        leave(server)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -369,14 +368,14 @@ def test_a_server_of_ones_own_keeps_every_record_and_goes(
     checkout_after: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PREFECT_API_URL")
+    monkeypatch.delenv("PREFECT_HOME")
     subprocess.run(
         toy.command(), cwd=checkout_after.root, env=toy.environment({}), check=True, timeout=120
     )
     assert not (checkout_after.var / "prefect" / "server.json").exists()
     import sqlite3
 
-    # Prefect keeps its database below PREFECT_HOME, which the tests share.
-    database = Path(os.environ["PREFECT_HOME"]) / "prefect.db"
+    database = checkout_after.var / "prefect" / "prefect.db"
     with sqlite3.connect(database) as connection:
         rows = connection.execute(
             "select name, state_type from task_run where flow_run_id = "
