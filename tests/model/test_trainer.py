@@ -180,6 +180,7 @@ def test_adapted_statistics_are_those_of_the_folds_own_training_images(
     assert one.run(adapted, 64, folds[0], 3).loss == first.loss
 
 
+@pytest.mark.slow
 def test_auto_chooses_with_real_trainings(assembled: Workspace, tmp_path: Path) -> None:
     workspace = small.copied(assembled, tmp_path)
     params = small.small_params("auto", tune=TUNE | {"epochs": 3}, freeze={"budget": 0.7})
