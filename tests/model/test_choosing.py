@@ -213,6 +213,7 @@ def test_a_killed_profile_goes_on(
     assert (choice.profile.answers == undisturbed.profile.answers).all()
 
 
+@pytest.mark.slow
 def test_a_budget_too_small_for_a_race_leaves_the_choice_to_the_profile(
     workspace: Workspace, scripted: Free
 ) -> None:
@@ -229,6 +230,7 @@ def test_a_budget_too_small_for_a_race_leaves_the_choice_to_the_profile(
     assert set(speeds.by_layer) == {row["layer"] for row in rows(workspace, "profile.csv")}
 
 
+@pytest.mark.slow
 def test_speeds_are_measured_and_interpolated(workspace: Workspace, tmp_path: Path) -> None:
     assembled = Assembled.read(workspace.assembled / "assembled.json")
     depths = choose_depths(assembled)

@@ -412,6 +412,7 @@ def test_a_network_of_none_of_the_families_is_refused() -> None:
         family_of(network)
 
 
+@pytest.mark.slow
 def test_the_same_model_gives_the_same_file_wherever_its_objects_lie(tmp_path: Path) -> None:
     # Built beside each other, so that no object of one lies where one of the other does.
     twins = [build_base(32, 0.35, 0, "MobileNetV2") for _ in range(2)]

@@ -70,7 +70,8 @@ def test_showing_nothing_new_is_the_heads_own_answer(
     assert short.right.mean() > 0.6
 
 
-@pytest.mark.parametrize("share", [0.5, pytest.param(1.0, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.5, 1.0])
 def test_a_trial_takes_as_many_steps_as_a_full_tuning(
     share: float, assembled: Workspace, folds: tuple[Fold, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,6 +70,7 @@ def test_what_dvc_says_of_git_is_not_passed_on(tmp_path: Path) -> None:
     assert "\tgit add " in (workspace.var / "logs" / "toy.log").read_text()
 
 
+@pytest.mark.slow
 def test_outputs_that_are_gone_come_back_from_the_cache(tmp_path: Path) -> None:
     workspace = project(tmp_path, "echo ran >> runs.txt && cp in.txt out.txt")
     text = (tmp_path / "dvc.yaml").read_text(encoding="utf-8")

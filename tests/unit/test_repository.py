@@ -130,9 +130,11 @@ def test_another_repositorys_variables_lead_nowhere(
 @pytest.mark.parametrize(
     "checkout",
     [
-        "the top",
         "a worktree",
-        *(pytest.param(place, marks=pytest.mark.slow) for place in ("below", "a submodule")),
+        *(
+            pytest.param(place, marks=pytest.mark.slow)
+            for place in ("the top", "below", "a submodule")
+        ),
     ],
     indirect=True,
 )
