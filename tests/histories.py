@@ -9,6 +9,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from graftline import tracking
+from graftline.fresh_databases import begin_with_copy
 from graftline.private import login, login_file
 from graftline.workspace import Workspace
 
@@ -16,6 +17,7 @@ from graftline.workspace import Workspace
 def make_template(folder: Path) -> Path:
     """A SQLite store with its tables and nothing in it."""
     database = folder / "mlflow.db"
+    begin_with_copy("mlflow", database)
     MlflowClient(f"sqlite:///{database}").search_experiments()
     return database
 
