@@ -39,7 +39,7 @@ run: setup ## Run the pipeline with params.yaml: load, train, evaluate, register
 	@$(python) -m flows.train $(ARGS)
 
 test: lint ## Lint, types, import arrows, and all the fast tests
-	@$(python) -m pytest --numprocesses 3 --dist loadfile $(ARGS)
+	@$(python) -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-slow: setup ## The slow tests and those with a browser
 	@$(python) -m pytest -m "slow or browser" $(ARGS)

@@ -8,6 +8,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from graftline.core.database_templates import begin_with_copy
 from graftline.core.private import login, login_file
 from graftline.core.workspace import Workspace
 from graftline.registry import tracking
@@ -16,6 +17,7 @@ from graftline.registry import tracking
 def make_template(folder: Path) -> Path:
     """A SQLite store with its tables and nothing in it."""
     database = folder / "mlflow.db"
+    begin_with_copy("mlflow", database)
     MlflowClient(f"sqlite:///{database}").search_experiments()
     return database
 

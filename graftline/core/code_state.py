@@ -7,6 +7,7 @@ to, so each that is taken up again has this in its key.
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import importlib.metadata
 import os
@@ -76,19 +77,16 @@ def step_digests(steps: Iterable[str]) -> dict[str, str]:
         steps: Their names, as in ``train``.
     """
     root = Path(__file__).resolve().parents[2]
-    imports: dict[str, set[str]] = {}
     digests: dict[str, str] = {}
     for step in steps:
         digest = hashlib.sha256()
-        for name in code_files(root, f"{PACKAGE}/steps/{step}.py", imports):
-            # git may have given the lines of a text other ends.
-            text = (root / name).read_bytes().replace(b"\r\n", b"\n")
-            digest.update(f"{name} {len(text)}\n".encode() + text)
+        for name in code_files(root, f"{PACKAGE}/steps/{step}.py"):
+            digest.update(f"{name} {_digest(root / name)}\n".encode())
         digests[step] = digest.hexdigest()
     return digests
 
 
-def code_files(root: Path, path: str, imports: dict[str, set[str]] | None = None) -> list[str]:
+def code_files(root: Path, path: str) -> list[str]:
     """A module's file and those that it imports, directly or not, inside functions too.
 
     What only a type checker imports does not count, nor do the modules that start steps.
@@ -96,12 +94,10 @@ def code_files(root: Path, path: str, imports: dict[str, set[str]] | None = None
     Args:
         root: The folder that holds the package.
         path: The module's file, relative to it.
-        imports: What each file imports, as far as it is known; what is found is added.
 
     Returns:
         Sorted, relative to ``root``.
     """
-    known = {} if imports is None else imports
     found: set[str] = set()
     waiting = [path]
     while waiting:
@@ -109,28 +105,29 @@ def code_files(root: Path, path: str, imports: dict[str, set[str]] | None = None
         if file in found or file in _NO_PART_OF_A_STEP:
             continue
         found.add(file)
-        if file not in known:
-            known[file] = imported_files(root, file)
-        waiting += known[file]
+        waiting += imported_files(root, file)
     return sorted(found)
 
 
 def imported_files(root: Path, path: str) -> set[str]:
     """The files of graftline that one file imports."""
-    tree = ast.parse((root / path).read_text(encoding="utf-8"), path)
+    files: set[str] = set()
+    for module in _imported_modules((root / path).read_text(encoding="utf-8"), path):
+        files |= _files(root, module)
+    return files
+
+
+@functools.cache
+def _imported_modules(text: str, path: str) -> frozenset[str]:
     package = path.removesuffix("/__init__.py") if path.endswith("/__init__.py") else None
     parts = (package or path.rpartition("/")[0]).split("/")
-    files: set[str] = set()
-    for node in _executed(tree):
+    modules: set[str] = set()
+    for node in _executed(ast.parse(text, path)):
         if isinstance(node, ast.Import):
-            modules = [alias.name for alias in node.names]
+            modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            modules = _from_modules(node, parts)
-        else:
-            continue
-        for module in modules:
-            files |= _files(root, module)
-    return files
+            modules |= set(_from_modules(node, parts))
+    return frozenset(name for name in modules if name.partition(".")[0] == PACKAGE)
 
 
 def _from_modules(node: ast.ImportFrom, parts: list[str]) -> list[str]:
@@ -141,22 +138,27 @@ def _from_modules(node: ast.ImportFrom, parts: list[str]) -> list[str]:
     return [module, *(f"{module}.{alias.name}" for alias in node.names)]
 
 
-def _executed(node: ast.AST) -> Iterator[ast.AST]:
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
-            for other in child.orelse:
-                yield other
-                yield from _executed(other)
-        else:
-            yield child
-            yield from _executed(child)
+def _executed(tree: ast.Module) -> Iterator[ast.stmt]:
+    """All statements, those inside functions too, but for what a type checker alone reads."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.stmt):
+            yield node
+        if isinstance(node, ast.If) and _asks_for_type_checker(node.test):
+            waiting += node.orelse
+        elif not isinstance(node, ast.expr):
+            # No expression holds a statement, and most of a tree is expressions.
+            waiting += ast.iter_child_nodes(node)
+
+
+def _asks_for_type_checker(test: ast.expr) -> bool:
+    return any("TYPE_CHECKING" in vars(node).values() for node in ast.walk(test))
 
 
 def _files(root: Path, module: str) -> set[str]:
     """The module's file and those of the packages around it, which Python runs too."""
     parts = module.split(".")
-    if parts[0] != PACKAGE:
-        return set()
     files = set()
     for end in range(1, len(parts) + 1):
         stem = "/".join(parts[:end])

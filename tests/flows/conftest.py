@@ -6,30 +6,38 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
 
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.sorting import FlowRunSort
 
+from graftline.core.environment import prefect_home
 from graftline.core.workspace import Workspace
 from graftline.operations.servers import client_environment, join, leave, prefect_server
 from tests import histories
 from tests.flows import toy
+from tests.sharing import made_once
 
 
 @pytest.fixture(scope="session")
 def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a Prefect server of this session's own."""
-    server = prefect_server(Workspace(tmp_path_factory.mktemp("prefect")), preferred_port=0)
-    # A shared machine may be slow for a while, which is no fault of what is tested.
-    known = client_environment(server, join(server, limit_s=600.0))
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
-    address, login = known["PREFECT_API_URL"], known["PREFECT_API_AUTH_STRING"]
-    # To the processes that the tests start, as to a server of the user's.
+    workspace = Workspace(tmp_path_factory.mktemp("prefect"))
     with pytest.MonkeyPatch.context() as patch:
+        # A home of its own: no other server of the tests shares its database.
+        patch.setenv("PREFECT_HOME", str(prefect_home(workspace)))
+        server = prefect_server(workspace, preferred_port=0)
+        # A shared machine may be slow for a while, which is no fault of what is tested.
+        known = client_environment(server, join(server, limit_s=600.0))
+        address, login = known["PREFECT_API_URL"], known["PREFECT_API_AUTH_STRING"]
+        # To the processes that the tests start, as to a server of the user's.
         patch.setenv("PREFECT_API_AUTH_STRING", login)
         with temporary_settings({PREFECT_API_URL: address, PREFECT_API_AUTH_STRING: login}):
             yield address
-    leave(server)
+        leave(server)
 
 
 @dataclass(frozen=True)
@@ -38,20 +46,26 @@ class Ran:
 
     workspace: Workspace
     code: int
+    flow_run_id: UUID
+    template: Path
 
 
 @pytest.fixture(scope="session")
 def first_run(prefect_api: str, tmp_path_factory: pytest.TempPathFactory) -> Ran:
     """The first run of the flow in a fresh toy checkout."""
     folder = tmp_path_factory.mktemp("first")
-    workspace = toy.make(folder / "checkout", histories.make_template(folder))
+    template = made_once(tmp_path_factory, "mlflow", histories.make_template) / "mlflow.db"
+    workspace = toy.make(folder / "checkout", template)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_API_URL", prefect_api)
         patch.setenv("PYTHONPATH", str(toy.CHECKOUT))
         patch.chdir(workspace.root)
         from graftline.orchestration.launch import launch
 
-        return Ran(workspace, launch("flows.train", "train", []))
+        code = launch("flows.train", "train", [])
+    with get_client(sync_client=True) as client:
+        newest = client.read_flow_runs(limit=1, sort=FlowRunSort.START_TIME_DESC)[0]
+    return Ran(workspace, code, newest.id, template)
 
 
 @pytest.fixture
@@ -64,7 +78,7 @@ def checkout_after(
     workspace = Workspace(root)
     # The copied history knows the first checkout's folder; this one starts afresh.
     shutil.rmtree(workspace.var / "mlflow")
-    toy.use_history(first_run.workspace.root.parent / "mlflow.db", workspace)
+    toy.use_history(first_run.template, workspace)
     (root / "ran.txt").unlink()
     monkeypatch.setenv("PREFECT_API_URL", prefect_api)
     monkeypatch.setenv("PYTHONPATH", str(toy.CHECKOUT))

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -77,7 +76,7 @@ def wait_for(path: Path, limit_s: float = 60) -> str:
 def test_after_a_first_run_every_task_stands_completed_and_dvc_is_clean(first_run: Ran) -> None:
     assert first_run.code == 0
     with get_client(sync_client=True) as client:
-        flow_run = client.read_flow_runs(limit=1, sort=FlowRunSort.START_TIME_ASC)[0]
+        flow_run = client.read_flow_run(first_run.flow_run_id)
         artifacts = client.read_artifacts(
             artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run.id]))
         )
@@ -147,6 +146,7 @@ def test_a_change_runs_just_what_follows_from_it(checkout_after: Workspace) -> N
     assert dvc_status(checkout_after) == {}
 
 
+@pytest.mark.slow
 def test_an_output_that_stays_the_same_stops_the_chain(checkout_after: Workspace) -> None:
     assert run("--set", "freeze.strategy=last_blocks: 3") == 0
     assert toy.ran(checkout_after) == ["freeze"]
@@ -177,7 +177,9 @@ def test_a_failing_stage_ends_the_flow_with_its_own_error(
     assert (checkout_after.trained / "trained.json").exists()
 
 
-@pytest.mark.parametrize(("shell", "bins"), [("/bin/bash", 9), ("/bin/sh", 8)])
+@pytest.mark.parametrize(
+    ("shell", "bins"), [pytest.param("/bin/bash", 9, marks=pytest.mark.slow), ("/bin/sh", 8)]
+)
 def test_a_stage_that_dies_without_a_word_is_said_to_have(
     shell: str,
     bins: int,
@@ -230,9 +232,8 @@ HOLDS = (
 )
 
 
-@pytest.mark.parametrize(
-    "module", ["flows.train", pytest.param("flows.retrain", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("module", ["flows.train", "flows.retrain"])
 def test_what_is_edited_while_a_run_waits_is_kept_and_used(
     checkout_after: Workspace, module: str
 ) -> None:
@@ -263,6 +264,7 @@ def test_what_is_edited_while_a_run_waits_is_kept_and_used(
     assert tracked.data.tags["graftline.weight_digest"] == finished.digest_of("8 0.02")
 
 
+@pytest.mark.slow
 def test_what_is_edited_while_a_run_is_at_work_is_for_the_next_one_or_refused(
     checkout_after: Workspace,
 ) -> None:
@@ -366,14 +368,14 @@ def test_a_server_of_ones_own_keeps_every_record_and_goes(
     checkout_after: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PREFECT_API_URL")
+    monkeypatch.delenv("PREFECT_HOME")
     subprocess.run(
         toy.command(), cwd=checkout_after.root, env=toy.environment({}), check=True, timeout=120
     )
     assert not (checkout_after.var / "prefect" / "server.json").exists()
     import sqlite3
 
-    # Prefect keeps its database below PREFECT_HOME, which the tests share.
-    database = Path(os.environ["PREFECT_HOME"]) / "prefect.db"
+    database = checkout_after.var / "prefect" / "prefect.db"
     with sqlite3.connect(database) as connection:
         rows = connection.execute(
             "select name, state_type from task_run where flow_run_id = "

@@ -87,6 +87,7 @@ def test_both_doors_left_a_complete_run(whole: Workspace) -> None:
     assert digest in by_flow[2].values()
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_and_metrics_by_either_door(whole: Workspace) -> None:
     digest = Trained.read(whole.trained / "trained.json").weight_digest
     metrics = whole.metrics.read_bytes()
@@ -153,6 +154,7 @@ def test_a_changed_source_file_makes_load_stale(whole: Workspace) -> None:
     assert json.loads(sh(whole.root, "dvc", "status", "--json")) == {}
 
 
+@pytest.mark.slow
 def test_a_second_clone_pulls_and_has_nothing_to_do(whole: Workspace, tmp_path: Path) -> None:
     remote = str(tmp_path / "remote")
     sh(whole.root, "dvc", "remote", "add", "--default", "local", remote)

@@ -165,7 +165,9 @@ def test_training_and_export_go_by_the_adapted_statistics(
     strategy: object, assembled: Workspace, tmp_path: Path
 ) -> None:
     workspace = small.copied(assembled, tmp_path)
-    params = small.small_params(strategy, freeze={"batch_norm": "adapt"}, tune={"epochs": 1})
+    params = small.small_params(
+        strategy, freeze={"batch_norm": "adapt"}, train={"epochs": 2}, tune={"epochs": 1}
+    )
     record = small.finish(workspace, params)
     assert FreezePlan.read(workspace.freeze_plan).batch_norm == "adapt"
     adapted = read_statistics(workspace.features / STATISTICS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -87,15 +88,44 @@ def rows(workspace: Workspace, name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """A workspace in which ``freeze`` has chosen, and the images that it looked at."""
+
+    workspace: Workspace
+    seen: set[int]
+
+
+@pytest.fixture(scope="module")
+def chosen(assembled: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Chosen:
+    workspace = small.copied(assembled, tmp_path_factory.mktemp("chosen"))
+    batch, run, seen = PackedImages.batch, Free.run, set[int]()
+
+    def watched(self: PackedImages, indices: Any) -> Any:
+        seen.update(np.asarray(indices).tolist())
+        return batch(self, indices)
+
+    def watching(self: Free, candidate: Any, images_shown: int, fold: Any, seed: int) -> Any:
+        seen.update(fold.train.tolist(), fold.held_out.tolist())
+        return run(self, candidate, images_shown, fold, seed)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trial, "make_trainer", lambda workspace, settings: Free({}))
+        patch.setattr(choice_module, "images_per_second", invented_speeds)
+        patch.setattr(PackedImages, "batch", watched)
+        patch.setattr(Free, "run", watching)
+        freeze(workspace, params())
+    return Chosen(workspace, seen)
+
+
 def test_the_same_inputs_give_the_same_bytes(
-    workspace: Workspace, assembled: Workspace, tmp_path: Path, scripted: Free
+    chosen: Chosen, workspace: Workspace, scripted: Free
 ) -> None:
     plan = freeze(workspace, params())
     assert set(report(workspace)) == FILES
     assert plan.measured
     assert plan.trainable, "whatever trains more than the head is better here"
-    other = small.copied(assembled, tmp_path / "other")
-    freeze(other, params())
+    other = chosen.workspace
     assert report(other) == report(workspace)
     assert other.freeze_plan.read_bytes() == workspace.freeze_plan.read_bytes()
     _every_number_follows_from_the_files(workspace)
@@ -184,6 +214,7 @@ def test_a_killed_profile_goes_on(
     assert (choice.profile.answers == undisturbed.profile.answers).all()
 
 
+@pytest.mark.slow
 def test_a_budget_too_small_for_a_race_leaves_the_choice_to_the_profile(
     workspace: Workspace, scripted: Free
 ) -> None:
@@ -200,6 +231,7 @@ def test_a_budget_too_small_for_a_race_leaves_the_choice_to_the_profile(
     assert set(speeds.by_layer) == {row["layer"] for row in rows(workspace, "profile.csv")}
 
 
+@pytest.mark.slow
 def test_speeds_are_measured_and_interpolated(workspace: Workspace, tmp_path: Path) -> None:
     assembled = Assembled.read(workspace.assembled / "assembled.json")
     depths = choose_depths(assembled)
@@ -217,25 +249,7 @@ def test_speeds_are_measured_and_interpolated(workspace: Workspace, tmp_path: Pa
     assert values == sorted(values, reverse=True)
 
 
-def test_the_test_split_is_not_read(
-    workspace: Workspace, scripted: Free, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    images = PackedImages.open(workspace.preprocessed)
-    forbidden = set(images.indices("test").tolist())
-    batch, seen = PackedImages.batch, set()
-
-    def watched(self: PackedImages, indices: Any) -> Any:
-        seen.update(np.asarray(indices).tolist())
-        return batch(self, indices)
-
-    run = Free.run
-
-    def watching(self: Free, candidate: Any, images_shown: int, fold: Any, seed: int) -> Any:
-        seen.update(fold.train.tolist(), fold.held_out.tolist())
-        return run(self, candidate, images_shown, fold, seed)
-
-    monkeypatch.setattr(PackedImages, "batch", watched)
-    monkeypatch.setattr(Free, "run", watching)
-    freeze(workspace, params())
-    assert seen
-    assert not seen & forbidden
+def test_the_test_split_is_not_read(chosen: Chosen) -> None:
+    images = PackedImages.open(chosen.workspace.preprocessed)
+    assert chosen.seen
+    assert not chosen.seen & set(images.indices("test").tolist())

@@ -44,12 +44,10 @@ MAKES = (
     "VGG16",
     "Xception",
 )
-# These four take half a minute, and are tested like the others by `make test-slow`.
-SLOW = ("ResNet50", "DenseNet121", "VGG16", "Xception")
-TESTED = [
-    pytest.param(name, marks=pytest.mark.slow) if name in SLOW else pytest.param(name)
-    for name in MAKES
-]
+# The default network and one that differs from it in all that matters here stand for the others,
+# which are tested likewise by `make test-slow`.
+QUICK = ("MobileNetV2", "EfficientNetV2B0")
+TESTED = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in MAKES]
 # What Keras itself gives its networks; those that are absent scale in a layer of their own.
 KERAS_MODULES = {
     "MobileNetV2": "mobilenet_v2",
@@ -59,7 +57,11 @@ KERAS_MODULES = {
     "VGG16": "vgg16",
     "Xception": "xception",
 }
-SCALE_THEMSELVES = ("MobileNetV3Small", "EfficientNetV2B0", "EfficientNetV2S")
+SCALE_THEMSELVES = (
+    "MobileNetV3Small",
+    "EfficientNetV2B0",
+    pytest.param("EfficientNetV2S", marks=pytest.mark.slow),
+)
 # Their first quarter stands for the rest, so that the tests stay quick.
 LARGE = ("EfficientNetV2B0", "ResNet50", "ResNet50V2", "DenseNet121", "VGG16", "Xception")
 
@@ -321,26 +323,35 @@ def test_hashes_and_widths_are_those_of_keras(name: str) -> None:
     assert sorted({**family.md5}) == ([] if name == "MobileNetV2" else list(family.alphas))
 
 
-def test_multiply_adds_are_those_counted_by_hand() -> None:
-    records = {
-        (name, layer.name): layer.multiply_adds
-        for name in ("MobileNetV2", "MobileNetV3Small", "Xception")
-        for layer in layer_records(
-            build_base(size_of(FAMILIES[name]), FAMILIES[name].alphas[0], 1, name)
-        )
-    }
-    # Kernel height x width x inputs x outputs, at each place of the output.
-    assert records["MobileNetV2", "Conv1"] == 3 * 3 * 3 * 16 * 16 * 16
-    # Depthwise: each channel by itself.
-    assert records["MobileNetV2", "expanded_conv_depthwise"] == 3 * 3 * 16 * 16 * 16
-    assert records["MobileNetV2", "Conv_1"] == 112 * 1280
+# Kernel height x width x inputs x outputs, at each place of the output.
+COUNTED = {
+    "MobileNetV2": {
+        "Conv1": 3 * 3 * 3 * 16 * 16 * 16,
+        # Depthwise: each channel by itself.
+        "expanded_conv_depthwise": 3 * 3 * 16 * 16 * 16,
+        "Conv_1": 112 * 1280,
+    },
     # Squeeze and excite: two dense layers at one place, 16 channels to 8 and back.
-    squeeze = "expanded_conv_squeeze_excite_conv"
-    assert records["MobileNetV3Small", squeeze] == 16 * 8
-    assert records["MobileNetV3Small", squeeze + "_1"] == 8 * 16
+    "MobileNetV3Small": {
+        "expanded_conv_squeeze_excite_conv": 16 * 8,
+        "expanded_conv_squeeze_excite_conv_1": 8 * 16,
+    },
     # Separable: depthwise, then 1x1; 71 px are 33 after the first two layers.
-    assert records["Xception", "block2_sepconv1"] == (3 * 3 * 64 + 64 * 128) * 33 * 33
-    assert records["Xception", "block1_conv1_bn"] == 0
+    "Xception": {
+        "block2_sepconv1": (3 * 3 * 64 + 64 * 128) * 33 * 33,
+        "block1_conv1_bn": 0,
+    },
+}
+
+
+@pytest.mark.parametrize(
+    "name", ["MobileNetV2", "MobileNetV3Small", pytest.param("Xception", marks=pytest.mark.slow)]
+)
+def test_multiply_adds_are_those_counted_by_hand(name: str) -> None:
+    family = FAMILIES[name]
+    layers = layer_records(build_base(size_of(family), family.alphas[0], 1, name))
+    found = {layer.name: layer.multiply_adds for layer in layers}
+    assert {layer: found[layer] for layer in COUNTED[name]} == COUNTED[name]
 
 
 def test_a_grouped_convolution_counts_its_own_group_alone() -> None:
@@ -383,14 +394,19 @@ def test_multiply_adds_are_those_that_tensorflow_counts(name: str) -> None:
     assert total < 2 * ours * 1.06
 
 
-def test_a_cut_on_a_side_path_is_refused() -> None:
-    base = build_base(32, 1.0, 1, "ResNet50V2")
+@pytest.mark.parametrize(
+    ("name", "cut", "whole"),
+    [
+        pytest.param(
+            "ResNet50V2", "conv3_block1_3_conv", "conv3_block1_out", marks=pytest.mark.slow
+        ),
+        ("EfficientNetV2B0", "block4a_se_squeeze", ""),
+    ],
+)
+def test_a_cut_on_a_side_path_is_refused(name: str, cut: str, whole: str) -> None:
     with pytest.raises(ParamsError, match="side path") as caught:
-        cut_after(base, "conv3_block1_3_conv")
-    assert "conv3_block1_out" in str(caught.value.fix)
-    squeezed = build_base(32, 1.0, 1, "EfficientNetV2B0")
-    with pytest.raises(ParamsError, match="side path"):
-        cut_after(squeezed, "block4a_se_squeeze")
+        cut_after(build_base(32, 1.0, 1, name), cut)
+    assert whole in str(caught.value.fix)
 
 
 def test_a_network_of_none_of_the_families_is_refused() -> None:
@@ -402,6 +418,7 @@ def test_a_network_of_none_of_the_families_is_refused() -> None:
         family_of(network)
 
 
+@pytest.mark.slow
 def test_the_same_model_gives_the_same_file_wherever_its_objects_lie(tmp_path: Path) -> None:
     # Built beside each other, so that no object of one lies where one of the other does.
     twins = [build_base(32, 0.35, 0, "MobileNetV2") for _ in range(2)]

@@ -33,7 +33,7 @@ LARGE_SIZES = [(33, 33), (64, 64), (97, 41), (20, 75)]
 
 # Pooled features are cached in 32 bits, feature maps in 16, of which 11 count.
 @pytest.mark.parametrize(("fixture", "tolerance"), [("head_only", 1e-4), ("last_block", 1e-3)])
-@pytest.mark.parametrize("split", ["train", "validation"])
+@pytest.mark.parametrize("split", [pytest.param("train", marks=pytest.mark.slow), "validation"])
 def test_cached_features_give_what_the_images_give(
     fixture: str, tolerance: float, split: str, request: pytest.FixtureRequest
 ) -> None:

@@ -141,6 +141,7 @@ def test_the_average_is_what_is_validated_and_kept(two_blocks: Workspace) -> Non
     assert loss == pytest.approx(fitted.validation_loss, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_sixteen_bits_train_weights_of_thirty_two(two_blocks: Workspace) -> None:
     tune = TuneParams(epochs=2, batch_size=16, learning_rate=0.01)
     graft, half = phase(two_blocks, tune, TrainParams(mixed_precision="bfloat16"))
@@ -200,6 +201,7 @@ def test_each_phase_smooths_labels_by_its_own_parameter(two_blocks: Workspace) -
     assert probe_phase(graft, pooled, pooled, train, seed=0).loop.objective == train
 
 
+@pytest.mark.slow
 def test_the_head_is_trained_before_the_trunk(two_blocks: Workspace) -> None:
     params = small.small_params(STRATEGY, train={"epochs": 3}, tune={"epochs": 2})
     fitted = fit(two_blocks, params)

@@ -112,6 +112,7 @@ def test_it_goes_on_from_any_chunk_of_either_phase(
 
 
 @pytest.mark.usefixtures("every_chunk")
+@pytest.mark.slow
 def test_other_parameters_begin_anew(
     ready: Workspace, undisturbed: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,6 +140,17 @@ def test_one_of_other_code_is_nobodys(
         file = workspace.checkpoint
         assert Checkpoints(file, step._key(workspace, PARAMS)).load() is not None
     assert Checkpoints(file, step._key(workspace, PARAMS)).load() is None
+
+
+def test_one_of_other_parameters_is_nobodys(ready: Workspace) -> None:
+    others = (
+        small.small_params({"last_blocks": 2}, train={"epochs": 3}, seed=4),
+        PARAMS.model_copy(update={"seed": PARAMS.seed + 1}),
+        PARAMS.model_copy(update={"train": PARAMS.train.model_copy(update={"epochs": 11})}),
+        PARAMS.model_copy(update={"tune": PARAMS.tune.model_copy(update={"epochs": 7})}),
+    )
+    keys = {step._key(ready, params) for params in (PARAMS, *others)}
+    assert len(keys) == 1 + len(others)
 
 
 def test_one_of_another_precision_is_nobodys(

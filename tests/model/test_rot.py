@@ -84,12 +84,19 @@ def test_the_answers_that_are_compared(head_only: Workspace, tmp_path: Path) -> 
         compare(workspace, small.small_params("all"))
 
 
-def test_maps_at_a_boundary(last_block: Workspace, tmp_path: Path) -> None:
-    for name in ("train.npy", "train-pooled.npy", "validation.npy"):
-        workspace = small.copied(last_block, tmp_path / name)
-        rot(workspace.features / name, 80_001)
-        with pytest.raises(DamagedFileError, match=f"{name} is damaged"):
-            train(workspace, small.small_params({"last_blocks": 1}))
+@pytest.mark.parametrize(
+    "name",
+    [
+        "train-pooled.npy",
+        pytest.param("train.npy", marks=pytest.mark.slow),
+        pytest.param("validation.npy", marks=pytest.mark.slow),
+    ],
+)
+def test_maps_at_a_boundary(last_block: Workspace, tmp_path: Path, name: str) -> None:
+    workspace = small.copied(last_block, tmp_path / "here")
+    rot(workspace.features / name, 80_001)
+    with pytest.raises(DamagedFileError, match=f"{name} is damaged"):
+        train(workspace, small.small_params({"last_blocks": 1}))
 
 
 def test_every_folder_between_steps_lists_its_files(head_only: Workspace) -> None:

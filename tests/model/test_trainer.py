@@ -70,6 +70,7 @@ def test_showing_nothing_new_is_the_heads_own_answer(
     assert short.right.mean() > 0.6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.5, 1.0])
 def test_a_trial_takes_as_many_steps_as_a_full_tuning(
     share: float, assembled: Workspace, folds: tuple[Fold, ...], monkeypatch: pytest.MonkeyPatch
@@ -180,6 +181,7 @@ def test_adapted_statistics_are_those_of_the_folds_own_training_images(
     assert one.run(adapted, 64, folds[0], 3).loss == first.loss
 
 
+@pytest.mark.slow
 def test_auto_chooses_with_real_trainings(assembled: Workspace, tmp_path: Path) -> None:
     workspace = small.copied(assembled, tmp_path)
     params = small.small_params("auto", tune=TUNE | {"epochs": 3}, freeze={"budget": 0.7})

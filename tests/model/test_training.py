@@ -91,8 +91,11 @@ def test_what_is_exported_scores_what_the_history_says(last_block: Workspace) ->
 
 @pytest.mark.parametrize(
     "rules",
-    [{"label_smoothing": 0.3}, {"mixup": 0.5}, {"ema": 0.9, "label_smoothing": 0.1}],
-    ids=["smoothed", "mixed", "averaged"],
+    [
+        pytest.param({"label_smoothing": 0.3}, id="smoothed", marks=pytest.mark.slow),
+        pytest.param({"mixup": 0.5}, id="mixed", marks=pytest.mark.slow),
+        pytest.param({"ema": 0.9, "label_smoothing": 0.1}, id="averaged"),
+    ],
 )
 def test_confidences_of_the_head_alone_are_mended(
     rules: dict[str, float], head_only: Workspace, tmp_path: Path
@@ -142,7 +145,7 @@ def test_early_stopping_keeps_none_that_are_worse_than_the_best(
     assert -np.log(kept).mean() == pytest.approx(record.validation_loss, abs=1e-4)
 
 
-@pytest.mark.parametrize("poison", [np.nan, np.inf])
+@pytest.mark.parametrize("poison", [np.nan, pytest.param(np.inf, marks=pytest.mark.slow)])
 def test_divergence_stops_and_keeps_the_last_good_weights(
     poison: float, head_only: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -228,7 +228,7 @@ def legacy_file(network: Any, path: Path, older_names: bool) -> Path:
     [
         ("MobileNetV2", False),
         pytest.param("MobileNetV3Small", True, marks=pytest.mark.slow),
-        ("EfficientNetV2B0", False),
+        pytest.param("EfficientNetV2B0", False, marks=pytest.mark.slow),
         pytest.param("ResNet50V2", True, marks=pytest.mark.slow),
         pytest.param("Xception", False, marks=pytest.mark.slow),
     ],

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from graftline.core.workspace import Workspace
+from tests.sharing import made_once
 
 
 @pytest.fixture(scope="session")
@@ -14,7 +15,7 @@ def store_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty MLflow store; making one costs seconds."""
     from tests.histories import make_template
 
-    return make_template(tmp_path_factory.mktemp("mlflow"))
+    return made_once(tmp_path_factory, "mlflow", make_template) / "mlflow.db"
 
 
 @pytest.fixture

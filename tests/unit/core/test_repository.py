@@ -160,6 +160,17 @@ def test_another_repositorys_variables_lead_nowhere(
     assert top(root) == tmp_path / "big"
 
 
+@pytest.mark.parametrize(
+    "checkout",
+    [
+        "a worktree",
+        *(
+            pytest.param(place, marks=pytest.mark.slow)
+            for place in ("the top", "below", "a submodule")
+        ),
+    ],
+    indirect=True,
+)
 def test_a_worktree_holds_the_checkout_where_it_lies(checkout: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", "dvc", "init", "-q", "-f"]

@@ -16,6 +16,14 @@ from graftline.silence import Watch, awaited, ended
 
 SLEEPS = "import time; time.sleep(60)"
 SPINS = "while True: pass"
+# A third of a core, as one gets on a busy machine, and for longer than the silence that is allowed.
+WORKS = """
+import time
+until = time.monotonic() + 4
+while time.monotonic() < until:
+    sum(range(10**6))
+    time.sleep(0.03)
+"""
 
 
 def python(code: str) -> list[str]:
@@ -77,8 +85,8 @@ def test_a_command_that_hangs_is_ended_with_what_it_started(tmp_path: Path) -> N
 
 @pytest.mark.kill
 def test_a_process_is_awaited_until_it_is_silent() -> None:
-    with subprocess.Popen(python("sum(range(10**8))")) as process:
-        assert awaited(process, silence_s=1.5) == 0
+    with subprocess.Popen(python(WORKS)) as process:
+        assert awaited(process, silence_s=2.5) == 0
     with subprocess.Popen(python(SLEEPS)) as process:
         with pytest.raises(StalledError):
             awaited(process, silence_s=1.5)

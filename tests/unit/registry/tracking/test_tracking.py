@@ -694,13 +694,15 @@ if "graftline.registry.tracking.recorder_worker" in " ".join(sys.orig_argv):
 """
 
 
-def worked_through(workspace: Workspace, meanwhile: object = lambda recorder: None) -> int:
+def worked_through(
+    workspace: Workspace, meanwhile: object = lambda recorder: None, epochs: int = 1000
+) -> int:
     """A stage that is recorded, and the process that recorded it."""
     with tracking.stage_recorder(workspace, PARAMS, "train") as recorder:
         recorder.run_id()
         meanwhile(recorder)
-        # More than a pipe holds.
-        for epoch in range(1, 1001):
+        # A thousand are more than a pipe holds.
+        for epoch in range(1, epochs + 1):
             recorder.epoch(epoch, {"loss": 1.0, "accuracy": 0.5, "validation_loss": 1.0})
     return int(recorder._process.pid)
 
@@ -713,7 +715,7 @@ def test_a_recorder_that_is_slow_to_end_fails_no_stage(
     (tmp_path / "site" / "sitecustomize.py").write_text(SLOW_TO_END)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
     monkeypatch.setattr("graftline.registry.tracking.recorder._CLOSE_TIMEOUT_S", 0.5)
-    pid = worked_through(tracked)
+    pid = worked_through(tracked, epochs=3)
     assert one_run(tracked).info.status == "FINISHED"
     assert psutil.pid_exists(pid)
     os.kill(pid, signal.SIGKILL)
@@ -721,7 +723,9 @@ def test_a_recorder_that_is_slow_to_end_fails_no_stage(
 
 
 @pytest.mark.kill
-@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [signal.SIGSTOP, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]
+)
 def test_a_recorder_that_is_stopped_or_killed_fails_no_stage(
     tracked: Workspace, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
