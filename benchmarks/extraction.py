@@ -1,4 +1,4 @@
-"""Images per second through the frozen trunk: Graftline's runner beside the others.
+"""Images per second through the frozen backbone: Graftline's runner beside the others.
 
 All run the same network, MobileNetV2 with alpha 1.0 up to its last layer, from raw uint8 images to
 pooled features, several rounds, each in an order of its own; ratios are taken round by round.
@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import machine
+from benchmarks.backbones import build_backbone, random_images
 from benchmarks.report import Spread, Table, ratios
 from benchmarks.runners import GRAFTLINE, KERAS, Runner, runners
-from benchmarks.trunks import build_trunk, random_images
 from graftline.core.progress import progress
 
 if TYPE_CHECKING:
@@ -57,9 +57,9 @@ def measure(sizes_px: Sequence[int], rounds: int) -> dict[str, Any]:
 
 
 def _one_size(size_px: int, rounds: int, folder: Path, bar: Any) -> dict[str, Any]:
-    trunk = build_trunk(size_px, _ALPHA, CUT, folder)
+    backbone = build_backbone(size_px, _ALPHA, CUT, folder)
     images = random_images(max(_SAMPLE, int(_IMAGES_AT_96 * (96 / size_px) ** 2)))
-    present, absent = runners(trunk, images[:_SAMPLE])
+    present, absent = runners(backbone, images[:_SAMPLE])
     bar.advance(1, f"{size_px} px")
     reference = present[0].run(images[:_SAMPLE])
     differences = [float(np.abs(one.run(images[:_SAMPLE]) - reference).max()) for one in present]
@@ -72,7 +72,7 @@ def _one_size(size_px: int, rounds: int, folder: Path, bar: Any) -> dict[str, An
     return {
         "size_px": size_px,
         "images": len(images),
-        "multiply_adds": trunk.multiply_adds,
+        "multiply_adds": backbone.multiply_adds,
         "runners": [
             {
                 "name": one.name,
@@ -154,7 +154,7 @@ def tables(results: dict[str, Any]) -> list[Table]:
         "core ms per image",
         "of matmul's peak",
     )
-    title = f"The frozen trunk to `{results['cut']}`; median (lowest to highest) of the rounds"
+    title = f"The frozen backbone to `{results['cut']}`; median (lowest to highest) of the rounds"
     return [Table(title, heads, rows)]
 
 
@@ -188,7 +188,7 @@ def draw(results: dict[str, Any]) -> Figure:
     @styled
     def drawn() -> Figure:
         figure = new_figure(
-            "Frozen trunk: images per second beside Graftline's",
+            "Frozen backbone: images per second beside Graftline's",
             "bar: median of the rounds; line: lowest to highest; Graftline = 1",
             7.5,
             1.2 + 0.3 * sum(len(size["runners"]) + 1 for size in results["sizes"]),

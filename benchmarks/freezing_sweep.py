@@ -115,7 +115,7 @@ def trained(workspace: Workspace, params: Params, candidate: Candidate) -> dict[
     fitted = fitted_to(workspace, params, candidate)
     seconds = time.monotonic() - begun_s
     images = PackedImages.open(workspace.preprocessed)
-    right = answered_right(fitted.graft, images, "test")
+    right = answered_right(fitted.classifier, images, "test")
     result = {
         "candidate": candidate.name,
         "plan": candidate.plan.model_dump(mode="json"),
@@ -138,21 +138,21 @@ def fitted_to(workspace: Workspace, params: Params, candidate: Candidate) -> Fit
     return fit(workspace, params)
 
 
-def answered_right(graft: Any, images: PackedImages, split: str) -> NDArray[np.bool_]:
+def answered_right(classifier: Any, images: PackedImages, split: str) -> NDArray[np.bool_]:
     """Whether the network is right, for each image of a split, (n,)."""
-    return answered(graft, images, split)[1]
+    return answered(classifier, images, split)[1]
 
 
 def answered(
-    graft: Any, images: PackedImages, split: str
+    classifier: Any, images: PackedImages, split: str
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Probabilities for the images of a split, (n, classes), and whether each is right, (n,)."""
     import tensorflow as tf
 
     indices = images.indices(split)
     labels = images.labels[indices]
-    answer = tf.function(lambda batch: graft(batch, training=False), reduce_retracing=True)
-    found = np.zeros((len(indices), int(graft.output.shape[-1])), np.float32)
+    answer = tf.function(lambda batch: classifier(batch, training=False), reduce_retracing=True)
+    found = np.zeros((len(indices), int(classifier.output.shape[-1])), np.float32)
     for places, batch in images.batches(indices, _BATCH):
         found[places] = answer(tf.constant(batch)).numpy()
     return found, found.argmax(axis=1) == labels
@@ -206,7 +206,7 @@ def _result_file(workspace: Workspace, name: str) -> Path:
 
 
 def prepared(task: Task, repeat: int, workspace: Workspace, params: Params) -> Assembled:
-    """The images of a repeat, loaded and preprocessed, and the trunk, unless that is done.
+    """The images of a repeat, loaded and preprocessed, and the backbone, unless that is done.
 
     What other code has left there goes first: a sweep of two states of the code compares nothing.
     """

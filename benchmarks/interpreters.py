@@ -1,6 +1,6 @@
 """How to spread LiteRT over the cores: interpreters side by side, threads in each, batch size.
 
-Run with ``python -m benchmarks.interpreters``. Every way runs the same frozen trunk on the same
+Run with ``python -m benchmarks.interpreters``. Every way runs the same frozen backbone on the same
 images, in turn, several rounds.
 """
 
@@ -19,7 +19,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.trunks import build_trunk
+from benchmarks.backbones import build_backbone
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
     images = np.random.default_rng(0).integers(0, 256, (options.images, 28, 28, 1), dtype=np.uint8)
     cores = os.cpu_count() or 1
     with tempfile.TemporaryDirectory() as folder:
-        path = build_trunk(options.size_px, 1.0, options.cut, Path(folder)).litert_file
+        path = build_backbone(options.size_px, 1.0, options.cut, Path(folder)).litert_file
         ways = [
             _Way(path, count, threads, batch, images)
             for batch in (1, 4, 8, 16, 32)

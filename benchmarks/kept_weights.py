@@ -93,10 +93,10 @@ def _compared(task: Task, repeat: int, name: str, epochs: int) -> tuple[float, f
     candidate = of_name(prepared(task, repeat, workspace, params), name)
     fitted = fitted_to(workspace, params, candidate)
     images = PackedImages.open(workspace.preprocessed)
-    kept = answered_right(fitted.graft, images, "test").mean()
+    kept = answered_right(fitted.classifier, images, "test").mean()
     both = Both.made
     both.restore_lowest()
-    lowest = answered_right(fitted.graft, images, "test").mean()
+    lowest = answered_right(fitted.classifier, images, "test").mean()
     before = params.train.epochs if len(both.lowest) > 1 else 0
     return float(lowest), float(kept), both.lowest[-1].epoch - before, fitted.best_epoch - before
 

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from graftline.core.params import HeadParams, LastBlocks, TrainParams, TuneParams
 from graftline.core.records import Assembled
-from graftline.network.classifier import build_graft
+from graftline.network.classifier import build_classifier
 from graftline.network.cutting import build_base, cut_after, layer_records
 from graftline.network.freeze_plans import Strategy, plan_freezing
 from graftline.network.unfreezing import thaw, tuned_part
@@ -55,18 +55,18 @@ def _loop(size_px: int, strategy: Strategy, precision: str) -> Loop:
         cut=layers[-1].name,
         weights="random",
         weights_sha256=None,
-        trunk_digest="",
+        backbone_digest="",
         layers=layers,
         pooling="average",
         head_units=(256,),
         dropout=0.3,
         classes=tuple("0123456789"),
     )
-    graft = build_graft(cut_after(base, layers[-1].name), HeadParams(), 10, seed=0)
+    classifier = build_classifier(cut_after(base, layers[-1].name), HeadParams(), 10, seed=0)
     plan = plan_freezing(assembled, strategy)
-    thaw(graft, plan)
-    groups = tuning_groups(graft, layers, TuneParams(learning_rate=1e-6), steps=1000)
-    network = tuned_part(graft, plan.boundary)
+    thaw(classifier, plan)
+    groups = tuning_groups(classifier, layers, TuneParams(learning_rate=1e-6), steps=1000)
+    network = tuned_part(classifier, plan.boundary)
     return Loop(network, groups, TrainParams(), _BATCH, np.zeros(_BATCH, np.int32), 0, precision)
 
 

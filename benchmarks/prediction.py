@@ -79,13 +79,13 @@ def _write_images(folder: Path, count: int) -> None:
 
 def _write_model(folder: Path) -> None:
     from graftline.core.params import HeadParams
-    from graftline.network.classifier import build_graft
+    from graftline.network.classifier import build_classifier
     from graftline.network.cutting import build_base, cut_after
     from graftline.network.model_files import export_model
 
-    trunk = cut_after(build_base(_SIZE_PX, _ALPHA, seed=0), _CUT)
+    backbone = cut_after(build_base(_SIZE_PX, _ALPHA, seed=0), _CUT)
     folder.mkdir()
-    export_model(build_graft(trunk, HeadParams(), len(_CLASSES), 0), _SIZE_PX, folder)
+    export_model(build_classifier(backbone, HeadParams(), len(_CLASSES), 0), _SIZE_PX, folder)
     Trained(
         classes=_CLASSES,
         size_px=_SIZE_PX,

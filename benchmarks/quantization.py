@@ -71,7 +71,7 @@ def main(arguments: list[str]) -> int:
     import_keras()
     workspace = Workspace(Path.cwd())
     trained = Trained.read(workspace.trained / "trained.json")
-    graft = load_model(workspace.trained / "model.keras")
+    classifier = load_model(workspace.trained / "model.keras")
     images = PackedImages.open(workspace.preprocessed)
     rows = images.indices(options.split)
     original = _predicted(workspace.trained / "model.tflite", images, rows)
@@ -83,7 +83,7 @@ def main(arguments: list[str]) -> int:
     with TemporaryDirectory() as folder:
         for way in WAYS:
             path = Path(folder) / "model.tflite"
-            network = Network(graft, trained, lambda way=way: _calibration(images, way))
+            network = Network(classifier, trained, lambda way=way: _calibration(images, way))
             path.write_bytes(_converted(network, way))
             found = Comparison(
                 images.labels[rows], original, _predicted(path, images, rows), trained.classes

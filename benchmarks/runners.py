@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.trunks import IMAGE_SHAPE, Trunk
+from benchmarks.backbones import IMAGE_SHAPE, Backbone
 from graftline.network.litert import available_cores
 
 GRAFTLINE, KERAS = "Graftline", "keras.Model.predict"
@@ -26,7 +26,7 @@ Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Runner:
-    """One way of running the trunk.
+    """One way of running the backbone.
 
     Args:
         name: Of the library or function.
@@ -52,18 +52,18 @@ class Absent:
     reason: str
 
 
-def runners(trunk: Trunk, sample: NDArray[np.uint8]) -> tuple[list[Runner], list[Absent]]:
+def runners(backbone: Backbone, sample: NDArray[np.uint8]) -> tuple[list[Runner], list[Absent]]:
     """Every runner at its best setting, and those that are not installed.
 
     Args:
-        trunk: What they run.
+        backbone: What they run.
         sample: Images on which the settings of the others are tried.
     """
     present: list[Runner] = []
     absent: list[Absent] = []
     for name, build in _BUILDERS.items():
         try:
-            settings = build(trunk)
+            settings = build(backbone)
         except ImportError as error:
             absent.append(Absent(name, f"not installed ({error.name})"))
         else:
@@ -85,10 +85,10 @@ def fastest(candidates: list[Runner], sample: NDArray[np.uint8]) -> Runner:
     return candidates[min(seconds, key=seconds.__getitem__)]
 
 
-def _graftline(trunk: Trunk) -> dict[str, Run]:
+def _graftline(backbone: Backbone) -> dict[str, Run]:
     from graftline.network.litert import LiteRunner
 
-    runner = LiteRunner(trunk.litert_file)
+    runner = LiteRunner(backbone.litert_file)
 
     def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         batches = (
@@ -99,9 +99,9 @@ def _graftline(trunk: Trunk) -> dict[str, Run]:
     return {"as extract uses it": run}
 
 
-def _keras(trunk: Trunk) -> dict[str, Run]:
+def _keras(backbone: Backbone) -> dict[str, Run]:
     def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        features: NDArray[np.float32] = trunk.model.predict(
+        features: NDArray[np.float32] = backbone.model.predict(
             images, batch_size=_KERAS_BATCH, verbose=0
         )
         return features
@@ -109,11 +109,11 @@ def _keras(trunk: Trunk) -> dict[str, Run]:
     return {f"batch {_KERAS_BATCH}": run}
 
 
-def _tensorflow(trunk: Trunk) -> dict[str, Run]:
+def _tensorflow(backbone: Backbone) -> dict[str, Run]:
     import tensorflow as tf
 
     function = tf.function(
-        lambda images: trunk.model(images, training=False),
+        lambda images: backbone.model(images, training=False),
         input_signature=[tf.TensorSpec((None, *IMAGE_SHAPE), tf.uint8)],
     )
     return {
@@ -123,14 +123,14 @@ def _tensorflow(trunk: Trunk) -> dict[str, Run]:
     }
 
 
-def _litert(trunk: Trunk) -> dict[str, Run]:
-    return {f"batch {batch}": _litert_run(trunk, batch) for batch in BATCHES}
+def _litert(backbone: Backbone) -> dict[str, Run]:
+    return {f"batch {batch}": _litert_run(backbone, batch) for batch in BATCHES}
 
 
-def _litert_run(trunk: Trunk, batch: int) -> Run:
+def _litert_run(backbone: Backbone, batch: int) -> Run:
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(str(trunk.fixed_litert_file), num_threads=available_cores())
+    interpreter = Interpreter(str(backbone.fixed_litert_file), num_threads=available_cores())
     place = interpreter.get_input_details()[0]["index"]
     interpreter.resize_tensor_input(place, (batch, *IMAGE_SHAPE))
     interpreter.allocate_tensors()
@@ -146,10 +146,10 @@ def _litert_run(trunk: Trunk, batch: int) -> Run:
     return _batched(one, batch)
 
 
-def _onnx_runtime(trunk: Trunk) -> dict[str, Run]:
+def _onnx_runtime(backbone: Backbone) -> dict[str, Run]:
     import onnxruntime
 
-    path, cores = str(trunk.onnx_file), available_cores()
+    path, cores = str(backbone.onnx_file), available_cores()
 
     def session(threads: int) -> Any:
         options = onnxruntime.SessionOptions()
@@ -168,14 +168,14 @@ def _onnx_runtime(trunk: Trunk) -> dict[str, Run]:
     return runs
 
 
-def _openvino(trunk: Trunk) -> dict[str, Run]:
+def _openvino(backbone: Backbone) -> dict[str, Run]:
     import openvino
 
     core = openvino.Core()
     runs: dict[str, Run] = {}
     for hint in ("LATENCY", "THROUGHPUT"):
         for batch in BATCHES:
-            model = core.read_model(str(trunk.onnx_file))
+            model = core.read_model(str(backbone.onnx_file))
             model.reshape([batch, *IMAGE_SHAPE])
             # Left to itself it computes in bfloat16 where the processor can.
             settings = {"PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": "f32"}
@@ -224,7 +224,7 @@ def _filled(images: NDArray[np.uint8], batch: int) -> NDArray[np.uint8]:
     return filled
 
 
-_BUILDERS: dict[str, Callable[[Trunk], dict[str, Run]]] = {
+_BUILDERS: dict[str, Callable[[Backbone], dict[str, Run]]] = {
     GRAFTLINE: _graftline,
     KERAS: _keras,
     "tf.function": _tensorflow,

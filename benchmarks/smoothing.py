@@ -63,7 +63,7 @@ def _measured(task: Task, repeat: int, plan: str, smoothing: float) -> tuple[flo
     params = params.model_copy(update={"tune": tune})
     candidate = of_name(prepared(task, repeat, workspace, params), plan)
     fitted = fitted_to(workspace, params, candidate)
-    answers, right = answered(fitted.graft, PackedImages.open(workspace.preprocessed), "test")
+    answers, right = answered(fitted.classifier, PackedImages.open(workspace.preprocessed), "test")
     calibration = reliability(answers.max(axis=1), right, _BINS)
     return float(right.mean()), calibration.expected_error
 

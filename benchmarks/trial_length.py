@@ -22,7 +22,7 @@ from graftline.data.shards import PackedImages
 from graftline.network.freeze_plans import Strategy
 from graftline.selection.candidates import make_candidate
 from graftline.selection.folds import race_folds
-from graftline.selection.trainer import GraftTrainer
+from graftline.selection.trainer import CandidateTrainer
 from graftline.steps.freeze import choice_settings
 
 _CUT = "block_13_expand_relu"
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     params = TASKS[options.task].params(workspace.root / "images.npz")
     folds = race_folds(PackedImages.open(workspace.preprocessed), params.seed)[: options.folds]
     assembled = Assembled.read(workspace.assembled / "assembled.json")
-    trainer = GraftTrainer(workspace, choice_settings(params))
+    trainer = CandidateTrainer(workspace, choice_settings(params))
     strategies: tuple[Strategy, ...] = ("all", LastBlocks(last_blocks=5), "none")
     table = Table(title=f"{options.task}, cut after {_CUT}, {len(folds)} folds")
     table.add_column("passes over the training images", justify="right")

@@ -246,14 +246,14 @@ def _guide(digits: Digits, size_px: int) -> Callable[[], Pace]:
     import keras
     from keras import layers
 
-    from benchmarks.trunks import build_trunk
+    from benchmarks.backbones import build_backbone
 
     keras.utils.set_random_seed(0)
     with tempfile.TemporaryDirectory(prefix="graftline-bench-") as folder:
-        trunk = build_trunk(size_px, 1.0, "out_relu", Path(folder)).model
-    trunk.trainable = False
+        backbone = build_backbone(size_px, 1.0, "out_relu", Path(folder)).model
+    backbone.trainable = False
     images = keras.Input((28, 28, 1), dtype="uint8")
-    hidden = layers.Dense(256, activation="relu")(trunk(images, training=False))
+    hidden = layers.Dense(256, activation="relu")(backbone(images, training=False))
     answers = layers.Dense(10, activation="softmax")(layers.Dropout(0.2)(hidden))
     model = keras.Model(images, answers)
     model.compile(keras.optimizers.Adam(_RATE), "categorical_crossentropy", metrics=["accuracy"])

@@ -1,6 +1,6 @@
 """Writes the files that are made from the code: ``python -m scripts.parameters``.
 
-That is ``params.schema.json``, ``docs/parameters.md``, ``docs/trunks.md`` and the picture of the
+That is ``params.schema.json``, ``docs/parameters.md``, ``docs/backbones.md`` and the picture of the
 packages.
 """
 
@@ -14,8 +14,8 @@ from typing import Any
 
 from graftline.core.files import write_text
 from graftline.core.params import json_schema
+from scripts.backbones import backbones_page
 from scripts.packages import packages_picture
-from scripts.trunks import trunks_page
 
 _NUMBERS = {
     "minimum": "from {}",
@@ -70,7 +70,7 @@ def files() -> dict[str, str]:
     return {
         "params.schema.json": json.dumps(schema, indent=2) + "\n",
         "docs/parameters.md": parameters_page(schema),
-        "docs/trunks.md": trunks_page(),
+        "docs/backbones.md": backbones_page(),
         "docs/images/packages.svg": packages_picture(Path(__file__).resolve().parents[1]),
     }
 

@@ -1,4 +1,4 @@
-"""Task ``assemble``: has base weights, trunk and fresh head put together."""
+"""Task ``assemble``: has base weights, backbone and fresh head put together."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def assemble(dataset: Dataset) -> Assembled:
 def _publish(workspace: Workspace, network: Assembled) -> None:
     head = " → ".join(f"{units} units" for units in network.head_units)
     facts = [
-        ("trunk", f"{network.backbone}, alpha {network.alpha:g}, {network.size_px} px"),
+        ("backbone", f"{network.backbone}, alpha {network.alpha:g}, {network.size_px} px"),
         ("base weights", network.weights),
         ("SHA-256 of their file", f"`{network.weights_sha256}`"),
         ("cut after", f"`{network.cut}`, {network.feature_dim(network.cut)} channels"),
@@ -34,5 +34,5 @@ def _publish(workspace: Workspace, network: Assembled) -> None:
         ),
     ]
     publish.markdown(
-        "network", publish.table(["part", "is"], facts), "The trunk, its weights and the head"
+        "network", publish.table(["part", "is"], facts), "The backbone, its weights and the head"
     )

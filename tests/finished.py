@@ -256,7 +256,7 @@ def _inputs(workspace: Workspace) -> None:
         cut="block_13_expand_relu",
         weights="random",
         weights_sha256=digest_of("base"),
-        trunk_digest=digest_of("trunk"),
+        backbone_digest=digest_of("backbone"),
         layers=(layer,),
         pooling="average",
         head_units=(256,),

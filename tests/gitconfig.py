@@ -23,7 +23,7 @@ _SETTINGS = """\
 [gpg]
     program = /bin/false
 [init]
-    defaultBranch = trunk
+    defaultBranch = backbone
 [log]
     showSignature = true
 [status]

@@ -13,7 +13,7 @@ from graftline.operations.stage_runner import run_stage
 STEP_HELP = {
     "load": "read a source, check it, split it",
     "preprocess": "shrink every image to the network's size and pack it",
-    "assemble": "base weights, trunk up to the cut, fresh head",
+    "assemble": "base weights, backbone up to the cut, fresh head",
     "freeze": "turn freeze.strategy into a plan of which layers train",
     "extract": "run the frozen part once per image and keep its outputs",
     "train": "train what is not frozen",

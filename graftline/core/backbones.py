@@ -1,6 +1,6 @@
-"""The trunks to choose from: one table of what sets each Keras Applications family apart.
+"""The backbones to choose from: one table of what sets each Keras Applications family apart.
 
-Everything else treats all trunks alike. A network says in the name of its input layer which line
+Everything else treats all backbones alike. A network says in the name of its input layer which line
 of the table it comes from, through every file and every cut, so that no caller can feed it
 images scaled for another.
 """
@@ -37,7 +37,7 @@ class Scaling:
 
 
 PIXELS = Scaling("0 to 255", 1.0, 0.0)
-"""As images are: no trunk's, but what resizing alone gives."""
+"""As images are: no backbone's, but what resizing alone gives."""
 MINUS_ONE_TO_ONE = Scaling("-1 to 1", 1 / 127.5, -1.0)
 _BY_128 = Scaling("-1 to 0.992 (divided by 128)", 1 / 128, -1.0)
 _STANDARD = Scaling(
@@ -52,7 +52,7 @@ _CENTRED_BGR = Scaling(
 
 @dataclass(frozen=True)
 class Family:
-    """One trunk.
+    """One backbone.
 
     Args:
         name: Of the constructor in ``keras.applications``, and in ``backbone.name``.
@@ -252,7 +252,7 @@ FAMILIES: Mapping[str, Family] = {
 """The table, by name."""
 DEFAULT = _MOBILENET_V2.name
 STANFORD_DOGS = (_MOBILENET_V2.name, 1.0)
-"""The one trunk, by name and width, that there are Stanford Dogs weights for."""
+"""The one backbone, by name and width, that there are Stanford Dogs weights for."""
 
 
 def family_of(network: Any) -> Family:
@@ -264,7 +264,7 @@ def family_of(network: Any) -> Family:
     name = network.input.name
     if name not in FAMILIES:
         raise MissingOutputError(
-            f"the network's input layer is named {name!r}, which is none of the trunks",
+            f"the network's input layer is named {name!r}, which is none of the backbones",
             where="models/assembled",
             allowed=", ".join(FAMILIES),
             fix="run dvc repro, which writes the network anew",

@@ -38,7 +38,7 @@ class Workspace:
 
     @property
     def assembled(self) -> Path:
-        """Written by ``assemble``: base weights, trunk as LiteRT, ``assembled.json``."""
+        """Written by ``assemble``: base weights, backbone as LiteRT, ``assembled.json``."""
         return self.root / "models" / "assembled"
 
     @property

@@ -2,7 +2,7 @@
 
 New images are compared with this sample to see whether they still resemble those that the model
 was trained on (``graftline.drift``). It is taken through the exported file, so that features of a
-batch and of the reference come about in the same way, also where the trunk was tuned.
+batch and of the reference come about in the same way, also where the backbone was tuned.
 """
 
 from __future__ import annotations

@@ -130,14 +130,14 @@ def _saved_model(network: Network, path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="graftline-assets-") as folder:
         module = tf.Module()
         # TensorFlow's own variables: Keras, and Graftline, are not needed to load them.
-        module.weights = [variable.value for variable in network.graft.variables]
+        module.weights = [variable.value for variable in network.classifier.variables]
         for name, text in ((CONTRACT_FILE, contract.json_text), (LABELS_FILE, contract.labels)):
             asset = Path(folder) / name
             asset.write_text(text, encoding="utf-8")
             setattr(module, asset.stem, tf.saved_model.Asset(str(asset)))
 
         def serve(images: Any) -> dict[str, Any]:
-            return {PROBABILITIES: network.graft(images, training=False)}
+            return {PROBABILITIES: network.classifier(images, training=False)}
 
         module.serve = tf.function(serve, input_signature=[images])
         tf.saved_model.save(module, str(path), signatures={SIGNATURE: module.serve})

@@ -13,7 +13,7 @@ import graftline
 from graftline.core.backbones import family_of
 from graftline.core.records import ExportFormat, Trained
 from graftline.formats.contract import Contract, InputContract, OutputContract, PreparationContract
-from graftline.network.classifier import TRUNK
+from graftline.network.classifier import BACKBONE
 from graftline.network.model_files import make_answering
 
 IMAGES = "images"
@@ -26,13 +26,14 @@ class Network:
     """What is exported.
 
     Args:
-        graft: From uint8 (n, height, width, channels) of any size to probabilities (n, classes).
+        classifier: From uint8 (n, height, width, channels) of any size to probabilities (n,
+            classes).
         trained: Its record.
         calibration: Training images as the model takes them, uint8 (1, height, width, channels);
             only where integers stand for all values are they looked at.
     """
 
-    graft: Any
+    classifier: Any
     trained: Trained
     calibration: Callable[[], Iterator[NDArray[np.uint8]]]
 
@@ -42,7 +43,7 @@ class Network:
         Args:
             dtype: What the images' values, 0 to 255, are stored as.
         """
-        answer = make_answering(self.graft, self.trained.size_px, dtype)
+        answer = make_answering(self.classifier, self.trained.size_px, dtype)
 
         def probabilities(images: Any) -> Any:
             return answer(images)[0]
@@ -66,7 +67,7 @@ class Network:
             any_size: Whether the file shrinks larger images itself.
         """
         size_px = self.trained.size_px
-        scaling = family_of(self.graft.get_layer(TRUNK)).scaling
+        scaling = family_of(self.classifier.get_layer(BACKBONE)).scaling
         return Contract(
             format=format,
             graftline=graftline.__version__,

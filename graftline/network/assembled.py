@@ -11,22 +11,22 @@ from graftline.core.errors import MissingOutputError
 from graftline.core.params import HeadParams
 from graftline.core.records import Assembled, FreezePlan
 from graftline.core.workspace import Workspace
-from graftline.network.classifier import build_graft
+from graftline.network.classifier import build_classifier
 from graftline.network.cutting import cut_after
 from graftline.network.keras_io import load_model
 
 MODEL = "model.keras"
-WHOLE_BACKBONE = "trunk.keras"
+WHOLE_BACKBONE = "backbone.keras"
 RECORD = "assembled.json"
 
 
-def planned_trunk(workspace: Workspace, cut: str) -> Any:
-    """The assembled trunk up to and with a layer, which need not be the one of ``backbone.cut``."""
+def planned_backbone(workspace: Workspace, cut: str) -> Any:
+    """The assembled backbone up to and with a layer, be it that of ``backbone.cut`` or not."""
     return cut_after(load_model(workspace.assembled / WHOLE_BACKBONE), cut)
 
 
-def planned_graft(workspace: Workspace, plan: FreezePlan, head: HeadParams, seed: int) -> Any:
-    """The untrained network with the trunk cut where the plan says.
+def planned_classifier(workspace: Workspace, plan: FreezePlan, head: HeadParams, seed: int) -> Any:
+    """The untrained network with the backbone cut where the plan says.
 
     Args:
         workspace: Where ``assemble`` left its files.
@@ -37,7 +37,7 @@ def planned_graft(workspace: Workspace, plan: FreezePlan, head: HeadParams, seed
     if plan.cut == Assembled.read(workspace.assembled / RECORD).cut:
         return load_model(workspace.assembled / MODEL)
     classes = len(read_classes(workspace))
-    return build_graft(planned_trunk(workspace, plan.cut), head, classes, seed)
+    return build_classifier(planned_backbone(workspace, plan.cut), head, classes, seed)
 
 
 def read_classes(workspace: Workspace) -> tuple[str, ...]:

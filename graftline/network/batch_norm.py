@@ -1,4 +1,4 @@
-"""Estimating the trunk's BatchNormalization statistics anew, on the images it is to work on.
+"""Estimating the backbone's BatchNormalization statistics anew, on the images it is to work on.
 
 Li et al. (2017), "Revisiting batch normalization for practical domain adaptation": the weights
 stay, and only what each layer takes for mean and variance becomes that of the new images.
@@ -25,23 +25,25 @@ Statistics = dict[str, NDArray[np.float32]]
 """Means and variances, by the layer's name and ``mean`` or ``variance`` behind a slash."""
 
 
-def adapted_statistics(trunk: Any, images: PackedImages, indices: NDArray[np.int64]) -> Statistics:
-    """The statistics of a trunk over some images; the trunk itself is left as it was.
+def adapted_statistics(
+    backbone: Any, images: PackedImages, indices: NDArray[np.int64]
+) -> Statistics:
+    """The statistics of a backbone over some images; the backbone itself is left as it was.
 
     The images go through in batches of about the same size, none of fewer than half of _BATCH if
     there are that many; images of different shapes go together, each prepared by itself.
 
     Args:
-        trunk: From prepared images to feature maps.
+        backbone: From prepared images to feature maps.
         images: The preprocessed images.
         indices: Their rows from which the first MOST_IMAGES are taken, in their order.
     """
     from graftline.core.backbones import family_of
     from graftline.network.classifier import build_preparation
 
-    if not _normalizations(trunk):
+    if not _normalizations(backbone):
         return {}
-    preparation = build_preparation(int(trunk.input.shape[1]), family_of(trunk).scaling)
+    preparation = build_preparation(int(backbone.input.shape[1]), family_of(backbone).scaling)
 
     def prepared(chunk: NDArray[np.int64]) -> NDArray[np.float32]:
         values = np.empty((len(chunk), *preparation.output.shape[1:]), np.float32)
@@ -51,11 +53,11 @@ def adapted_statistics(trunk: Any, images: PackedImages, indices: NDArray[np.int
 
     taken = indices[:MOST_IMAGES]
     chunks = np.array_split(taken, -(-len(taken) // _BATCH))
-    return statistics_over(trunk, map(prepared, chunks))
+    return statistics_over(backbone, map(prepared, chunks))
 
 
-def statistics_over(trunk: Any, batches: Iterable[NDArray[np.float32]]) -> Statistics:
-    """The statistics of a trunk over what it is given, each image weighing the same.
+def statistics_over(backbone: Any, batches: Iterable[NDArray[np.float32]]) -> Statistics:
+    """The statistics of a backbone over what it is given, each image weighing the same.
 
     Each batch is normalized by its own statistics on its way. Only so do the layers see in one
     pass what they will see with the new statistics; all at once, pass after pass, the statistics
@@ -65,12 +67,12 @@ def statistics_over(trunk: Any, batches: Iterable[NDArray[np.float32]]) -> Stati
     the variances and the variance of the means.
 
     Args:
-        trunk: From prepared images to feature maps; it is left as it was.
+        backbone: From prepared images to feature maps; it is left as it was.
         batches: Prepared images, each (n, height, width, channels).
     """
     import tensorflow as tf
 
-    network = _normalizing_by_batch(trunk)
+    network = _normalizing_by_batch(backbone)
     run = tf.function(lambda batch: network(batch, training=False), reduce_retracing=True)
     counts: list[int] = []
     found: dict[str, list[NDArray[np.float64]]] = {}
@@ -89,7 +91,7 @@ def statistics_over(trunk: Any, batches: Iterable[NDArray[np.float32]]) -> Stati
     return statistics
 
 
-def _normalizing_by_batch(trunk: Any) -> Any:
+def _normalizing_by_batch(backbone: Any) -> Any:
     """A copy whose BatchNormalization layers go by each batch's statistics, and then hold them."""
     import keras
 
@@ -104,25 +106,25 @@ def _normalizing_by_batch(trunk: Any) -> Any:
         # One that does not train keeps to its stored statistics, whatever it is told.
         return ByBatch.from_config(config | {"momentum": 0.0, "trainable": True})
 
-    network = keras.models.clone_model(trunk, clone_function=copied)
-    for layer in trunk.layers:
+    network = keras.models.clone_model(backbone, clone_function=copied)
+    for layer in backbone.layers:
         if layer.weights:
             network.get_layer(layer.name).set_weights(layer.get_weights())
     return network
 
 
-def current_statistics(trunk: Any) -> Statistics:
-    """The statistics that a trunk holds."""
+def current_statistics(backbone: Any) -> Statistics:
+    """The statistics that a backbone holds."""
     found = {}
-    for layer in _normalizations(trunk):
+    for layer in _normalizations(backbone):
         found[f"{layer.name}/mean"] = layer.moving_mean.numpy()
         found[f"{layer.name}/variance"] = layer.moving_variance.numpy()
     return found
 
 
-def set_statistics(trunk: Any, statistics: Statistics) -> None:
-    """Gives a trunk, which may end earlier than the one they were taken from, its statistics."""
-    for layer in _normalizations(trunk):
+def set_statistics(backbone: Any, statistics: Statistics) -> None:
+    """Gives a backbone, which may end earlier than the one they were taken from, its statistics."""
+    for layer in _normalizations(backbone):
         layer.moving_mean.assign(statistics[f"{layer.name}/mean"])
         layer.moving_variance.assign(statistics[f"{layer.name}/variance"])
 
@@ -152,8 +154,8 @@ def read_statistics(path: Path) -> Statistics:
         ) from error
 
 
-def _normalizations(trunk: Any) -> list[Any]:
-    return [layer for layer in trunk.layers if _normalizes(layer)]
+def _normalizations(backbone: Any) -> list[Any]:
+    return [layer for layer in backbone.layers if _normalizes(layer)]
 
 
 def _normalizes(layer: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The grafted network: preprocessing, trunk and head, all as stock Keras layers.
+"""The classifier: preprocessing, backbone and head, all as stock Keras layers.
 
 This is the one definition of how an image becomes an input; training, evaluation, prediction and
 the exported files all go through it.
@@ -17,14 +17,14 @@ PROBABILITIES = "probabilities"
 PREPARATION = "preparation"
 POOLING = "pooling"
 STANDARDIZATION = "standardization"
-TRUNK = "trunk"
+BACKBONE = "backbone"
 
 
-def build_graft(trunk: Any, head: HeadParams, classes: int, seed: int) -> Any:
-    """Joins preparation, trunk and a fresh head.
+def build_classifier(backbone: Any, head: HeadParams, classes: int, seed: int) -> Any:
+    """Joins preparation, backbone and a fresh head.
 
     Args:
-        trunk: From float32 (n, size, size, 3) to feature maps (n, h, w, c); its family says how
+        backbone: From float32 (n, size, size, 3) to feature maps (n, h, w, c); its family says how
             its inputs are scaled.
         head: What the new classifier is made of.
         classes: Number of classes.
@@ -36,23 +36,23 @@ def build_graft(trunk: Any, head: HeadParams, classes: int, seed: int) -> Any:
     """
     import keras
 
-    size_px = int(trunk.input.shape[1])
+    size_px = int(backbone.input.shape[1])
     images = keras.Input((None, None, None), dtype="uint8", name="images")
-    preparation = build_preparation(size_px, family_of(trunk).scaling)
-    maps = trunk(preparation(images), training=False)
+    preparation = build_preparation(size_px, family_of(backbone).scaling)
+    maps = backbone(preparation(images), training=False)
     features = build_pooling(head.pooling)(maps)
     probabilities = build_head(head, int(maps.shape[-1]), classes, seed)(features)
-    return keras.Model(images, probabilities, name="graft")
+    return keras.Model(images, probabilities, name="classifier")
 
 
 def build_preparation(
     size_px: int, scaling: Scaling, *, antialias: bool = True, dtype: str = "uint8"
 ) -> Any:
-    """Channel expansion, resizing and scaling: raw images to what a trunk takes.
+    """Channel expansion, resizing and scaling: raw images to what a backbone takes.
 
     Args:
         size_px: Height and width of the result.
-        scaling: What the trunk's family takes.
+        scaling: What the backbone's family takes.
         antialias: Whether larger images are shrunk with a filter. Enlarging is the same either
             way. LiteRT has no such filter: what it gets was shrunk before.
         dtype: What the images' values, 0 to 255, are stored as.
@@ -125,14 +125,14 @@ def without_softmax(head: Any) -> Any:
     return keras.Model(head.input, head.get_layer(LOGITS).output, name=HEAD)
 
 
-def divide_logits(graft: Any, temperature: float) -> None:
+def divide_logits(classifier: Any, temperature: float) -> None:
     """Divides what goes into the softmax, which changes confidences and no answer.
 
     Args:
-        graft: A whole network; weight and bias of its last dense layer are divided.
+        classifier: A whole network; weight and bias of its last dense layer are divided.
         temperature: Above 1 for more modest answers, below for bolder ones.
     """
-    last = graft.get_layer(HEAD).get_layer(LOGITS)
+    last = classifier.get_layer(HEAD).get_layer(LOGITS)
     for variable in last.trainable_variables:
         variable.assign(variable / temperature)
 

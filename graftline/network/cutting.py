@@ -1,7 +1,8 @@
-"""The trunk: building it, cutting it, and what its layers are.
+"""The backbone: building it, cutting it, and what its layers are.
 
-A trunk is a stem, blocks in a row (MobileNetV2: seventeen inverted residual blocks, Sandler et al.,
-2018, table 2) and a top; ``graftline.families`` says how a layer's name gives its block.
+A backbone is a stem, blocks in a row (MobileNetV2: seventeen inverted residual blocks, Sandler et
+al., 2018, table 2) and a top; :mod:`graftline.core.backbones` says how a layer's name gives its
+block.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ _KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel")
 
 
 def build_base(size_px: int, alpha: float, seed: int, name: str = DEFAULT) -> Any:
-    """A trunk without its classifier and with random weights.
+    """A backbone without its classifier and with random weights.
 
     Args:
         size_px: Height and width of the input.
         alpha: Width multiplier.
         seed: Seed of the random weights.
-        name: Which trunk, as in ``backbone.name``.
+        name: Which backbone, as in ``backbone.name``.
 
     Returns:
         A ``keras.Model`` from float32 (n, size_px, size_px, 3), scaled as the family says, to
@@ -44,7 +45,7 @@ def build_base(size_px: int, alpha: float, seed: int, name: str = DEFAULT) -> An
 
 
 def cut_after(base: Any, layer_name: str) -> Any:
-    """The base up to and with the named layer, as a model named ``trunk``.
+    """The base up to and with the named layer, as a model named ``backbone``.
 
     Raises:
         ParamsError: If there is no such layer, or it lies on a side path; the message names the
@@ -54,9 +55,9 @@ def cut_after(base: Any, layer_name: str) -> Any:
 
     names = [layer.name for layer in base.layers]
     check_layer(layer_name, names[1:], "backbone.cut")
-    trunk = keras.Model(base.input, base.get_layer(layer_name).output, name="trunk")
+    backbone = keras.Model(base.input, base.get_layer(layer_name).output, name="backbone")
     before = names[: names.index(layer_name) + 1]
-    if len(trunk.layers) != len(before) or len(trunk.output.shape) != _MAPS_RANK:
+    if len(backbone.layers) != len(before) or len(backbone.output.shape) != _MAPS_RANK:
         clean = _clean_layers(base)
         behind = [name for name in names[len(before) :] if name in clean]
         passed = [name for name in before[1:] if name in clean]
@@ -66,7 +67,7 @@ def cut_after(base: Any, layer_name: str) -> Any:
             allowed="a layer that gives feature maps, and that all before it lead to",
             fix=f"take one of the nearest, {', '.join([*passed[-2:], *behind[:2]])}",
         )
-    return trunk
+    return backbone
 
 
 def check_layer(name: str, names: list[str], key: str) -> None:
@@ -90,7 +91,7 @@ def blocks_by_layer(family: Family, layer_names: Iterable[str]) -> dict[str, str
     """The block that each layer belongs to: ``stem``, ``block_0`` and so on, or ``top``.
 
     Args:
-        family: What the trunk is.
+        family: What the backbone is.
         layer_names: From the input on. Layers without a telling name (``activation_3``) go with
             the one before them.
     """
@@ -105,11 +106,11 @@ def blocks_by_layer(family: Family, layer_names: Iterable[str]) -> dict[str, str
     return blocks
 
 
-def layer_records(trunk: Any) -> tuple[LayerRecord, ...]:
-    """What each layer of a trunk is, from the input on, the input layer left out."""
-    layers = trunk.layers[1:]
-    clean = _clean_layers(trunk)
-    blocks = blocks_by_layer(family_of(trunk), (layer.name for layer in layers))
+def layer_records(backbone: Any) -> tuple[LayerRecord, ...]:
+    """What each layer of a backbone is, from the input on, the input layer left out."""
+    layers = backbone.layers[1:]
+    clean = _clean_layers(backbone)
+    blocks = blocks_by_layer(family_of(backbone), (layer.name for layer in layers))
     return tuple(
         LayerRecord(
             name=layer.name,
@@ -132,16 +133,16 @@ def multiply_adds_of(layer: Any) -> int:
     return sum(math.prod(map(int, (*kernel.shape, *places))) for kernel in kernels)
 
 
-def _clean_layers(trunk: Any) -> set[str]:
+def _clean_layers(backbone: Any) -> set[str]:
     """The layers that no shortcut passes by."""
     # Among the operations are sums and products that are no layers (MobileNetV3's hard sigmoid).
-    place = {id(operation): at for at, operation in enumerate(trunk.operations)}
+    place = {id(operation): at for at, operation in enumerate(backbone.operations)}
     furthest_from_before = 0
     clean = set()
-    for at, operation in enumerate(trunk.operations):
+    for at, operation in enumerate(backbone.operations):
         if furthest_from_before <= at:
             clean.add(operation.name)
         for node in operation._outbound_nodes:
             target = place.get(id(node.operation), 0)
             furthest_from_before = max(furthest_from_before, target)
-    return clean & {layer.name for layer in trunk.layers}
+    return clean & {layer.name for layer in backbone.layers}

@@ -1,4 +1,4 @@
-"""Plans of what trains: a trunk, where it is cut, and a strategy make one."""
+"""Plans of what trains: a backbone, where it is cut, and a strategy make one."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def plan_freezing(
     cut: str | None = None,
     batch_norm: Literal["keep", "adapt"] = "keep",
 ) -> FreezePlan:
-    """The plan for one trunk: a pure function of the trunk, its cut and the strategy.
+    """The plan for one backbone: a pure function of the backbone, its cut and the strategy.
 
     Args:
-        assembled: The trunk.
+        assembled: The backbone.
         strategy: What trains.
-        cut: Where the trunk is cut; by default where it was assembled to be.
+        cut: Where the backbone is cut; by default where it was assembled to be.
         batch_norm: Whether BatchNormalization statistics stay those of the base weights.
 
     Raises:
-        ParamsError: If the strategy names a layer or a number of blocks that the trunk has not.
+        ParamsError: If the strategy names a layer or a number of blocks that the backbone has not.
     """
     cut = cut or assembled.cut
     layers = assembled.up_to(cut)
@@ -41,13 +41,13 @@ def plan_freezing(
         chosen, name, reason = (
             set[str](),
             "all",
-            "the whole trunk is frozen; only the head trains",
+            "the whole backbone is frozen; only the head trains",
         )
     elif strategy == "none":
         chosen, name, reason = (
             {layer.name for layer in layers},
             "none",
-            "the whole trunk trains",
+            "the whole backbone trains",
         )
     elif isinstance(strategy, LastBlocks):
         count = strategy.last_blocks
@@ -110,7 +110,7 @@ def _some_blocks(layers: tuple[LayerRecord, ...], count: int, key: str) -> list[
     blocks = blocks_of(layers)
     if count > len(blocks):
         raise ParamsError(
-            f"{key}: got {count}, and the trunk has {len(blocks)} blocks up to its cut",
+            f"{key}: got {count}, and the backbone has {len(blocks)} blocks up to its cut",
             where="params.yaml",
             allowed=f"1 to {len(blocks)}",
             fix="take fewer blocks, or set freeze.strategy: none to train them all",

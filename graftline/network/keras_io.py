@@ -37,7 +37,7 @@ _MADE_OF: dict[str, tuple[str, ...]] = {
     "keras.src.ops.core": ("Cast",),
     "keras.src.ops.numpy": ("Add", "Concatenate", "GetItem", "Multiply"),
 }
-"""By module, what a configuration may name: what the trunks, the head and what is between hold."""
+"""By module, what a configuration may name: what backbones, the head and what is between hold."""
 _CLASSES = {(module, name) for module, names in _MADE_OF.items() for name in names}
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from graftline.core.backbones import family_of
 from graftline.network.classifier import (
+    BACKBONE,
     HEAD,
     POOLING,
     PROBABILITIES,
-    TRUNK,
     build_preparation,
     without_softmax,
 )
@@ -23,29 +23,29 @@ LITERT_FILE = "model.tflite"
 
 
 def make_answering(
-    graft: Any, size_px: int, dtype: str = "uint8"
+    classifier: Any, size_px: int, dtype: str = "uint8"
 ) -> Callable[[Any], tuple[Any, Any, Any]]:
     """From images to probabilities (n, classes), the features (n, c) that the head saw, and logits.
 
     Args:
-        graft: As for :func:`export_model`.
+        classifier: As for :func:`export_model`.
         size_px: Its input size; the images are no larger than this.
         dtype: What the images' values, 0 to 255, are stored as.
     """
-    trunk, pooling, head = (graft.get_layer(name) for name in (TRUNK, POOLING, HEAD))
-    scaling = family_of(trunk).scaling
+    backbone, pooling, head = (classifier.get_layer(name) for name in (BACKBONE, POOLING, HEAD))
+    scaling = family_of(backbone).scaling
     preparation = build_preparation(size_px, scaling, antialias=False, dtype=dtype)
     scoring, softmax = without_softmax(head), head.get_layer(PROBABILITIES)
 
     def answer(images: Any) -> tuple[Any, Any, Any]:
-        features = pooling(trunk(preparation(images), training=False))
+        features = pooling(backbone(preparation(images), training=False))
         logits = scoring(features, training=False)
         return softmax(logits), features, logits
 
     return answer
 
 
-def export_model(graft: Any, size_px: int, folder: Path) -> None:
+def export_model(classifier: Any, size_px: int, folder: Path) -> None:
     """Writes the network three ways; each takes raw uint8 images of one or three channels.
 
     The LiteRT file has three outputs: the probabilities (n, classes), the pooled features (n, c)
@@ -53,10 +53,10 @@ def export_model(graft: Any, size_px: int, folder: Path) -> None:
     are taken.
 
     Args:
-        graft: From uint8 (n, height, width, channels) to probabilities (n, classes).
+        classifier: From uint8 (n, height, width, channels) to probabilities (n, classes).
         size_px: Its input size; images for the LiteRT file are no larger than this.
         folder: Where the files go.
     """
-    save_model(graft, folder / KERAS_FILE)
-    graft.save_weights(folder / WEIGHTS_FILE)
-    (folder / LITERT_FILE).write_bytes(convert_to_litert(make_answering(graft, size_px)))
+    save_model(classifier, folder / KERAS_FILE)
+    classifier.save_weights(folder / WEIGHTS_FILE)
+    (folder / LITERT_FILE).write_bytes(convert_to_litert(make_answering(classifier, size_px)))

@@ -46,7 +46,7 @@ def resolve_weights(workspace: Workspace, backbone: BackboneParams, size_px: int
     Args:
         workspace: Where downloads are kept (``var/weights``) and hashes recorded.
         backbone: What is asked for.
-        size_px: The network's input size; for some trunks Keras has one ImageNet file per size.
+        size_px: The network's input size; for some backbones Keras has one ImageNet file per size.
 
     Raises:
         WeightsError: If the file is absent or is another one than was pinned.
@@ -68,14 +68,14 @@ def resolve_weights(workspace: Workspace, backbone: BackboneParams, size_px: int
 
 
 def load_into(base: Any, weights: BaseWeights) -> None:
-    """Puts the weights into a freshly built trunk without its classifier.
+    """Puts the weights into a freshly built backbone without its classifier.
 
     Raises:
         WeightsError: If the file is damaged or of another architecture.
     """
     if weights.path is None:
         return
-    before, trunk = _sums(base), f"{family_of(base).name} without its classifier"
+    before, backbone = _sums(base), f"{family_of(base).name} without its classifier"
     try:
         refuse_hostile(weights.path)
         if weights.name == "stanford-dogs":
@@ -91,9 +91,9 @@ def load_into(base: Any, weights: BaseWeights) -> None:
     # AttributeError, OverflowError, MemoryError, ...).
     except Exception as error:
         raise WeightsError(
-            f"these are no weights of {trunk}",
+            f"these are no weights of {backbone}",
             where=str(weights.path),
-            allowed=f"Keras weights (.weights.h5 or .h5) of {trunk}, of the same alpha",
+            allowed=f"Keras weights (.weights.h5 or .h5) of {backbone}, of the same alpha",
             fix="check backbone.name, backbone.alpha and the file; Keras says: "
             + (str(error).splitlines() or [type(error).__name__])[0],
         ) from error
@@ -102,7 +102,7 @@ def load_into(base: Any, weights: BaseWeights) -> None:
         raise WeightsError(
             f"the file has nothing for {len(untouched)} layers, {untouched[0]} the first of them",
             where=str(weights.path),
-            fix=f"use weights of {trunk}, of the same alpha",
+            fix=f"use weights of {backbone}, of the same alpha",
         )
 
 

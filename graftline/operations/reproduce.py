@@ -311,7 +311,7 @@ def _comparison(run: PastRun, workspace: Workspace) -> list[Compared]:
     found = {
         "data": ("dataset_digest", Dataset.read(workspace.loaded / "dataset.json").digest),
         "base weights": ("base_weights_sha256", assembled.weights_sha256),
-        "trunk": ("trunk_digest", assembled.trunk_digest),
+        "backbone": ("backbone_digest", assembled.backbone_digest),
         "weights": ("weight_digest", trained.weight_digest),
     }
     compared = [

@@ -34,7 +34,7 @@ class Candidate(Record):
     step_cost: int
     """Per training image each time that it is shown: forward from the cache on, and backward."""
     inference_cost: int
-    """Per image, when the model is used: trunk up to the cut, and head."""
+    """Per image, when the model is used: backbone up to the cut, and head."""
     head_cost: int
     """Per image: of that, the head."""
 
@@ -85,7 +85,7 @@ def make_candidates(
     """What is raced, the most important first: a small budget leaves out the last ones.
 
     Args:
-        assembled: The trunk.
+        assembled: The backbone.
         cuts: Where they are cut.
         batch_norm: With ``adapt``, variants with adapted statistics are raced too.
         also: Another one, which comes third: the first two are the least that is to choose from.

@@ -34,7 +34,7 @@ from graftline.selection.settings import Settings
 from graftline.selection.speeds import Speeds, read_speeds, write_speeds
 from graftline.selection.successive_halving import Race, run_race
 from graftline.selection.throughput import recorded_pace
-from graftline.selection.trial import Trainer
+from graftline.selection.trial import TrialRunner
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Choice:
     plan: FreezePlan
 
 
-def choose(workspace: Workspace, settings: Settings, trainer: Trainer) -> Choice:
+def choose(workspace: Workspace, settings: Settings, trainer: TrialRunner) -> Choice:
     """Measures, races and decides; the same inputs give the same choice, bit for bit.
 
     What is finished is kept under ``var/checkpoints/freeze``, so a killed run goes on.
@@ -130,7 +130,7 @@ def _checkpoints(workspace: Workspace, settings: Settings) -> Path:
         {
             "images": preprocessed.model_dump(mode="json"),
             "manifest": sha256_file(workspace.preprocessed / "manifest.parquet"),
-            "trunk": sha256_file(workspace.assembled / WHOLE_BACKBONE),
+            "backbone": sha256_file(workspace.assembled / WHOLE_BACKBONE),
             "assembled": sha256_file(workspace.assembled / RECORD),
             "profile": settings.of_profile(),
             "trials": settings.of_trials(),
@@ -156,20 +156,24 @@ def _measure_speeds(
     folder: Path,
 ) -> None:
     """At the first, the chosen and the last depth: each takes a conversion of its own."""
-    trunk = sha256_file(workspace.assembled / WHOLE_BACKBONE)
+    backbone = sha256_file(workspace.assembled / WHOLE_BACKBONE)
     known = read_speeds(workspace)
-    if known and known.trunk_sha256 == trunk and set(known.by_layer) == {d.layer for d in depths}:
+    if (
+        known
+        and known.backbone_sha256 == backbone
+        and set(known.by_layer) == {d.layer for d in depths}
+    ):
         return
     wanted = {depths[0].layer, profile.cheapest.layer, depths[-1].layer}
     some = [depth for depth in depths if depth.layer in wanted]
     measured = images_per_second(workspace, assembled, some, sample, folder)
-    write_speeds(workspace, Speeds.of(trunk, depths, measured))
+    write_speeds(workspace, Speeds.of(backbone, depths, measured))
 
 
 def _schedule(
     folder: Path,
     settings: Settings,
-    trainer: Trainer,
+    trainer: TrialRunner,
     assembled: Assembled,
     candidates: tuple[Candidate, ...],
     folds: tuple[Fold, ...],
@@ -191,7 +195,7 @@ def _run(
     candidates: tuple[Candidate, ...],
     folds: tuple[Fold, ...],
     schedule: Schedule,
-    trainer: Trainer,
+    trainer: TrialRunner,
     folder: Path,
     settings: Settings,
 ) -> Race:

@@ -27,16 +27,16 @@ class Costs:
     def of_head(self, candidate: Candidate, folds: Sequence[Fold]) -> int:
         """Of training a candidate's head in each fold: all of ``train``'s epochs.
 
-        The trunk sees each view of each image once; with adapted statistics once in each fold.
+        The backbone sees each view of each image once; with adapted statistics once in each fold.
         """
         epochs, images = self.settings.train.epochs, len(folds[0].images)
         views = min(self.settings.views, epochs)
         passes = len(folds) if candidate.plan.batch_norm == "adapt" else 1
-        trunk = candidate.inference_cost - candidate.head_cost
+        backbone = candidate.inference_cost - candidate.head_cost
         shown = epochs * sum(len(fold.train) for fold in folds)
         validated = epochs * sum(len(fold.validation) for fold in folds)
         return (
-            passes * trunk * images * views
+            passes * backbone * images * views
             + max(self.head_step, HEAD_STEP * candidate.head_cost) * shown
             + candidate.head_cost * validated
         )
@@ -57,9 +57,9 @@ class Costs:
     def of_training(self, candidate: Candidate, images: int) -> int:
         """Of a whole training by ``train`` on so many images, what validates not counted."""
         train, tune, views = self.settings.train, self.settings.tune, self.settings.views
-        trunk = candidate.inference_cost - candidate.head_cost
+        backbone = candidate.inference_cost - candidate.head_cost
         head_step = max(self.head_step, HEAD_STEP * candidate.head_cost)
-        head = images * (trunk * min(views, train.epochs) + head_step * train.epochs)
+        head = images * (backbone * min(views, train.epochs) + head_step * train.epochs)
         if not candidate.plan.trainable:
             return head
         tuning = candidate.once_cost * min(views, tune.epochs) + candidate.step_cost * tune.epochs

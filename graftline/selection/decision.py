@@ -92,7 +92,7 @@ class _Facts:
             "chosen": chosen.name,
             "cut": chosen.plan.cut,
             "strategy": chosen.plan.strategy,
-            "trunk_share": costs[chosen.plan.cut] / self._profile.last.multiply_adds,
+            "backbone_share": costs[chosen.plan.cut] / self._profile.last.multiply_adds,
         }
 
     def sentence(self, why: str) -> str:

@@ -1,7 +1,7 @@
-"""The depths at which a trunk is looked at: six to ten, from early to the last layer.
+"""The depths at which a backbone is looked at: six to ten, from early to the last layer.
 
 Only layers count that no shortcut passes by: all that follows depends on such a layer alone, so
-the trunk can be cut there. Of these, two kinds carry features of their own: the end of the last
+the backbone can be cut there. Of these, two kinds carry features of their own: the end of the last
 block of one resolution and width, and the wide activation just before the resolution falls (in
 MobileNetV2 the expansion of a block with stride 2, which is often the best place to cut).
 """
@@ -19,7 +19,7 @@ _CHANGES_NO_FEATURE = "ZeroPadding2D"
 
 
 class Depth(Record):
-    """One place where the trunk can be cut."""
+    """One place where the backbone can be cut."""
 
     layer: str
     block: str
@@ -50,14 +50,14 @@ class Cuts:
 
 
 def last_clean_layer(assembled: Assembled) -> str:
-    """The last layer that the trunk can be cut after."""
+    """The last layer that the backbone can be cut after."""
     return [layer.name for layer in assembled.layers if layer.clean][-1]
 
 
 def choose_depths(assembled: Assembled) -> tuple[Depth, ...]:
     """Six to ten depths, from early to the last layer, ``backbone.cut`` always among them.
 
-    A trunk with fewer clean layers than that gives as many as it has.
+    A backbone with fewer clean layers than that gives as many as it has.
     """
     layers = tuple(layer for layer in assembled.layers if layer.kind != _CHANGES_NO_FEATURE)
     clean = [layer.name for layer in layers if layer.clean]
@@ -79,7 +79,7 @@ def choose_depths(assembled: Assembled) -> tuple[Depth, ...]:
 
 
 def depth_at(assembled: Assembled, name: str) -> Depth:
-    """What the trunk is like at one layer."""
+    """What the backbone is like at one layer."""
     through = assembled.up_to(name)
     return Depth(
         layer=name,

@@ -1,4 +1,4 @@
-"""One pass of the frozen trunk over a sample: pooled features at several depths at once.
+"""One pass of the frozen backbone over a sample: pooled features at several depths at once.
 
 The pass keeps what it has, piece by piece, so a killed one goes on where it was.
 """
@@ -50,8 +50,8 @@ def pooled_features(
     """Pooled features of images at each depth.
 
     Args:
-        workspace: Where images and trunk lie.
-        assembled: The trunk.
+        workspace: Where images and backbone lie.
+        assembled: The backbone.
         depths: Where to look.
         positions: Of the images, in the preprocessed manifest, (n,).
         folder: Where finished pieces are kept.
@@ -64,7 +64,7 @@ def pooled_features(
     paths = [folder / f"features-{number:05d}.npy" for number in range(len(pieces))]
     missing = [number for number, path in enumerate(paths) if not path.is_file()]
     if missing:
-        model = _converted(_whole_trunk(workspace), assembled, depths, folder)
+        model = _converted(_whole_backbone(workspace), assembled, depths, folder)
         with LiteRunner(model) as runner, progress("profile", len(positions), "images") as bar:
             bar.advance(len(positions) - sum(len(pieces[number]) for number in missing))
             for number in missing:
@@ -83,13 +83,13 @@ def images_per_second(
     positions: NDArray[np.int64],
     folder: Path,
 ) -> dict[str, float]:
-    """How fast the trunk runs on this machine when it is cut at some depths.
+    """How fast the backbone runs on this machine when it is cut at some depths.
 
     For people alone: no choice reads it, since it changes from one run to the next.
     """
     images = PackedImages.open(workspace.preprocessed)
     _, batch = next(images.batches(positions, _TIMED_IMAGES))
-    speeds, base = {}, _whole_trunk(workspace)
+    speeds, base = {}, _whole_backbone(workspace)
     for depth in depths:
         with LiteRunner(_converted(base, assembled, [depth], folder)) as runner:
             runner.run(batch)
@@ -151,7 +151,7 @@ def outputs_by_batch(
         yield under_way.popleft(), outputs
 
 
-def _whole_trunk(workspace: Workspace) -> Any:
+def _whole_backbone(workspace: Workspace) -> Any:
     from graftline.network.keras_io import load_model
 
     return load_model(workspace.assembled / WHOLE_BACKBONE)
@@ -164,7 +164,7 @@ def _converted(base: Any, assembled: Assembled, depths: Sequence[Depth], folder:
     from graftline.network.classifier import build_pooling
     from graftline.network.keras_io import convert_to_litert
 
-    trunk = keras.Model(base.input, [base.get_layer(depth.layer).output for depth in depths])
+    backbone = keras.Model(base.input, [base.get_layer(depth.layer).output for depth in depths])
     pooling = build_pooling(assembled.pooling)
 
     def pooled(maps: Any) -> Any:
@@ -173,5 +173,5 @@ def _converted(base: Any, assembled: Assembled, depths: Sequence[Depth], folder:
 
     path = folder / _MODEL
     with replacing_file(path) as temporary:
-        temporary.write_bytes(convert_to_litert(frozen_part(trunk, assembled.size_px, pooled)))
+        temporary.write_bytes(convert_to_litert(frozen_part(backbone, assembled.size_px, pooled)))
     return path

@@ -17,7 +17,7 @@ def planned_outputs(
     """Boundary, type and views of what is kept under a plan.
 
     Args:
-        assembled: The trunk.
+        assembled: The backbone.
         plan: What trains.
         images: The preprocessed images.
         settings: ``augment`` and ``extract`` are read.

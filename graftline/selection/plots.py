@@ -131,7 +131,7 @@ def _draw_depths(axes: Axes, profile: Profile, verdict: Verdict) -> None:
     for label, score in zip(axes.get_xticklabels(), scores, strict=True):
         if score.layer == verdict.cut:
             label.set(color=VERMILION, weight="bold")
-    axes.set_title("Where the trunk is cut, and multiply-adds up to there")
+    axes.set_title("Where the backbone is cut, and multiply-adds up to there")
     axes.margins(x=0.05, y=0.16)
     axes.grid(axis="x", visible=False)
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")

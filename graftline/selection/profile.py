@@ -109,7 +109,7 @@ class Profile:
 
     @property
     def last(self) -> DepthScore:
-        """The trunk's last layer."""
+        """The backbone's last layer."""
         return self.scores[-1]
 
     @property

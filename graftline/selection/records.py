@@ -60,8 +60,8 @@ class Verdict(Record):
     """In the last round that it took part in; None if it was not raced."""
     candidates: int
     """How many were raced."""
-    trunk_share: float
-    """Multiply-adds of the trunk up to the chosen cut, as a share of the whole trunk's."""
+    backbone_share: float
+    """Multiply-adds of the backbone up to the chosen cut, as a share of the whole backbone's."""
     budget: int | None
     """Multiply-adds; None for no limit."""
     spent: int

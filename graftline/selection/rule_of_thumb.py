@@ -12,7 +12,7 @@ def textbook_candidate(assembled: Assembled, profile: Profile, situation: Situat
     """The rule's plan: the more and the more different the data, the less is inherited.
 
     small and similar
-        The whole trunk is frozen; only the new head trains.
+        The whole backbone is frozen; only the new head trains.
     small and different
         More layers are cut off the end, and only the new head trains.
     large and similar

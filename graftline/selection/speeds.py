@@ -13,7 +13,7 @@ from graftline.selection.depths import Depth
 
 
 class Speed(Record):
-    """Of the trunk cut at one depth, on this machine."""
+    """Of the backbone cut at one depth, on this machine."""
 
     images_per_s: float
     measured: bool
@@ -23,12 +23,14 @@ class Speed(Record):
 class Speeds(Record):
     """``var/depth_speeds.json``."""
 
-    trunk_sha256: str
-    """Of the trunk that was measured."""
+    backbone_sha256: str
+    """Of the backbone that was measured."""
     by_layer: dict[str, Speed]
 
     @classmethod
-    def of(cls, trunk_sha256: str, depths: Sequence[Depth], measured: dict[str, float]) -> Speeds:
+    def of(
+        cls, backbone_sha256: str, depths: Sequence[Depth], measured: dict[str, float]
+    ) -> Speeds:
         """Speeds at all depths from those at some, whose time per image is interpolated."""
         known = [depth for depth in depths if depth.layer in measured]
         seconds = np.interp(
@@ -37,7 +39,7 @@ class Speeds(Record):
             [1 / measured[depth.layer] for depth in known],
         )
         return cls(
-            trunk_sha256=trunk_sha256,
+            backbone_sha256=backbone_sha256,
             by_layer={
                 depth.layer: Speed(
                     images_per_s=round(float(1 / time_s), 1), measured=depth.layer in measured

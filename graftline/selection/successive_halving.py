@@ -19,7 +19,7 @@ from graftline.evaluation.paired import LEVEL, SAME_COST, p_higher, p_worse, sta
 from graftline.selection.budget import Schedule
 from graftline.selection.candidates import Candidate
 from graftline.selection.folds import Fold
-from graftline.selection.trial import Trainer, Trial, joined
+from graftline.selection.trial import Trial, TrialRunner, joined
 
 
 class Result(Record):
@@ -68,7 +68,7 @@ def run_race(
     candidates: Sequence[Candidate],
     folds: Sequence[Fold],
     schedule: Schedule,
-    trainer: Trainer,
+    trainer: TrialRunner,
     folder: Path,
     seed: int,
     advance: Callable[[str], None] = lambda status: None,
@@ -195,7 +195,7 @@ class _Round:
 
 
 def _kept_trial(
-    one: Candidate, shown: int, fold: Fold, trainer: Trainer, folder: Path, seed: int
+    one: Candidate, shown: int, fold: Fold, trainer: TrialRunner, folder: Path, seed: int
 ) -> Trial:
     """A trial from the checkpoints, or made now and kept there."""
     key = sha256_record([one.plan.model_dump(mode="json"), shown, fold.number, seed])

@@ -12,7 +12,7 @@ from graftline.selection.candidates import Candidate
 from graftline.selection.costs import Costs
 from graftline.selection.folds import Fold
 from graftline.selection.settings import Settings
-from graftline.selection.trial import Trainer
+from graftline.selection.trial import TrialRunner
 
 _STEPS_TIMED = 32
 """Of tuning, in batches as small as any: a second or a few."""
@@ -53,7 +53,7 @@ class Pace(Record):
 
 def recorded_pace(
     path: Path,
-    trainer: Trainer,
+    trainer: TrialRunner,
     head_only: Candidate,
     everything: Candidate,
     fold: Fold,
@@ -104,7 +104,7 @@ def recorded_pace(
     return pace
 
 
-def _timed(trainer: Trainer, everything: Candidate, shown: int, fold: Fold, seed: int) -> float:
+def _timed(trainer: TrialRunner, everything: Candidate, shown: int, fold: Fold, seed: int) -> float:
     begun_s = time.monotonic()
     trainer.run(everything, shown, fold, seed)
     return time.monotonic() - begun_s

@@ -27,9 +27,9 @@ from graftline.core.records import Assembled, Features, FreezePlan
 from graftline.core.stages import POOLED
 from graftline.core.workspace import Workspace
 from graftline.data.shards import PackedImages
-from graftline.network.assembled import RECORD, planned_graft
+from graftline.network.assembled import RECORD, planned_classifier
 from graftline.network.batch_norm import Statistics, adapted_statistics, set_statistics
-from graftline.network.classifier import HEAD, POOLING, TRUNK, frozen_part
+from graftline.network.classifier import BACKBONE, HEAD, POOLING, frozen_part
 from graftline.network.unfreezing import thaw, tuned_part
 from graftline.selection.candidates import Candidate
 from graftline.selection.folds import Fold
@@ -37,21 +37,21 @@ from graftline.selection.frozen_outputs import FrozenOutputs
 from graftline.selection.kept import planned_outputs
 from graftline.selection.settings import Settings
 from graftline.selection.shortening import shortened
-from graftline.selection.trial import Trainer, Trial
+from graftline.selection.trial import Trial, TrialRunner
 from graftline.training.augment import AugmentedViews, build_augmentation
-from graftline.training.checkpoints import Standing
+from graftline.training.checkpoints import TrainState
 from graftline.training.datasets import Examples, images_of
 from graftline.training.feature_scaling import set_standardization
 from graftline.training.loop import right
 from graftline.training.phases import Phase, probe_phase, tune_phase
 from graftline.training.temperature import tempered
-from graftline.training.trainer import DivergedError, Fitting, Planned
+from graftline.training.trainer import DivergedError, PhaseSpec, Trainer
 
 _KEPT_BYTES = 2 << 30
 """Of frozen outputs: with more, all go before those of another frozen part are made."""
 
 
-class GraftTrainer:
+class CandidateTrainer:
     """Trains candidates on the preprocessed images of a workspace.
 
     Args:
@@ -75,17 +75,17 @@ class GraftTrainer:
         self._ready: _Ready | None = None
 
     def run(self, candidate: Candidate, images_shown: int, fold: Fold, seed: int) -> Trial:
-        """See :meth:`graftline.selection.trial.Trainer.run`.
+        """See :meth:`graftline.selection.trial.TrialRunner.run`.
 
         Raises:
             TrainingDivergedError: If the head's training diverges, as that of ``train`` would.
         """
         sets = _Sets(fold, *shortened(self._settings.tune, images_shown, len(fold.train)))
         ready = self._made_ready(candidate.plan, sets, seed)
-        # Outputs of the frozen part, too, are to be those of the untouched trunk.
+        # Outputs of the frozen part, too, are to be those of the untouched backbone.
         ready.restart()
         head = self._head_for(ready, fold, seed)
-        head.put_into(ready.graft)
+        head.put_into(ready.classifier)
         if ready.tune is None:
             logits = ready.probe.loop.logits(self._pooled(ready, fold.held_out))
         else:
@@ -110,19 +110,21 @@ class GraftTrainer:
 
         keras.utils.clear_session(free_memory=False)
         keras.utils.set_random_seed(seed)
-        graft = planned_graft(self._workspace, plan, self._settings.head, self._settings.seed)
+        classifier = planned_classifier(
+            self._workspace, plan, self._settings.head, self._settings.seed
+        )
         if plan.batch_norm == "adapt":
-            set_statistics(graft.get_layer(TRUNK), self._statistics(graft, sets.fold))
-        thaw(graft, plan)
+            set_statistics(classifier.get_layer(BACKBONE), self._statistics(classifier, sets.fold))
+        thaw(classifier, plan)
         adapted = str(sets.fold.number) if plan.batch_norm == "adapt" else "keep"
         kept = planned_outputs(self._assembled, plan, self._images, self._settings)
-        ready = _Ready(key, plan, graft, kept, adapted)
+        ready = _Ready(key, plan, classifier, kept, adapted)
         train, pooled = self._settings.train, self._pooled(ready, sets.fold.train)
-        ready.probe = probe_phase(graft, pooled, pooled, train, seed)
+        ready.probe = probe_phase(classifier, pooled, pooled, train, seed)
         if plan.trainable:
             ready.tune = tune_phase(
-                graft,
-                tuned_part(graft, kept.boundary, self._augmentation(kept)),
+                classifier,
+                tuned_part(classifier, kept.boundary, self._augmentation(kept)),
                 self._assembled.up_to(plan.cut),
                 self._tuning_sets(ready, sets, range(0)),
                 train,
@@ -138,18 +140,18 @@ class GraftTrainer:
             return None
         return build_augmentation(augment, self._settings.seed)
 
-    def _statistics(self, graft: Any, fold: Fold) -> Statistics:
-        return adapted_statistics(graft.get_layer(TRUNK), self._images, fold.train)
+    def _statistics(self, classifier: Any, fold: Fold) -> Statistics:
+        return adapted_statistics(classifier.get_layer(BACKBONE), self._images, fold.train)
 
     def _head_for(self, ready: _Ready, fold: Fold, seed: int) -> _TrainedHead:
-        """The head after its training on the frozen trunk, standardization included."""
+        """The head after its training on the frozen backbone, standardization included."""
         key = (ready.plan.cut, ready.plan.batch_norm, fold.number, seed)
         if key not in self._heads:
             train_set = self._pooled(ready, fold.train, range(self._settings.train.epochs))
             validation_set = self._pooled(ready, fold.validation)
-            set_standardization(ready.graft, train_set)
+            set_standardization(ready.classifier, train_set)
             phase = replace(ready.probe, train_set=train_set, validation_set=validation_set)
-            standings = _Standings()
+            standings = _TrainStates()
             try:
                 self._fitting(ready, [_begun(phase)], standings).run()
             except DivergedError as error:
@@ -159,27 +161,29 @@ class GraftTrainer:
                     where=f"train.learning_rate: {rate:g}",
                     fix="lower train.learning_rate",
                 ) from error
-            self._heads[key] = _TrainedHead.of(ready.graft, standings)
+            self._heads[key] = _TrainedHead.of(ready.classifier, standings)
         return self._heads[key]
 
     def _tune(self, ready: _Ready, sets: _Sets, head: _TrainedHead) -> None:
         """Goes on from the trained head, as ``train`` does; the best weights stay."""
         if ready.tune is None:
-            raise ValueError("nothing of the trunk is to be tuned")
+            raise ValueError("nothing of the backbone is to be tuned")
         # Epochs are counted through both phases, and views are taken in turn.
         epochs = range(head.epochs, head.epochs + sets.tune.epochs)
         train_set, validation_set = self._tuning_sets(ready, sets, epochs)
         phase = replace(ready.tune, train_set=train_set, validation_set=validation_set)
         phases = [_begun(ready.probe), _begun(phase)]
         try:
-            self._fitting(ready, phases, _Standings(head.standing_in(ready))).run()
+            self._fitting(ready, phases, _TrainStates(head.standing_in(ready))).run()
         except DivergedError:
             # The weights before that step stay, and their answers speak for themselves.
             return
 
-    def _fitting(self, ready: _Ready, phases: Sequence[Planned], standings: _Standings) -> Fitting:
+    def _fitting(
+        self, ready: _Ready, phases: Sequence[PhaseSpec], standings: _TrainStates
+    ) -> Trainer:
         patience = self._settings.train.early_stopping_patience
-        return Fitting(ready.graft, phases, patience, standings)
+        return Trainer(ready.classifier, phases, patience, standings)
 
     def _tuning_sets(
         self, ready: _Ready, sets: _Sets, epochs: Sequence[int]
@@ -218,8 +222,8 @@ class GraftTrainer:
                     other.close()
                 self._outputs.clear()
             path = self._file()
-            # Made from the untouched trunk: the layers before the boundary never train.
-            path.write_bytes(_converted(ready.graft, boundary, self._assembled.size_px))
+            # Made from the untouched backbone: the layers before the boundary never train.
+            path.write_bytes(_converted(ready.classifier, boundary, self._assembled.size_px))
             views = AugmentedViews(self._settings.augment, self._settings.seed, len(self._raced))
             outputs = FrozenOutputs(
                 path,
@@ -268,15 +272,25 @@ class _Ready:
 
     probe: Phase
 
-    def __init__(self, key: object, plan: FreezePlan, graft: Any, kept: Features, adapted: str):
-        self.key, self.plan, self.graft, self.kept, self.adapted = key, plan, graft, kept, adapted
+    def __init__(
+        self, key: object, plan: FreezePlan, classifier: Any, kept: Features, adapted: str
+    ):
+        self.key, self.plan, self.classifier, self.kept, self.adapted = (
+            key,
+            plan,
+            classifier,
+            kept,
+            adapted,
+        )
         self.tune: Phase | None = None
         self._beginning: list[tuple[Any, NDArray[Any]]] = []
 
     def keep_beginning(self) -> None:
         """Remembers every variable that training moves, and those that a trained head brings."""
         phases = [phase for phase in (self.probe, self.tune) if phase is not None]
-        variables = [v for phase in phases for v in (*phase.loop.state(), *self.graft.variables)]
+        variables = [
+            v for phase in phases for v in (*phase.loop.state(), *self.classifier.variables)
+        ]
         different = {id(variable): variable for variable in variables}.values()
         self._beginning = [(variable, variable.numpy().copy()) for variable in different]
 
@@ -286,19 +300,19 @@ class _Ready:
             variable.assign(value)
 
 
-class _Standings:
-    """Keeps in memory how far a training is; see :class:`graftline.training.trainer.Standings`."""
+class _TrainStates:
+    """Keeps in memory how far a training is; see :class:`TrainStates` of the trainer."""
 
-    def __init__(self, standing: Standing | None = None) -> None:
+    def __init__(self, standing: TrainState | None = None) -> None:
         self.standing = standing
 
     def due(self) -> bool:
         return False
 
-    def save(self, standing: Standing) -> None:
+    def save(self, standing: TrainState) -> None:
         self.standing = standing
 
-    def load(self) -> Standing | None:
+    def load(self) -> TrainState | None:
         return self.standing
 
 
@@ -312,13 +326,13 @@ class _TrainedHead:
     """
 
     values: list[NDArray[Any]]
-    standing: Standing
+    standing: TrainState
 
     @classmethod
-    def of(cls, graft: Any, standings: _Standings) -> _TrainedHead:
+    def of(cls, classifier: Any, standings: _TrainStates) -> _TrainedHead:
         if standings.standing is None:
             raise ValueError("the head has not been trained")
-        values = [variable.numpy().copy() for variable in graft.get_layer(HEAD).variables]
+        values = [variable.numpy().copy() for variable in classifier.get_layer(HEAD).variables]
         return cls(values, standings.standing)
 
     @property
@@ -326,39 +340,39 @@ class _TrainedHead:
         """That it was trained for."""
         return len(self.standing.history)
 
-    def put_into(self, graft: Any) -> None:
+    def put_into(self, classifier: Any) -> None:
         """Gives a network this head."""
-        for variable, value in zip(graft.get_layer(HEAD).variables, self.values, strict=True):
+        for variable, value in zip(classifier.get_layer(HEAD).variables, self.values, strict=True):
             variable.assign(value)
 
-    def standing_in(self, ready: _Ready) -> Standing:
+    def standing_in(self, ready: _Ready) -> TrainState:
         """As if the head had been trained in this network, of which other layers may train."""
-        best = [variable.numpy().copy() for variable in ready.graft.trainable_variables]
+        best = [variable.numpy().copy() for variable in ready.classifier.trainable_variables]
         return replace(self.standing, best_values=best)
 
 
-def _begun(phase: Phase) -> Planned:
+def _begun(phase: Phase) -> PhaseSpec:
     """A phase whose loop is there already, from the weights on that the network has by then."""
 
     def build() -> Phase:
         phase.loop.begin(phase.train_set.labels)
         return phase
 
-    return Planned(phase.name, build)
+    return PhaseSpec(phase.name, build)
 
 
-def _converted(graft: Any, boundary: str, size_px: int) -> bytes:
+def _converted(classifier: Any, boundary: str, size_px: int) -> bytes:
     import keras
 
     from graftline.network.keras_io import convert_to_litert
 
-    trunk = graft.get_layer(TRUNK)
+    backbone = classifier.get_layer(BACKBONE)
     if boundary == POOLED:
-        return convert_to_litert(frozen_part(trunk, size_px, graft.get_layer(POOLING)))
-    prefix = keras.Model(trunk.input, trunk.get_layer(boundary).output)
+        return convert_to_litert(frozen_part(backbone, size_px, classifier.get_layer(POOLING)))
+    prefix = keras.Model(backbone.input, backbone.get_layer(boundary).output)
     return convert_to_litert(frozen_part(prefix, size_px))
 
 
-def make_trainer(workspace: Workspace, settings: Settings) -> Trainer:
+def make_trainer(workspace: Workspace, settings: Settings) -> TrialRunner:
     """The trainer that uses what ``train`` uses; TensorFlow is imported at its first training."""
-    return GraftTrainer(workspace, settings)
+    return CandidateTrainer(workspace, settings)

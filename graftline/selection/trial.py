@@ -40,7 +40,7 @@ def joined(trials: Sequence[Trial]) -> Trial:
     )
 
 
-class Trainer(Protocol):
+class TrialRunner(Protocol):
     """Trains candidates; the same arguments give the same trial."""
 
     def run(self, candidate: Candidate, images_shown: int, fold: Fold, seed: int) -> Trial:

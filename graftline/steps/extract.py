@@ -23,7 +23,7 @@ from graftline.core.workspace import Workspace
 from graftline.data.decoding import Pixels
 from graftline.data.npy import ArrayWriter, narrowed
 from graftline.data.shards import PackedImages
-from graftline.network.assembled import RECORD, planned_trunk
+from graftline.network.assembled import RECORD, planned_backbone
 from graftline.network.classifier import build_pooling, frozen_part
 from graftline.network.litert import LiteRunner
 from graftline.steps.assemble import FROZEN
@@ -39,7 +39,7 @@ _LOG = logging.getLogger(__name__)
 CACHED_SPLITS: tuple[Split, ...] = ("train", "validation")
 """The test split is not among them: ``evaluate`` alone touches it."""
 STATISTICS = "batch_norm.npz"
-"""The trunk's BatchNormalization statistics over these images, where the plan adapts them."""
+"""The backbone's BatchNormalization statistics over these images, where the plan adapts them."""
 _MAX_BATCH = 256
 _BATCH_BYTES = 32 << 20
 
@@ -57,7 +57,7 @@ def extract(workspace: Workspace, params: Params) -> Features:
     - ``train-pooled.npy``, ``validation-pooled.npy``, float32 (n, c): pooled features at the cut,
       if these are not what ``train.npy`` holds;
     - ``features.json``, ``label_safety.json`` if images are augmented, and ``batch_norm.npz`` if
-      the plan adapts the trunk's statistics.
+      the plan adapts the backbone's statistics.
 
     With augmentation the training split's arrays have one more axis in front, that of the views.
 
@@ -219,41 +219,41 @@ class _Frozen:
             return LiteRunner(self.workspace.assembled / FROZEN)
         from graftline.network.keras_io import convert_to_litert
 
-        trunk = planned_trunk(self.workspace, record.cut)
+        backbone = planned_backbone(self.workspace, record.cut)
         if adapts:
-            self._adapt(trunk, images, folder)
+            self._adapt(backbone, images, folder)
         pooling = build_pooling(self.assembled.pooling)
         if record.boundary is not None and has_maps(record):
             size_px = self.assembled.size_px
-            function = _maps_and_pooled(trunk, record.boundary, size_px, pooling)
+            function = _maps_and_pooled(backbone, record.boundary, size_px, pooling)
         else:
-            function = frozen_part(trunk, self.assembled.size_px, pooling)
+            function = frozen_part(backbone, self.assembled.size_px, pooling)
         path = scratch / FROZEN
         path.write_bytes(convert_to_litert(function))
         return LiteRunner(path)
 
-    def _adapt(self, trunk: Any, images: PackedImages, folder: Path) -> None:
+    def _adapt(self, backbone: Any, images: PackedImages, folder: Path) -> None:
         from graftline.network.batch_norm import (
             adapted_statistics,
             set_statistics,
             write_statistics,
         )
 
-        statistics = adapted_statistics(trunk, images, images.indices("train"))
-        set_statistics(trunk, statistics)
+        statistics = adapted_statistics(backbone, images, images.indices("train"))
+        set_statistics(backbone, statistics)
         write_statistics(statistics, folder / STATISTICS)
 
 
-def _maps_and_pooled(trunk: Any, boundary: str, size_px: int, pooling: Any) -> Any:
+def _maps_and_pooled(backbone: Any, boundary: str, size_px: int, pooling: Any) -> Any:
     """The function from images to both kinds of features (n, h * w * c + d), in one pass."""
     import keras
     from keras import ops
 
-    maps = trunk.get_layer(boundary).output  # (n, h, w, c)
+    maps = backbone.get_layer(boundary).output  # (n, h, w, c)
     values = math.prod(int(size) for size in maps.shape[1:])
 
     def joined(outputs: Any) -> Any:
         lower, upper = outputs
         return ops.concatenate([ops.reshape(lower, (-1, values)), pooling(upper)], axis=1)
 
-    return frozen_part(keras.Model(trunk.input, [maps, trunk.output]), size_px, joined)
+    return frozen_part(keras.Model(backbone.input, [maps, backbone.output]), size_px, joined)

@@ -23,7 +23,7 @@ def freeze(workspace: Workspace, params: Params) -> FreezePlan:
     :mod:`graftline.selection.report`.
 
     Raises:
-        ParamsError: If the strategy names a layer or a number of blocks that the trunk has not.
+        ParamsError: If the strategy names a layer or a number of blocks that the backbone has not.
         MissingOutputError: If ``assemble`` has not run.
     """
     assembled = Assembled.read(workspace.assembled / "assembled.json")
@@ -104,7 +104,7 @@ def freezing_table(assembled: Assembled, plan: FreezePlan) -> str:
     lines.append(f"| **total** | | | | **{frozen_total:,}** | **{training_total + head:,}** |")
     lines += [
         "",
-        f"The trunk is cut after `{plan.cut}`; {_cached(plan.boundary)}.",
+        f"The backbone is cut after `{plan.cut}`; {_cached(plan.boundary)}.",
         "BatchNormalization layers of the base never train and stay in inference mode.",
         "",
     ]
@@ -112,7 +112,7 @@ def freezing_table(assembled: Assembled, plan: FreezePlan) -> str:
 
 
 def head_params(assembled: Assembled, cut: str) -> int:
-    """The number of weights in the head on a trunk cut after a layer."""
+    """The number of weights in the head on a backbone cut after a layer."""
     widths = [assembled.feature_dim(cut), *assembled.head_units, len(assembled.classes)]
     return sum((before + 1) * after for before, after in zip(widths, widths[1:], strict=False))
 

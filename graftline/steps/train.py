@@ -18,9 +18,9 @@ from graftline.core.records import Assembled, Features, FreezePlan, Preprocessed
 from graftline.core.workspace import Workspace
 from graftline.data.shards import PackedImages
 from graftline.evaluation.feature_reference import REFERENCE_FILE, write_reference
-from graftline.network.assembled import RECORD, planned_graft
+from graftline.network.assembled import RECORD, planned_classifier
 from graftline.network.batch_norm import read_statistics, set_statistics
-from graftline.network.classifier import TRUNK, divide_logits
+from graftline.network.classifier import BACKBONE, divide_logits
 from graftline.network.keras_io import variables_digest
 from graftline.network.model_files import LITERT_FILE, export_model
 from graftline.network.precision import training_precision
@@ -31,7 +31,7 @@ from graftline.training.checkpoints import Checkpoints
 from graftline.training.datasets import Examples, read_examples, read_pooled
 from graftline.training.feature_scaling import set_standardization
 from graftline.training.phases import Phase, probe_phase, tune_phase, warn_of_few_steps
-from graftline.training.trainer import DivergedError, EpochCallback, Fitting, Planned, Row
+from graftline.training.trainer import DivergedError, EpochCallback, PhaseSpec, Row, Trainer
 
 HISTORY_COLUMNS = (
     "epoch",
@@ -72,7 +72,7 @@ def train(
     assembled = Assembled.read(workspace.assembled / RECORD)
     checkpoints = Checkpoints(workspace.checkpoint, _key(workspace, params))
     fitted = fit(workspace, params, checkpoints, on_epoch)
-    graft, history, best = fitted.graft, fitted.history, fitted.best_epoch
+    classifier, history, best = fitted.classifier, fitted.history, fitted.best_epoch
     record = Trained(
         classes=assembled.classes,
         size_px=assembled.size_px,
@@ -81,15 +81,15 @@ def train(
         validation_accuracy=history[best - 1]["validation_accuracy"],
         validation_loss=fitted.validation_loss,
         temperature=fitted.temperature,
-        weight_digest=variables_digest(graft.variables),
+        weight_digest=variables_digest(classifier.variables),
         frozen_digest_before=fitted.frozen_digest,
         frozen_digest_after=variables_digest(fitted.frozen),
-        trainable_params=_count(graft.trainable_variables),
+        trainable_params=_count(classifier.trainable_variables),
         frozen_params=_count(fitted.frozen),
         white=Preprocessed.read(workspace.preprocessed / "preprocessed.json").white,
     )
     with replacing_directory(workspace.trained, sealed=True) as folder:
-        export_model(graft, assembled.size_px, folder)
+        export_model(classifier, assembled.size_px, folder)
         images = PackedImages.open(workspace.preprocessed)
         reference = folder / REFERENCE_FILE
         write_reference(images, folder / LITERT_FILE, params.seed, reference)
@@ -105,7 +105,7 @@ class Fitted:
     """A trained network.
 
     Args:
-        graft: From raw images to probabilities, with the weights of its best epoch.
+        classifier: From raw images to probabilities, with the weights of its best epoch.
         history: A row per epoch.
         best_epoch: Counted from 1.
         temperature: What its logits were divided by.
@@ -114,7 +114,7 @@ class Fitted:
         frozen_digest: Their digest before training.
     """
 
-    graft: Any
+    classifier: Any
     history: list[Row]
     best_epoch: int
     temperature: float
@@ -137,27 +137,33 @@ def fit(
     keras.utils.set_random_seed(params.seed)
     assembled = Assembled.read(workspace.assembled / RECORD)
     plan = FreezePlan.read(workspace.freeze_plan)
-    graft = planned_graft(workspace, plan, params.head, params.seed)
+    classifier = planned_classifier(workspace, plan, params.head, params.seed)
     if plan.batch_norm == "adapt":
-        set_statistics(graft.get_layer(TRUNK), read_statistics(workspace.features / STATISTICS))
-    frozen = thaw(graft, plan)
+        set_statistics(
+            classifier.get_layer(BACKBONE), read_statistics(workspace.features / STATISTICS)
+        )
+    frozen = thaw(classifier, plan)
     digest = variables_digest(frozen)
     pooled = read_pooled(workspace, "train")
-    set_standardization(graft, pooled)
+    set_standardization(classifier, pooled)
     warn_of_few_steps(len(pooled), params.train, params.tune if plan.trainable else None)
-    phases = [Planned("probe", lambda: _probe(workspace, params, graft, pooled))]
+    phases = [PhaseSpec("probe", lambda: _probe(workspace, params, classifier, pooled))]
     if plan.trainable:
-        phases.append(Planned("tune", lambda: _tune(workspace, params, graft, plan, assembled)))
+        phases.append(
+            PhaseSpec("tune", lambda: _tune(workspace, params, classifier, plan, assembled))
+        )
     epochs = params.train.epochs + (params.tune.epochs if plan.trainable else 0)
     patience = params.train.early_stopping_patience
     with progress("train", epochs * len(pooled), "images") as bar:
-        fitting = Fitting(graft, phases, patience, checkpoints, on_epoch, bar, epochs)
+        fitting = Trainer(classifier, phases, patience, checkpoints, on_epoch, bar, epochs)
         try:
             best = fitting.run()
         except DivergedError as error:
             raise _diverged(workspace, error) from error
-    divide_logits(graft, best.temperature)
-    return Fitted(graft, fitting.history, best.epoch, best.temperature, best.loss, frozen, digest)
+    divide_logits(classifier, best.temperature)
+    return Fitted(
+        classifier, fitting.history, best.epoch, best.temperature, best.loss, frozen, digest
+    )
 
 
 def write_history(history: list[Row], path: Path) -> None:
@@ -167,13 +173,13 @@ def write_history(history: list[Row], path: Path) -> None:
         write_csv(temporary, HISTORY_COLUMNS, rows)
 
 
-def _probe(workspace: Workspace, params: Params, graft: Any, pooled: Examples) -> Phase:
+def _probe(workspace: Workspace, params: Params, classifier: Any, pooled: Examples) -> Phase:
     validation_set = read_pooled(workspace, "validation")
-    return probe_phase(graft, pooled, validation_set, params.train, params.seed)
+    return probe_phase(classifier, pooled, validation_set, params.train, params.seed)
 
 
 def _tune(
-    workspace: Workspace, params: Params, graft: Any, plan: FreezePlan, assembled: Assembled
+    workspace: Workspace, params: Params, classifier: Any, plan: FreezePlan, assembled: Assembled
 ) -> Phase:
     sets = (read_examples(workspace, "train"), read_examples(workspace, "validation"))
     boundary = Features.read(workspace.features / "features.json").boundary
@@ -181,8 +187,8 @@ def _tune(
     if boundary is None and params.augment.active:
         augmentation = build_augmentation(params.augment, params.seed)
     return tune_phase(
-        graft,
-        tuned_part(graft, boundary, augmentation),
+        classifier,
+        tuned_part(classifier, boundary, augmentation),
         assembled.up_to(plan.cut),
         sets,
         params.train,

@@ -24,7 +24,7 @@ _DIGEST_BYTES = 32
 
 
 @dataclass(frozen=True)
-class Standing:
+class TrainState:
     """A moment between two chunks of batches.
 
     Args:
@@ -73,7 +73,7 @@ class Checkpoints:
         """Whether so long has passed that a kill would cost too much."""
         return time.monotonic() - self._saved_at >= self._every_s
 
-    def save(self, standing: Standing) -> None:
+    def save(self, standing: TrainState) -> None:
         """Writes a standing in one move.
 
         Raises:
@@ -91,7 +91,7 @@ class Checkpoints:
             file.write(content.getbuffer())
         self._saved_at = time.monotonic()
 
-    def load(self) -> Standing | None:
+    def load(self) -> TrainState | None:
         """The newest standing of this key, if there is one that is whole."""
         try:
             stored = self.path.read_bytes()
@@ -108,7 +108,7 @@ class Checkpoints:
             losses = _numbered(file, _LOSSES)
         for name in ("sums", "history", "best_tempered", "lowest_epochs"):
             record[name] = tuple(record[name])
-        return Standing(**record, values=values, best_values=best_values, lowest_losses=losses)
+        return TrainState(**record, values=values, best_values=best_values, lowest_losses=losses)
 
     def remove(self) -> None:
         """Takes the file away, once the outputs are in their places."""

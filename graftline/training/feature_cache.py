@@ -23,13 +23,13 @@ def planned_features(
     augment: AugmentParams,
     extract: ExtractParams,
 ) -> Features:
-    """What is to be kept: a function of the trunk, the plan and the parameters alone.
+    """What is to be kept: a function of the backbone, the plan and the parameters alone.
 
     Whether maps are kept decides how images are augmented, and so the weights: the machine must
     have no say in it.
 
     Args:
-        assembled: The trunk.
+        assembled: The backbone.
         plan: Where it is cut and what trains.
         counts: Images by split.
         augment: Whether there are several views of a training image.

@@ -16,28 +16,28 @@ _FLOOR = 1e-3
 """Of the mean variance: a feature that hardly ever moves must not be blown up."""
 
 
-def set_standardization(graft: Any, pooled: Examples) -> None:
+def set_standardization(classifier: Any, pooled: Examples) -> None:
     """Stores mean and variance of the training split's pooled features in the head.
 
     Args:
-        graft: The whole network; nothing happens if its head has no standardization.
+        classifier: The whole network; nothing happens if its head has no standardization.
         pooled: The training split's pooled features.
 
     Raises:
         WeightsError: If a feature is NaN or infinite.
     """
-    names = [layer.name for layer in graft.get_layer(HEAD).layers]
+    names = [layer.name for layer in classifier.get_layer(HEAD).layers]
     if STANDARDIZATION not in names:
         return
     with np.errstate(all="ignore"):
         mean, variance = feature_moments(pooled)
     if not (np.isfinite(mean).all() and np.isfinite(variance).all()):
         raise WeightsError(
-            "the trunk gives features that are NaN or infinite",
+            "the backbone gives features that are NaN or infinite",
             where="backbone.weights",
             fix="use other base weights, or another backbone.cut; no rate of training mends these",
         )
-    layer = graft.get_layer(HEAD).get_layer(STANDARDIZATION)
+    layer = classifier.get_layer(HEAD).get_layer(STANDARDIZATION)
     layer.moving_mean.assign(mean)
     layer.moving_variance.assign(np.maximum(variance, _FLOOR * variance.mean()))
 

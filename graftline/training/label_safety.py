@@ -102,7 +102,7 @@ def check_labels(
         classes: Class names in the order of their labels.
         augment: Which changes, and how much of each.
         seed: Seed of the sample and of the changes.
-        pooled: The frozen trunk.
+        pooled: The frozen backbone.
     """
     sample = _Sample(images, seed, pooled)
     judges = list(_judges(sample))

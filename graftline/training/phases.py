@@ -1,7 +1,7 @@
 """The phases of training: first the head alone, then what the plan leaves unfrozen with it.
 
-A head that is still random would send large gradients into the trunk and spoil features that the
-head alone can use (Kumar et al., ICLR 2022): so the trunk is tuned from the trained head on.
+A head that is still random would send large gradients into the backbone and spoil features that the
+head alone can use (Kumar et al., ICLR 2022): so the backbone is tuned from the trained head on.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from graftline.core.params import TrainParams, TuneParams
 from graftline.core.records import LayerRecord
-from graftline.network.classifier import HEAD, TRUNK, without_softmax
+from graftline.network.classifier import BACKBONE, HEAD, without_softmax
 from graftline.network.freeze_plans import by_block
 from graftline.network.precision import training_precision
 from graftline.training.datasets import Examples
@@ -52,12 +52,16 @@ class Phase:
 
 
 def probe_phase(
-    graft: Any, train_set: Examples, validation_set: Examples, objective: TrainParams, seed: int
+    classifier: Any,
+    train_set: Examples,
+    validation_set: Examples,
+    objective: TrainParams,
+    seed: int,
 ) -> Phase:
     """The head alone, on pooled features (n, c)."""
     import keras
 
-    head = without_softmax(graft.get_layer(HEAD))
+    head = without_softmax(classifier.get_layer(HEAD))
     rate: Any = objective.learning_rate
     if objective.schedule == "cosine":
         steps = objective.epochs * math.ceil(len(train_set) / objective.batch_size)
@@ -68,7 +72,7 @@ def probe_phase(
 
 
 def tune_phase(
-    graft: Any,
+    classifier: Any,
     network: Any,
     layers: Sequence[LayerRecord],
     sets: tuple[Examples, Examples],
@@ -79,9 +83,9 @@ def tune_phase(
     """The head and the unfrozen layers, with an optimizer of their own.
 
     Args:
-        graft: The whole network, thawed.
+        classifier: The whole network, thawed.
         network: Its part from the boundary on, which takes the examples of ``sets``.
-        layers: The trunk's layers up to the cut.
+        layers: The backbone's layers up to the cut.
         sets: The training and the validation split.
         objective: The section ``train``.
         tune: The section ``tune``.
@@ -89,7 +93,7 @@ def tune_phase(
     """
     train_set, validation_set = sets
     steps = tune.epochs * math.ceil(len(train_set) / tune.batch_size)
-    groups = tuning_groups(graft, layers, tune, steps)
+    groups = tuning_groups(classifier, layers, tune, steps)
     precision = training_precision(objective.mixed_precision)
     smoothed = tuning_objective(objective, tune)
     loop = Loop(network, groups, smoothed, tune.batch_size, train_set.labels, seed, precision)
@@ -102,7 +106,7 @@ def warn_of_few_steps(images: int, train: TrainParams, tune: TuneParams | None) 
     Args:
         images: In the training split.
         train: How the head is trained.
-        tune: How layers of the trunk are tuned; None if none are.
+        tune: How layers of the backbone are tuned; None if none are.
     """
     _warn(images, "training the head", "train", train, ENOUGH_HEAD_STEPS, "leave it half trained")
     if tune is not None:
@@ -123,17 +127,17 @@ def _warn(
 
 
 def tuning_objective(objective: TrainParams, tune: TuneParams) -> TrainParams:
-    """The section ``train`` as it holds while layers of the trunk train."""
+    """The section ``train`` as it holds while layers of the backbone train."""
     return objective.model_copy(update={"label_smoothing": tune.label_smoothing})
 
 
 def tuning_groups(
-    graft: Any, layers: Sequence[LayerRecord], tune: TuneParams, steps: int
+    classifier: Any, layers: Sequence[LayerRecord], tune: TuneParams, steps: int
 ) -> list[Group]:
     """The head and each unfrozen block, the last first, with the rates that fall from it on."""
-    trunk, head = graft.get_layer(TRUNK), graft.get_layer(HEAD)
+    backbone, head = classifier.get_layer(BACKBONE), classifier.get_layer(HEAD)
     blocks = [
-        (name, [v for layer in members for v in trunk.get_layer(layer.name).trainable_variables])
+        (name, [v for layer in members for v in backbone.get_layer(layer.name).trainable_variables])
         for name, members in reversed(list(by_block(tuple(layers))))
     ]
     unfrozen = [name for name, variables in blocks if variables]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from graftline.training.checkpoints import Standing
+from graftline.training.checkpoints import TrainState
 from graftline.training.loop import Loop, right
 from graftline.training.losses import cross_entropies
 from graftline.training.phases import Name, Phase
@@ -31,16 +31,16 @@ class Counter(Protocol):
         """Counts ``count`` more."""
 
 
-class Standings(Protocol):
+class TrainStates(Protocol):
     """Where it is kept how far training has come, such as a file that outlives a kill."""
 
     def due(self) -> bool:
         """Whether it is time to save."""
 
-    def save(self, standing: Standing) -> None:
+    def save(self, standing: TrainState) -> None:
         """Keeps a standing in place of the one before it."""
 
-    def load(self) -> Standing | None:
+    def load(self) -> TrainState | None:
         """The newest standing, if there is one."""
 
 
@@ -58,7 +58,7 @@ class DivergedError(Exception):
 
 
 @dataclass(frozen=True)
-class Planned:
+class PhaseSpec:
     """A phase to come; its loop is built when the one before it has ended."""
 
     name: Name
@@ -66,11 +66,11 @@ class Planned:
 
 
 @dataclass
-class Fitting:
+class Trainer:
     """One network on its way through its phases.
 
     Args:
-        graft: The whole network, thawed.
+        classifier: The whole network, thawed.
         phases: In order.
         patience: Epochs without a better validation loss after which a phase ends; None: never.
         checkpoints: Where it stands is written there, and read from there.
@@ -79,10 +79,10 @@ class Fitting:
         total_epochs: Of all phases, for the log; 0: epochs are not logged.
     """
 
-    graft: Any
-    phases: Sequence[Planned]
+    classifier: Any
+    phases: Sequence[PhaseSpec]
     patience: int | None = None
-    checkpoints: Standings | None = None
+    checkpoints: TrainStates | None = None
     on_epoch: EpochCallback | None = None
     counter: Counter | None = None
     total_epochs: int = 0
@@ -98,7 +98,7 @@ class Fitting:
             DivergedError: If loss or gradient becomes NaN or infinite.
             StorageFullError: If the disk is full.
         """
-        best = Best(self.graft.trainable_variables)
+        best = Best(self.classifier.trainable_variables)
         standing = self.checkpoints.load() if self.checkpoints else None
         if standing is not None:
             self._take_up(standing, best)
@@ -109,7 +109,7 @@ class Fitting:
             best.restore()
         return best
 
-    def _take_up(self, standing: Standing, best: Best) -> None:
+    def _take_up(self, standing: TrainState, best: Best) -> None:
         self.history = list(standing.history)
         best.epoch, best.values = standing.best_epoch, tuple(standing.best_values)
         best.temperature, best.loss = standing.best_tempered
@@ -127,13 +127,13 @@ class Fitting:
             if self.on_epoch is not None:
                 self.on_epoch(int(row["epoch"]), row)
 
-    def _from(self, standing: Standing | None) -> Sequence[Planned]:
+    def _from(self, standing: TrainState | None) -> Sequence[PhaseSpec]:
         names: list[str] = [planned.name for planned in self.phases]
         return self.phases[names.index(standing.phase) :] if standing else self.phases
 
-    def _run_phase(self, phase: Phase, best: Best, standing: Standing | None) -> None:
+    def _run_phase(self, phase: Phase, best: Best, standing: TrainState | None) -> None:
         if standing is None:
-            standing = Standing(phase.name, len(self.history) + 1)
+            standing = TrainState(phase.name, len(self.history) + 1)
         else:
             for variable, value in zip(phase.loop.state(), standing.values, strict=True):
                 variable.assign(value)
@@ -148,12 +148,12 @@ class Fitting:
             self._note(row, at_best, phase, best)
             waited = epoch - max(best.lowest[-1].epoch, first - 1)
             stopped = self.patience is not None and waited >= self.patience
-            self._save_if_due(Standing(phase.name, epoch + 1, stopped=stopped), phase, best)
+            self._save_if_due(TrainState(phase.name, epoch + 1, stopped=stopped), phase, best)
         # The next phase starts from what this one came to, wherever a kill may fall.
-        self._save(Standing(phase.name, len(self.history) + 1, stopped=True), phase, best)
+        self._save(TrainState(phase.name, len(self.history) + 1, stopped=True), phase, best)
 
     def _epoch(
-        self, phase: Phase, epoch: int, standing: Standing | None, best: Best
+        self, phase: Phase, epoch: int, standing: TrainState | None, best: Best
     ) -> tuple[Row, Tempered]:
         loop, examples = phase.loop, phase.train_set.view(epoch - 1)
         loss_sum, correct, seen = standing.sums if standing else (0.0, 0, 0)
@@ -172,7 +172,7 @@ class Fitting:
                 self.counter.advance(labels.size, status)
             if seen < len(examples):
                 sums = (loss_sum, correct, seen)
-                self._save_if_due(Standing(phase.name, epoch, done, sums), phase, best)
+                self._save_if_due(TrainState(phase.name, epoch, done, sums), phase, best)
         with loop.averaged():
             logits, labels = loop.logits(phase.validation_set), phase.validation_set.labels
         row: Row = {
@@ -195,11 +195,11 @@ class Fitting:
         if self.on_epoch is not None:
             self.on_epoch(int(row["epoch"]), row)
 
-    def _save_if_due(self, standing: Standing, phase: Phase, best: Best) -> None:
+    def _save_if_due(self, standing: TrainState, phase: Phase, best: Best) -> None:
         if self.checkpoints is not None and self.checkpoints.due():
             self._save(standing, phase, best)
 
-    def _save(self, standing: Standing, phase: Phase, best: Best) -> None:
+    def _save(self, standing: TrainState, phase: Phase, best: Best) -> None:
         if self.checkpoints is None:
             return
         self.checkpoints.save(

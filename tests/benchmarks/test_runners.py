@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 
 from benchmarks import runners
+from benchmarks.backbones import Backbone, build_backbone, random_images
 from benchmarks.runners import Absent, Runner, fastest
-from benchmarks.trunks import Trunk, build_trunk, random_images
 from graftline.network.cutting import build_base
 
 
 @pytest.fixture(scope="module")
-def trunk(tmp_path_factory: pytest.TempPathFactory) -> Trunk:
-    return build_trunk(32, 0.35, "block_3_expand_relu", tmp_path_factory.mktemp("trunk"))
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    return build_backbone(32, 0.35, "block_3_expand_relu", tmp_path_factory.mktemp("backbone"))
 
 
-def test_all_that_are_installed_agree_and_the_others_are_absent(trunk: Trunk) -> None:
+def test_all_that_are_installed_agree_and_the_others_are_absent(backbone: Backbone) -> None:
     images = random_images(37)  # no multiple of any batch
-    present, absent = runners.runners(trunk, images[:8])
+    present, absent = runners.runners(backbone, images[:8])
     assert {one.name for one in (*present, *absent)} == set(runners._BUILDERS)
     assert {runners.GRAFTLINE, runners.KERAS, "LiteRT by hand"} <= {one.name for one in present}
     reference = present[0].run(images)
@@ -29,12 +29,14 @@ def test_all_that_are_installed_agree_and_the_others_are_absent(trunk: Trunk) ->
         np.testing.assert_allclose(one.run(images), reference, atol=1e-4, err_msg=one.name)
 
 
-def test_what_is_not_installed_is_absent(trunk: Trunk, monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(_: Trunk) -> dict[str, runners.Run]:
+def test_what_is_not_installed_is_absent(
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(_: Backbone) -> dict[str, runners.Run]:
         raise ModuleNotFoundError("No module named 'elsewhere'", name="elsewhere")
 
     monkeypatch.setattr(runners, "_BUILDERS", {"Elsewhere": missing})
-    present, absent = runners.runners(trunk, random_images(1))
+    present, absent = runners.runners(backbone, random_images(1))
     assert (present, absent) == ([], [Absent("Elsewhere", "not installed (elsewhere)")])
 
 
@@ -49,5 +51,5 @@ def test_the_fastest_setting_is_taken() -> None:
 
 def test_multiply_adds_are_those_of_the_paper(tmp_path: Path) -> None:
     # Sandler et al. 2018 give 300 million for alpha 1.0 at 224 px, 1.28 million of them the top.
-    network = Trunk(224, tmp_path, build_base(224, 1.0, seed=0), tmp_path)
+    network = Backbone(224, tmp_path, build_base(224, 1.0, seed=0), tmp_path)
     assert network.multiply_adds == pytest.approx(300e6 - 1.28e6, rel=0.01)

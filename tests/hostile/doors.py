@@ -107,17 +107,17 @@ def hdf5() -> Door:
 
 
 def weights() -> Door:
-    """Base weights, put into a trunk; imports TensorFlow."""
+    """Base weights, put into a backbone; imports TensorFlow."""
     from graftline.network.cutting import build_base
     from graftline.network.pretrained import BaseWeights, load_into
 
-    trunk = build_base(32, 0.35, 0)
-    blank = [0 * values for values in trunk.get_weights()]
+    backbone = build_base(32, 0.35, 0)
+    blank = [0 * values for values in backbone.get_weights()]
 
     def enter(folder: Path, words: Sequence[str]) -> None:
         # A layer whose weights are as before counts as one that the file says nothing of.
-        trunk.set_weights(blank)
-        load_into(trunk, BaseWeights("file", folder / words[0], None))
+        backbone.set_weights(blank)
+        load_into(backbone, BaseWeights("file", folder / words[0], None))
 
     return enter
 

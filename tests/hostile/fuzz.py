@@ -31,10 +31,10 @@ def _cases(door: str) -> SearchStrategy[Case]:
         return made()
     from graftline.network.cutting import build_base
 
-    trunk = build_base(_WEIGHTS_PX, _ALPHA, 0)
+    backbone = build_base(_WEIGHTS_PX, _ALPHA, 0)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "sound.weights.h5")
-        trunk.save_weights(path)
+        backbone.save_weights(path)
         data = path.read_bytes()
     return strategies.weights_cases([("a.weights.h5", data), ("a.h5", data)])
 

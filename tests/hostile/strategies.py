@@ -468,7 +468,7 @@ def hdf5_cases() -> st.SearchStrategy[Case]:
 
 
 def weights_cases(seeds: Sequence[tuple[str, bytes]]) -> st.SearchStrategy[Case]:
-    """Altered weights files of a real trunk, by the name's ending."""
+    """Altered weights files of a real backbone, by the name's ending."""
     return st.sampled_from(seeds).flatmap(
         lambda seed: altered([seed[1]]).map(
             lambda data: Case("weights", {seed[0]: data}, [seed[0]])

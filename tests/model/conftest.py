@@ -24,7 +24,7 @@ def assembled(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 @pytest.fixture(scope="session")
 def head_only(assembled: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """Trained with the whole trunk frozen."""
+    """Trained with the whole backbone frozen."""
 
     def make(root: Path) -> None:
         small.finish(small.copied(assembled, root), small.small_params("all"))

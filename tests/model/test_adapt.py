@@ -22,7 +22,7 @@ from graftline.network.batch_norm import (
     statistics_over,
     write_statistics,
 )
-from graftline.network.classifier import HEAD, PREPARATION, TRUNK
+from graftline.network.classifier import BACKBONE, HEAD, PREPARATION
 from graftline.network.keras_io import variables_digest
 from graftline.steps.extract import STATISTICS
 from tests.model import small
@@ -32,16 +32,16 @@ from tests.unit.steps.test_evaluate import write_loaded
 def test_the_first_layers_statistics_are_the_moments_of_what_it_is_given(
     assembled: Workspace,
 ) -> None:
-    graft, images = small.untrained(assembled), PackedImages.open(assembled.preprocessed)
-    trunk = graft.get_layer(TRUNK)
-    before = variables_digest(trunk.variables)
+    classifier, images = small.untrained(assembled), PackedImages.open(assembled.preprocessed)
+    backbone = classifier.get_layer(BACKBONE)
+    before = variables_digest(backbone.variables)
     # Two batches of different sizes.
     indices = images.indices("train")[:93]
-    found = adapted_statistics(trunk, images, indices)
-    assert variables_digest(trunk.variables) == before
-    assert {layer.trainable for layer in trunk.layers} <= {True, False}
-    given = keras.Model(trunk.input, trunk.get_layer("bn_Conv1").input)
-    maps = np.asarray(given(graft.get_layer(PREPARATION)(images.batch(indices))))
+    found = adapted_statistics(backbone, images, indices)
+    assert variables_digest(backbone.variables) == before
+    assert {layer.trainable for layer in backbone.layers} <= {True, False}
+    given = keras.Model(backbone.input, backbone.get_layer("bn_Conv1").input)
+    maps = np.asarray(given(classifier.get_layer(PREPARATION)(images.batch(indices))))
     np.testing.assert_allclose(found["bn_Conv1/mean"], maps.mean((0, 1, 2)), atol=1e-5)
     np.testing.assert_allclose(found["bn_Conv1/variance"], maps.var((0, 1, 2)), rtol=1e-5)
 
@@ -67,24 +67,24 @@ def plain(statistics: dict[str, np.ndarray]) -> dict[str, float]:
 
 
 def test_values_worked_out_by_hand() -> None:
-    trunk = network()
-    before = variables_digest(trunk.variables)
+    backbone = network()
+    before = variables_digest(backbone.variables)
     # In one batch: of 0, 2, 4, 10 the mean is 4 and the variance 14, so that the second layer is
     # given twice (x - 4) / sqrt(15), and one.
-    found = plain(statistics_over(trunk, [pixels((0, 2), (4, 10))]))
+    found = plain(statistics_over(backbone, [pixels((0, 2), (4, 10))]))
     assert found == pytest.approx(
         {"first/mean": 4, "first/variance": 14, "second/mean": 1, "second/variance": 4 * 14 / 15},
         abs=1e-5,
     )
     # Of batches of two images and of one, 0 2 4 10 and 20 20: each image weighs the same, so the
     # mean is 56 / 6 and the variance 920 / 6 - (56 / 6) ** 2, as of all at once.
-    parts = statistics_over(trunk, [pixels((0, 2), (4, 10)), pixels((20, 20))])
+    parts = statistics_over(backbone, [pixels((0, 2), (4, 10)), pixels((20, 20))])
     assert plain(parts)["first/mean"] == pytest.approx(28 / 3, abs=1e-5)
     assert plain(parts)["first/variance"] == pytest.approx(920 / 6 - (28 / 3) ** 2, abs=1e-4)
     # The second layer saw nothing but ones of the last image.
     assert plain(parts)["second/variance"] == pytest.approx(4 * 14 / 15 * 2 / 3, abs=1e-5)
-    assert variables_digest(trunk.variables) == before
-    assert not trunk.get_layer("first").trainable
+    assert variables_digest(backbone.variables) == before
+    assert not backbone.get_layer("first").trainable
 
 
 @pytest.mark.parametrize(
@@ -105,22 +105,22 @@ def test_what_is_random_while_training_has_no_part_in_it(layer: Callable[[], Any
 
 
 def test_how_images_are_batched_hardly_matters(assembled: Workspace) -> None:
-    graft, packed = small.untrained(assembled), PackedImages.open(assembled.preprocessed)
-    trunk, indices = graft.get_layer(TRUNK), packed.indices("train")[:65]
-    prepared = np.asarray(graft.get_layer(PREPARATION)(packed.batch(indices)))
-    at_once = statistics_over(trunk, [prepared])
+    classifier, packed = small.untrained(assembled), PackedImages.open(assembled.preprocessed)
+    backbone, indices = classifier.get_layer(BACKBONE), packed.indices("train")[:65]
+    prepared = np.asarray(classifier.get_layer(PREPARATION)(packed.batch(indices)))
+    at_once = statistics_over(backbone, [prepared])
     # 33 and 32 images, and not 64 and one: a layer deep inside is off by a hundredth at most.
-    found = adapted_statistics(trunk, packed, indices)
+    found = adapted_statistics(backbone, packed, indices)
     for name, expected in at_once.items():
         spread = np.sqrt(at_once[name.replace("/mean", "/variance")] + 1e-3)
         scale = spread if name.endswith("/mean") else spread**2
         np.testing.assert_allclose(found[name] / scale, expected / scale, atol=0.05, err_msg=name)
     # In one batch they are exactly what the layers are given once they have them.
-    before = current_statistics(trunk)
-    set_statistics(trunk, at_once)
-    last = [layer for layer in trunk.layers if f"{layer.name}/mean" in at_once][-1]
-    maps = np.asarray(keras.Model(trunk.input, last.input)(prepared))
-    set_statistics(trunk, before)
+    before = current_statistics(backbone)
+    set_statistics(backbone, at_once)
+    last = [layer for layer in backbone.layers if f"{layer.name}/mean" in at_once][-1]
+    maps = np.asarray(keras.Model(backbone.input, last.input)(prepared))
+    set_statistics(backbone, before)
     np.testing.assert_allclose(at_once[f"{last.name}/mean"], maps.mean((0, 1, 2)), atol=1e-4)
     np.testing.assert_allclose(at_once[f"{last.name}/variance"], maps.var((0, 1, 2)), rtol=1e-3)
 
@@ -130,29 +130,32 @@ def test_images_of_many_shapes_count_like_those_of_one(
 ) -> None:
     mixed = Workspace(tmp_path)
     write_loaded(mixed, {"train": [0, 1, 2] * 6, "test": []})
-    packed, trunk = PackedImages.open(mixed.loaded), small.untrained(assembled).get_layer(TRUNK)
+    packed, backbone = (
+        PackedImages.open(mixed.loaded),
+        small.untrained(assembled).get_layer(BACKBONE),
+    )
     assert packed.uniform_shape is None
     preparation = small.untrained(assembled).get_layer(PREPARATION)
     prepared = np.concatenate([preparation(packed.batch([at])) for at in range(len(packed))])
-    expected = statistics_over(trunk, [prepared])
-    found = adapted_statistics(trunk, packed, np.arange(len(packed)))
+    expected = statistics_over(backbone, [prepared])
+    found = adapted_statistics(backbone, packed, np.arange(len(packed)))
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
-def test_of_a_trunk_without_such_layers_there_are_none(assembled: Workspace) -> None:
+def test_of_a_backbone_without_such_layers_there_are_none(assembled: Workspace) -> None:
     inputs = keras.Input((8, 8, 3))
-    trunk = keras.Model(inputs, keras.layers.Conv2D(2, 3)(inputs))
+    backbone = keras.Model(inputs, keras.layers.Conv2D(2, 3)(inputs))
     images = PackedImages.open(assembled.preprocessed)
-    assert adapted_statistics(trunk, images, np.arange(3)) == {}
+    assert adapted_statistics(backbone, images, np.arange(3)) == {}
 
 
 def test_they_come_back_from_their_file(assembled: Workspace, tmp_path: Path) -> None:
-    trunk = small.untrained(assembled).get_layer(TRUNK)
-    statistics = {name: value + 1 for name, value in current_statistics(trunk).items()}
+    backbone = small.untrained(assembled).get_layer(BACKBONE)
+    statistics = {name: value + 1 for name, value in current_statistics(backbone).items()}
     write_statistics(statistics, tmp_path / STATISTICS)
-    set_statistics(trunk, read_statistics(tmp_path / STATISTICS))
-    found = current_statistics(trunk)
+    set_statistics(backbone, read_statistics(tmp_path / STATISTICS))
+    found = current_statistics(backbone)
     assert all(np.array_equal(found[name], value) for name, value in statistics.items())
     with pytest.raises(MissingOutputError, match="not there"):
         read_statistics(tmp_path / "nowhere.npz")
@@ -171,8 +174,8 @@ def test_training_and_export_go_by_the_adapted_statistics(
     record = small.finish(workspace, params)
     assert FreezePlan.read(workspace.freeze_plan).batch_norm == "adapt"
     adapted = read_statistics(workspace.features / STATISTICS)
-    trunk = small.trained(workspace).get_layer(TRUNK)
-    found = current_statistics(trunk)
+    backbone = small.trained(workspace).get_layer(BACKBONE)
+    found = current_statistics(backbone)
     assert all(np.array_equal(found[name], value) for name, value in adapted.items())
     assert record.frozen_digest_before == record.frozen_digest_after
     # What is cached is what the exported network gives to its head.

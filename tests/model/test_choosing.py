@@ -1,4 +1,4 @@
-"""``freeze.strategy: auto`` on a real trunk, tiny and random; only the trainer is scripted."""
+"""``freeze.strategy: auto`` on a real backbone, tiny and random; only the trainer is scripted."""
 
 from __future__ import annotations
 

@@ -203,7 +203,7 @@ def test_a_harmful_change_leaves_the_earlier_features(
 ) -> None:
     workspace = small.copied(head_only, tmp_path)
     before = {path: path.read_bytes() for path in workspace.features.iterdir()}
-    # Lying stripes become upright ones: the random trunk's probe is good enough to see it.
+    # Lying stripes become upright ones: the random backbone's probe is good enough to see it.
     params = with_sections(
         small.small_params("all"), augment={"rotation_degrees": 180.0, "views": 2}
     )

@@ -13,7 +13,7 @@ from graftline.data.shards import PackedImages
 from graftline.evaluation.feature_reference import REFERENCE_FILE, read_reference, write_reference
 from graftline.evaluation.predictor import Predictor
 from graftline.inference.drift.decision import judge
-from graftline.network.classifier import HEAD, POOLING, TRUNK, build_preparation
+from graftline.network.classifier import BACKBONE, HEAD, POOLING, build_preparation
 from graftline.network.keras_io import convert_to_litert
 from graftline.network.litert import LiteRunner
 from graftline.training.datasets import read_pooled
@@ -23,12 +23,14 @@ from tests.model import small
 def test_features_beside_the_probabilities_change_no_bit_of_them(
     last_block: Workspace, tmp_path: Path
 ) -> None:
-    graft = small.trained(last_block)
-    trunk, pooling, head = (graft.get_layer(name) for name in (TRUNK, POOLING, HEAD))
-    preparation = build_preparation(small.SIZE_PX, family_of(trunk).scaling, antialias=False)
+    classifier = small.trained(last_block)
+    backbone, pooling, head = (classifier.get_layer(name) for name in (BACKBONE, POOLING, HEAD))
+    preparation = build_preparation(small.SIZE_PX, family_of(backbone).scaling, antialias=False)
     alone = tmp_path / "alone.tflite"
     alone.write_bytes(
-        convert_to_litert(lambda images: head(pooling(trunk(preparation(images), training=False))))
+        convert_to_litert(
+            lambda images: head(pooling(backbone(preparation(images), training=False)))
+        )
     )
     images = PackedImages.open(last_block.preprocessed).batch(np.arange(30))
     with LiteRunner(alone) as one, Predictor(last_block.trained) as predictor:
@@ -40,7 +42,7 @@ def test_features_beside_the_probabilities_change_no_bit_of_them(
     np.testing.assert_allclose(small.answers(head, features), expected, atol=1e-5)
 
 
-def test_with_a_frozen_trunk_they_are_those_that_were_cached(head_only: Workspace) -> None:
+def test_with_a_frozen_backbone_they_are_those_that_were_cached(head_only: Workspace) -> None:
     images = PackedImages.open(head_only.preprocessed)
     indices = images.indices("validation")
     with Predictor(head_only.trained) as predictor:

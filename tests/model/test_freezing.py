@@ -1,4 +1,4 @@
-"""Frozen means frozen: every variable of the trunk is compared before and after training."""
+"""Frozen means frozen: every variable of the backbone is compared before and after training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from graftline.core.records import FreezePlan, Trained
 from graftline.core.workspace import Workspace
-from graftline.network.classifier import HEAD, TRUNK
+from graftline.network.classifier import BACKBONE, HEAD
 from graftline.network.keras_io import variables_digest
 from graftline.network.unfreezing import thaw
 from graftline.steps.freeze import freeze
@@ -20,7 +20,7 @@ from tests.model import small
 def _values(model: Any) -> dict[str, np.ndarray]:
     return {
         f"{layer.name}/{index}": value
-        for layer in model.get_layer(TRUNK).layers
+        for layer in model.get_layer(BACKBONE).layers
         for index, value in enumerate(layer.get_weights())
     }
 
@@ -39,7 +39,7 @@ def test_what_is_frozen_does_not_move_and_what_trains_does(
     assert moved == set(plan.trainable)
     assert bool(moved) == (fixture == "last_block")
     statistics = [name for name in before if "BN" in name or "bn" in name]
-    assert len(statistics) >= 4 * 5, "the trunk has BatchNormalization layers to compare"
+    assert len(statistics) >= 4 * 5, "the backbone has BatchNormalization layers to compare"
 
 
 @pytest.mark.parametrize("fixture", ["head_only", "last_block"])
@@ -77,8 +77,8 @@ def test_no_strategy_thaws_batch_normalization(
     plan = freeze(workspace, small.small_params(strategy))
     model = small.untrained(workspace)
     frozen = {variable.path for variable in thaw(model, plan)}
-    trunk = model.get_layer(TRUNK)
-    for layer in trunk.layers:
+    backbone = model.get_layer(BACKBONE)
+    for layer in backbone.layers:
         for variable in layer.variables:
             kept = type(layer).__name__ == "BatchNormalization" or layer.name not in plan.trainable
             assert (variable.path in frozen) == kept, variable.path

@@ -195,12 +195,12 @@ def test_weights_with_an_external_link(tmp_path: Path) -> None:
 
     from graftline.network.cutting import build_base
 
-    trunk = build_base(32, 0.35, 0)
-    trunk.save_weights(tmp_path / "other.weights.h5")
+    backbone = build_base(32, 0.35, 0)
+    backbone.save_weights(tmp_path / "other.weights.h5")
     with h5py.File(tmp_path / "a.weights.h5", "w") as file:
         file["layers"] = h5py.ExternalLink("other.weights.h5", "/layers")
     with pytest.raises(WeightsError, match="points elsewhere"):
-        load_into(trunk, BaseWeights("file", tmp_path / "a.weights.h5", None))
+        load_into(backbone, BaseWeights("file", tmp_path / "a.weights.h5", None))
 
 
 def test_only_the_file_whose_hash_was_checked_is_read(tmp_path: Path) -> None:
@@ -211,9 +211,9 @@ def test_only_the_file_whose_hash_was_checked_is_read(tmp_path: Path) -> None:
     (tmp_path / "as.weights.h5").rename(tmp_path / "a.h5")
     # Beside it lies a file of the name that Keras wants, which nobody has checked.
     other.save_weights(tmp_path / "a.weights.h5")
-    trunk = build_base(32, 0.35, 3)
-    load_into(trunk, BaseWeights("file", tmp_path / "a.h5", None))
-    for one, two in zip(trunk.get_weights(), meant.get_weights(), strict=True):
+    backbone = build_base(32, 0.35, 3)
+    load_into(backbone, BaseWeights("file", tmp_path / "a.h5", None))
+    for one, two in zip(backbone.get_weights(), meant.get_weights(), strict=True):
         np.testing.assert_array_equal(one, two)
 
 

@@ -43,11 +43,11 @@ def test_in_training_and_validation() -> None:
 
 def test_of_the_exported_model(head_only: Workspace, tmp_path: Path) -> None:
     workspace = small.copied(head_only, tmp_path)
-    graft, images = small.trained(workspace), PackedImages.open(workspace.preprocessed)
+    classifier, images = small.trained(workspace), PackedImages.open(workspace.preprocessed)
     test = images.indices("test")
-    divide_logits(graft, 1e-3)
+    divide_logits(classifier, 1e-3)
     size_px = Trained.read(workspace.trained / "trained.json").size_px
-    export_model(graft, size_px, workspace.trained)
+    export_model(classifier, size_px, workspace.trained)
     seal(workspace.trained)
     with Predictor(workspace.trained) as predictor:
         probabilities, logits = predictor.probabilities_and_logits(images.batch(test))
@@ -59,9 +59,9 @@ def test_of_the_exported_model(head_only: Workspace, tmp_path: Path) -> None:
     assert losses.max() > 200
     assert evaluate(workspace, small.small_params()).test_loss == pytest.approx(losses.mean())
     # And they are those of the Keras file.
-    head = without_softmax(graft.get_layer(HEAD))
-    features = graft.get_layer("pooling")(
-        graft.get_layer("trunk")(graft.get_layer("preparation")(images.batch(test)))
+    head = without_softmax(classifier.get_layer(HEAD))
+    features = classifier.get_layer("pooling")(
+        classifier.get_layer("backbone")(classifier.get_layer("preparation")(images.batch(test)))
     )
     expected = cross_entropies(small.answers(head, features), labels).mean()
     assert losses.mean() == pytest.approx(expected, rel=1e-3)

@@ -19,7 +19,7 @@ from graftline.core.workspace import Workspace
 from graftline.data.resize import shrink
 from graftline.data.shards import PackedImages
 from graftline.evaluation.predictor import Predictor
-from graftline.network.classifier import HEAD, POOLING, TRUNK, build_preparation
+from graftline.network.classifier import BACKBONE, HEAD, POOLING, build_preparation
 from graftline.network.model_files import KERAS_FILE, WEIGHTS_FILE
 from graftline.network.unfreezing import tuned_part
 from graftline.steps.evaluate import evaluate
@@ -144,23 +144,23 @@ def test_the_exported_file_loads_in_safe_mode_and_holds_stock_layers(
     np.testing.assert_array_equal(small.answers(fresh, images), expected)
 
 
-def test_the_trunk_runs_in_inference_mode_while_the_head_trains(head_only: Workspace) -> None:
+def test_the_backbone_runs_in_inference_mode_while_the_head_trains(head_only: Workspace) -> None:
     model = small.trained(head_only)
-    before = [value.copy() for value in model.get_layer(TRUNK).get_weights()]
+    before = [value.copy() for value in model.get_layer(BACKBONE).get_weights()]
     images = np.stack([small.pattern(label % 3, 20, 20, 1, label) for label in range(16)])
     for _ in range(3):
         model(images, training=True)
-    for old, new in zip(before, model.get_layer(TRUNK).get_weights(), strict=True):
+    for old, new in zip(before, model.get_layer(BACKBONE).get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
-    assert [layer.name for layer in model.layers if layer.name in (TRUNK, POOLING, HEAD)] == [
-        TRUNK,
+    assert [layer.name for layer in model.layers if layer.name in (BACKBONE, POOLING, HEAD)] == [
+        BACKBONE,
         POOLING,
         HEAD,
     ]
 
 
 @pytest.mark.slow
-def test_another_trunk_goes_all_the_way(tmp_path: Path) -> None:
+def test_another_backbone_goes_all_the_way(tmp_path: Path) -> None:
     # Its inputs are scaled otherwise than MobileNetV2's, channel by channel.
     backbone = BackboneParams(name="EfficientNetV2B0", weights="random", cut="block2b_add")
     workspace = Workspace(tmp_path)

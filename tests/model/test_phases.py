@@ -12,7 +12,7 @@ import pytest
 from graftline.core.params import TrainParams, TuneParams
 from graftline.core.records import Assembled, FreezePlan
 from graftline.core.workspace import Workspace
-from graftline.network.classifier import HEAD, TRUNK
+from graftline.network.classifier import BACKBONE, HEAD
 from graftline.network.keras_io import variables_digest
 from graftline.network.unfreezing import thaw, tuned_part
 from graftline.steps.extract import extract
@@ -34,7 +34,7 @@ STRATEGY = {"last_blocks": 2}
 
 @pytest.fixture(scope="module")
 def two_blocks(assembled: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """Planned and extracted, with the last two blocks free."""
+    """PhaseSpec and extracted, with the last two blocks free."""
     workspace = small.copied(assembled, tmp_path_factory.mktemp("two_blocks"))
     params = small.small_params(STRATEGY)
     freeze(workspace, params)
@@ -43,9 +43,9 @@ def two_blocks(assembled: Workspace, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def thawed(workspace: Workspace) -> Any:
-    graft = small.untrained(workspace)
-    thaw(graft, FreezePlan.read(workspace.freeze_plan))
-    return graft
+    classifier = small.untrained(workspace)
+    thaw(classifier, FreezePlan.read(workspace.freeze_plan))
+    return classifier
 
 
 def layers(workspace: Workspace) -> Any:
@@ -54,10 +54,12 @@ def layers(workspace: Workspace) -> Any:
 
 
 def phase(workspace: Workspace, tune: TuneParams, objective: TrainParams) -> tuple[Any, Phase]:
-    graft = thawed(workspace)
-    network = tuned_part(graft, FreezePlan.read(workspace.freeze_plan).boundary)
+    classifier = thawed(workspace)
+    network = tuned_part(classifier, FreezePlan.read(workspace.freeze_plan).boundary)
     sets = (read_examples(workspace, "train"), read_examples(workspace, "validation"))
-    return graft, tune_phase(graft, network, layers(workspace), sets, objective, tune, seed=0)
+    return classifier, tune_phase(
+        classifier, network, layers(workspace), sets, objective, tune, seed=0
+    )
 
 
 def show(one: Phase, epochs: int) -> None:
@@ -67,10 +69,10 @@ def show(one: Phase, epochs: int) -> None:
             assert one.loop.train_on(examples, labels)[2]
 
 
-def weights_of(graft: Any, names: set[str]) -> dict[str, np.ndarray]:
+def weights_of(classifier: Any, names: set[str]) -> dict[str, np.ndarray]:
     return {
         f"{layer.name}/{number}": value.copy()
-        for layer in graft.get_layer(TRUNK).layers
+        for layer in classifier.get_layer(BACKBONE).layers
         if layer.name in names
         for number, value in enumerate(layer.get_weights())
     }
@@ -88,26 +90,26 @@ def test_rates_fall_from_block_to_block(two_blocks: Workspace) -> None:
 
 def test_gradual_unfreezing_starts_with_the_last_block(two_blocks: Workspace) -> None:
     tune = TuneParams(epochs=4, batch_size=16, gradual_unfreezing=True, learning_rate=0.01)
-    graft, one = phase(two_blocks, tune, TrainParams())
+    classifier, one = phase(two_blocks, tune, TrainParams())
     plan = FreezePlan.read(two_blocks.freeze_plan)
     first = {name for name in plan.trainable if name.startswith("block_1_")}
     last = {name for name in plan.trainable if name.startswith("block_2_")}
     assert first and last
-    before_first, before_last = weights_of(graft, first), weights_of(graft, last)
+    before_first, before_last = weights_of(classifier, first), weights_of(classifier, last)
     show(one, 1)
-    same = weights_of(graft, first)
+    same = weights_of(classifier, first)
     assert all(np.array_equal(same[name], before_first[name]) for name in same)
-    moved = weights_of(graft, last)
+    moved = weights_of(classifier, last)
     assert not all(np.array_equal(moved[name], before_last[name]) for name in moved)
     show(one, 2)
-    later = weights_of(graft, first)
+    later = weights_of(classifier, first)
     assert not all(np.array_equal(later[name], before_first[name]) for name in later)
 
 
 def test_each_group_has_moments_of_its_own(two_blocks: Workspace) -> None:
     # Under Adam a scaled gradient moves a weight as far as an unscaled one; a rate does not.
     tune = TuneParams(epochs=2, batch_size=16, learning_rate=0.01, layer_decay=0.1, warmup=0)
-    graft, one = phase(two_blocks, tune, TrainParams())
+    classifier, one = phase(two_blocks, tune, TrainParams())
     before = [[v.numpy() for v in group.variables] for group in one.loop.groups]
     examples, labels = next(one.train_set.chunks(16, None))
     one.loop.train_on(examples[:1], labels[:1])
@@ -132,9 +134,11 @@ def test_the_average_is_what_is_validated_and_kept(two_blocks: Workspace) -> Non
         two_blocks,
         small.small_params(STRATEGY, train={"epochs": 1}, tune={"epochs": 3, "batch_size": 16}),
     )
-    assert variables_digest(fitted.graft.variables) != variables_digest(plain.graft.variables)
+    assert variables_digest(fitted.classifier.variables) != variables_digest(
+        plain.classifier.variables
+    )
     examples = read_examples(two_blocks, "validation")
-    network = tuned_part(fitted.graft, FreezePlan.read(two_blocks.freeze_plan).boundary)
+    network = tuned_part(fitted.classifier, FreezePlan.read(two_blocks.freeze_plan).boundary)
     maps = np.concatenate([c.reshape(-1, *c.shape[2:]) for c, _ in examples.chunks(64, None)])
     kept = small.answers(network, maps.astype(np.float32))
     loss = cross_entropies(kept, examples.labels).mean()
@@ -144,14 +148,14 @@ def test_the_average_is_what_is_validated_and_kept(two_blocks: Workspace) -> Non
 @pytest.mark.slow
 def test_sixteen_bits_train_weights_of_thirty_two(two_blocks: Workspace) -> None:
     tune = TuneParams(epochs=2, batch_size=16, learning_rate=0.01)
-    graft, half = phase(two_blocks, tune, TrainParams(mixed_precision="bfloat16"))
+    classifier, half = phase(two_blocks, tune, TrainParams(mixed_precision="bfloat16"))
     _, full = phase(two_blocks, tune, TrainParams())
     examples, labels = next(half.train_set.chunks(16, None))
     losses = [one.loop.train_on(examples[:1], labels[:1])[0] for one in (half, full)]
     assert losses[0] != losses[1]
     assert losses[0] == pytest.approx(losses[1], rel=0.05)
-    assert {v.dtype for v in graft.trainable_variables} == {"float32"}
-    assert {layer.compute_dtype for layer in graft.get_layer(TRUNK).layers} == {"float32"}
+    assert {v.dtype for v in classifier.trainable_variables} == {"float32"}
+    assert {layer.compute_dtype for layer in classifier.get_layer(BACKBONE).layers} == {"float32"}
     assert half.loop.logits(half.validation_set).dtype == np.float32
 
 
@@ -165,7 +169,7 @@ def test_batch_normalization_keeps_its_statistics_in_every_phase(
     before, after = (
         {
             layer.name: [layer.moving_mean.numpy(), layer.moving_variance.numpy()]
-            for layer in model.get_layer(TRUNK).layers
+            for layer in model.get_layer(BACKBONE).layers
             if isinstance(layer, keras.layers.BatchNormalization)
         }
         for model in (small.untrained(workspace), small.trained(workspace))
@@ -197,12 +201,12 @@ def test_each_phase_smooths_labels_by_its_own_parameter(two_blocks: Workspace) -
     _, tuned = phase(two_blocks, tune, train)
     assert tuned.loop.objective == train.model_copy(update={"label_smoothing": 0.2})
     pooled = read_pooled(two_blocks, "train")
-    graft = small.untrained(two_blocks)
-    assert probe_phase(graft, pooled, pooled, train, seed=0).loop.objective == train
+    classifier = small.untrained(two_blocks)
+    assert probe_phase(classifier, pooled, pooled, train, seed=0).loop.objective == train
 
 
 @pytest.mark.slow
-def test_the_head_is_trained_before_the_trunk(two_blocks: Workspace) -> None:
+def test_the_head_is_trained_before_the_backbone(two_blocks: Workspace) -> None:
     params = small.small_params(STRATEGY, train={"epochs": 3}, tune={"epochs": 2})
     fitted = fit(two_blocks, params)
     assert [row["phase"] for row in fitted.history] == [1, 1, 1, 2, 2]
@@ -224,6 +228,6 @@ def test_a_tuning_that_only_harms_leaves_the_head_as_it_was_best(two_blocks: Wor
     assert fitted.best_epoch <= 4
     assert fitted.validation_loss <= fitted.history[fitted.best_epoch - 1]["validation_loss"]
     assert fitted.history[:4] == alone.history[:4]
-    trunk = fitted.graft.get_layer(TRUNK)
-    untouched = small.untrained(two_blocks).get_layer(TRUNK)
-    assert variables_digest(trunk.variables) == variables_digest(untouched.variables)
+    backbone = fitted.classifier.get_layer(BACKBONE)
+    untouched = small.untrained(two_blocks).get_layer(BACKBONE)
+    assert variables_digest(backbone.variables) == variables_digest(untouched.variables)

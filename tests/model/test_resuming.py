@@ -24,7 +24,7 @@ from graftline.steps import train as step
 from graftline.steps.extract import extract
 from graftline.steps.freeze import freeze
 from graftline.steps.train import train
-from graftline.training.checkpoints import Checkpoints, Standing
+from graftline.training.checkpoints import Checkpoints, TrainState
 from graftline.training.loop import Loop
 from tests.model import small
 from tests.model.resuming import PARAMS
@@ -89,7 +89,7 @@ def test_it_goes_on_from_any_chunk_of_either_phase(
     seen: list[str] = []
     saving = Checkpoints.save
 
-    def noting(self: Checkpoints, standing: Standing) -> None:
+    def noting(self: Checkpoints, standing: TrainState) -> None:
         seen.append(f"{standing.phase} {'in an epoch' if standing.chunks else 'between two'}")
         saving(self, standing)
 

@@ -18,7 +18,7 @@ from graftline.network.freeze_plans import Strategy
 from graftline.selection.candidates import Candidate, make_candidate
 from graftline.selection.folds import Fold, race_folds
 from graftline.selection.records import Verdict
-from graftline.selection.trainer import GraftTrainer
+from graftline.selection.trainer import CandidateTrainer
 from graftline.steps.extract import extract
 from graftline.steps.freeze import choice_settings, freeze
 from graftline.steps.train import fit
@@ -35,9 +35,9 @@ def folds(assembled: Workspace) -> tuple[Fold, ...]:
     return race_folds(PackedImages.open(assembled.preprocessed), seed=3)
 
 
-def trainer(workspace: Workspace) -> GraftTrainer:
+def trainer(workspace: Workspace) -> CandidateTrainer:
     params = small.small_params("auto", tune=TUNE)
-    return GraftTrainer(workspace, choice_settings(params))
+    return CandidateTrainer(workspace, choice_settings(params))
 
 
 def candidate(workspace: Workspace, strategy: Strategy, **options: str) -> Candidate:
@@ -147,10 +147,10 @@ def test_a_whole_trial_is_what_train_does(
     freeze(workspace, params)
     extract(workspace, params)
     images, fold = PackedImages.open(workspace.preprocessed), as_train_does(workspace)
-    graft = fit(workspace, params).graft
-    answers = small.answers(graft, images.batch(fold.held_out))
+    classifier = fit(workspace, params).graft
+    answers = small.answers(classifier, images.batch(fold.held_out))
     labels = images.labels[fold.held_out]
-    trainer = GraftTrainer(workspace, choice_settings(params))
+    trainer = CandidateTrainer(workspace, choice_settings(params))
     one = make_candidate(
         Assembled.read(workspace.assembled / "assembled.json"), params.freeze.strategy, CUT
     )

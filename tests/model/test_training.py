@@ -212,8 +212,8 @@ def test_training_neither_asks_for_test_images_nor_feels_what_they_hold(
 def test_the_rate_follows_its_schedule(schedule: str, head_only: Workspace) -> None:
     params = small.small_params(train={"schedule": schedule, "epochs": 2})
     examples = read_pooled(head_only, "train")
-    graft = small.untrained(head_only)
-    loop = probe_phase(graft, examples, examples, params.train, params.seed).loop
+    classifier = small.untrained(head_only)
+    loop = probe_phase(classifier, examples, examples, params.train, params.seed).loop
     rates = [loop.learning_rate()]
     for epoch in (1, 2):
         for images, labels in examples.chunks(16, loop.order(len(examples), epoch)):

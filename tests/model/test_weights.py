@@ -242,7 +242,7 @@ def test_files_of_keras_2_fill_every_layer(tmp_path: Path, name: str, older_name
     assert variables_digest(fresh.variables) == variables_digest(given.variables)
 
 
-def test_weights_of_another_trunk_are_refused(tmp_path: Path, base: Any) -> None:
+def test_weights_of_another_backbone_are_refused(tmp_path: Path, base: Any) -> None:
     path = legacy_file(base, tmp_path / "weights.h5", older_names=False)
     fresh = build_base(SIZE_PX, 0.75, 2, "MobileNetV3Small")
     with pytest.raises(WeightsError, match="MobileNetV3Small without its classifier"):

@@ -15,12 +15,12 @@ from graftline.core.params.fields import HomePath, Section, Sha256, shown
 from graftline.core.redaction import names_a_user
 
 ALPHAS = tuple(sorted({alpha for family in FAMILIES.values() for alpha in family.alphas}))
-"""The widths of all trunks; each takes some of them."""
+"""The widths of all backbones; each takes some of them."""
 
 NAMED_WEIGHTS = ("stanford-dogs", "imagenet", "random")
 
 
-def _known_trunk(name: str) -> str:
+def _known_backbone(name: str) -> str:
     if name not in FAMILIES:
         raise ValueError(f"got {shown(name)}, allowed are {', '.join(FAMILIES)}")
     return name
@@ -29,9 +29,9 @@ def _known_trunk(name: str) -> str:
 class BackboneParams(Section):
     """Which pretrained network is grafted onto, and where it is cut."""
 
-    name: Annotated[str, AfterValidator(_known_trunk)] = Field(
+    name: Annotated[str, AfterValidator(_known_backbone)] = Field(
         default=DEFAULT,
-        description="The architecture, by its name in Keras Applications; docs/trunks.md tells "
+        description="The architecture, by its name in Keras Applications; docs/backbones.md tells "
         "of each.",
         json_schema_extra={"enum": list(FAMILIES)},
     )
@@ -52,7 +52,7 @@ class BackboneParams(Section):
     cut: str | None = Field(
         default=None,
         min_length=1,
-        description="The layer after which the trunk is cut; null: its usual last layer.",
+        description="The layer after which the backbone is cut; null: its usual last layer.",
     )
 
     @property
@@ -62,7 +62,7 @@ class BackboneParams(Section):
 
     @property
     def cut_layer(self) -> str:
-        """The layer after which the trunk is cut."""
+        """The layer after which the backbone is cut."""
         return self.cut or self.family.last_layer
 
     @model_validator(mode="after")

@@ -52,7 +52,7 @@ class Seconds(Section):
 
 
 class FreezeParams(Section):
-    """Where the trunk is cut and which of its layers train; the head always does."""
+    """Where the backbone is cut and which of its layers train; the head always does."""
 
     strategy: Annotated[
         Literal["auto", "all", "none"] | LastBlocks | FirstBlocks | FromLayer,
@@ -60,13 +60,13 @@ class FreezeParams(Section):
     ] = Field(
         default="all",
         description="auto: cut and layers are chosen by measurement (backbone.cut is then one of "
-        "the depths measured). all: the whole trunk is frozen. none: all of it trains. "
+        "the depths measured). all: the whole backbone is frozen. none: all of it trains. "
         "last_blocks: n, first_blocks: n, from_layer: name: these train and the rest is frozen.",
     )
     batch_norm: Literal["keep", "adapt"] = Field(
         default="keep",
-        description="The trunk's BatchNormalization statistics. keep: those of the base weights. "
-        "adapt: estimated anew on the training images, once, before anything trains.",
+        description="The backbone's BatchNormalization statistics. keep: those of the base "
+        "weights. adapt: estimated anew on the training images, once, before anything trains.",
     )
     budget: Annotated[
         Annotated[float, Field(gt=0, le=10)] | Seconds | Literal["off"],

@@ -49,7 +49,7 @@ class Params(Section):
     drift: DriftParams = DriftParams()
 
     @model_validator(mode="after")
-    def _trunk_takes_this_size(self) -> Params:
+    def _backbone_takes_this_size(self) -> Params:
         size_px, family = self.preprocess.size_px, self.backbone.family
         if size_px < family.smallest_px:
             raise ValueError(

@@ -10,7 +10,7 @@ from graftline.core.params.fields import Section
 
 
 class TuneParams(Section):
-    """Fine-tuning the unfrozen layers, after the head has been trained on the frozen trunk."""
+    """Fine-tuning the unfrozen layers, after the head has been trained on the frozen backbone."""
 
     epochs: int = Field(default=10, ge=1, le=10_000, description="Passes over the training split.")
     batch_size: int = Field(default=32, ge=1, le=65_536, description="Images per step.")
@@ -33,8 +33,8 @@ class TuneParams(Section):
         default=0.1,
         ge=0,
         lt=1,
-        description="Label smoothing while layers of the trunk train. The head knows few images by "
-        "heart before they begin, and without it would have nothing to tell them.",
+        description="Label smoothing while layers of the backbone train. The head knows few images "
+        "by heart before they begin, and without it would have nothing to tell them.",
     )
     gradual_unfreezing: bool = Field(
         default=False,

@@ -8,7 +8,7 @@ from graftline.core.records.record import Record
 
 
 class LayerRecord(Record):
-    """One layer of the trunk, in order from the input."""
+    """One layer of the backbone, in order from the input."""
 
     name: str
     kind: str
@@ -26,7 +26,7 @@ class LayerRecord(Record):
 
 
 class Assembled(Record):
-    """``models/assembled/assembled.json``: the trunk, where it is cut, and the head to come."""
+    """``models/assembled/assembled.json``: the backbone, where it is cut, and the head to come."""
 
     backbone: str
     alpha: float
@@ -36,10 +36,10 @@ class Assembled(Record):
     """What the base weights are, as in ``params.yaml``."""
     weights_sha256: str | None
     """Of the file that they came from; null for random weights."""
-    trunk_digest: str
-    """SHA-256 over every variable of the trunk up to the cut."""
+    backbone_digest: str
+    """SHA-256 over every variable of the backbone up to the cut."""
     layers: tuple[LayerRecord, ...]
-    """Of the whole trunk, those after the cut too."""
+    """Of the whole backbone, those after the cut too."""
     pooling: Literal["average", "max"]
     head_units: tuple[int, ...]
     dropout: float

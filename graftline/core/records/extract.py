@@ -12,7 +12,7 @@ class Features(Record):
     """``data/features/features.json``: the frozen part's outputs, and the pooled features."""
 
     cut: str
-    """As in the plan: where the trunk ends and the pooled features are taken."""
+    """As in the plan: where the backbone ends and the pooled features are taken."""
     boundary: str | None
     """The layer whose outputs are cached, or ``pooled``; with null, training reads images."""
     shape: tuple[int, ...]

@@ -19,10 +19,10 @@ class FreezePlan(Record):
     """As a parameter would name it; that which was chosen, if measurement chose it."""
     cut: str
     boundary: str | None
-    """The last layer of the frozen prefix: ``pooled`` when the whole trunk is frozen, else a
+    """The last layer of the frozen prefix: ``pooled`` when the whole backbone is frozen, else a
     layer's name; null when the very first layers train, so that nothing can be cached."""
     trainable: tuple[str, ...]
-    """The trunk's layers that train. BatchNormalization is never among them."""
+    """The backbone's layers that train. BatchNormalization is never among them."""
     batch_norm: Literal["keep", "adapt"]
     """Whether BatchNormalization statistics are those of the base weights, or of these images."""
     measured: bool

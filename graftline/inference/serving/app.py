@@ -22,7 +22,7 @@ from graftline.inference.serving.bodies import announced_bytes, drain, read_body
 from graftline.inference.serving.champion_watcher import Watcher
 from graftline.inference.serving.limits import Admission, Limits, RefusedRequestError, error_body
 from graftline.inference.serving.metrics import CONTENT_TYPE, Counters
-from graftline.inference.serving.models import Place
+from graftline.inference.serving.models import ModelSlot
 from graftline.inference.serving.page import page
 from graftline.inference.serving.request_guard import (
     App,
@@ -47,7 +47,7 @@ class Service:
         watcher: What puts new models into the place.
     """
 
-    place: Place
+    place: ModelSlot
     limits: Limits
     counters: Counters
     desk: Desk

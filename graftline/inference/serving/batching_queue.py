@@ -28,7 +28,7 @@ from graftline.inference.serving.limits import (
     Room,
 )
 from graftline.inference.serving.metrics import Counters
-from graftline.inference.serving.models import ModelVersion, Place
+from graftline.inference.serving.models import ModelSlot, ModelVersion
 from graftline.network.litert import available_cores
 
 _TOGETHER_IMAGES = 16
@@ -81,7 +81,7 @@ class Desk:
     """
 
     def __init__(
-        self, place: Place, limits: Limits, counters: Counters, workers: int | None = None
+        self, place: ModelSlot, limits: Limits, counters: Counters, workers: int | None = None
     ) -> None:
         self._place, self._limits, self._counters = place, limits, counters
         self._room = Room()

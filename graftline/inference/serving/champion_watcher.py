@@ -8,7 +8,7 @@ import threading
 from graftline.core.errors import GraftlineError
 from graftline.core.redaction import without_secrets
 from graftline.inference.serving.metrics import Counters
-from graftline.inference.serving.models import ModelSource, Place
+from graftline.inference.serving.models import ModelSlot, ModelSource
 
 _STOP_S = 5.0
 _log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ class Watcher:
     """
 
     def __init__(
-        self, source: ModelSource, place: Place, counters: Counters, every_s: float
+        self, source: ModelSource, place: ModelSlot, counters: Counters, every_s: float
     ) -> None:
         self._source, self._place, self._counters = source, place, counters
         self._every_s = every_s

@@ -98,7 +98,7 @@ def serve(workspace: Workspace, options: Namespace) -> int:
     from graftline.inference.serving.batching_queue import Desk
     from graftline.inference.serving.champion_watcher import Watcher
     from graftline.inference.serving.metrics import Counters
-    from graftline.inference.serving.models import Place, source_of
+    from graftline.inference.serving.models import ModelSlot, source_of
 
     _log_to_standard_error(debug=options.debug)
     console = Console(highlight=False, soft_wrap=True)
@@ -106,7 +106,7 @@ def serve(workspace: Workspace, options: Namespace) -> int:
     with _listening(options.host, options.port) as listener:
         source = source_of(workspace, options.model)
         with console.status(f"loading {source} …"):
-            place = Place(source.load())
+            place = ModelSlot(source.load())
         counters = Counters()
         desk = Desk(place, limits, counters)
         watcher = Watcher(source, place, counters, options.watch_s)

@@ -191,7 +191,7 @@ def source_of(workspace: Workspace, asked: str) -> ModelSource:
     return RegistrySource(workspace, name, asked)
 
 
-class Place:
+class ModelSlot:
     """The one place of the model that answers; a new one can come into it at any time.
 
     Whoever has begun with a model ends with it. The old one is closed by its last user.

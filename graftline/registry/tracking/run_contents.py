@@ -113,7 +113,7 @@ def outcome_tags(workspace: Workspace, outputs: Outputs) -> dict[str, str]:
     if outputs.assembled:
         tags["graftline.base_weights"] = outputs.assembled.weights
         tags["graftline.base_weights_sha256"] = outputs.assembled.weights_sha256
-        tags["graftline.trunk_digest"] = outputs.assembled.trunk_digest
+        tags["graftline.backbone_digest"] = outputs.assembled.backbone_digest
     if outputs.trained:
         tags["graftline.weight_digest"] = outputs.trained.weight_digest
     if outputs.plan:
@@ -179,7 +179,7 @@ def verdict_metrics(verdict: Verdict) -> dict[str, float]:
         "p_value": verdict.p_value,
         "best_accuracy": verdict.best_accuracy,
         "textbook_accuracy": verdict.textbook_accuracy,
-        "trunk_share": verdict.trunk_share,
+        "backbone_share": verdict.backbone_share,
         "gain_of_doubling": verdict.facts.gain_of_doubling,
         "fall": verdict.facts.fall,
     }
@@ -279,7 +279,7 @@ def _facts(params: Params, outputs: Outputs) -> Iterator[tuple[str, str]]:
     if outputs.assembled:
         one = outputs.assembled
         yield (
-            "Trunk",
+            "Backbone",
             f"{one.backbone} {one.alpha} at {one.size_px} px, cut after `{one.cut}`, "
             f"weights {one.weights}",
         )

@@ -172,7 +172,7 @@ def test_impossible_combinations_are_refused(changes: dict[str, Any], message: s
     assert message in refused(LEAST | changes).what
 
 
-def test_each_trunk_takes_imagenet_weights_of_its_own_sizes_and_its_usual_cut() -> None:
+def test_each_backbone_takes_imagenet_weights_of_its_own_sizes_and_its_usual_cut() -> None:
     for family in FAMILIES.values():
         for size_px in family.imagenet_sizes_px or (family.smallest_px, 100, 300):
             backbone = {"name": family.name, "weights": "imagenet"}

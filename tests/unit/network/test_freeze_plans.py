@@ -1,4 +1,4 @@
-"""The plan is a pure function of the trunk, its cut and the strategy."""
+"""The plan is a pure function of the backbone, its cut and the strategy."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_batch_normalization_never_trains() -> None:
 
 
 def test_too_many_blocks_are_refused_with_their_number() -> None:
-    with pytest.raises(ParamsError, match="got 4, and the trunk has 3 blocks") as caught:
+    with pytest.raises(ParamsError, match="got 4, and the backbone has 3 blocks") as caught:
         planned({"last_blocks": 4})
     assert caught.value.allowed == "1 to 3"
     assert caught.value.exit_code == 2
@@ -57,7 +57,7 @@ def test_an_unknown_layer_is_refused_with_the_nearest_names() -> None:
     assert "block_2_project" in str(caught.value.allowed)
 
 
-def test_a_cut_of_ones_own_ends_the_trunk() -> None:
+def test_a_cut_of_ones_own_ends_the_backbone() -> None:
     plan = planned({"last_blocks": 1}, cut="block_1_add")
     assert (plan.cut, plan.boundary, plan.trainable) == (
         "block_1_add",

@@ -1,4 +1,4 @@
-"""A trunk known by its records, and a trainer whose answers can be worked out by hand."""
+"""A backbone known by its records, and a trainer whose answers can be worked out by hand."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def mobile_net(size_px: int = 96, alpha: float = 0.35) -> Assembled:
         cut="block_13_expand_relu",
         weights="random",
         weights_sha256=None,
-        trunk_digest="0" * 64,
+        backbone_digest="0" * 64,
         layers=layer_records(build_base(size_px, alpha, 0)),
         pooling="average",
         head_units=(16,),

@@ -45,7 +45,7 @@ def test_the_cut_of_the_parameters_is_among_them(assembled: Assembled) -> None:
 
 
 def chain(shapes: list[tuple[int, int]], clean: list[bool] | None = None) -> Assembled:
-    """A trunk of blocks of one layer each, by side and channels."""
+    """A backbone of blocks of one layer each, by side and channels."""
     flags = clean or [True] * len(shapes)
     layers = tuple(
         LayerRecord(
@@ -63,12 +63,14 @@ def chain(shapes: list[tuple[int, int]], clean: list[bool] | None = None) -> Ass
 
 
 def test_another_family_with_few_stages_gets_more_block_ends() -> None:
-    trunk = chain([(16, 8)] * 6 + [(8, 16)] * 6)
-    layers = [depth.layer for depth in choose_depths(trunk)]
+    backbone = chain([(16, 8)] * 6 + [(8, 16)] * 6)
+    layers = [depth.layer for depth in choose_depths(backbone)]
     assert len(layers) == FEWEST
     assert {"layer_5", "layer_11"} <= set(layers)
 
 
 def test_no_layer_that_a_shortcut_passes_by_is_a_depth() -> None:
-    trunk = chain([(16, 8), (16, 16), (8, 16), (8, 32), (4, 64)], [True, False, True, False, True])
-    assert [depth.layer for depth in choose_depths(trunk)] == ["layer_0", "layer_2", "layer_4"]
+    backbone = chain(
+        [(16, 8), (16, 16), (8, 16), (8, 32), (4, 64)], [True, False, True, False, True]
+    )
+    assert [depth.layer for depth in choose_depths(backbone)] == ["layer_0", "layer_2", "layer_4"]

@@ -82,11 +82,11 @@ def test_adapted_statistics_are_raced_where_the_parameters_allow(assembled: Asse
 def test_what_is_cached_is_paid_once(assembled: Assembled) -> None:
     head = make_candidate(assembled, "all", CUT)
     everything = make_candidate(assembled, "none", CUT)
-    trunk = sum(layer.multiply_adds for layer in assembled.up_to(CUT))
-    assert head.once_cost == trunk
+    backbone = sum(layer.multiply_adds for layer in assembled.up_to(CUT))
+    assert head.once_cost == backbone
     assert everything.once_cost == 0
-    assert 2 * trunk < everything.step_cost
-    assert head.training_cost(10, 100) == 10 * trunk + 100 * head.step_cost
+    assert 2 * backbone < everything.step_cost
+    assert head.training_cost(10, 100) == 10 * backbone + 100 * head.step_cost
 
 
 def test_an_exact_test_of_the_images_that_differ() -> None:
@@ -268,14 +268,14 @@ def test_heads_that_take_all_the_seconds_leave_none_for_a_race(
 
 def test_a_head_costs_what_its_training_takes(assembled: Assembled) -> None:
     tuned = make_candidate(assembled, "none", CUT)
-    trunk = sum(layer.multiply_adds for layer in assembled.up_to(CUT))
-    head = tuned.inference_cost - trunk
+    backbone = sum(layer.multiply_adds for layer in assembled.up_to(CUT))
+    head = tuned.inference_cost - backbone
     of_default = costs(TUNE, TrainParams(epochs=7))
     # 100 images train, 10 validate and 50 are held out.
-    whole = 160 * trunk + 7 * (100 * 3 * head + 10 * head)
+    whole = 160 * backbone + 7 * (100 * 3 * head + 10 * head)
     assert of_default.of_head(tuned, folds(100, 50)) == whole
     turned = costs(TUNE, TrainParams(epochs=7), views=4, rotation_degrees=5)
-    assert turned.of_head(tuned, folds(100, 50)) == whole + 3 * 160 * trunk
+    assert turned.of_head(tuned, folds(100, 50)) == whole + 3 * 160 * backbone
 
 
 def test_views_of_cached_outputs_are_paid(assembled: Assembled) -> None:

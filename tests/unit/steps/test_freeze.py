@@ -34,7 +34,7 @@ def assembled() -> Assembled:
         cut="out_relu",
         weights="random",
         weights_sha256=None,
-        trunk_digest="0" * 64,
+        backbone_digest="0" * 64,
         layers=tuple(
             LayerRecord(
                 name=name,

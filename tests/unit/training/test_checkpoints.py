@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graftline.training import checkpoints
-from graftline.training.checkpoints import Checkpoints, Standing
+from graftline.training.checkpoints import Checkpoints, TrainState
 
-STANDING = Standing(
+STANDING = TrainState(
     phase="tune",
     epoch=7,
     chunks=3,
@@ -27,7 +27,7 @@ STANDING = Standing(
 )
 
 
-def same(one: Standing, other: Standing) -> bool:
+def same(one: TrainState, other: TrainState) -> bool:
     plain = ("phase", "epoch", "chunks", "sums", "history", "best_epoch")
     plain += ("best_tempered", "lowest_epochs", "stopped")
     arrays = [*zip(one.values, other.values, strict=True)]

@@ -47,7 +47,7 @@ def map_values() -> int:
     return math.prod(assembled().up_to(BOUNDARY)[-1].output_shape)
 
 
-def test_a_frozen_trunk_leaves_pooled_features() -> None:
+def test_a_frozen_backbone_leaves_pooled_features() -> None:
     record = planned(POOLED)
     assert (record.boundary, record.dtype) == (POOLED, "float32")
     assert record.shape == (record.pooled_dim,) == (assembled().feature_dim(record.cut),)

@@ -23,7 +23,7 @@ from graftline.inference.serving.batching_queue import Desk
 from graftline.inference.serving.champion_watcher import Watcher
 from graftline.inference.serving.limits import Limits
 from graftline.inference.serving.metrics import Counters
-from graftline.inference.serving.models import FolderSource, ModelSource, Place
+from graftline.inference.serving.models import FolderSource, ModelSlot, ModelSource
 
 LIMIT_S = 60
 
@@ -57,7 +57,7 @@ def asked(
 ) -> Iterator[tuple[Client, Service]]:
     """A client and the service that it asks."""
     source = source or FolderSource(folder)
-    place, counters, sizes = Place(source.load()), Counters(), Limits(**limits)
+    place, counters, sizes = ModelSlot(source.load()), Counters(), Limits(**limits)
     service = Service(
         place,
         sizes,

@@ -14,8 +14,8 @@ from graftline.inference.serving.champion_watcher import Watcher
 from graftline.inference.serving.metrics import Counters
 from graftline.inference.serving.models import (
     FolderSource,
+    ModelSlot,
     ModelVersion,
-    Place,
     RegistrySource,
     ServedModel,
     source_of,
@@ -56,7 +56,7 @@ def test_a_new_version_takes_the_place_and_the_old_one_ends_with_its_last_user(
     source: Changing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed: list[ModelVersion] = []
-    place, counters = Place(source.load()), Counters()
+    place, counters = ModelSlot(source.load()), Counters()
     watcher = Watcher(source, place, counters, every_s=60)
     old = place.model
     monkeypatch.setattr(old.predictor, "close", lambda: closed.append(old.version))
@@ -79,7 +79,7 @@ def test_a_new_version_takes_the_place_and_the_old_one_ends_with_its_last_user(
 def test_whatever_goes_wrong_the_old_model_serves_and_it_is_told_once(
     source: Changing, error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
-    place, counters = Place(source.load()), Counters()
+    place, counters = ModelSlot(source.load()), Counters()
     watcher = Watcher(source, place, counters, every_s=60)
     source.error = error
     with caplog.at_level(logging.INFO, "graftline.inference.serving"):
@@ -135,7 +135,7 @@ def test_the_champion_is_found_followed_and_missed(
     register(tracked, PARAMS, tracking.open_run(tracked, PARAMS))
     client = histories.client_of(tracked)
     client.set_registered_model_alias("graftline", "champion", "1")
-    place = Place(source.load())
+    place = ModelSlot(source.load())
     assert place.model.version == ModelVersion("graftline", "1", finished.digest_of("first"))
 
     finished.train(tracked, "second")

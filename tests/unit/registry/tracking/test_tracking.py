@@ -90,7 +90,7 @@ def test_a_completed_run_tells_everything(tracked: Workspace) -> None:
     assert tags["graftline.cached_stages"] == "load, extract"
     assert tags["graftline.weight_digest"] == finished.digest_of("first")
     assert tags["graftline.dataset_digest"] == finished.digest_of("data")
-    assert tags["graftline.trunk_digest"] == finished.digest_of("trunk")
+    assert tags["graftline.backbone_digest"] == finished.digest_of("backbone")
     assert tags["graftline.base_weights_sha256"] == finished.digest_of("base")
     assert tags["graftline.dvc_lock_sha256"] == sha256_file(tracked.root / "dvc.lock")
     for package in ("graftline", "python", "tensorflow", "keras", "mlflow", "prefect", "dvc"):

@@ -1,4 +1,4 @@
-"""One contract for every trunk: built, cut, planned, converted, saved, and trained for a step."""
+"""One contract for every backbone: built, cut, planned, converted, saved, trained for a step."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from graftline.core.records import Assembled
 from graftline.core.stages import POOLED
 from graftline.network.batch_norm import current_statistics, statistics_over
 from graftline.network.classifier import (
+    BACKBONE,
     HEAD,
-    TRUNK,
-    build_graft,
+    build_classifier,
     build_pooling,
     build_preparation,
     frozen_part,
@@ -94,7 +94,7 @@ def record_of(base: Any, cut: str | None = None) -> Assembled:
         cut=cut or family.last_layer,
         weights="random",
         weights_sha256=None,
-        trunk_digest="",
+        backbone_digest="",
         layers=layer_records(base),
         pooling="average",
         head_units=(),
@@ -111,7 +111,7 @@ def cut_at(assembled: Assembled, share: float) -> str:
 
 
 @pytest.fixture(scope="module")
-def trunk(base: Any, assembled: Assembled) -> Any:
+def backbone(base: Any, assembled: Assembled) -> Any:
     return cut_after(base, cut_at(assembled, 0.25)) if family_of(base).name in LARGE else base
 
 
@@ -164,15 +164,15 @@ def test_every_strategy_gives_a_plan(assembled: Assembled, strategy: Strategy) -
         assert plan.boundary == POOLED
 
 
-def test_litert_gives_the_features_that_keras_gives(trunk: Any, tmp_path: Path) -> None:
+def test_litert_gives_the_features_that_keras_gives(backbone: Any, tmp_path: Path) -> None:
     import keras
 
-    size_px, pooling = size_of(family_of(trunk)), build_pooling("average")
+    size_px, pooling = size_of(family_of(backbone)), build_pooling("average")
     path = tmp_path / "frozen.tflite"
-    path.write_bytes(convert_to_litert(frozen_part(trunk, size_px, pooling)))
+    path.write_bytes(convert_to_litert(frozen_part(backbone, size_px, pooling)))
     start = keras.Input((None, None, None), dtype="uint8")
-    preparation = build_preparation(size_px, family_of(trunk).scaling)
-    slow = keras.Model(start, pooling(trunk(preparation(start), training=False)))
+    preparation = build_preparation(size_px, family_of(backbone).scaling)
+    slow = keras.Model(start, pooling(backbone(preparation(start), training=False)))
     with LiteRunner(path, workers=1) as runner:
         for given in (images(3, size_px), images(2, 21)[..., :1]):
             expected = small.answers(slow, given)
@@ -181,12 +181,12 @@ def test_litert_gives_the_features_that_keras_gives(trunk: Any, tmp_path: Path) 
             np.testing.assert_allclose(runner.run(given) / scale, expected / scale, atol=1e-3)
 
 
-def test_a_saved_network_is_the_same_network(trunk: Any, tmp_path: Path) -> None:
-    save_model(trunk, tmp_path / "trunk.keras")
-    loaded = load_model(tmp_path / "trunk.keras")
-    assert family_of(loaded) is family_of(trunk)
-    assert variables_digest(loaded.variables) == variables_digest(trunk.variables)
-    assert layer_records(loaded) == layer_records(trunk)
+def test_a_saved_network_is_the_same_network(backbone: Any, tmp_path: Path) -> None:
+    save_model(backbone, tmp_path / "backbone.keras")
+    loaded = load_model(tmp_path / "backbone.keras")
+    assert family_of(loaded) is family_of(backbone)
+    assert variables_digest(loaded.variables) == variables_digest(backbone.variables)
+    assert layer_records(loaded) == layer_records(backbone)
 
 
 def test_a_step_moves_the_planned_layers_alone(base: Any, assembled: Assembled) -> None:
@@ -195,17 +195,17 @@ def test_a_step_moves_the_planned_layers_alone(base: Any, assembled: Assembled) 
 
     cut = cut_at(assembled, 0.5)
     plan = plan_freezing(record_of(base, cut), LastBlocks(last_blocks=2))
-    graft = build_graft(cut_after(base, cut), HeadParams(units=(), dropout=0), 3, seed=0)
-    frozen = thaw(graft, plan)
+    classifier = build_classifier(cut_after(base, cut), HeadParams(units=(), dropout=0), 3, seed=0)
+    frozen = thaw(classifier, plan)
     digest = variables_digest(frozen)
-    part, trunk = tuned_part(graft, plan.boundary), graft.get_layer(TRUNK)
+    part, backbone = tuned_part(classifier, plan.boundary), classifier.get_layer(BACKBONE)
     given = images(6, size_of(family_of(base)))
     prepared = build_preparation(given.shape[1], family_of(base).scaling)(given)
-    prefix = keras.Model(trunk.input, trunk.get_layer(plan.boundary).output)
+    prefix = keras.Model(backbone.input, backbone.get_layer(plan.boundary).output)
     maps = prefix(prepared, training=False)
     answers = tf.nn.softmax(part(maps, training=False))
-    np.testing.assert_allclose(answers, graft(given, training=False), atol=1e-3)
-    before = {layer.name: layer.get_weights() for layer in trunk.layers}
+    np.testing.assert_allclose(answers, classifier(given, training=False), atol=1e-3)
+    before = {layer.name: layer.get_weights() for layer in backbone.layers}
     variables = part.trainable_variables
     with tf.GradientTape() as tape:
         logits = part(maps, training=True)
@@ -220,7 +220,7 @@ def test_a_step_moves_the_planned_layers_alone(base: Any, assembled: Assembled) 
         variable.assign_sub(0.01 * tf.math.divide_no_nan(gradient, size))
     moved = {
         layer.name
-        for layer in trunk.layers
+        for layer in backbone.layers
         if any(
             not np.array_equal(old, new)
             for old, new in zip(before[layer.name], layer.get_weights(), strict=True)
@@ -228,18 +228,18 @@ def test_a_step_moves_the_planned_layers_alone(base: Any, assembled: Assembled) 
     }
     assert moved == set(plan.trainable)
     assert variables_digest(frozen) == digest
-    assert {v.path for v in graft.get_layer(HEAD).trainable_variables} <= {
+    assert {v.path for v in classifier.get_layer(HEAD).trainable_variables} <= {
         v.path for v in variables
     }
 
 
 @pytest.mark.slow
 def test_adapting_draws_nothing_at_random(base: Any, assembled: Assembled) -> None:
-    trunk = cut_after(base, cut_at(assembled, 0.3))
+    backbone = cut_after(base, cut_at(assembled, 0.3))
     given = images(4, size_of(family_of(base)))
     prepared = build_preparation(given.shape[1], family_of(base).scaling)(given).numpy()
-    once, again = (statistics_over(trunk, [prepared[:2], prepared[2:]]) for _ in range(2))
-    assert once.keys() == current_statistics(trunk).keys()
+    once, again = (statistics_over(backbone, [prepared[:2], prepared[2:]]) for _ in range(2))
+    assert once.keys() == current_statistics(backbone).keys()
     assert all(np.array_equal(once[name], again[name]) for name in once)
     assert all(np.isfinite(value).all() for value in once.values())
 

@@ -1,11 +1,11 @@
-"""The text of ``docs/trunks.md``, from the table of trunks; ``make schema`` writes it."""
+"""The text of ``docs/backbones.md``, from the table of backbones; ``make schema`` writes it."""
 
 from __future__ import annotations
 
 from graftline.core.backbones import FAMILIES, STANFORD_DOGS, Family
 
 _INTRODUCTION = """\
-# Trunks
+# Backbones
 
 <!-- Written by `make schema` from graftline/core/backbones.py; a test keeps it current. -->
 
@@ -13,7 +13,7 @@ _INTRODUCTION = """\
 apart from another stands in one place, `graftline/core/backbones.py`: how its inputs are scaled,
 which layers make a block, which widths and sizes it has, and which file holds its ImageNet
 weights. The rest of the pipeline (cutting, freezing, caching, converting, training) treats all
-alike; `tests/model/test_families.py` holds one network of each make to the same contract.
+alike; `tests/model/test_backbones.py` holds one network of each make to the same contract.
 
 """
 _COLUMNS = (
@@ -25,8 +25,8 @@ _COLUMNS = (
     "usual last layer",
 )
 _NOTES = """
-- **Scaling** is a layer inside the model, for each trunk the one that it was trained with; images
-  always go in as they are, from 0 to 255.
+- **Scaling** is a layer inside the model, for each backbone the one that it was trained with;
+  images always go in as they are, from 0 to 255.
 - **Blocks** are numbered from the input on: `stem`, `block_0`, `block_1` and so on, `top`. A block
   is what the paper repeats: an inverted residual block, a residual block, a dense layer of DenseNet
   (each of its transitions counts as one more), the layers between two poolings of VGG.
@@ -38,7 +38,7 @@ _NOTES = """
   first download in any case, and must stay the same. Where Keras has one file per size, another
   size is refused; elsewhere one file serves all sizes, whichever it was trained at.
 - **`weights: stanford-dogs`** are for {dogs_name} of alpha {dogs_alpha} alone. `random`, a path and
-  an https address go with every trunk.
+  an https address go with every backbone.
 - BatchNormalization is the only layer that carries statistics in these networks, and it never
   trains.
 
@@ -54,8 +54,8 @@ python -m flows.train --set backbone.name=EfficientNetV2B0 --set backbone.cut=nu
 """
 
 
-def trunks_page() -> str:
-    """The reference of all trunks, as Markdown."""
+def backbones_page() -> str:
+    """The reference of all backbones, as Markdown."""
     name, alpha = STANFORD_DOGS
     rows = [_COLUMNS, tuple("---" for _ in _COLUMNS), *map(_cells, FAMILIES.values())]
     table = "".join(f"| {' | '.join(row)} |\n" for row in rows)

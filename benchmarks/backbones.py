@@ -1,4 +1,4 @@
-"""The frozen trunk that every runner gets, in every form that one of them takes."""
+"""The frozen backbone that every runner gets, in every form that one of them takes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OPSET = 18
 
 
 @dataclass(frozen=True)
-class Trunk:
+class Backbone:
     """MobileNetV2 up to a layer, pooled, from raw uint8 images, with the same weights everywhere.
 
     Args:
@@ -61,7 +61,7 @@ class Trunk:
 
         _quiet()
         constant = self._constant()
-        path = self.folder / "trunk.onnx"
+        path = self.folder / "backbone.onnx"
         tf2onnx.convert.from_graph_def(
             constant.graph.as_graph_def(),
             input_names=[tensor.name for tensor in constant.inputs],
@@ -84,8 +84,8 @@ class Trunk:
         return convert_variables_to_constants_v2(function.get_concrete_function())
 
 
-def build_trunk(size_px: int, alpha: float, cut: str, folder: Path) -> Trunk:
-    """Builds the trunk with the weights that Graftline pins, or random ones for other alphas.
+def build_backbone(size_px: int, alpha: float, cut: str, folder: Path) -> Backbone:
+    """Builds the backbone with the weights that Graftline pins, or random ones for other alphas.
 
     Args:
         size_px: Height and width that the images are brought to.
@@ -105,17 +105,17 @@ def build_trunk(size_px: int, alpha: float, cut: str, folder: Path) -> Trunk:
 
     base = build_base(size_px, alpha, seed=0)
     if alpha == 1.0:
-        backbone = BackboneParams(weights="stanford-dogs")
-        load_into(base, resolve_weights(Workspace.here(), backbone, size_px))
-    trunk, pooling = cut_after(base, cut), build_pooling("average")
+        chosen = BackboneParams(weights="stanford-dogs")
+        load_into(base, resolve_weights(Workspace.here(), chosen, size_px))
+    backbone, pooling = cut_after(base, cut), build_pooling("average")
     images = keras.Input(IMAGE_SHAPE, dtype="uint8")
     expanded = ops.cast(ops.concatenate([images] * 3, axis=-1), "float32")
     resized = layers.Resizing(size_px, size_px, interpolation="bilinear", dtype="float32")(expanded)
     scaled = layers.Rescaling(1 / 127.5, offset=-1.0)(resized)
-    model = keras.Model(images, pooling(trunk(scaled, training=False)))
+    model = keras.Model(images, pooling(backbone(scaled, training=False)))
     path = folder / "frozen.tflite"
-    path.write_bytes(convert_to_litert(frozen_part(trunk, size_px, pooling)))
-    return Trunk(size_px, folder, model, path)
+    path.write_bytes(convert_to_litert(frozen_part(backbone, size_px, pooling)))
+    return Backbone(size_px, folder, model, path)
 
 
 def random_images(count: int) -> NDArray[np.uint8]:
