@@ -15,7 +15,7 @@ from graftline.registry.tracking.aliases import (
 )
 from graftline.registry.tracking.downloads import all_versions, fetch_model, find_version
 from graftline.registry.tracking.history import PastRun, find_run
-from graftline.registry.tracking.last_run import LastRun, last_run
+from graftline.registry.tracking.last_run_file import LastRun, last_run
 from graftline.registry.tracking.recorder import Recorder, stage_recorder
 from graftline.registry.tracking.registry import newest_version, register_model
 from graftline.registry.tracking.runs import complete_run, open_run

@@ -13,7 +13,7 @@ from graftline.core.files import scratch_folder
 from graftline.core.params import Params
 from graftline.core.processes import ProcessIdentity
 from graftline.core.workspace import Workspace
-from graftline.registry.tracking import executions, last_run, run_contents
+from graftline.registry.tracking import executions, last_run_file, run_contents
 from graftline.registry.tracking.store import PATIENCE_S, Store, configure, open_client, reported
 
 if TYPE_CHECKING:
@@ -66,9 +66,9 @@ def start(workspace: Workspace, params: Params, owner: executions.Owner) -> exec
         params=params.model_dump(mode="json", by_alias=True),
     )
     executions.keep(store, execution)
-    last_run.keep_last_run(
+    last_run_file.keep_last_run(
         store,
-        last_run.LastRun(
+        last_run_file.LastRun(
             run_id=execution.run_id,
             name=run.info.run_name or "",
             door=owner.door,
@@ -145,13 +145,13 @@ def close(store: Store, client: MlflowClient, run_id: str, status: Status) -> No
     """Sets how the run ended; one that stands so already keeps its time of ending."""
     if client.get_run(run_id).info.status != status:
         client.set_terminated(run_id, status)
-    last_run.note_status(store, run_id, status)
+    last_run_file.note_status(store, run_id, status)
 
 
 def reopen(store: Store, client: MlflowClient, run_id: str) -> None:
     """Sets the run back to RUNNING, for the next stage of its execution."""
     client.update_run(run_id, status="RUNNING")
-    last_run.note_status(store, run_id, "RUNNING")
+    last_run_file.note_status(store, run_id, "RUNNING")
 
 
 def fill(

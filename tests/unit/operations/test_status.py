@@ -16,7 +16,7 @@ from graftline.core.records.register import Registered
 from graftline.core.stages import STAGES
 from graftline.core.workspace import Workspace
 from graftline.operations.status import StageStatus, _reasons, status
-from graftline.registry.tracking import configure, executions, last_run
+from graftline.registry.tracking import configure, executions, last_run_file
 from tests import finished
 
 # Each stage copies what it reads, so that its output follows its input.
@@ -166,7 +166,7 @@ def test_the_last_results_are_told(
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr("graftline.operations.status._dvc_status", lambda root: {"train": ["x"]})
     store = configure(workspace)
-    run = last_run.LastRun(
+    run = last_run_file.LastRun(
         run_id="f00",
         name="digits [bold]",
         door="flow",
@@ -175,7 +175,7 @@ def test_the_last_results_are_told(
         experiment="graftline",
         process=executions.this_process("flow").process.model_copy(update={"started": 0.0}),
     )
-    last_run.keep_last_run(store, run)
+    last_run_file.keep_last_run(store, run)
     registered = Registered(
         model_name="digits",
         version="4",
