@@ -12,14 +12,14 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from graftline.checksums import damaged, sha256_text, verify
+from graftline.checksums import damaged, sha256_bytes, verify
 from graftline.errors import MissingOutputError
 from graftline.storage import write_text
 
 ExportFormat = Literal["litert_float32", "litert_float16", "litert_int8", "saved_model", "onnx"]
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-_SEALED = re.compile(r'(.*),\n  "sha256": "([0-9a-f]{64})"\n}\n?', re.DOTALL)
+_SEALED = re.compile(rb'(.*),\n  "sha256": \["([0-9a-f]{64})"\]\n}\n?', re.DOTALL)
 
 
 class Record(BaseModel):
@@ -37,8 +37,7 @@ class Record(BaseModel):
         """
         verify(path)
         try:
-            text = path.read_text(encoding="utf-8")
-            return cls.model_validate_json(cls._checked(text, path))
+            return cls.model_validate_json(cls._checked(path.read_bytes(), path))
         except FileNotFoundError as error:
             raise MissingOutputError(
                 f"{path} is not there yet",
@@ -51,7 +50,7 @@ class Record(BaseModel):
                 where=str(path),
                 fix="run dvc repro, which writes it anew",
             ) from error
-        except (ValidationError, UnicodeDecodeError) as error:
+        except ValidationError as error:
             raise MissingOutputError(
                 f"{path} was written by another version of Graftline",
                 where=str(path),
@@ -63,12 +62,38 @@ class Record(BaseModel):
         write_text(path, self._text() + "\n")
 
     def _text(self) -> str:
+        return self._json()
+
+    def _json(self) -> str:
         return self.model_dump_json(indent=2)
 
     @classmethod
-    def _checked(cls, text: str, path: Path) -> str:
-        """The text without what only tells whether it is whole."""
-        return text
+    def _checked(cls, content: bytes, path: Path) -> bytes:
+        """The content without what only tells whether it is whole."""
+        return content
+
+
+class SealedRecord(Record):
+    """A record that is alone in its place, and so holds its checksum: in its last line but one.
+
+    As a list, since DVC would show a text among the metrics.
+    """
+
+    def _text(self) -> str:
+        text = self._json().removesuffix("\n}")
+        return f'{text},\n  "sha256": ["{sha256_bytes(text.encode())}"]\n}}'
+
+    @classmethod
+    def _checked(cls, content: bytes, path: Path) -> bytes:
+        found = _SEALED.fullmatch(content)
+        if found is not None and sha256_bytes(found[1]) == found[2].decode():
+            return found[1] + b"\n}"
+        try:
+            # One that an earlier version wrote has no checksum. No bit makes such a one of another.
+            cls.model_validate_json(content)
+        except ValidationError as error:
+            raise damaged(path) from error
+        return content
 
 
 class WhiteLevels(Record):
@@ -188,7 +213,7 @@ class Assembled(Record):
         return self.up_to(cut)[-1].output_shape[-1]
 
 
-class FreezePlan(Record):
+class FreezePlan(SealedRecord):
     """``models/freeze_plan.json``: which layers train."""
 
     strategy: str
@@ -204,18 +229,6 @@ class FreezePlan(Record):
     measured: bool
     """Whether measurement chose it (``auto``), rather than the parameters."""
     reason: str
-
-    # Alone in its folder, it holds its checksum itself: in its last line but one.
-    def _text(self) -> str:
-        text = super()._text().removesuffix("\n}")
-        return f'{text},\n  "sha256": "{sha256_text(text)}"\n}}'
-
-    @classmethod
-    def _checked(cls, text: str, path: Path) -> str:
-        found = _SEALED.fullmatch(text)
-        if found is None or sha256_text(found[1]) != found[2]:
-            raise damaged(path, path)
-        return f"{found[1]}\n}}"
 
 
 class Features(Record):
@@ -263,6 +276,8 @@ class Trained(Record):
     """SHA-256 over every frozen variable, BatchNormalization statistics included."""
     trainable_params: int
     frozen_params: int
+    history_sha256: str | None = None
+    """Of ``reports/history.csv``; null in a record of an earlier version."""
     white: WhiteLevels = WhiteLevels()
     """How images of more than 8 bits are read: by the rule of the training images."""
 
@@ -282,7 +297,7 @@ class ClassReport(Record):
     classes: dict[str, ClassMetrics]
 
 
-class Metrics(Record):
+class Metrics(SealedRecord):
     """``reports/metrics.json``: the exported model on the whole test split."""
 
     test_accuracy: float
@@ -298,6 +313,9 @@ class Metrics(Record):
     classes: dict[str, ClassMetrics] = {}
     """By class name. They lie in ``evaluation/classes.json``, so that ``metrics.json`` stays a
     short row for ``dvc metrics show``; :meth:`read` brings the two together."""
+
+    def _json(self) -> str:
+        return self.model_dump_json(indent=2, exclude={"classes"})
 
     @property
     def balanced_accuracy(self) -> float | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from graftline.artifacts import ClassReport, Dataset, Metrics, Trained
 from graftline.calibration import Reliability
 from graftline.csv_files import write_csv
 from graftline.errors import DataError, MissingOutputError, TrainingDivergedError
+from graftline.history import read_history
 from graftline.images import Pixels
 from graftline.packed import PackedImages
 from graftline.parallel import ordered_map
@@ -22,7 +22,7 @@ from graftline.predictions import Predictions, measure
 from graftline.predictor import Predictor
 from graftline.preprocess import shrink
 from graftline.progress import Bar, progress
-from graftline.storage import replacing_directory, replacing_file
+from graftline.storage import replacing_directory
 from graftline.workspace import Workspace
 
 History = dict[str, list[float]]
@@ -50,7 +50,7 @@ def evaluate(workspace: Workspace, params: Params) -> Metrics:
     """
     dataset = Dataset.read(workspace.loaded / "dataset.json")
     trained = Trained.read(workspace.trained / "trained.json")
-    history = _read_history(workspace.history, trained.best_epoch)
+    history = _read_history(workspace, trained.best_epoch)
     images = PackedImages.open(workspace.loaded)
     test = images.indices("test")
     _check(dataset, trained, images.labels[test], workspace)
@@ -59,12 +59,7 @@ def evaluate(workspace: Workspace, params: Params) -> Metrics:
     predictions = Predictions(images.labels[test], probabilities, logits)
     metrics = measure(predictions, dataset, params.evaluate.calibration_bins)
     gallery = _gallery(predictions, images, test, trained.classes, params.evaluate.worst_mistakes)
-    with (
-        replacing_directory(workspace.evaluation, sealed=True) as folder,
-        replacing_file(workspace.metrics) as metrics_file,
-    ):
-        flat = metrics.model_dump_json(indent=2, exclude={"classes"})
-        metrics_file.write_text(flat + "\n", encoding="utf-8")
+    with replacing_directory(workspace.evaluation, sealed=True) as folder:
         ClassReport(classes=metrics.classes).write(folder / "classes.json")
         _write_predictions(
             folder, predictions, images.names[test], images.hashes[test], trained.classes
@@ -83,6 +78,7 @@ def evaluate(workspace: Workspace, params: Params) -> Metrics:
             ("worst_mistakes", plots.worst_mistakes(gallery, int((~predictions.right).sum()))),
         ):
             figures.save(figure, folder / f"{name}.png")
+        metrics.write(workspace.metrics)
     return metrics
 
 
@@ -160,10 +156,10 @@ def _check(
         )
 
 
-def _read_history(path: Path, best_epoch: int) -> History:
+def _read_history(workspace: Workspace, best_epoch: int) -> History:
+    path = workspace.history
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = read_history(workspace)
         history = {name: [float(row[name]) for row in rows] for name in _HISTORY_COLUMNS}
         history["epoch"] = [int(epoch) for epoch in history["epoch"]]
     except FileNotFoundError as error:

@@ -25,6 +25,7 @@ from graftline.environment import ERROR_FILE_VARIABLE, HELD_BY_VARIABLE, RUN_ID_
 from graftline.errors import ReproductionError, StageFailedError
 from graftline.keras_home import keras_home
 from graftline.lockfile import LOCK_FILE
+from graftline.mend import remove_damaged_objects
 from graftline.params import read_params
 from graftline.processes import ProcessIdentity, end_group, termination_as_interrupt
 from graftline.silence import awaited
@@ -258,6 +259,8 @@ def _copied(workspace: Workspace, run: PastRun, place: Path) -> _Copy:
 
 def _has_data(copy: _Copy) -> bool:
     """Whether DVC has what the run's ``load`` wrote, in its cache or in a remote."""
+    # Bytes that a disk has damaged would come back as they are; a remote may have better ones.
+    remove_damaged_objects(copy.workspace.root, ("load",), copy.environment)
     for command in ("checkout", "pull"):
         done = dvc_ended(copy.workspace.root, command, "load", environment=copy.environment)
         if done.returncode == 0 and (copy.workspace.loaded / "dataset.json").is_file():

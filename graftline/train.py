@@ -29,7 +29,7 @@ from graftline.phases import Phase, probe_phase, tune_phase, warn_of_few_steps
 from graftline.precision import training_precision
 from graftline.progress import progress
 from graftline.standardize import set_standardization
-from graftline.storage import replacing_directory, replacing_file, sha256_record
+from graftline.storage import replacing_directory, replacing_file, sha256_file, sha256_record
 from graftline.thaw import thaw, tuned_part
 from graftline.workspace import Workspace
 
@@ -93,8 +93,9 @@ def train(
         images = PackedImages.open(workspace.preprocessed)
         reference = folder / REFERENCE_FILE
         write_reference(images, folder / LITERT_FILE, params.seed, reference)
+        write_history(history, workspace.history)
+        record = record.model_copy(update={"history_sha256": sha256_file(workspace.history)})
         record.write(folder / "trained.json")
-    write_history(history, workspace.history)
     if not keep_checkpoint:
         checkpoints.remove()
     return record

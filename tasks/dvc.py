@@ -30,6 +30,7 @@ from graftline.errors import (
     says_full_disk,
     storage_full,
 )
+from graftline.mend import remove_damaged_objects
 from graftline.processes import ProcessIdentity, end_group
 from graftline.silence import SILENCE_S, Watch, looks_every_s, stalled
 from graftline.stages import STAGES
@@ -115,6 +116,9 @@ def staleness(workspace: Workspace) -> Staleness:
         StageFailedError: If DVC cannot tell.
     """
     report = _status(workspace)
+    if _lacks_objects(report):
+        # A list of a folder's files that is damaged looks so too, and would stay in the way.
+        remove_damaged_objects(workspace.root)
     deleted = {
         stage: outputs
         for stage, changes in report.items()
@@ -156,6 +160,17 @@ def _only_deleted(changes: list[Any]) -> list[str] | None:
                 return None
             outputs += files if kind == "changed outs" else ()
     return outputs
+
+
+def _lacks_objects(report: Mapping[str, Any]) -> bool:
+    return any(
+        "not in cache" in files.values()
+        for changes in report.values()
+        for change in changes
+        if isinstance(change, dict)
+        for kind, files in change.items()
+        if kind == "changed outs"
+    )
 
 
 def _asked(workspace: Workspace, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-
 from graftline.artifacts import Assembled, Features, FreezePlan, Trained
+from graftline.history import read_history
 from graftline.summaries import sentence
 from graftline.workspace import Workspace
 from tasks import publish
@@ -25,13 +24,12 @@ def train(features: Features, network: Assembled, plan: FreezePlan) -> Trained:
 
 
 def _publish(workspace: Workspace, trained: Trained) -> None:
-    with workspace.history.open(encoding="utf-8", newline="") as file:
-        columns, *rows = list(csv.reader(file))
-    shown = [[_shortened(cell) for cell in row] for row in rows]
+    rows = read_history(workspace)
+    shown = [[_shortened(cell) for cell in row.values()] for row in rows]
     publish.markdown(
         "training",
         f"{sentence(trained)}; {trained.trainable_params:,} weights trained, "
-        f"{trained.frozen_params:,} stayed frozen.\n\n{publish.table(columns, shown)}",
+        f"{trained.frozen_params:,} stayed frozen.\n\n{publish.table(list(rows[0]), shown)}",
         "Loss and accuracy by epoch, and which epoch's weights were kept",
     )
 

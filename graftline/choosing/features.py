@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from graftline.artifacts import Assembled
 from graftline.assemble import WHOLE_TRUNK, frozen_part
+from graftline.checkpoints import keep_arrays, kept_arrays
 from graftline.choosing.depths import Depth
 from graftline.images import Pixels
 from graftline.litert import LiteRunner
@@ -60,18 +61,19 @@ def pooled_features(
     """
     images = PackedImages.open(workspace.preprocessed)
     pieces = [positions[at : at + _PIECE] for at in range(0, len(positions), _PIECE)]
-    paths = [folder / f"features-{number:05d}.npy" for number in range(len(pieces))]
-    missing = [number for number, path in enumerate(paths) if not path.is_file()]
+    paths = [folder / f"features-{number:05d}.npz" for number in range(len(pieces))]
+    kept = [kept_arrays(path) for path in paths]
+    missing = [number for number, one in enumerate(kept) if one is None]
     if missing:
         model = _converted(_whole_trunk(workspace), assembled, depths, folder)
         with LiteRunner(model) as runner, progress("profile", len(positions), "images") as bar:
             bar.advance(len(positions) - sum(len(pieces[number]) for number in missing))
             for number in missing:
                 features = outputs_in_order(runner, images, pieces[number])
-                with replacing_file(paths[number]) as temporary, temporary.open("wb") as file:
-                    np.save(file, features)
+                kept[number] = {"features": features}
+                keep_arrays(paths[number], {"features": features})
                 bar.advance(len(features))
-    joined = np.concatenate([np.load(path, allow_pickle=False) for path in paths])
+    joined = np.concatenate([one["features"] for one in kept if one is not None])
     return np.split(joined, np.cumsum([depth.features for depth in depths])[:-1], axis=1)
 
 

@@ -11,9 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from graftline.artifacts import Record
+from graftline.checkpoints import keep_arrays, kept_arrays
 from graftline.choosing.budget import Schedule
 from graftline.choosing.candidates import Candidate
 from graftline.choosing.paired import (
@@ -25,7 +24,7 @@ from graftline.choosing.paired import (
 )
 from graftline.choosing.sample import Fold
 from graftline.choosing.trial import Trainer, Trial, joined
-from graftline.storage import replacing_file, sha256_record
+from graftline.storage import sha256_record
 
 
 class Result(Record):
@@ -206,10 +205,8 @@ def _kept_trial(
     """A trial from the checkpoints, or made now and kept there."""
     key = sha256_record([one.plan.model_dump(mode="json"), shown, fold.number, seed])
     path = folder / f"trial-{key[:24]}.npz"
-    if path.is_file():
-        with np.load(path, allow_pickle=False) as stored:
-            return Trial(stored["right"], stored["losses"])
+    if (kept := kept_arrays(path)) is not None:
+        return Trial(kept["right"], kept["losses"])
     trial = trainer.run(one, shown, fold, seed)
-    with replacing_file(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, right=trial.right, losses=trial.losses)
+    keep_arrays(path, {"right": trial.right, "losses": trial.losses})
     return trial

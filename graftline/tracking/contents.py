@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import importlib.metadata
 import json
 import math
@@ -24,9 +23,11 @@ from graftline.artifacts import (
     Record,
     Trained,
 )
+from graftline.checksums import verify
 from graftline.choosing.records import Verdict
 from graftline.errors import MissingOutputError, ParamsError, visible
 from graftline.exporting.speeds import Speeds, read_speeds
+from graftline.history import read_history
 from graftline.lockfile import LOCK_FILE
 from graftline.params import Params, read_params
 from graftline.repository import changed_files, git
@@ -163,8 +164,7 @@ def epochs(workspace: Workspace) -> list[tuple[int, dict[str, float]]]:
     """``reports/history.csv`` as (epoch, metrics), without what is not finite."""
     if not workspace.history.is_file():
         return []
-    with workspace.history.open(encoding="utf-8", newline="") as file:
-        return [_epoch(row) for row in csv.DictReader(file)]
+    return [_epoch(row) for row in read_history(workspace)]
 
 
 def test_metrics(metrics: Metrics) -> dict[str, float]:
@@ -231,7 +231,11 @@ def params_file(workspace: Workspace, params: Params, folder: Path) -> Path:
 def files(
     workspace: Workspace, *, evaluated: bool, params_file: Path | None = None
 ) -> list[tuple[Path, str]]:
-    """The files that a run carries, each with its folder in it; see :func:`params_file`."""
+    """The files that a run carries, each with its folder in it; see :func:`params_file`.
+
+    Raises:
+        DamagedFileError: If one is not what its step wrote.
+    """
     found = [
         (path, "") for path in (params_file or workspace.params_file, workspace.root / LOCK_FILE)
     ]
@@ -242,7 +246,10 @@ def files(
         found += [(path, "evaluation") for path in _below(workspace.evaluation)]
         if (exports := read_outputs(workspace).exports) and exports.exported:
             found += [(path, "exports") for path in _below(workspace.exports_report)]
-    return [(path, folder) for path, folder in found if path.is_file()]
+    found = [(path, folder) for path, folder in found if path.is_file()]
+    for path, _ in found:
+        verify(path)
+    return found
 
 
 def files_digest(found: list[tuple[Path, str]]) -> str:
