@@ -16,6 +16,9 @@ from graftline.errors import DamagedFileError
 
 CHECKSUMS = "SHA256SUMS"
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
+_OUTPUTS = ("data", "models", "reports")
+_LEVELS = 3
+"""A file lies at most so deep in a folder with a list: as the variables of a SavedModel."""
 _known: dict[Path, tuple[int, ...]] = {}
 """Files found whole by this process, with what tells that they were not replaced since."""
 _reading: dict[Path, threading.Lock] = {}
@@ -39,15 +42,24 @@ def verify(path: Path) -> None:
     Raises:
         DamagedFileError: If its bytes are others, or the list leaves it out.
     """
-    listed = path.parent / CHECKSUMS
-    if path == listed:
+    if path.name == CHECKSUMS:
         return
     # Threads that come for the same file at once would each read all of it.
     with _reading.setdefault(path, threading.Lock()):
-        _verify(path, listed)
+        _verify(path)
 
 
-def _verify(path: Path, listed: Path) -> None:
+def verify_all(place: Path) -> None:
+    """Makes sure of a file, or of every file below a folder; see :func:`verify`."""
+    for path in (place, *place.rglob("*")):
+        if path.is_file():
+            verify(path)
+
+
+def _verify(path: Path) -> None:
+    listed = next(filter(Path.is_file, (one / CHECKSUMS for one in path.parents[:_LEVELS])), None)
+    if listed is None:
+        return
     try:
         status = path.stat()
         text = listed.read_text(encoding="utf-8")
@@ -62,7 +74,8 @@ def _verify(path: Path, listed: Path) -> None:
     found = [_LINE.fullmatch(line) for line in lines]
     if None in found or rest:
         raise damaged(listed)
-    wanted = [one[1] for one in found if one is not None and one[2] == path.name]
+    name = path.relative_to(listed.parent).as_posix()
+    wanted = [one[1] for one in found if one is not None and one[2] == name]
     if wanted != [_sha256(path)]:
         raise damaged(path if wanted else listed)
     _known[path] = state
@@ -84,7 +97,8 @@ def damaged(path: Path) -> DamagedFileError:
     Taking the file away would not do: where DVC links instead of copying, and where its own copy
     is what the disk has damaged, the same bytes would come back.
     """
-    if any((parent / "dvc.yaml").is_file() for parent in path.parents):
+    root = next((one for one in path.parents if (one / "dvc.yaml").is_file()), None)
+    if root is not None and path.relative_to(root).parts[0] in _OUTPUTS:
         fix = (
             "run graftline mend, which removes what is damaged, in DVC's cache too; then run again "
             "(python -m flows.train, or dvc repro): it comes back from DVC's cache, or is made "

@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 
 from graftline.artifacts import FreezePlan, Metrics
-from graftline.checksums import CHECKSUMS, verify
+from graftline.checksums import verify_all
 from graftline.dvc_commands import dvc_ended
 from graftline.errors import DamagedFileError, MissingOutputError
 from graftline.history import read_history
@@ -125,9 +125,7 @@ def _is_damaged(workspace: Workspace, path: Path) -> bool:
             elif path == workspace.history:
                 read_history(workspace)
             else:
-                for file in path.rglob("*"):
-                    if file.is_file() and file.name != CHECKSUMS:
-                        verify(file)
+                verify_all(path)
     except DamagedFileError:
         return True
     return False

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graftline.artifacts import ExportFormat
+from graftline.checksums import verify_all
 from graftline.exporting.contract import read_contract
 from graftline.exporting.network import PROBABILITIES, SIGNATURE
 from graftline.litert import LiteRunner, available_cores
@@ -30,6 +31,7 @@ def open_exported(format: ExportFormat, path: Path) -> Runner:
     Raises:
         MissingOutputError: If it is absent or no such file.
     """
+    verify_all(path)
     if format == "onnx":
         return _Onnx(path)
     if format == "saved_model":

@@ -10,15 +10,15 @@ from urllib.parse import quote
 from filelock import FileLock
 
 from graftline.errors import MissingOutputError
-from graftline.storage import replacing_directory, scratch_folder, sha256_file
+from graftline.storage import replacing_directory, scratch_folder
 from graftline.tracking.own_versions import confirmed
 from graftline.tracking.registry import (
     FILE_TAG,
     LITERT,
     RECORD,
-    RECORD_TAG,
     Version,
     as_version,
+    has_files_of,
 )
 from graftline.tracking.store import configure, open_client, reported
 from graftline.workspace import Workspace
@@ -104,7 +104,7 @@ def fetch_model(workspace: Workspace, version: Version) -> Path:
     client, _ = open_client(store)
     with FileLock(folder.parent / f"{version.version}.lock"), reported(store):
         version = confirmed(store, client, version)
-        if not _is_that(folder, version):
+        if not has_files_of(folder, version):
             _fetch(client, version, folder)
     return folder
 
@@ -120,23 +120,11 @@ def _fetch(client: MlflowClient, version: Version, folder: Path) -> None:
         except (MlflowException, OSError) as error:
             raise _lost(version, uri) from error
         found = next(place.rglob(RECORD), None)
-        if found is None or not _is_that(found.parent, version):
+        if found is None or not has_files_of(found.parent, version):
             raise _lost(version, uri)
         with replacing_directory(folder) as new:
             # A link in a store is copied as the link that it is, not as what it leads to.
             shutil.copytree(found.parent, new, symlinks=True, dirs_exist_ok=True)
-
-
-def _is_that(folder: Path, version: Version) -> bool:
-    model, record = folder / LITERT, folder / RECORD
-    if not (model.is_file() and record.is_file()):
-        return False
-    record_digest = version.tags.get(RECORD_TAG)
-    # Versions of before the record had a digest go by the model's alone.
-    return sha256_file(model) == version.tags.get(FILE_TAG) and record_digest in (
-        None,
-        sha256_file(record),
-    )
 
 
 def _lost(version: Version, uri: str) -> MissingOutputError:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from graftline.errors import InterruptedExperimentError
 from graftline.experiments import refuse_after_interrupted
-from graftline.lockfile import LOCK_FILE
+from graftline.lockfile import LOCK_FILE, read_lock
 from graftline.stages import STAGES
 from tests.flows import tiny
 from tests.torture import processes
@@ -134,7 +134,7 @@ class Campaign:
             door = self._door()
             flips = self._flip_now()
             rest = [stage for stage in STAGES if stage not in self.place.done()]
-            if door == "one step" and not rest:
+            if door == "one step" and (not rest or self._lacks_outputs()):
                 continue
             life = self._begin(door, rest[0] if door == "one step" else None)
             moment = None if flips else self._moment(door, rest, spans)
@@ -176,6 +176,11 @@ class Campaign:
             self.mended += 1
             return True
         return False
+
+    def _lacks_outputs(self) -> bool:
+        """Whether what was damaged has been removed, and has still to come back."""
+        outs = [out for stage in read_lock(self.place.root).values() for out in stage.outs]
+        return any(not (self.place.root / out).exists() for out in outs)
 
     def _flip_now(self) -> bool:
         """Lets bits flip, if it is their turn and nobody is at work who has them in memory."""

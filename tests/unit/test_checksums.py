@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graftline.artifacts import FreezePlan, Metrics
-from graftline.checksums import CHECKSUMS, seal, verify
+from graftline.checksums import CHECKSUMS, seal, verify, verify_all
 from graftline.errors import DamagedFileError
 from graftline.storage import replacing_directory
 
@@ -77,9 +77,11 @@ def test_a_bit_is_noticed(sealed: Path, bit: int) -> None:
         verify(sealed / "a file")
     assert caught.value.exit_code == 2
     assert "copy it anew from where it was made" in str(caught.value)
+    # In a checkout, among what the steps have written.
     (sealed.parent / "dvc.yaml").write_text("")
+    sealed.rename(sealed.with_name("data"))
     with pytest.raises(DamagedFileError, match="run graftline mend"):
-        verify(sealed / "a file")
+        verify(sealed.with_name("data") / "a file")
 
 
 @given(bit=st.integers(0, 10_000))
@@ -90,6 +92,13 @@ def test_a_bit_in_the_list_is_noticed(tmp_path_factory: pytest.TempPathFactory, 
     rot(folder / CHECKSUMS, bit)
     with pytest.raises(DamagedFileError, match=CHECKSUMS + "|a is damaged"):
         verify(folder / "a")
+
+
+def test_a_folder_below_is_held_to_the_same_list(sealed: Path) -> None:
+    rot(sealed / "below" / "b", 3)
+    verify(sealed / "a file")
+    with pytest.raises(DamagedFileError, match="below/b is damaged"):
+        verify_all(sealed)
 
 
 def test_a_file_that_the_list_leaves_out_is_not_believed(sealed: Path) -> None:
