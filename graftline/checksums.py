@@ -21,14 +21,24 @@ _LEVELS = 3
 """A file lies at most so deep in a folder with a list: as the variables of a SavedModel."""
 _known: dict[Path, tuple[int, ...]] = {}
 """Files found whole by this process, with what tells that they were not replaced since."""
+_written: dict[Path, str] = {}
+"""What this process has hashed while it wrote it, so that :func:`seal` need not read it again."""
 _reading: dict[Path, threading.Lock] = {}
 
 
 def seal(folder: Path) -> None:
     """Writes the checksums of all files in a folder that is finished."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != CHECKSUMS)
-    lines = (f"{_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files)
+    lines = (
+        f"{_written.pop(path, None) or _sha256(path)}  {path.relative_to(folder).as_posix()}\n"
+        for path in files
+    )
     (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
+
+
+def note_written(path: Path, sha256: str) -> None:
+    """That all of a file has been written, and which bytes were meant to be."""
+    _written[path] = sha256
 
 
 def verify(path: Path) -> None:
