@@ -27,7 +27,7 @@ _REFUSED_LIMIT_S = 900.0
 _REFUSED_WAIT_S = 1.0
 _QUIET_S = 3.0
 _REMEDIES_LIMIT = 8
-_FLIPS_AT_ONCE = 4
+_FLIPS_AT_ONCE = 8
 Spans = dict[Door, dict[str, float]]
 
 
@@ -210,7 +210,7 @@ class Campaign:
         ]
         if broken_lock:
             # As docs/reliability.md has it: move it away.
-            self.place.root.joinpath(LOCK_FILE).unlink(missing_ok=True)
+            self.place.forget_lock()
         elif not named:
             return False
         before = self._open_flips()
