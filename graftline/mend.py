@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
@@ -62,7 +63,9 @@ def remove_damaged_objects(
     Returns:
         What was removed.
     """
-    asked = dvc_ended(root, "cache", "dir", environment=environment)
+    # DVC breaks what it prints to the width of a terminal.
+    wide = {**(os.environ if environment is None else environment), "COLUMNS": "100000"}
+    asked = dvc_ended(root, "cache", "dir", environment=wide)
     if asked.returncode:
         return []
     cache = root / asked.stdout.strip() / "files" / "md5"

@@ -103,7 +103,8 @@ def reproduce(
     """Runs a run again in a temporary worktree, which is gone afterwards.
 
     Args:
-        workspace: The checkout, whose history, git and DVC cache are used and not changed.
+        workspace: The checkout, whose history, git and DVC cache are used and not changed, but
+            that damaged objects are taken from the cache.
         which: A run's id, a version's number, or an alias such as ``champion``.
         on_step: Told what is done next.
 
