@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import signal
@@ -58,6 +59,7 @@ _NOISE = (
     # What failed, and why, is told by the error that the task raises.
     "ERROR: failed to reproduce",
 )
+_log = logging.getLogger(__name__)
 _BUSY = re.compile(r"is busy, it is being blocked by:\s*(?P<holders>.*?)(?:\n\s*\n|$)", re.DOTALL)
 _LOCKED = re.compile(r"Unable to acquire lock")
 
@@ -118,7 +120,8 @@ def staleness(workspace: Workspace) -> Staleness:
     report = _status(workspace)
     if _lacks_objects(report):
         # A list of a folder's files that is damaged looks so too, and would stay in the way.
-        remove_damaged_objects(workspace.root)
+        for path in remove_damaged_objects(workspace.root):
+            _log.warning("%s of DVC's cache was damaged, and was removed", path)
     deleted = {
         stage: outputs
         for stage, changes in report.items()

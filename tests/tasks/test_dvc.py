@@ -24,6 +24,7 @@ from graftline.silence import ended
 from graftline.workspace import Workspace
 from tasks import dvc
 from tasks.dvc import StageCommand, Staleness, end_orphans, reproduce, staleness
+from tests.unit.test_checksums import rot
 
 STAGE = """\
 stages:
@@ -68,6 +69,23 @@ def test_what_dvc_says_of_git_is_not_passed_on(tmp_path: Path) -> None:
     reproduce(workspace, command(workspace), told.append)
     assert told == ["from above"]
     assert "\tgit add " in (workspace.var / "logs" / "toy.log").read_text()
+
+
+@pytest.mark.slow
+def test_a_damaged_list_of_a_folder_s_files_does_not_stay_in_the_way(tmp_path: Path) -> None:
+    workspace = project(tmp_path, "mkdir -p out && cp in.txt out/")
+    text = (tmp_path / "dvc.yaml").read_text(encoding="utf-8")
+    text = text.replace("toy:", "load:").replace("[out.txt]", "[out: {persist: true}]")
+    (tmp_path / "dvc.yaml").write_text(text, encoding="utf-8")
+    load = StageCommand("load", workspace.var / "logs" / "load.log", {})
+    reproduce(workspace, load, lambda _: None)
+    assert staleness(workspace).stale == frozenset()
+    (listed,) = (tmp_path / ".dvc" / "cache").rglob("*.dir")
+    rot(listed, 99)
+    assert staleness(workspace).stale == {"load"}
+    reproduce(workspace, load, lambda _: None)
+    # DVC itself would leave the list as it is, and run the stage for ever.
+    assert staleness(workspace).stale == frozenset()
 
 
 def test_outputs_that_are_gone_come_back_from_the_cache(tmp_path: Path) -> None:
