@@ -71,7 +71,11 @@ class Flip:
 def flip(place: Place, chance: random.Random, before: list[Flip]) -> Flip:
     """Flips one to three bits of a file, rather of a kind that has been hit seldom."""
     found: dict[str, list[Path]] = {}
+    undecided = {one.path for one in before if one.fate is None}
     for kind, path in _files(place):
+        # Hit twice, a file would no longer tell of the first time.
+        if path in undecided:
+            continue
         found.setdefault(kind, []).append(path)
     hit = Counter(one.kind for one in before)
     kind = min(found, key=lambda kind: hit[kind] + chance.uniform(0, 1.5))
