@@ -50,7 +50,7 @@ fuzz: setup ## Hostile input at nine doors, a minute each (ARGS="--seconds 600 p
 audit: setup ## What is known against the locked packages (ARGS=--strict: fail if unasked)
 	@$(python) -m scripts.audit $(ARGS)
 
-torture: setup ## Kill the pipeline at 60 random moments and look for losses (ARGS="--seed 1")
+torture: setup ## Kill the pipeline 60 times, let bits flip 40 times, look for losses (ARGS="--seed 1")
 	@$(python) -m tests.torture $(ARGS)
 
 mnist: setup ## The full job: all 70 000 MNIST images (DATA=folder if you have them)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-
 from graftline.core.records import Assembled, Features, FreezePlan, Trained
 from graftline.core.summaries import sentence
 from graftline.core.workspace import Workspace
 from graftline.orchestration import publish
 from graftline.orchestration.stage_task import run_stage, step
+from graftline.training.history import read_history
 
 _DIGITS = 4
 
@@ -25,13 +24,12 @@ def train(features: Features, network: Assembled, plan: FreezePlan) -> Trained:
 
 
 def _publish(workspace: Workspace, trained: Trained) -> None:
-    with workspace.history.open(encoding="utf-8", newline="") as file:
-        columns, *rows = list(csv.reader(file))
-    shown = [[_shortened(cell) for cell in row] for row in rows]
+    rows = read_history(workspace)
+    shown = [[_shortened(cell) for cell in row.values()] for row in rows]
     publish.markdown(
         "training",
         f"{sentence(trained)}; {trained.trainable_params:,} weights trained, "
-        f"{trained.frozen_params:,} stayed frozen.\n\n{publish.table(columns, shown)}",
+        f"{trained.frozen_params:,} stayed frozen.\n\n{publish.table(list(rows[0]), shown)}",
         "Loss and accuracy by epoch, and which epoch's weights were kept",
     )
 

@@ -73,6 +73,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     status.add_argument("--json", action="store_true", help="as JSON")
     status.set_defaults(command=_status)
+    mending = commands.add_parser(
+        "mend", parents=[shared], help="remove what a failing disk has damaged, to be made anew"
+    )
+    mending.set_defaults(command=_mend)
     _add_champions(commands, shared)
     ui = commands.add_parser("ui", parents=[shared], help="both web UIs, on this machine only")
     ui.set_defaults(command=_ui)
@@ -143,6 +147,12 @@ def _status(workspace: Workspace, options: argparse.Namespace) -> int:
     from graftline.cli.status import show_status
 
     return show_status(workspace, as_json=options.json)
+
+
+def _mend(workspace: Workspace, options: argparse.Namespace) -> int:
+    from graftline.cli.mend import show_mended
+
+    return show_mended(workspace)
 
 
 def _models(workspace: Workspace, options: argparse.Namespace) -> int:

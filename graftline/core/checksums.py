@@ -9,21 +9,36 @@ from __future__ import annotations
 
 import hashlib
 import re
+import threading
 from pathlib import Path
 
 from graftline.core.errors import DamagedFileError
 
 CHECKSUMS = "SHA256SUMS"
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
+_OUTPUTS = ("data", "models", "reports")
+_LEVELS = 3
+"""A file lies at most so deep in a folder with a list: as the variables of a SavedModel."""
 _known: dict[Path, tuple[int, ...]] = {}
 """Files found whole by this process, with what tells that they were not replaced since."""
+_written: dict[Path, str] = {}
+"""What this process has hashed while it wrote it, so that :func:`seal` need not read it again."""
+_reading: dict[Path, threading.Lock] = {}
 
 
 def seal(folder: Path) -> None:
     """Writes the checksums of all files in a folder that is finished."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != CHECKSUMS)
-    lines = (f"{_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files)
+    lines = (
+        f"{_written.pop(path, None) or _sha256(path)}  {path.relative_to(folder).as_posix()}\n"
+        for path in files
+    )
     (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
+
+
+def note_written(path: Path, sha256: str) -> None:
+    """That all of a file has been written, and which bytes were meant to be."""
+    _written[path] = sha256
 
 
 def verify(path: Path) -> None:
@@ -37,23 +52,42 @@ def verify(path: Path) -> None:
     Raises:
         DamagedFileError: If its bytes are others, or the list leaves it out.
     """
-    listed = path.parent / CHECKSUMS
+    if path.name == CHECKSUMS:
+        return
+    # Threads that come for the same file at once would each read all of it.
+    with _reading.setdefault(path, threading.Lock()):
+        _verify(path)
+
+
+def verify_all(place: Path) -> None:
+    """Makes sure of a file, or of every file below a folder; see :func:`verify`."""
+    for path in (place, *place.rglob("*")):
+        if path.is_file():
+            verify(path)
+
+
+def _verify(path: Path) -> None:
+    listed = next(filter(Path.is_file, (one / CHECKSUMS for one in path.parents[:_LEVELS])), None)
+    if listed is None:
+        return
     try:
         status = path.stat()
         text = listed.read_text(encoding="utf-8")
     except FileNotFoundError:
         return
     except UnicodeDecodeError as error:
-        raise damaged(listed, path.parent) from error
+        raise damaged(listed) from error
     state = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
     if _known.get(path) == state:
         return
-    found = [_LINE.fullmatch(line) for line in text.splitlines()]
-    if None in found:
-        raise damaged(listed, path.parent)
-    wanted = [one[1] for one in found if one is not None and one[2] == path.name]
+    *lines, rest = text.split("\n")
+    found = [_LINE.fullmatch(line) for line in lines]
+    if None in found or rest:
+        raise damaged(listed)
+    name = path.relative_to(listed.parent).as_posix()
+    wanted = [one[1] for one in found if one is not None and one[2] == name]
     if wanted != [_sha256(path)]:
-        raise damaged(path if wanted else listed, path.parent)
+        raise damaged(path if wanted else listed)
     _known[path] = state
 
 
@@ -62,21 +96,26 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sha256_text(text: str) -> str:
-    """The SHA-256 of a text in UTF-8, in hexadecimal."""
-    return hashlib.sha256(text.encode()).hexdigest()
+def sha256_bytes(content: bytes) -> str:
+    """The SHA-256 of some bytes, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
 
 
-def damaged(path: Path, place: Path) -> DamagedFileError:
-    """That a file's bytes are not those that were written.
+def damaged(path: Path) -> DamagedFileError:
+    """That a file's bytes are not those that were written, and how it comes back.
 
-    Args:
-        path: The file.
-        place: The file or folder that comes back, or is made anew, if it is removed.
+    Taking the file away would not do: where DVC links instead of copying, and where its own copy
+    is what the disk has damaged, the same bytes would come back.
     """
+    root = next((one for one in path.parents if (one / "dvc.yaml").is_file()), None)
+    if root is not None and path.relative_to(root).parts[0] in _OUTPUTS:
+        fix = (
+            "run graftline mend, which removes what is damaged, in DVC's cache too; then run again "
+            "(python -m flows.train, or dvc repro): it comes back from DVC's cache, or is made "
+            "anew; and have a look at the disk"
+        )
+    else:
+        fix = "copy it anew from where it was made, and have a look at the disk"
     return DamagedFileError(
-        f"{path} is damaged: its bytes are not those that were written",
-        where=str(path),
-        fix=f"remove {place} and run again (dvc repro, or python -m flows.train): it comes back "
-        "from DVC's cache, or is made anew; and have a look at the disk",
+        f"{path} is damaged: its bytes are not those that were written", where=str(path), fix=fix
     )

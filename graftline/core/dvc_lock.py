@@ -31,9 +31,9 @@ def read_lock(root: Path) -> dict[str, LockedStage]:
     try:
         record = YAML(typ="safe", pure=True).load((root / LOCK_FILE).read_text(encoding="utf-8"))
         stages = record["stages"].items()
-    except (OSError, UnicodeDecodeError, YAMLError, KeyError, TypeError, AttributeError):
+        return {name: _stage(entry) for name, entry in stages if isinstance(entry, dict)}
+    except (OSError, ValueError, YAMLError, KeyError, TypeError, AttributeError):
         return {}
-    return {name: _stage(entry) for name, entry in stages if isinstance(entry, dict)}
 
 
 def reads_what_others_wrote(stages: Mapping[str, LockedStage], name: str) -> bool:

@@ -23,6 +23,7 @@ channels  1 or 3, once decoded
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -32,7 +33,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from graftline.core.checksums import verify
+from graftline.core.checksums import note_written, verify
 from graftline.core.errors import DataError, MissingOutputError
 from graftline.data.decoding import Pixels, decode
 from graftline.data.white_levels import NOTHING_KNOWN, WhiteRule
@@ -76,6 +77,7 @@ class ShardWriter:
         self._shard = -1
         self._offset = 0
         self._file: BinaryIO | None = None
+        self._digest = hashlib.sha256()
 
     def __enter__(self) -> Self:
         return self
@@ -86,8 +88,7 @@ class ShardWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._file is not None:
-            self._file.close()
+        self._close()
 
     def append(self, payload: bytes | memoryview) -> tuple[int, int, int]:
         """Writes one image's bytes and returns its shard, offset and length."""
@@ -96,15 +97,21 @@ class ShardWriter:
             self._next_shard()
         offset = self._offset
         self._file.write(payload)  # type: ignore[union-attr]
+        self._digest.update(payload)
         self._offset += length
         return self._shard, offset, length
 
     def _next_shard(self) -> None:
-        if self._file is not None:
-            self._file.close()
+        self._close()
         self._shard += 1
         self._offset = 0
         self._file = (self._folder / _shard_name(self._shard)).open("wb")
+        self._digest = hashlib.sha256()
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            note_written(self._folder / _shard_name(self._shard), self._digest.hexdigest())
 
 
 def write_manifest(folder: Path, columns: Mapping[str, Sequence[Any] | NDArray[Any]]) -> None:

@@ -16,6 +16,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
+from graftline.core.checksums import verify_all
 from graftline.core.errors import MissingOutputError
 from graftline.core.records import ExportFormat, Record, WhiteLevels
 
@@ -109,8 +110,10 @@ def read_contract(path: Path) -> Contract:
         path: A ``.tflite`` or ``.onnx`` file, or a SavedModel's folder.
 
     Raises:
+        DamagedFileError: If its folder lists other checksums for it.
         MissingOutputError: If it is absent, or carries no contract that this version knows.
     """
+    verify_all(path)
     try:
         return Contract.model_validate_json(_text(path))
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:

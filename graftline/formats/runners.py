@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from graftline.core.checksums import verify_all
 from graftline.core.records import ExportFormat
 from graftline.formats.contract import read_contract
 from graftline.formats.exported_network import PROBABILITIES, SIGNATURE
@@ -30,6 +31,7 @@ def open_exported(format: ExportFormat, path: Path) -> Runner:
     Raises:
         MissingOutputError: If it is absent or no such file.
     """
+    verify_all(path)
     if format == "onnx":
         return _Onnx(path)
     if format == "saved_model":

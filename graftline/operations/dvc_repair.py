@@ -18,6 +18,11 @@ from ruamel.yaml.error import YAMLError
 from graftline.core.dvc_lock import LOCK_FILE
 from graftline.core.workspace import Workspace
 
+_FILE_KEYS = frozenset(
+    "path hash md5 etag checksum size nfiles isexec isdir version_id remote cloud files".split()
+)
+_STAGE_KEYS = frozenset({"cmd", "deps", "params", "outs"})
+"""DVC refuses a file with other keys. It takes no kill to make one, but a bit that flips."""
 _WRITING_S = 0.5
 """Longer than DVC takes to write either file."""
 
@@ -61,17 +66,25 @@ def _is_lock(text: str) -> bool:
         record = YAML(typ="safe", pure=True).load(text)
     except YAMLError:
         return False
-    stages = record.get("stages", {}) if isinstance(record, dict) else None
+    if not isinstance(record, dict) or record.get("schema") != "2.0":
+        return False
+    stages = record.get("stages", {})
     # Cut off between two lines it is YAML still, but of a stage without its outputs.
     return isinstance(stages, dict) and all(
-        isinstance(stage, dict) and stage.get("cmd") and _are_hashed(stage)
+        isinstance(stage, dict)
+        and stage.get("cmd")
+        and stage.keys() <= _STAGE_KEYS
+        and _are_hashed(stage)
         for stage in stages.values()
     )
 
 
 def _are_hashed(stage: dict[str, object]) -> bool:
     entries = [*_listed(stage, "deps"), *_listed(stage, "outs")]
-    return all(isinstance(entry, dict) and "hash" in entry for entry in entries)
+    return all(
+        isinstance(entry, dict) and {"path", "hash"} <= entry.keys() <= _FILE_KEYS
+        for entry in entries
+    )
 
 
 def _listed(stage: dict[str, object], name: str) -> list[object]:

@@ -30,6 +30,7 @@ from graftline.core.startup import module_command
 from graftline.core.workspace import Workspace
 from graftline.operations.dvc_commands import dvc_ended
 from graftline.operations.dvc_listings import checked_lock, listing
+from graftline.operations.mend import remove_damaged_objects
 from graftline.operations.worktrees import CACHE, has_commit, is_commits_number, is_ours, worktree
 from graftline.registry import tracking
 from graftline.registry.tracking import PastRun
@@ -104,7 +105,8 @@ def reproduce(
     """Runs a run again in a temporary worktree, which is gone afterwards.
 
     Args:
-        workspace: The checkout, whose history, git and DVC cache are used and not changed.
+        workspace: The checkout, whose history, git and DVC cache are used and not changed, but
+            that damaged objects are taken from the cache.
         which: A run's id, a version's number, or an alias such as ``champion``.
         on_step: Told what is done next.
 
@@ -264,6 +266,8 @@ def _has_data(copy: _Copy) -> bool:
     if copy.listing is None:
         return False
     root = copy.workspace.root
+    # Bytes that a disk has damaged would come back as they are; a remote may have better ones.
+    remove_damaged_objects(root, ("load",), copy.environment)
     for fetches in (False, True):
         if fetches:
             dvc_ended(root, "fetch", "load", environment=copy.environment)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import signal
@@ -34,6 +35,7 @@ from graftline.core.silence import SILENCE_S, Watch, looks_every_s, stalled
 from graftline.core.stages import STAGES
 from graftline.core.workspace import Workspace
 from graftline.operations.dvc_commands import STATUS, dvc_ended
+from graftline.operations.mend import remove_damaged_objects
 from graftline.operations.warm_dvc import DvcStandby, order
 
 Doing = Literal["executed", "restored", "unchanged"]
@@ -57,6 +59,7 @@ _NOISE = (
     # What failed, and why, is told by the error that the task raises.
     "ERROR: failed to reproduce",
 )
+_log = logging.getLogger(__name__)
 _BUSY = re.compile(r"is busy, it is being blocked by:\s*(?P<holders>.*?)(?:\n\s*\n|$)", re.DOTALL)
 _LOCKED = re.compile(r"Unable to acquire lock")
 
@@ -115,6 +118,10 @@ def staleness(workspace: Workspace) -> Staleness:
         StageFailedError: If DVC cannot tell.
     """
     report = _status(workspace)
+    if _lacks_objects(report):
+        # A list of a folder's files that is damaged looks so too, and would stay in the way.
+        for path in remove_damaged_objects(workspace.root):
+            _log.warning("%s of DVC's cache was damaged, and was removed", path)
     deleted = {
         stage: outputs
         for stage, changes in report.items()
@@ -156,6 +163,17 @@ def _only_deleted(changes: list[Any]) -> list[str] | None:
                 return None
             outputs += files if kind == "changed outs" else ()
     return outputs
+
+
+def _lacks_objects(report: Mapping[str, Any]) -> bool:
+    return any(
+        "not in cache" in files.values()
+        for changes in report.values()
+        for change in changes
+        if isinstance(change, dict)
+        for kind, files in change.items()
+        if kind == "changed outs"
+    )
 
 
 def _asked(workspace: Workspace, *arguments: str) -> subprocess.CompletedProcess[str]:

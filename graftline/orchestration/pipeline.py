@@ -256,7 +256,7 @@ def prepared(
             screen.say(f"{len(left)} files that a killed process had left were removed")
         for name in put_torn_aside(workspace):
             screen.say(
-                f"{name} was cut off while DVC wrote it; it lies in var/torn/ now, and results "
+                f"{name} is not whole (cut off, or damaged); it lies in var/torn/ now, and results "
                 "come from DVC's cache"
             )
         if changed := lock_code(workspace):

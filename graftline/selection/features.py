@@ -24,6 +24,7 @@ from graftline.network.assembled import WHOLE_BACKBONE
 from graftline.network.classifier import frozen_part
 from graftline.network.litert import LiteRunner
 from graftline.selection.depths import Depth
+from graftline.training.checkpoints import keep_arrays, kept_arrays
 
 _MODEL = "depths.tflite"
 _PIECE = 512
@@ -61,18 +62,19 @@ def pooled_features(
     """
     images = PackedImages.open(workspace.preprocessed)
     pieces = [positions[at : at + _PIECE] for at in range(0, len(positions), _PIECE)]
-    paths = [folder / f"features-{number:05d}.npy" for number in range(len(pieces))]
-    missing = [number for number, path in enumerate(paths) if not path.is_file()]
+    paths = [folder / f"features-{number:05d}.npz" for number in range(len(pieces))]
+    kept = [kept_arrays(path) for path in paths]
+    missing = [number for number, one in enumerate(kept) if one is None]
     if missing:
         model = _converted(_whole_backbone(workspace), assembled, depths, folder)
         with LiteRunner(model) as runner, progress("profile", len(positions), "images") as bar:
             bar.advance(len(positions) - sum(len(pieces[number]) for number in missing))
             for number in missing:
                 features = outputs_in_order(runner, images, pieces[number])
-                with replacing_file(paths[number]) as temporary, temporary.open("wb") as file:
-                    np.save(file, features)
+                kept[number] = {"features": features}
+                keep_arrays(paths[number], {"features": features})
                 bar.advance(len(features))
-    joined = np.concatenate([np.load(path, allow_pickle=False) for path in paths])
+    joined = np.concatenate([one["features"] for one in kept if one is not None])
     return np.split(joined, np.cumsum([depth.features for depth in depths])[:-1], axis=1)
 
 

@@ -11,15 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from graftline.core.files import replacing_file, sha256_record
+from graftline.core.files import sha256_record
 from graftline.core.records import Record
 from graftline.evaluation.paired import LEVEL, SAME_COST, p_higher, p_worse, standard_error
 from graftline.selection.budget import Schedule
 from graftline.selection.candidates import Candidate
 from graftline.selection.folds import Fold
 from graftline.selection.trial import Trial, TrialRunner, joined
+from graftline.training.checkpoints import keep_arrays, kept_arrays
 
 
 class Result(Record):
@@ -200,10 +199,8 @@ def _kept_trial(
     """A trial from the checkpoints, or made now and kept there."""
     key = sha256_record([one.plan.model_dump(mode="json"), shown, fold.number, seed])
     path = folder / f"trial-{key[:24]}.npz"
-    if path.is_file():
-        with np.load(path, allow_pickle=False) as stored:
-            return Trial(stored["right"], stored["losses"])
+    if (kept := kept_arrays(path)) is not None:
+        return Trial(kept["right"], kept["losses"])
     trial = trainer.run(one, shown, fold, seed)
-    with replacing_file(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, right=trial.right, losses=trial.losses)
+    keep_arrays(path, {"right": trial.right, "losses": trial.losses})
     return trial

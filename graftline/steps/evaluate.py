@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 
 from graftline.core.csv_files import write_csv
 from graftline.core.errors import DataError, MissingOutputError
-from graftline.core.files import replacing_directory, replacing_file
+from graftline.core.files import replacing_directory
 from graftline.core.params import Params
 from graftline.core.records import ClassReport, Dataset, Metrics, Trained
 from graftline.core.workspace import Workspace
@@ -19,6 +18,7 @@ from graftline.evaluation import plots, style
 from graftline.evaluation.calibration import Reliability
 from graftline.evaluation.predictions import Predictions, measure
 from graftline.evaluation.predictor import split_probabilities
+from graftline.training.history import read_history
 
 History = dict[str, list[float]]
 _HISTORY_COLUMNS = ("epoch", "loss", "accuracy", "validation_loss", "validation_accuracy")
@@ -42,7 +42,7 @@ def evaluate(workspace: Workspace, params: Params) -> Metrics:
     """
     dataset = Dataset.read(workspace.loaded / "dataset.json")
     trained = Trained.read(workspace.trained / "trained.json")
-    history = _read_history(workspace.history, trained.best_epoch)
+    history = _read_history(workspace, trained.best_epoch)
     images = PackedImages.open(workspace.loaded)
     test = images.indices("test")
     _check(dataset, trained, images.labels[test], workspace)
@@ -51,12 +51,7 @@ def evaluate(workspace: Workspace, params: Params) -> Metrics:
     predictions = Predictions(images.labels[test], probabilities, logits)
     metrics = measure(predictions, dataset, params.evaluate.calibration_bins)
     gallery = _gallery(predictions, images, test, trained.classes, params.evaluate.worst_mistakes)
-    with (
-        replacing_directory(workspace.evaluation, sealed=True) as folder,
-        replacing_file(workspace.metrics) as metrics_file,
-    ):
-        flat = metrics.model_dump_json(indent=2, exclude={"classes"})
-        metrics_file.write_text(flat + "\n", encoding="utf-8")
+    with replacing_directory(workspace.evaluation, sealed=True) as folder:
         ClassReport(classes=metrics.classes).write(folder / "classes.json")
         _write_predictions(
             folder, predictions, images.names[test], images.hashes[test], trained.classes
@@ -75,6 +70,7 @@ def evaluate(workspace: Workspace, params: Params) -> Metrics:
             ("worst_mistakes", plots.worst_mistakes(gallery, int((~predictions.right).sum()))),
         ):
             style.save(figure, folder / f"{name}.png")
+        metrics.write(workspace.metrics)
     return metrics
 
 
@@ -103,10 +99,10 @@ def _check(
         )
 
 
-def _read_history(path: Path, best_epoch: int) -> History:
+def _read_history(workspace: Workspace, best_epoch: int) -> History:
+    path = workspace.history
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = read_history(workspace)
         history = {name: [float(row[name]) for row in rows] for name in _HISTORY_COLUMNS}
         history["epoch"] = [int(epoch) for epoch in history["epoch"]]
     except FileNotFoundError as error:

@@ -34,7 +34,7 @@ def export(workspace: Workspace, params: Params) -> Exports:
     section = params.export
     with (
         replacing_directory(workspace.exports, sealed=True) as folder,
-        replacing_directory(workspace.exports_report) as report,
+        replacing_directory(workspace.exports_report, sealed=True) as report,
     ):
         if section.formats:
             from graftline.formats.exporter import export_all

@@ -31,7 +31,7 @@ def freeze(workspace: Workspace, params: Params) -> FreezePlan:
     if strategy == "auto":
         return _choose(workspace, params, assembled)
     plan = plan_freezing(assembled, strategy, batch_norm=params.freeze.batch_norm)
-    with replacing_directory(workspace.freezing_report) as folder:
+    with replacing_directory(workspace.freezing_report, sealed=True) as folder:
         _write_plan(assembled, plan, folder)
     plan.write(workspace.freeze_plan)
     return plan
@@ -45,7 +45,7 @@ def _choose(workspace: Workspace, params: Params, assembled: Assembled) -> Freez
 
     settings = choice_settings(params)
     choice = choose(workspace, settings, make_trainer(workspace, settings))
-    with replacing_directory(workspace.freezing_report) as folder:
+    with replacing_directory(workspace.freezing_report, sealed=True) as folder:
         _write_plan(assembled, choice.plan, folder)
         write_report(workspace, choice, folder)
     choice.plan.write(workspace.freeze_plan)

@@ -11,7 +11,7 @@ import numpy as np
 from graftline.core.code_state import code_state
 from graftline.core.csv_files import write_csv
 from graftline.core.errors import TrainingDivergedError
-from graftline.core.files import replacing_directory, replacing_file, sha256_record
+from graftline.core.files import replacing_directory, replacing_file, sha256_file, sha256_record
 from graftline.core.params import Params
 from graftline.core.progress import progress
 from graftline.core.records import Assembled, Features, FreezePlan, Preprocessed, Trained
@@ -93,8 +93,9 @@ def train(
         images = PackedImages.open(workspace.preprocessed)
         reference = folder / REFERENCE_FILE
         write_reference(images, folder / LITERT_FILE, params.seed, reference)
+        write_history(history, workspace.history)
+        record = record.model_copy(update={"history_sha256": sha256_file(workspace.history)})
         record.write(folder / "trained.json")
-    write_history(history, workspace.history)
     if not keep_checkpoint:
         checkpoints.remove()
     return record

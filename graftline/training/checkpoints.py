@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ _FORMAT = 3
 _RECORD = "record"
 _LOSSES = "losses_"
 _DIGEST_BYTES = 32
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -84,28 +86,19 @@ class Checkpoints:
         arrays |= {f"best_{n}": value for n, value in enumerate(standing.best_values)}
         arrays |= {f"{_LOSSES}{n}": value for n, value in enumerate(standing.lowest_losses)}
         text = np.frombuffer(json.dumps(record).encode(), np.uint8)
-        content = io.BytesIO()
-        np.savez(content, allow_pickle=False, **{_RECORD: text}, **arrays)
-        with replacing_file(self.path) as temporary, temporary.open("wb") as file:
-            file.write(hashlib.sha256(content.getbuffer()).digest())
-            file.write(content.getbuffer())
+        keep_arrays(self.path, {_RECORD: text, **arrays})
         self._saved_at = time.monotonic()
 
     def load(self) -> TrainState | None:
         """The newest standing of this key, if there is one that is whole."""
-        try:
-            stored = self.path.read_bytes()
-        except OSError:
+        arrays = kept_arrays(self.path)
+        if arrays is None:
             return None
-        digest, content = stored[:_DIGEST_BYTES], stored[_DIGEST_BYTES:]
-        if hashlib.sha256(content).digest() != digest:
+        record = json.loads(arrays[_RECORD].tobytes())
+        if record.pop("key") != self._key:
             return None
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            record = json.loads(file[_RECORD].tobytes())
-            if record.pop("key") != self._key:
-                return None
-            values, best_values = _numbered(file, "value_"), _numbered(file, "best_")
-            losses = _numbered(file, _LOSSES)
+        values, best_values = _numbered(arrays, "value_"), _numbered(arrays, "best_")
+        losses = _numbered(arrays, _LOSSES)
         for name in ("sums", "history", "best_tempered", "lowest_epochs"):
             record[name] = tuple(record[name])
         return TrainState(**record, values=values, best_values=best_values, lowest_losses=losses)
@@ -128,6 +121,33 @@ _PLAIN = (
 )
 
 
-def _numbered(file: Any, prefix: str) -> list[NDArray[Any]]:
-    count = sum(name.startswith(prefix) for name in file.files)
-    return [file[f"{prefix}{number}"] for number in range(count)]
+def keep_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Writes arrays in one move, with the checksum of all before them.
+
+    Raises:
+        StorageFullError: If the disk is full.
+    """
+    content = io.BytesIO()
+    np.savez(content, allow_pickle=False, **arrays)
+    with replacing_file(path) as temporary, temporary.open("wb") as file:
+        file.write(hashlib.sha256(content.getbuffer()).digest())
+        file.write(content.getbuffer())
+
+
+def kept_arrays(path: Path) -> dict[str, NDArray[Any]] | None:
+    """What :func:`keep_arrays` wrote; None if it is not there, or not whole any more."""
+    try:
+        stored = memoryview(path.read_bytes())
+    except OSError:
+        return None
+    digest, content = stored[:_DIGEST_BYTES], stored[_DIGEST_BYTES:]
+    if hashlib.sha256(content).digest() != digest:
+        _LOG.warning("%s is damaged, and what it held is made anew; have a look at the disk", path)
+        return None
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        return dict(file)
+
+
+def _numbered(arrays: Mapping[str, NDArray[Any]], prefix: str) -> list[NDArray[Any]]:
+    count = sum(name.startswith(prefix) for name in arrays)
+    return [arrays[f"{prefix}{number}"] for number in range(count)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ from graftline.core.workspace import Workspace
 from tests import histories
 from tests.flows import toy
 from tests.flows.conftest import Ran
+from tests.unit.core.test_checksums import rot
 
 pytestmark = pytest.mark.slow
 
@@ -60,6 +62,23 @@ def test_what_comes_out_differently_is_named(
         cache.with_name("aside").rename(cache)
     said = " ".join(capsys.readouterr().out.split())
     assert "data from the source: it came out differently: weights." in said
+
+
+def test_data_that_a_disk_has_damaged_in_the_cache_are_read_anew(
+    first_run: Ran, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace = first_run.workspace
+    monkeypatch.setenv("PYTHONPATH", str(toy.CHECKOUT))
+    whole = (workspace.loaded / "dataset.json").read_bytes()
+    md5 = hashlib.md5(whole).hexdigest()
+    kept = workspace.root / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
+    rot(kept, 99)
+    try:
+        assert main(["reproduce", "-C", str(workspace.root), "champion"]) == 0
+    finally:
+        kept.write_bytes(whole)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "data from the source: the same came out, to the last bit" in said
 
 
 def test_a_checkout_below_a_bigger_repository_is_run_again_too(

@@ -1,6 +1,6 @@
-"""make torture: kills the pipeline at random moments, starts it again, and looks for losses.
+"""make torture: kills the pipeline at random moments, lets bits flip, and looks for losses.
 
-python -m tests.torture --kills 60 --seed 1
+python -m tests.torture --kills 60 --flips 40 --seed 1
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from tests import disks
 from tests.torture import place, processes
 from tests.torture.audit import Check
 from tests.torture.campaign import Campaign
+from tests.torture.flips import FATES, KINDS
 from tests.torture.lives import DOORS, ROWS
 
 _WIDTH = 100
@@ -37,12 +38,16 @@ def main() -> int:
     memory = disks.memory(_NEEDED_BYTES)
     folder = Path(tempfile.mkdtemp(prefix="graftline-torture-", dir=memory))
     started_s = time.monotonic()
-    console.print(f"{options.kills} kills, seed {options.seed}, in {folder}", markup=False)
+    console.print(
+        f"{options.kills} kills, {options.flips} flips, seed {options.seed}, in {folder}",
+        markup=False,
+    )
     campaign = Campaign(
         place.make(folder),
         options.kills,
         options.seed,
         lambda text: console.print(text, markup=False, soft_wrap=True),
+        options.flips,
     )
     audit: list[Check] = []
     try:
@@ -53,6 +58,8 @@ def main() -> int:
         for process in processes.marked(campaign.place.mark):
             process.kill()
     console.print(_table(campaign))
+    if campaign.flipped:
+        console.print(_flips_table(campaign))
     for check in audit:
         sign = "LOST" if check.wrong else "ok"
         console.print(f"{sign:<4}  {check.title}  {check.count}", markup=False, soft_wrap=True)
@@ -60,9 +67,10 @@ def main() -> int:
         console.print(f"LOST  {loss}", markup=False, soft_wrap=True)
     minutes = (time.monotonic() - started_s) / 60
     console.print(
-        f"{len(campaign.done)} kills, {campaign.finished} lives came to their end, "
-        f"{campaign.refused} were refused since another was at work, {campaign.mended} times an "
-        f"experiment's changes were brought back; {minutes:.1f} minutes"
+        f"{len(campaign.done)} kills, {len(campaign.flipped)} flips, {campaign.finished} lives "
+        f"came to their end, {campaign.refused} were refused since another was at work; "
+        f"{campaign.mended} times an experiment's changes were brought back, {campaign.remedied} "
+        f"times graftline mend was run; {minutes:.1f} minutes"
     )
     if campaign.losses:
         console.print(f"something was lost; everything is kept in {folder}", soft_wrap=True)
@@ -93,9 +101,24 @@ def _table(campaign: Campaign) -> Table:
     return table
 
 
+def _flips_table(campaign: Campaign) -> Table:
+    table = Table(title=f"bits that flipped {len(campaign.flipped)} times")
+    table.add_column("in")
+    for title in (*FATES, "all"):
+        table.add_column(title, justify="right")
+    for kind in KINDS:
+        counts = Counter(one.fate for one in campaign.flipped if one.kind == kind)
+        table.add_row(kind, *(str(counts[fate] or "") for fate in FATES), str(counts.total()))
+    counts = Counter(one.fate for one in campaign.flipped)
+    table.add_section()
+    table.add_row("all", *(str(counts[fate]) for fate in FATES), str(counts.total()))
+    return table
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
     parser.add_argument("--kills", type=int, default=60, help="how many (default: 60)")
+    parser.add_argument("--flips", type=int, default=40, help="of bits in files (default: 40)")
     parser.add_argument(
         "--seed", type=int, default=secrets.randbelow(10_000), help="of all that is left to chance"
     )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import psutil
 
 from graftline.core.dvc_lock import read_lock
+from graftline.core.files import sha256_file
 from graftline.core.records import Trained
 from tests.torture import processes
 from tests.torture.place import Place
@@ -51,11 +52,13 @@ class Results:
         metrics: The bytes of ``reports/metrics.json``.
         weight_digest: Of the trained network.
         outs: The digest of every output, by path, as DVC knows it.
+        files: The digest of every file of every output, by path, as it lies there.
     """
 
     metrics: bytes
     weight_digest: str
     outs: dict[str, str]
+    files: dict[str, str]
 
     @classmethod
     def of(cls, place: Place) -> Results:
@@ -67,6 +70,12 @@ class Results:
             place.workspace.metrics.read_bytes(),
             Trained.read(place.workspace.trained / "trained.json").weight_digest,
             outs,
+            {
+                path.relative_to(place.root).as_posix(): sha256_file(path)
+                for out in outs
+                for path in (place.root / out, *(place.root / out).rglob("*"))
+                if path.is_file()
+            },
         )
 
 
@@ -89,6 +98,9 @@ def differences(found: Results, expected: Results) -> list[str]:
     for path in sorted(expected.outs.keys() | found.outs.keys()):
         if found.outs.get(path) != expected.outs.get(path):
             wrong.append(f"{path} is {found.outs.get(path)}, not {expected.outs.get(path)}")
+    for path in sorted(expected.files.keys() | found.files.keys()):
+        if found.files.get(path) != expected.files.get(path):
+            wrong.append(f"{path} has other bytes")
     return wrong
 
 
@@ -99,7 +111,7 @@ def checks(place: Place, expected: Results) -> Iterator[Check]:
     yield Check(
         "metrics, weights and all outputs as undisturbed",
         tuple(differences(found, expected)),
-        f"{len(found.outs)} outputs",
+        f"{len(found.outs)} outputs, {len(found.files)} files",
     )
     yield Check("dvc status clean", tuple(_dvc_status(place)))
     yield Check("git as before: parameters, dvc.lock, the commit", tuple(_git_status(place)))

@@ -87,15 +87,19 @@ class Place:
         locked = read_lock(self.root)
         return [stage for stage in STAGES if stage in locked]
 
+    def forget_lock(self) -> None:
+        """Takes away what DVC knows of the results."""
+        (self.root / "dvc.lock").unlink(missing_ok=True)
+        # An experiment has git know of it.
+        tiny.sh(self.root, "git", "rm", "-q", "--cached", "--ignore-unmatch", "dvc.lock")
+
     def make_stale(self, *, wipe: bool) -> None:
         """Has every stage run again, by taking away what DVC knows of it.
 
         Args:
             wipe: Whether the outputs, the cache and all state go too, as in a fresh clone.
         """
-        (self.root / "dvc.lock").unlink(missing_ok=True)
-        # An experiment has git know of it.
-        tiny.sh(self.root, "git", "rm", "-q", "--cached", "--ignore-unmatch", "dvc.lock")
+        self.forget_lock()
         shutil.rmtree(self.root / ".dvc" / "cache" / "runs", ignore_errors=True)
         if not wipe:
             return

@@ -48,6 +48,17 @@ def marked(mark: str) -> list[psutil.Process]:
     return found
 
 
+def await_quiet(mark: str, limit_s: float) -> bool:
+    """Waits until none but servers are left; returns whether that is so."""
+    until = time.monotonic() + limit_s
+    while any(not _is_server(one) for one in marked(mark)):
+        reap()
+        if time.monotonic() > until:
+            return False
+        time.sleep(_POLL_S)
+    return True
+
+
 def kill(leader: int, mark: str, reach: Reach) -> int:
     """Kills at once what a kill of this reach hits; returns how many processes that were."""
     if reach == "group":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Self
 
-from graftline.core.records.record import Record
+from graftline.core.records.record import Record, SealedRecord
 
 
 class ClassMetrics(Record):
@@ -23,7 +23,7 @@ class ClassReport(Record):
     classes: dict[str, ClassMetrics]
 
 
-class Metrics(Record):
+class Metrics(SealedRecord):
     """``reports/metrics.json``: the exported model on the whole test split."""
 
     test_accuracy: float
@@ -39,6 +39,9 @@ class Metrics(Record):
     classes: dict[str, ClassMetrics] = {}
     """By class name. They lie in ``evaluation/classes.json``, so that ``metrics.json`` stays a
     short row for ``dvc metrics show``; :meth:`read` brings the two together."""
+
+    def _json(self) -> str:
+        return self.model_dump_json(indent=2, exclude={"classes"})
 
     @property
     def balanced_accuracy(self) -> float | None:

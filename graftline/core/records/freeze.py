@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import Literal
 
-from graftline.core.checksums import damaged, sha256_text
-from graftline.core.records.record import Record
-
-_SEALED = re.compile(r'(.*),\n  "sha256": "([0-9a-f]{64})"\n}\n?', re.DOTALL)
+from graftline.core.records.record import SealedRecord
 
 
-class FreezePlan(Record):
+class FreezePlan(SealedRecord):
     """``models/freeze_plan.json``: which layers train."""
 
     strategy: str
@@ -28,15 +23,3 @@ class FreezePlan(Record):
     measured: bool
     """Whether measurement chose it (``auto``), rather than the parameters."""
     reason: str
-
-    # Alone in its folder, it holds its checksum itself: in its last line but one.
-    def _text(self) -> str:
-        text = super()._text().removesuffix("\n}")
-        return f'{text},\n  "sha256": "{sha256_text(text)}"\n}}'
-
-    @classmethod
-    def _checked(cls, text: str, path: Path) -> str:
-        found = _SEALED.fullmatch(text)
-        if found is None or sha256_text(found[1]) != found[2]:
-            raise damaged(path, path)
-        return f"{found[1]}\n}}"

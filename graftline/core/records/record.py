@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from graftline.core.checksums import verify
+from graftline.core.checksums import damaged, sha256_bytes, verify
 from graftline.core.errors import MissingOutputError
 from graftline.core.files import write_text
+
+_SEALED = re.compile(rb'(.*),\n  "sha256": \["([0-9a-f]{64})"\]\n}\n?', re.DOTALL)
 
 
 class Record(BaseModel):
@@ -27,8 +30,7 @@ class Record(BaseModel):
         """
         verify(path)
         try:
-            text = path.read_text(encoding="utf-8")
-            return cls.model_validate_json(cls._checked(text, path))
+            return cls.model_validate_json(cls._checked(path.read_bytes(), path))
         except FileNotFoundError as error:
             raise MissingOutputError(
                 f"{path} is not there yet",
@@ -41,7 +43,7 @@ class Record(BaseModel):
                 where=str(path),
                 fix="run dvc repro, which writes it anew",
             ) from error
-        except (ValidationError, UnicodeDecodeError) as error:
+        except ValidationError as error:
             raise MissingOutputError(
                 f"{path} was written by another version of Graftline",
                 where=str(path),
@@ -53,9 +55,35 @@ class Record(BaseModel):
         write_text(path, self._text() + "\n")
 
     def _text(self) -> str:
+        return self._json()
+
+    def _json(self) -> str:
         return self.model_dump_json(indent=2)
 
     @classmethod
-    def _checked(cls, text: str, path: Path) -> str:
-        """The text without what only tells whether it is whole."""
-        return text
+    def _checked(cls, content: bytes, path: Path) -> bytes:
+        """The content without what only tells whether it is whole."""
+        return content
+
+
+class SealedRecord(Record):
+    """A record that is alone in its place, and so holds its checksum: in its last line but one.
+
+    As a list, since DVC would show a text among the metrics.
+    """
+
+    def _text(self) -> str:
+        text = self._json().removesuffix("\n}")
+        return f'{text},\n  "sha256": ["{sha256_bytes(text.encode())}"]\n}}'
+
+    @classmethod
+    def _checked(cls, content: bytes, path: Path) -> bytes:
+        found = _SEALED.fullmatch(content)
+        if found is not None and sha256_bytes(found[1]) == found[2].decode():
+            return found[1] + b"\n}"
+        try:
+            # One that an earlier version wrote has no checksum. No bit makes such a one of another.
+            cls.model_validate_json(content)
+        except ValidationError as error:
+            raise damaged(path) from error
+        return content

@@ -29,5 +29,7 @@ class Trained(Record):
     """SHA-256 over every frozen variable, BatchNormalization statistics included."""
     trainable_params: int
     frozen_params: int
+    history_sha256: str | None = None
+    """Of ``reports/history.csv``; null in a record of an earlier version."""
     white: WhiteLevels = WhiteLevels()
     """How images of more than 8 bits are read: by the rule of the training images."""

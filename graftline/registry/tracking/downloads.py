@@ -10,12 +10,12 @@ from urllib.parse import quote
 from filelock import FileLock
 
 from graftline.core.errors import MissingOutputError, from_system
-from graftline.core.files import replacing_directory, scratch_folder, sha256_file
+from graftline.core.files import replacing_directory, scratch_folder
 from graftline.core.workspace import Workspace
 from graftline.registry.tracking.own_versions import confirmed
-from graftline.registry.tracking.registry import LITERT, RECORD
+from graftline.registry.tracking.registry import LITERT, RECORD, has_files_of
 from graftline.registry.tracking.store import configure, open_client, reported
-from graftline.registry.tracking.versions import FILE_TAG, RECORD_TAG, Version, as_version
+from graftline.registry.tracking.versions import FILE_TAG, Version, as_version
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -98,7 +98,7 @@ def fetch_model(workspace: Workspace, version: Version) -> Path:
     client, _ = open_client(store)
     with FileLock(folder.parent / f"{version.version}.lock"), reported(store):
         version = confirmed(store, client, version)
-        if not _is_that(folder, version):
+        if not has_files_of(folder, version):
             _fetch(client, version, folder)
     return folder
 
@@ -115,23 +115,11 @@ def _fetch(client: MlflowClient, version: Version, folder: Path) -> None:
             # A full disk, or a folder that cannot be written, says nothing about the version.
             raise from_system(error, temporary) or _lost(version, uri) from error
         found = next(place.rglob(RECORD), None)
-        if found is None or not _is_that(found.parent, version):
+        if found is None or not has_files_of(found.parent, version):
             raise _lost(version, uri)
         with replacing_directory(folder) as new:
             # A link in a store is copied as the link that it is, not as what it leads to.
             shutil.copytree(found.parent, new, symlinks=True, dirs_exist_ok=True)
-
-
-def _is_that(folder: Path, version: Version) -> bool:
-    model, record = folder / LITERT, folder / RECORD
-    if not (model.is_file() and record.is_file()):
-        return False
-    record_digest = version.tags.get(RECORD_TAG)
-    # Versions of before the record had a digest go by the model's alone.
-    return sha256_file(model) == version.tags.get(FILE_TAG) and record_digest in (
-        None,
-        sha256_file(record),
-    )
 
 
 def _lost(version: Version, uri: str) -> MissingOutputError:

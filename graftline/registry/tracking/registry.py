@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import graftline
-from graftline.core.checksums import seal, verify
-from graftline.core.errors import MissingOutputError
+from graftline.core.checksums import seal, verify, verify_all
+from graftline.core.errors import DamagedFileError, MissingOutputError
 from graftline.core.files import scratch_folder, sha256_file
 from graftline.core.records import Trained
 from graftline.core.workspace import Workspace
@@ -40,14 +40,22 @@ _EXAMPLE_PX = 32
 _MODEL_TAG = "graftline.model_id"
 
 
-def ensure_model(client: MlflowClient, run_id: str, workspace: Workspace, trained: Trained) -> str:
+def ensure_model(
+    client: MlflowClient,
+    run_id: str,
+    workspace: Workspace,
+    trained: Trained,
+    *,
+    anew: bool = False,
+) -> str:
     """Logs the trained model to its run, unless that has been done, and returns its id.
 
-    The model counts as READY only once all its files are there.
+    The model counts as READY only once all its files are there. With ``anew`` it is logged in any
+    case, since those that are there are not whole any more.
     """
     run = client.get_run(run_id)
     model_id = run.data.tags.get(_MODEL_TAG)
-    if model_id is not None and _is_logged(client, model_id, trained):
+    if not anew and model_id is not None and _is_logged(client, model_id, trained):
         return model_id
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
@@ -133,7 +141,7 @@ def register_model(
             if alias not in newest.aliases:
                 client.set_registered_model_alias(name, alias, newest.version)
             return as_version(client.get_model_version(name, newest.version)), True
-        model_id = ensure_model(client, run_id, workspace, trained)
+        model_id = ensure_model(client, run_id, workspace, trained, anew=bool(same))
         _ensure_registered_model(client, name)
         created = client.create_model_version(
             name,
@@ -186,7 +194,7 @@ def _save(folder: Path, workspace: Workspace, trained: Trained, logged: Any) -> 
                 model_id=logged.model_id,
                 run_id=logged.source_run_id,
             ),
-            python_model=str(package / "tracking" / "serving.py"),
+            python_model=str(package / "registry" / "tracking" / "pyfunc_model.py"),
             artifacts={"trained": str(parts)},
             code_paths=[str(package)],
             signature=_signature(trained.classes),
@@ -259,7 +267,24 @@ def _is_whole(client: MlflowClient, version: Version) -> bool:
         files = [place / "MLmodel", *place.rglob(LITERT)]
         if len(files) != 2 or not all(path.is_file() for path in files):
             return False
-        return sha256_file(files[1]) == version.tags.get(FILE_TAG)
+        return has_files_of(files[1].parent, version)
+
+
+def has_files_of(folder: Path, version: Version) -> bool:
+    """Whether a folder holds the model and the record that a version was registered with, whole."""
+    model, record = folder / LITERT, folder / RECORD
+    if not (model.is_file() and record.is_file()):
+        return False
+    try:
+        verify_all(folder)
+    except DamagedFileError:
+        return False
+    record_digest = version.tags.get(RECORD_TAG)
+    # Versions of before the record had a digest go by the model's alone.
+    return sha256_file(model) == version.tags.get(FILE_TAG) and record_digest in (
+        None,
+        sha256_file(record),
+    )
 
 
 def _newest(client: MlflowClient, name: str) -> Version | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import importlib.metadata
 import json
 import math
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from graftline.core import timings
+from graftline.core.checksums import verify
 from graftline.core.dvc_lock import LOCK_FILE
 from graftline.core.errors import MissingOutputError, ParamsError, visible
 from graftline.core.files import sha256_file, sha256_record, write_text
@@ -26,6 +26,7 @@ from graftline.core.workspace import Workspace
 from graftline.formats.speeds import Speeds, read_speeds
 from graftline.registry.tracking.class_keys import class_keys
 from graftline.selection.records import Verdict
+from graftline.training.history import read_history
 
 _PACKAGES = ("graftline", "tensorflow", "keras", "ai-edge-litert", "mlflow", "prefect", "dvc")
 _MAX_TAG_CHARACTERS = 4000
@@ -155,8 +156,7 @@ def epochs(workspace: Workspace) -> list[tuple[int, dict[str, float]]]:
     """``reports/history.csv`` as (epoch, metrics), without what is not finite."""
     if not workspace.history.is_file():
         return []
-    with workspace.history.open(encoding="utf-8", newline="") as file:
-        return [_epoch(row) for row in csv.DictReader(file)]
+    return [_epoch(row) for row in read_history(workspace)]
 
 
 def test_metrics(metrics: Metrics) -> dict[str, float]:
@@ -223,7 +223,11 @@ def params_file(workspace: Workspace, params: Params, folder: Path) -> Path:
 def files(
     workspace: Workspace, *, evaluated: bool, params_file: Path | None = None
 ) -> list[tuple[Path, str]]:
-    """The files that a run carries, each with its folder in it; see :func:`params_file`."""
+    """The files that a run carries, each with its folder in it; see :func:`params_file`.
+
+    Raises:
+        DamagedFileError: If one is not what its step wrote.
+    """
     found = [
         (path, "") for path in (params_file or workspace.params_file, workspace.root / LOCK_FILE)
     ]
@@ -234,7 +238,10 @@ def files(
         found += [(path, "evaluation") for path in _below(workspace.evaluation)]
         if (exports := read_outputs(workspace).exports) and exports.exported:
             found += [(path, "exports") for path in _below(workspace.exports_report)]
-    return [(path, folder) for path, folder in found if path.is_file()]
+    found = [(path, folder) for path, folder in found if path.is_file()]
+    for path, _ in found:
+        verify(path)
+    return found
 
 
 def files_digest(found: list[tuple[Path, str]]) -> str:

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graftline.core.checksums import CHECKSUMS, seal, verify
-from graftline.core.errors import DamagedFileError, GraftlineError
+from graftline.core.checksums import CHECKSUMS, seal, verify, verify_all
+from graftline.core.errors import DamagedFileError
 from graftline.core.files import replacing_directory
-from graftline.core.records import FreezePlan
+from graftline.core.records import FreezePlan, Metrics
 
 PLAN = FreezePlan(
     strategy="last_blocks: 1",
@@ -23,6 +23,16 @@ PLAN = FreezePlan(
     batch_norm="keep",
     measured=False,
     reason="as asked",
+)
+METRICS = Metrics(
+    test_accuracy=0.975,
+    test_accuracy_low=0.96,
+    test_accuracy_high=0.99,
+    test_loss=0.09,
+    test_macro_f1=0.97,
+    expected_calibration_error=0.01,
+    majority_baseline=0.5,
+    test_images=1000,
 )
 
 
@@ -66,23 +76,29 @@ def test_a_bit_is_noticed(sealed: Path, bit: int) -> None:
     with pytest.raises(DamagedFileError, match="a file is damaged") as caught:
         verify(sealed / "a file")
     assert caught.value.exit_code == 2
-    assert f"remove {sealed} and run again" in str(caught.value)
+    assert "copy it anew from where it was made" in str(caught.value)
+    # In a checkout, among what the steps have written.
+    (sealed.parent / "dvc.yaml").write_text("")
+    sealed.rename(sealed.with_name("data"))
+    with pytest.raises(DamagedFileError, match="run graftline mend"):
+        verify(sealed.with_name("data") / "a file")
 
 
 @given(bit=st.integers(0, 10_000))
-def test_a_bit_in_the_list_is_noticed_or_harmless(
-    tmp_path_factory: pytest.TempPathFactory, bit: int
-) -> None:
+def test_a_bit_in_the_list_is_noticed(tmp_path_factory: pytest.TempPathFactory, bit: int) -> None:
     folder = tmp_path_factory.mktemp("out")
     (folder / "a").write_bytes(b"some bytes")
     seal(folder)
     rot(folder / CHECKSUMS, bit)
-    try:
+    with pytest.raises(DamagedFileError, match=CHECKSUMS + "|a is damaged"):
         verify(folder / "a")
-    except DamagedFileError:
-        return
-    # An end of line that became another one.
-    assert (folder / CHECKSUMS).read_text().splitlines()[0].endswith("  a")
+
+
+def test_a_folder_below_is_held_to_the_same_list(sealed: Path) -> None:
+    rot(sealed / "below" / "b", 3)
+    verify(sealed / "a file")
+    with pytest.raises(DamagedFileError, match="below/b is damaged"):
+        verify_all(sealed)
 
 
 def test_a_file_that_the_list_leaves_out_is_not_believed(sealed: Path) -> None:
@@ -104,16 +120,20 @@ def test_folders_without_a_list_are_taken_as_they_are(tmp_path: Path) -> None:
     verify(tmp_path / "a")
 
 
-def test_a_plan_holds_its_own_checksum(tmp_path: Path) -> None:
-    path = tmp_path / "freeze_plan.json"
-    PLAN.write(path)
-    assert FreezePlan.read(path) == PLAN
+@pytest.mark.parametrize("record", [PLAN, METRICS], ids=["plan", "metrics"])
+def test_what_is_alone_holds_its_own_checksum(tmp_path: Path, record: FreezePlan | Metrics) -> None:
+    path = tmp_path / "record.json"
+    record.write(path)
+    assert type(record).read(path) == record
     whole = path.read_bytes()
     for bit in range(0, 8 * len(whole), 7):
         rot(path, bit)
-        try:
-            # A bit in the white space at the end.
-            assert FreezePlan.read(path) == PLAN
-        except GraftlineError as error:
-            assert error.exit_code == 2
+        with pytest.raises(DamagedFileError, match="record.json is damaged"):
+            type(record).read(path)
         path.write_bytes(whole)
+
+
+def test_metrics_of_an_earlier_version_have_no_checksum(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.json"
+    path.write_text(METRICS.model_dump_json(indent=2, exclude={"classes"}) + "\n")
+    assert Metrics.read(path) == METRICS

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import psutil
 import pytest
@@ -190,3 +192,21 @@ def test_a_truncated_shard(tmp_path):
         packed.image(2)
     with pytest.raises(MissingOutputError, match=r"images-00000\.bin is shorter"):
         packed.batch([0, 2])
+
+
+def test_the_list_tells_what_was_to_be_written(tmp_path: Path) -> None:
+    from graftline.core.checksums import verify
+    from graftline.core.errors import DamagedFileError
+    from graftline.core.files import replacing_directory
+    from tests.unit.core.test_checksums import rot
+
+    with replacing_directory(tmp_path / "out", sealed=True) as folder:
+        with ShardWriter(folder, shard_bytes=4) as shards:
+            for payload in (b"abc", b"de", b"fgh"):
+                shards.append(payload)
+        # Between the writing and the listing.
+        rot(folder / "images-00001.bin", 3)
+    verify(tmp_path / "out" / "images-00000.bin")
+    verify(tmp_path / "out" / "images-00002.bin")
+    with pytest.raises(DamagedFileError, match="images-00001.bin is damaged"):
+        verify(tmp_path / "out" / "images-00001.bin")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from graftline.core.dvc_lock import read_lock
 from graftline.core.workspace import Workspace
 from graftline.operations import dvc_repair
 
@@ -45,6 +46,25 @@ def test_whole_records_stay(workspace: Workspace) -> None:
     (workspace.root / "dvc.lock").write_text(LOCK)
     assert dvc_repair.put_torn_aside(workspace) == []
     assert (workspace.root / "dvc.lock").read_text() == LOCK
+
+
+@pytest.mark.parametrize(
+    ("whole", "flipped"),
+    [("schema: '2.0'", "schema: '2.2'"), ("outs:", "ouus:"), ("path:", "pauh:"), ("size", "siza")],
+)
+def test_a_lock_of_which_a_bit_flipped_is_put_aside(
+    workspace: Workspace, whole: str, flipped: str
+) -> None:
+    (workspace.root / "dvc.lock").write_text(LOCK.replace(whole, flipped, 1))
+    assert dvc_repair.put_torn_aside(workspace) == ["dvc.lock"]
+
+
+def test_no_bit_of_a_lock_makes_reading_it_fail(tmp_path: Path) -> None:
+    for bit in range(0, 8 * len(LOCK), 13):
+        content = bytearray(LOCK.encode())
+        content[bit // 8] ^= 1 << bit % 8
+        (tmp_path / "dvc.lock").write_bytes(content)
+        read_lock(tmp_path)
 
 
 def test_what_is_not_there_is_not_torn(workspace: Workspace) -> None:

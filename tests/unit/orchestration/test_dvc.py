@@ -24,6 +24,7 @@ from graftline.core.workspace import Workspace
 from graftline.operations import dvc_commands
 from graftline.orchestration import dvc
 from graftline.orchestration.dvc import StageCommand, Staleness, end_orphans, reproduce, staleness
+from tests.unit.core.test_checksums import rot
 
 STAGE = """\
 stages:
@@ -71,6 +72,22 @@ def test_what_dvc_says_of_git_is_not_passed_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_damaged_list_of_a_folder_s_files_does_not_stay_in_the_way(tmp_path: Path) -> None:
+    workspace = project(tmp_path, "mkdir -p out && cp in.txt out/")
+    text = (tmp_path / "dvc.yaml").read_text(encoding="utf-8")
+    text = text.replace("toy:", "load:").replace("[out.txt]", "[out: {persist: true}]")
+    (tmp_path / "dvc.yaml").write_text(text, encoding="utf-8")
+    load = StageCommand("load", workspace.var / "logs" / "load.log", {})
+    reproduce(workspace, load, lambda _: None)
+    assert staleness(workspace).stale == frozenset()
+    (listed,) = (tmp_path / ".dvc" / "cache").rglob("*.dir")
+    rot(listed, 99)
+    assert staleness(workspace).stale == {"load"}
+    reproduce(workspace, load, lambda _: None)
+    # DVC itself would leave the list as it is, and run the stage for ever.
+    assert staleness(workspace).stale == frozenset()
+
+
 def test_outputs_that_are_gone_come_back_from_the_cache(tmp_path: Path) -> None:
     workspace = project(tmp_path, "echo ran >> runs.txt && cp in.txt out.txt")
     text = (tmp_path / "dvc.yaml").read_text(encoding="utf-8")

@@ -24,6 +24,7 @@ from graftline.registry import tracking
 from graftline.registry.tracking import registry
 from graftline.steps.register import register
 from tests import finished, histories
+from tests.unit.core.test_checksums import rot
 
 PARAMS = finished.some_params()
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 40, 1), dtype=np.uint8)
@@ -211,16 +212,25 @@ def test_new_weights_are_a_new_version_and_the_challenger(
     assert client.get_model_version("graftline", "1").aliases == []
 
 
-@pytest.mark.parametrize("harm", ["removed", "changed"])
+@pytest.mark.parametrize("name", ["model.tflite", "trained.json", "SHA256SUMS"])
+@pytest.mark.parametrize("harm", ["removed", "a bit"])
 def test_a_version_whose_files_are_not_whole_gets_a_successor(
-    registered: tuple[Workspace, Registered], harm: str
+    registered: tuple[Workspace, Registered], name: str, harm: str
 ) -> None:
-    workspace, _ = registered
-    model = model_folder(workspace) / "artifacts" / "trained" / "model.tflite"
-    model.unlink() if harm == "removed" else model.write_bytes(b"short")
-    second = register(workspace, PARAMS, tracking.open_run(workspace, PARAMS))
+    workspace, first = registered
+    file = model_folder(workspace) / "artifacts" / "trained" / name
+    file.unlink() if harm == "removed" else rot(file, 99)
+    # As a flow that finds nothing stale does it, for the run that it was trained in.
+    second = register(workspace, PARAMS, first.run_id)
 
+    if (name, harm) == ("SHA256SUMS", "removed"):
+        # As versions of before there was such a list: the tags have the digests too.
+        assert second.already_registered
+        return
     assert (second.version, second.already_registered) == ("2", False)
+    version = tracking.find_version(workspace, "graftline", "2")
+    assert version is not None
+    assert (tracking.fetch_model(workspace, version) / "model.tflite").is_file()
 
 
 def test_an_alias_that_was_taken_away_comes_back(

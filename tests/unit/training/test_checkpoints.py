@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from graftline.training import checkpoints
 from graftline.training.checkpoints import Checkpoints, TrainState
+from tests.unit.core.test_checksums import rot
 
 STANDING = TrainState(
     phase="tune",
@@ -82,3 +83,17 @@ def test_saving_is_due_after_its_time(tmp_path: Path) -> None:
     assert Checkpoints(tmp_path / "standing.npz", "key", every_s=0).due()
     late = Checkpoints(tmp_path / "standing.npz", "key", every_s=3600)
     assert not late.due()
+
+
+def test_kept_arrays_that_a_disk_has_damaged_are_made_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "trial.npz"
+    checkpoints.keep_arrays(path, {"right": np.array([True, False]), "losses": np.array([0.5, 2])})
+    kept = checkpoints.kept_arrays(path)
+    assert kept is not None
+    assert kept["right"].tolist() == [True, False]
+    assert kept["losses"].tolist() == [0.5, 2]
+    rot(path, 4 * path.stat().st_size)
+    assert checkpoints.kept_arrays(path) is None
+    assert f"{path} is damaged" in caplog.text

@@ -1,0 +1,136 @@
+"""``graftline mend``: takes away what a failing disk has damaged, so that it is made anew.
+
+DVC takes an object of its cache for whole once it has written it, goes by size and time for what
+lies in the checkout, and may have one linked to the other. So both are read, whole: the outputs are
+held to their own checksums, and the objects to their names, which are the MD5 of their bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from graftline.core.checksums import verify_all
+from graftline.core.dvc_lock import read_lock
+from graftline.core.errors import DamagedFileError, MissingOutputError
+from graftline.core.locks import pipeline_lock
+from graftline.core.records import FreezePlan, Metrics
+from graftline.core.stages import STAGES
+from graftline.core.workspace import Workspace
+from graftline.operations.dvc_commands import dvc_ended
+from graftline.training.history import read_history
+
+_FOLDER = ".dir"
+"""Ends the name of an object that lists a folder's files, as JSON."""
+
+
+def mend(workspace: Workspace) -> tuple[list[Path], list[Path]]:
+    """Removes the outputs that are damaged, and the damaged objects of DVC's cache.
+
+    Returns:
+        The outputs and the objects that were removed.
+
+    Raises:
+        PipelineBusyError: If a pipeline is at work.
+    """
+    with pipeline_lock(workspace):
+        # First what may be a link to an object, and would lead nowhere without it.
+        outputs = [path for path in _outputs(workspace) if _is_damaged(workspace, path)]
+        for path in outputs:
+            _remove(path)
+        return outputs, remove_damaged_objects(workspace.root)
+
+
+def remove_damaged_objects(
+    root: Path,
+    stages: Collection[str] = STAGES,
+    environment: Mapping[str, str] | None = None,
+) -> list[Path]:
+    """Removes the objects of DVC's cache whose bytes are not those that their names tell.
+
+    Args:
+        root: Of a checkout, whose ``dvc.lock`` tells which objects are looked at.
+        stages: Those whose outputs they are.
+        environment: For DVC; by default this process's.
+
+    Returns:
+        What was removed.
+    """
+    # DVC breaks what it prints to the width of a terminal.
+    wide = {**(os.environ if environment is None else environment), "COLUMNS": "100000"}
+    asked = dvc_ended(root, "cache", "dir", environment=wide)
+    if asked.returncode:
+        return []
+    cache = root / asked.stdout.strip() / "files" / "md5"
+    removed = []
+    for name in dict.fromkeys(_names(root, stages, cache)):
+        path = _object(cache, name)
+        if path.is_file() and _md5(path) != name.removesuffix(_FOLDER):
+            path.unlink()
+            removed.append(path)
+    return removed
+
+
+def _outputs(workspace: Workspace) -> Iterator[Path]:
+    yield workspace.freeze_plan
+    yield workspace.metrics
+    yield workspace.history
+    yield from (
+        workspace.loaded,
+        workspace.preprocessed,
+        workspace.assembled,
+        workspace.freezing_report,
+        workspace.features,
+        workspace.trained,
+        workspace.evaluation,
+        workspace.exports,
+        workspace.exports_report,
+    )
+
+
+def _is_damaged(workspace: Workspace, path: Path) -> bool:
+    try:
+        # What is absent, or of another version, is no damage.
+        with suppress(MissingOutputError, FileNotFoundError, UnicodeDecodeError):
+            if path == workspace.freeze_plan:
+                FreezePlan.read(path)
+            elif path == workspace.metrics:
+                Metrics.read(path)
+            elif path == workspace.history:
+                read_history(workspace)
+            else:
+                verify_all(path)
+    except DamagedFileError:
+        return True
+    return False
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def _names(root: Path, stages: Collection[str], cache: Path) -> Iterator[str]:
+    """Of all objects that the stages' outputs consist of."""
+    for stage, locked in read_lock(root).items():
+        for name in locked.outs.values() if stage in stages else ():
+            yield name
+            if name.endswith(_FOLDER):
+                with suppress(OSError, ValueError, KeyError, TypeError):
+                    yield from [one["md5"] for one in json.loads(_object(cache, name).read_bytes())]
+
+
+def _object(cache: Path, name: str) -> Path:
+    return cache / name[:2] / name[2:]
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
