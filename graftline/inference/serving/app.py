@@ -8,21 +8,22 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from graftline import __version__
 from graftline.data.decoding import KNOWN
-from graftline.inference.serving import reference
+from graftline.inference.serving import schemas
 from graftline.inference.serving.batching_queue import Answer, Desk, too_slow
 from graftline.inference.serving.bodies import announced_bytes, drain, read_body, sent_images
 from graftline.inference.serving.champion_watcher import Watcher
+from graftline.inference.serving.docs_page import docs_page
 from graftline.inference.serving.limits import Admission, Limits, RefusedRequestError, error_body
 from graftline.inference.serving.metrics import CONTENT_TYPE, Counters
-from graftline.inference.serving.models import ModelSlot
+from graftline.inference.serving.models import ModelSlot, ModelVersion
 from graftline.inference.serving.page import page
 from graftline.inference.serving.request_guard import (
     App,
@@ -73,8 +74,8 @@ def application(service: Service) -> App:
     app = FastAPI(
         title="Graftline",
         version=__version__,
-        description=reference.DESCRIPTION,
-        openapi_tags=reference.TAGS,
+        description=schemas.DESCRIPTION,
+        openapi_tags=schemas.TAGS,
         # The usual pages for people fetch their scripts from elsewhere; ours does not.
         docs_url=None,
         redoc_url=None,
@@ -91,7 +92,7 @@ def application(service: Service) -> App:
 def _add_prediction(app: FastAPI, service: Service, admission: Admission) -> None:
     limits = service.limits
 
-    @app.post("/predict", tags=["prediction"], **reference.PREDICT)
+    @app.post("/predict", tags=["prediction"], **schemas.PREDICT)
     async def predict(request: Request) -> Response:
         try:
             with admission.admitted(announced_bytes(request, limits)):
@@ -103,10 +104,10 @@ def _add_prediction(app: FastAPI, service: Service, admission: Admission) -> Non
             raise
         broken = [one for one in answer.predictions if one.error is not None]
         service.counters.predicted(len(answer.predictions) - len(broken), len(broken))
-        record: dict[str, Any] = {
-            "model": answer.model.to_record(),
-            "predictions": [one.to_record() for one in answer.predictions],
-        }
+        record = schemas.Answered(
+            model=_version(answer.model),
+            predictions=[schemas.Predicted(**one.to_record()) for one in answer.predictions],
+        ).model_dump(exclude_unset=True)
         if len(broken) < len(answer.predictions):
             return json_response(record)
         told = error_body(
@@ -151,40 +152,47 @@ async def _drained(request: Request, limits: Limits) -> None:
 
 
 def _add_state(app: FastAPI, service: Service) -> None:
-    @app.get("/health", tags=["state"], **reference.HEALTH)
+    @app.get("/health", tags=["state"], **schemas.HEALTH)
     async def health() -> Response:
-        return json_response({"status": "ok", "graftline": __version__})
+        return _told(schemas.Health(status="ok", graftline=__version__))
 
-    @app.get("/ready", tags=["state"], **reference.READY)
+    @app.get("/ready", tags=["state"], **schemas.READY)
     async def ready() -> Response:
         if service.desk.works:
-            model = service.place.model.version
-            return json_response({"status": "ready", "model": model.to_record()})
+            return _told(schemas.Ready(status="ready", model=_version(service.place.model.version)))
         told = error_body(
             "the server does not answer predictions", fix="ask again, or start it again"
         )
         return json_response({"status": "not ready"} | told, HTTPStatus.SERVICE_UNAVAILABLE)
 
-    @app.get("/model", tags=["state"], **reference.MODEL)
+    @app.get("/model", tags=["state"], **schemas.MODEL)
     async def model() -> Response:
         served, limits = service.place.model, service.limits
-        return json_response(
-            {
-                "model": served.version.to_record(),
-                "classes": list(served.predictor.classes),
-                "size_px": served.predictor.size_px,
-                "limits": {
-                    "request_bytes": limits.request_bytes,
-                    "images": limits.images,
-                    "image_px": limits.image_px,
-                    "time_s": limits.time_s,
-                },
-            }
+        return _told(
+            schemas.Served(
+                model=_version(served.version),
+                classes=list(served.predictor.classes),
+                size_px=served.predictor.size_px,
+                limits=schemas.Limit(
+                    request_bytes=limits.request_bytes,
+                    images=limits.images,
+                    image_px=limits.image_px,
+                    time_s=limits.time_s,
+                ),
+            )
         )
 
-    @app.get("/metrics", tags=["state"], **reference.METRICS)
+    @app.get("/metrics", tags=["state"], **schemas.METRICS)
     async def metrics() -> Response:
         return Response(service.counters.text(), media_type=CONTENT_TYPE)
+
+
+def _version(model: ModelVersion) -> schemas.Version:
+    return schemas.Version(**model.to_record())
+
+
+def _told(answer: BaseModel) -> Response:
+    return json_response(answer.model_dump())
 
 
 def _add_pages(app: FastAPI) -> None:
@@ -196,7 +204,7 @@ def _add_pages(app: FastAPI) -> None:
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> Response:
-        return reference.as_page(app.openapi()).response()
+        return docs_page(app.openapi()).response()
 
 
 def _add_errors(app: FastAPI) -> None:

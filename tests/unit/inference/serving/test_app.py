@@ -25,6 +25,7 @@ from PIL import Image
 from graftline.cli.predict import show_predictions
 from graftline.core.workspace import Workspace
 from graftline.inference.serving.app import Service
+from graftline.inference.serving.schemas import Refused
 from tests.unit.inference.serving.service import Client, asked, encoded, form, in_base64
 
 NOON = encoded(np.full((28, 28), 240, np.uint8))
@@ -341,6 +342,16 @@ def test_the_description_for_programs_is_complete(client: Client) -> None:
     predict = told["paths"]["/predict"]["post"]
     assert set(predict["requestBody"]["content"]) == {"multipart/form-data", "application/json"}
     assert {"200", "400", "403", "408", "413", "415", "422", "503"} == set(predict["responses"])
+
+
+def test_an_error_is_as_it_is_described(client: Client) -> None:
+    told = client.get("/openapi.json").json()
+    assert told["paths"]["/predict"]["post"]["responses"]["415"]["content"] == {
+        "application/json": {"schema": {"$ref": "#/components/schemas/Refused"}}
+    }
+    answer = client.post("/predict", content=b"7", headers={"Content-Type": "text/plain"})
+    assert answer.status_code == 415
+    Refused.model_validate(answer.json())
 
 
 @pytest.mark.parametrize("path", ["/", "/docs"])
