@@ -35,14 +35,14 @@ class Predicted(_Schema):
     """One image's answer: a label with probabilities, or an error in their place."""
 
     file: str = Field(description="The name that was sent, or images[n].", examples=["photo.png"])
-    label: str | None = Field(default=None, description="The most probable class.", examples=["7"])
+    label: str | None = Field(default=None, description="The most probable class.", examples=["1"])
     probability: float | None = Field(
         default=None, description="Of the label, from 0 to 1.", examples=[0.9971]
     )
     probabilities: dict[str, float] | None = Field(
         default=None,
         description="Of every class, the most probable first.",
-        examples=[{"7": 0.9971, "1": 0.0029}],
+        examples=[{"1": 0.9971, "7": 0.0029}],
     )
     error: str | None = Field(
         default=None, description="In place of the others: why there is no answer."
@@ -156,15 +156,21 @@ PREDICT: dict[str, Any] = {
         }
     },
 }
-HEALTH: dict[str, Any] = {"summary": "Whether the process runs", "response_model": Health}
+HEALTH: dict[str, Any] = {
+    "summary": "Whether the process runs",
+    "response_model": Health,
+    "response_description": "It does.",
+}
 READY: dict[str, Any] = {
     "summary": "Whether predictions are answered",
     "response_model": Ready,
+    "response_description": "They are.",
     "responses": {503: {"description": "They are not."}},
 }
 MODEL: dict[str, Any] = {
     "summary": "The model that answers now, and the limits of a request",
     "response_model": Served,
+    "response_description": "Its version, classes and size.",
 }
 METRICS: dict[str, Any] = {
     "summary": "Counts and seconds, for Prometheus",

@@ -349,7 +349,7 @@ def test_an_error_is_as_it_is_described(client: Client) -> None:
     assert told["paths"]["/predict"]["post"]["responses"]["415"]["content"] == {
         "application/json": {"schema": {"$ref": "#/components/schemas/Refused"}}
     }
-    answer = client.post("/predict", content=b"7", headers={"Content-Type": "text/plain"})
+    answer = client.post("/predict", data=b"7", headers={"Content-Type": "text/plain"})
     assert answer.status_code == 415
     Refused.model_validate(answer.json())
 
