@@ -13,12 +13,17 @@ def lower_bound(hits: int, trials: int, risk: float) -> float:
         trials: Their number; it may be 0.
         risk: How often the share may lie below the bound, as in 0.05.
     """
-    from scipy.stats import binomtest
+    from scipy.special import betaincinv
 
-    if not hits:
-        return 0.0
-    test = binomtest(hits, trials, alternative="greater")
-    return float(test.proportion_ci(1 - risk, method="exact").low)
+    return float(betaincinv(hits, trials - hits + 1, risk)) if hits else 0.0
+
+
+def p_as_many(hits: int, trials: int, chance: float) -> float:
+    """How likely so many hits, or more, are if each trial hits with this chance (binomial)."""
+    # scipy.stats has a test for it, and takes a second to import.
+    from scipy.special import bdtrc
+
+    return float(bdtrc(hits - 1, trials, chance)) if hits else 1.0
 
 
 def p_fallen(only_before: int, only_after: int, images: int, limit: float) -> float:
@@ -35,13 +40,10 @@ def p_fallen(only_before: int, only_after: int, images: int, limit: float) -> fl
         images: Of the class, or of whatever the share is of.
         limit: Of the fall, from 0 to 1.
     """
-    from scipy.stats import binomtest
-
     differing = only_before + only_after
     if not differing:
         return 1.0
-    allowed = min(1.0, (1 + limit * images / differing) / 2)
-    return float(binomtest(only_before, differing, allowed, alternative="greater").pvalue)
+    return p_as_many(only_before, differing, min(1.0, (1 + limit * images / differing) / 2))
 
 
 def surely(p_values: Sequence[float], level: float) -> list[bool]:

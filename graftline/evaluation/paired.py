@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from graftline.core.exact_tests import p_as_many
+
 LEVEL = 0.4
 """A candidate that is worse than the best with a smaller p-value, by answers or losses, is out.
 
@@ -66,11 +68,6 @@ def p_worse(candidate: NDArray[np.bool_], best: NDArray[np.bool_]) -> float:
         candidate: Whether each image is right, (n,).
         best: Likewise, of the same images.
     """
-    from scipy.stats import binomtest
-
     only_best = int((best & ~candidate).sum())
     only_candidate = int((candidate & ~best).sum())
-    if only_best + only_candidate == 0:
-        return 1.0
-    together = only_best + only_candidate
-    return float(binomtest(only_best, together, 0.5, alternative="greater").pvalue)
+    return p_as_many(only_best, only_best + only_candidate, 0.5)
