@@ -19,9 +19,9 @@ from rich.table import Table
 
 from graftline.core import checksums
 from graftline.core.params import read_params
+from graftline.core.stages import STAGES
 from graftline.core.workspace import Workspace
 from graftline.data import shards
-from graftline.operations.stage_runner import STAGES
 
 
 class _Counter:

@@ -14,7 +14,7 @@ from benchmarks.freezing_table import Answers, Repeat, less_by_halves, p_no_wors
 from benchmarks.freezing_tasks import TASKS
 
 ROOT = Path(__file__).parents[2]
-RECORDS = ROOT / "docs" / "freezing"
+RECORDS = ROOT / "docs" / "measurements" / "freezing"
 SHOWN = (ROOT / "docs" / "measurements" / "freezing.md").read_text(encoding="utf-8").splitlines()
 QUICK = [(RECORDS, "flowers-10"), (RECORDS, "flowers-20"), (RECORDS, "flowers-grey-30")]
 

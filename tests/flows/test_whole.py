@@ -23,6 +23,17 @@ def executed(said: str) -> list[str]:
     return [stage for stage in STAGES if f"Running stage '{stage}'" in said]
 
 
+def flow_states(whole: Workspace, *arguments: str) -> dict[str, str]:
+    """What the flow says of each stage."""
+    said = sh(whole.root, sys.executable, "-m", "flows.train", *arguments)
+    return {
+        stage: state
+        for stage in STAGES
+        for state in ("cached", "executed")
+        if f"{stage:<10} {state}" in said
+    }
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     """A tiny checkout whose pipeline has run by DVC."""
@@ -49,17 +60,11 @@ def test_the_frozen_part_did_not_move(whole: Workspace) -> None:
 def test_a_flow_with_another_rate_runs_training_and_what_follows(whole: Workspace) -> None:
     before = Trained.read(whole.trained / "trained.json").weight_digest
     plan = whole.freeze_plan.read_bytes()
-    said = sh(whole.root, sys.executable, "-m", "flows.train", "--set", "train.learning_rate=0.02")
-    states = {
-        stage: state
-        for stage in STAGES
-        for state in ("cached", "executed")
-        if f"{stage:<10} {state}" in said
-    }
+    states = flow_states(whole, "--set", "train.learning_rate=0.02")
     # A choice by measurement would depend on the rate; a fixed plan is the same, and so DVC lets
     # the features stay.
     ran = dict.fromkeys(("freeze", "train", "evaluate", "export"), "executed")
-    assert states == dict.fromkeys(STAGES, "cached") | ran, said
+    assert states == dict.fromkeys(STAGES, "cached") | ran
     assert states["extract"] == "cached"
     assert whole.freeze_plan.read_bytes() == plan
     assert Trained.read(whole.trained / "trained.json").weight_digest != before
@@ -97,6 +102,38 @@ def test_the_same_seed_gives_the_same_weights_and_metrics_by_either_door(whole: 
     # What train wrote is the same to the byte, so evaluate has nothing to do.
     assert json.loads(sh(whole.root, "dvc", "status", "--json")) == {}
     assert whole.metrics.read_bytes() == metrics
+
+
+def edit(whole: Workspace, module: str) -> None:
+    with (whole.root / "graftline" / module).open("a", encoding="utf-8") as file:
+        file.write("\n# edited\n")
+
+
+@pytest.mark.slow
+def test_an_edit_of_the_progress_bar_makes_no_stage_stale(whole: Workspace) -> None:
+    edit(whole, "core/progress.py")
+    assert flow_states(whole) == dict.fromkeys(STAGES, "cached")
+    assert executed(sh(whole.root, "dvc", "repro")) == []
+
+
+@pytest.mark.slow
+def test_an_edit_of_the_loop_makes_what_trains_stale_by_either_door(whole: Workspace) -> None:
+    edit(whole, "training/loop.py")
+    command = ("dvc", "repro", "--force", "--single-item", "train")
+    with pytest.raises(AssertionError, match="run graftline lock, which writes it down"):
+        sh(whole.root, *command)
+    status = sh(whole.root, sys.executable, "-m", "graftline", "status", "--json")
+    told = {one["name"]: one["reasons"] for one in json.loads(status)["stages"]}
+    assert told["train"] == ["its code has changed, which graftline.lock does not say yet"]
+    said = sh(whole.root, sys.executable, "-m", "graftline", "lock")
+    assert said == "graftline.lock: the code of freeze, train has changed\n"
+    # The weights are the same to the byte, so that nothing follows.
+    assert executed(sh(whole.root, "dvc", "repro")) == ["freeze", "train"]
+
+    edit(whole, "training/loop.py")
+    ran = dict.fromkeys(("freeze", "train"), "executed")
+    assert flow_states(whole) == dict.fromkeys(STAGES, "cached") | ran
+    assert executed(sh(whole.root, "dvc", "repro")) == []
 
 
 HOSTILE = {

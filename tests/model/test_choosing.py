@@ -110,7 +110,7 @@ def chosen(assembled: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Ch
         return run(self, candidate, images_shown, fold, seed)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trial, "make_trainer", lambda workspace, settings: Free({}))
+        patch.setattr(trainer_module, "make_trainer", lambda workspace, settings: Free({}))
         patch.setattr(choice_module, "images_per_second", invented_speeds)
         patch.setattr(PackedImages, "batch", watched)
         patch.setattr(Free, "run", watching)

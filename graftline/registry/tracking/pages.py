@@ -1,4 +1,4 @@
-"""MLflow's pages on this machine, for whoever has the login; ``graftline.servers`` starts them.
+"""MLflow's pages on this machine, for those who have the login; ``graftline ui`` starts them.
 
 python -m graftline.registry.tracking.pages --host 127.0.0.1 --port PORT --root CHECKOUT
 

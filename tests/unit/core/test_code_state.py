@@ -83,7 +83,7 @@ def test_batch_predictions_depend_on_what_decodes_and_runs() -> None:
     assert {
         "graftline/data/image_files.py",
         "graftline/data/decoding.py",
-        "graftline/steps/preprocess.py",
+        "graftline/data/resize.py",
         "graftline/network/litert.py",
         "graftline/inference/batch/writer.py",
     } <= set(files)

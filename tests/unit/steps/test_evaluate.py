@@ -30,9 +30,9 @@ from graftline.core.records import Dataset, Metrics, Trained
 from graftline.core.workspace import Workspace
 from graftline.data.decoding import content_hash
 from graftline.data.shards import RAW, ShardWriter, write_manifest
+from graftline.evaluation import predictor as predictor_module
 from graftline.evaluation import style
 from graftline.evaluation.predictions import Predictions, measure
-from graftline.steps import evaluate as evaluate_module
 from graftline.steps.evaluate import evaluate
 
 CLASSES = ("ant", "bee", "cow")
@@ -170,7 +170,7 @@ def workspace(tmp_path: Path) -> Workspace:
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> Model:
     made = Model()
-    monkeypatch.setattr(evaluate_module, "Predictor", made)
+    monkeypatch.setattr(predictor_module, "Predictor", made)
     return made
 
 
@@ -413,7 +413,7 @@ def test_a_failure_while_drawing_leaves_earlier_outputs(
 
 def test_the_module_is_imported_quickly() -> None:
     heavy = ["tensorflow", "keras", "sklearn", "scipy", "matplotlib", "pandas", "mlflow"]
-    code = f"import sys, graftline.evaluate; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, graftline.steps.evaluate; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -407,7 +407,7 @@ def dying(function):
             os.kill(os.getpid(), 9)
         return function(*arguments, **options)
     return call
-import graftline.promote as module
+import graftline.steps.promote as module
 for name in ("log_receipt", "tag_version", "move_champion"):
     setattr(tracking, name, dying(getattr(tracking, name)))
 module._write_report = dying(module._write_report)
