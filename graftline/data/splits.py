@@ -9,6 +9,7 @@ matter, and identical images never end up in two splits.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -188,7 +189,8 @@ def _quotas(counts: Mapping[str, int], fraction: float) -> dict[str, int]:
     """Shares of each class, by largest remainder, so that the sum is right too; at least 1."""
     exact = {label: count * fraction for label, count in counts.items()}
     quotas = {label: int(share) for label, share in exact.items()}
-    left = round(sum(exact.values())) - sum(quotas.values())
+    # A plain sum would end in other digits, and so round otherwise, in another order of the files.
+    left = round(math.fsum(exact.values())) - sum(quotas.values())
     by_remainder = sorted(exact, key=lambda label: (quotas[label] - exact[label], label))
     for label in by_remainder[:left]:
         quotas[label] += 1

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections import Counter, defaultdict
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graftline.core.errors import DataError
-from graftline.data.splits import Image, assigned, natural_order, refuse_missing_classes
+from graftline.data.splits import Image, _quotas, assigned, natural_order, refuse_missing_classes
 
 FRACTIONS = {"validation_fraction": 0.1, "test_fraction": 0.2}
 
@@ -226,6 +227,13 @@ def test_the_order_of_files_does_not_matter(images, random, seed):
     one = Counter(zip(images, split(images, seed=seed), strict=True))
     other = Counter(zip(shuffled, split(shuffled, seed=seed), strict=True))
     assert one == other
+
+
+@pytest.mark.parametrize("order", itertools.permutations("abc"))
+def test_shares_that_sum_to_a_half_are_rounded_alike_in_any_order(order):
+    # 0.9 + 3.3 + 3.3 is 7.5 in one order and 7.499999999999999 in another.
+    counts = {label: {"a": 3, "b": 11, "c": 11}[label] for label in order}
+    assert sum(_quotas(counts, 0.3).values()) == 8
 
 
 @given(
