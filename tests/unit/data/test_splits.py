@@ -229,7 +229,7 @@ def test_the_order_of_files_does_not_matter(images, random, seed):
     assert one == other
 
 
-@pytest.mark.parametrize("order", itertools.permutations("abc"))
+@pytest.mark.parametrize("order", list(itertools.permutations("abc")))
 def test_shares_that_sum_to_a_half_are_rounded_alike_in_any_order(order):
     # 0.9 + 3.3 + 3.3 is 7.5 in one order and 7.499999999999999 in another.
     counts = {label: {"a": 3, "b": 11, "c": 11}[label] for label in order}
