@@ -7,13 +7,13 @@ run there in this process, one after the other, and what hashing takes of each i
 from __future__ import annotations
 
 import argparse
-import hashlib
 import importlib
 import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import xxhash
 from rich.console import Console
 from rich.table import Table
 
@@ -29,7 +29,7 @@ class _Counter:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._whole = checksums._sha256
+        self._whole = checksums._checksum
         self.clear()
 
     def clear(self) -> None:
@@ -55,7 +55,7 @@ class _Counter:
 
 class _Written:
     def __init__(self, counter: _Counter) -> None:
-        self._counter, self._digest = counter, hashlib.sha256()
+        self._counter, self._digest = counter, xxhash.xxh3_128()
 
     def update(self, payload: bytes | memoryview) -> None:
         since_s = time.thread_time()
@@ -75,11 +75,11 @@ def main() -> None:
     workspace = Workspace(options.folder.resolve())
     params = read_params(workspace.params_file)
     counter = _Counter()
-    checksums._sha256 = counter.read
-    shards.hashlib = SimpleNamespace(sha256=counter.writing)  # type: ignore[assignment]
+    checksums._checksum = counter.read
+    shards.xxhash = SimpleNamespace(xxh3_128=counter.writing)  # type: ignore[assignment]
     table = Table("step", "CPU s", "hashing s", "MB", "share")
     for name in options.steps:
-        step = getattr(importlib.import_module(f"graftline.{name}"), name)
+        step = getattr(importlib.import_module(f"graftline.steps.{name}"), name)
         # As in a process of its own: nothing has been found whole before.
         checksums._known.clear()
         counter.clear()

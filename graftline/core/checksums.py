@@ -1,8 +1,12 @@
-"""Folders that cross from one step to the next list the SHA-256 of their files, and are held to it.
+"""Folders that cross from one step to the next list checksums of their files, and are held to them.
 
 A disk that fails gives back other bytes under the same name, size and time. DVC, which goes by size
-and time, does not see that. So each folder that a step writes holds a file ``SHA256SUMS``, in the
-form that ``sha256sum --check`` reads, and every file of it is compared with that before it is used.
+and time, does not see that. So each folder that a step writes holds a file ``XXH128SUMS``, in the
+form that ``xxh128sum --check`` reads, and every file of it is compared with that before it is used.
+
+XXH3 (128 bits) reads five times as fast as SHA-256, which took a tenth of ``preprocess``. Nobody
+has to be kept from finding other bytes with the same sum: who can write the files can write the
+list. What is registered or fetched is held to its SHA-256.
 """
 
 from __future__ import annotations
@@ -12,10 +16,13 @@ import re
 import threading
 from pathlib import Path
 
+import xxhash
+
 from graftline.core.errors import DamagedFileError
 
-CHECKSUMS = "SHA256SUMS"
-_LINE = re.compile(r"([0-9a-f]{64})  (.+)")
+CHECKSUMS = "XXH128SUMS"
+_LINE = re.compile(r"([0-9a-f]{32})  (.+)")
+_PIECE_BYTES = 1 << 20
 _OUTPUTS = ("data", "models", "reports")
 _LEVELS = 3
 """A file lies at most so deep in a folder with a list: as the variables of a SavedModel."""
@@ -30,15 +37,15 @@ def seal(folder: Path) -> None:
     """Writes the checksums of all files in a folder that is finished."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != CHECKSUMS)
     lines = (
-        f"{_written.pop(path, None) or _sha256(path)}  {path.relative_to(folder).as_posix()}\n"
+        f"{_written.pop(path, None) or _checksum(path)}  {path.relative_to(folder).as_posix()}\n"
         for path in files
     )
     (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
 
 
-def note_written(path: Path, sha256: str) -> None:
+def note_written(path: Path, checksum: str) -> None:
     """That all of a file has been written, and which bytes were meant to be."""
-    _written[path] = sha256
+    _written[path] = checksum
 
 
 def verify(path: Path) -> None:
@@ -86,14 +93,17 @@ def _verify(path: Path) -> None:
         raise damaged(listed)
     name = path.relative_to(listed.parent).as_posix()
     wanted = [one[1] for one in found if one is not None and one[2] == name]
-    if wanted != [_sha256(path)]:
+    if wanted != [_checksum(path)]:
         raise damaged(path if wanted else listed)
     _known[path] = state
 
 
-def _sha256(path: Path) -> str:
+def _checksum(path: Path) -> str:
+    checksum = xxhash.xxh3_128()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while piece := file.read(_PIECE_BYTES):
+            checksum.update(piece)
+    return checksum.hexdigest()
 
 
 def sha256_bytes(content: bytes) -> str:

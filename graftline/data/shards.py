@@ -23,7 +23,6 @@ channels  1 or 3, once decoded
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -31,6 +30,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from graftline.core.checksums import note_written, verify
@@ -77,7 +77,7 @@ class ShardWriter:
         self._shard = -1
         self._offset = 0
         self._file: BinaryIO | None = None
-        self._digest = hashlib.sha256()
+        self._checksum = xxhash.xxh3_128()
 
     def __enter__(self) -> Self:
         return self
@@ -97,7 +97,7 @@ class ShardWriter:
             self._next_shard()
         offset = self._offset
         self._file.write(payload)  # type: ignore[union-attr]
-        self._digest.update(payload)
+        self._checksum.update(payload)
         self._offset += length
         return self._shard, offset, length
 
@@ -106,12 +106,12 @@ class ShardWriter:
         self._shard += 1
         self._offset = 0
         self._file = (self._folder / _shard_name(self._shard)).open("wb")
-        self._digest = hashlib.sha256()
+        self._checksum = xxhash.xxh3_128()
 
     def _close(self) -> None:
         if self._file is not None:
             self._file.close()
-            note_written(self._folder / _shard_name(self._shard), self._digest.hexdigest())
+            note_written(self._folder / _shard_name(self._shard), self._checksum.hexdigest())
 
 
 def write_manifest(folder: Path, columns: Mapping[str, Sequence[Any] | NDArray[Any]]) -> None:

@@ -260,7 +260,7 @@ def test_features_of_another_plan_are_not_taken_for_these(
     assert features.boundary == plan.boundary not in (None, "pooled")
     assert set(features.counts) == {"train", "validation"}
     assert {path.name for path in last_block.features.iterdir()} == {
-        "SHA256SUMS",
+        "XXH128SUMS",
         "features.json",
         "train-pooled.npy",
         "train.npy",
@@ -268,7 +268,7 @@ def test_features_of_another_plan_are_not_taken_for_these(
         "validation.npy",
     }
     assert {path.name for path in head_only.features.iterdir()} == {
-        "SHA256SUMS",
+        "XXH128SUMS",
         "features.json",
         "train.npy",
         "validation.npy",

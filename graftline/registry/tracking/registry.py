@@ -34,7 +34,10 @@ NAME = "model"
 """Of the logged model within its run."""
 LITERT = "model.tflite"
 RECORD = "trained.json"
-_REQUIREMENTS = ("ai-edge-litert", "mlflow", "numpy", "pandas", "pillow", "pydantic", "ruamel.yaml")
+_REQUIREMENTS = (
+    *("ai-edge-litert", "mlflow", "numpy", "pandas", "pillow", "pydantic", "ruamel.yaml"),
+    "xxhash",
+)
 """What prediction imports; their exact versions are required."""
 _EXAMPLE_PX = 32
 _MODEL_TAG = "graftline.model_id"
