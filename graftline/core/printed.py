@@ -28,7 +28,7 @@ def outlive_full_disk(*, answers: bool) -> None:
     """
     for name in _NAMES:
         stream = getattr(sys, name)
-        # Whoever has put something else there, as a notebook does, reads it elsewhere.
+        # A program that has put something else there, as a notebook does, reads it elsewhere.
         if stream is getattr(sys, f"__{name}__") and isinstance(stream, io.TextIOWrapper):
             stream.flush()
             setattr(sys, name, _wrapped(stream, name, needed=answers and name == "stdout"))
