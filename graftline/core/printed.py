@@ -1,4 +1,4 @@
-"""What is printed where the disk is full: a log's lines are left out, an answer is an error.
+"""Printing where the disk is full: a log's lines are left out, an answer is an error.
 
 ``make run > log`` and ``graftline serve 2> log`` may have their log on a full disk while all else
 has room. A training is not to end for that, nor a service.

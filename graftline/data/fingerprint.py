@@ -1,4 +1,4 @@
-"""What a source holds at this moment: its files by name and content, without decoding an image.
+"""The state of a source at this moment: its files by name and content, without decoding an image.
 
 A file whose size, time of change and inode are the same as when it was last read is not read
 again, so that looking at an unchanged folder costs no more than listing it. The sources without

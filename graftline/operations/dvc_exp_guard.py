@@ -1,4 +1,4 @@
-"""What a killed ``dvc exp run`` leaves: the changes that it had set aside, and no branch.
+"""The state after a killed ``dvc exp run``: changes in the stash, and no branch.
 
 DVC stashes what is not committed, leaves the branch, puts the changes back, and returns to the
 branch at the end. Killed in between, the files are those of the last commit, or half of the

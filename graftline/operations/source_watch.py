@@ -1,4 +1,4 @@
-"""What a place holds now, against what it held when its last change was announced.
+"""The content of a place now, against its content at the last announced change.
 
 A place is the source that ``params.yaml`` names, any folder or file, a ``.dvc`` file, or an address
 that DVC can list, as ``remote://NAME/PATH`` for one of its remotes.

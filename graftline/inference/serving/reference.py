@@ -1,4 +1,4 @@
-"""What is told of the addresses: for OpenAPI, and from it as a page for people."""
+"""The reference of the addresses: for OpenAPI, and from it as a page for people."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this checkout has registered, by its digests, outside of the registry.
+"""The versions that this checkout has registered, with their digests, outside of the registry.
 
 A registry may be changed by anybody who can write to it, and then its digests fit its files. So
 versions that are registered here are noted in ``var/mlflow/registered.json`` too, and that file is
