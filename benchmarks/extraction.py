@@ -51,7 +51,7 @@ def measure(sizes_px: Sequence[int], rounds: int) -> dict[str, Any]:
             with tempfile.TemporaryDirectory(prefix="graftline-bench-") as folder:
                 sizes.append(_one_size(size_px, rounds, Path(folder), bar))
         later = machine.matmul_peak_gflops()
-    # The better of before and after: whoever else was at work must not make the share look good.
+    # The better of before and after: other programs at work must not make the share look good.
     peak = {name: max(rate, later[name]) for name, rate in peaks.items()}
     return {"cut": CUT, "peak_gflops": peak, "sizes": sizes}
 

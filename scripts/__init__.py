@@ -1,1 +1,1 @@
-"""What the Makefile calls; none of it is part of the package."""
+"""The scripts that the Makefile calls; none of them is part of the package."""

@@ -82,7 +82,7 @@ def check_python(version: tuple[int, ...]) -> None:
 
 @contextlib.contextmanager
 def one_at_a_time(lock: Path) -> Iterator[None]:
-    """Holds ``lock``; whoever comes second waits. The system frees it when its holder dies."""
+    """Holds ``lock``; a second process waits. The system frees it when its holder dies."""
     # What is in var/ is nobody else's, and DVC would make it open to all.
     lock.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock.parent.mkdir(exist_ok=True)

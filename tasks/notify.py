@@ -1,4 +1,4 @@
-"""Task ``notify``: tells whoever wants to know of the verdict; it never makes a flow fail."""
+"""Task ``notify``: tells a command or an address of the verdict; it never makes a flow fail."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What every other package stands on: parameters, records, errors, files, processes, progress."""
+"""The base of every other package: parameters, records, errors, files, processes, progress."""

@@ -1,4 +1,4 @@
-"""What a kept result depends on beside its inputs: the code, the packages and the machine.
+"""The code, packages and machine that a kept result depends on, beside its inputs.
 
 A checkpoint that another version of any of these has written is not what this one would have come
 to, so each that is taken up again has this in its key.

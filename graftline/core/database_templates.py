@@ -3,8 +3,9 @@
 ``python -m graftline.core.database_templates`` makes them.
 
 Each of the two builds a new database by a hundred migrations, which takes seconds of every
-first run in a new checkout. So set-up keeps an empty one of each in the environment, and whoever
-needs a new database begins with a copy. Where there is none, Prefect and MLflow build their own.
+first run in a new checkout. So set-up keeps an empty one of each in the environment, and a
+process that needs a new database begins with a copy. Where there is none, Prefect and MLflow build
+their own.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What ``dvc.lock`` says: with which parameters each stage ran, and what it read and wrote."""
+"""Reads ``dvc.lock``: the parameters of each stage, and the files that it read and wrote."""
 
 from __future__ import annotations
 

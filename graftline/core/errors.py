@@ -39,7 +39,7 @@ class GraftlineError(Exception):
         allowed: str | None = None,
         fix: str | None = None,
     ) -> None:
-        # Whoever catches it logs it, stores it or sends it on.
+        # The code that catches it logs it, stores it or sends it on.
         what = without_secrets(what)
         super().__init__(what)
         self.what = what

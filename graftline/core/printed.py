@@ -1,4 +1,4 @@
-"""What is printed where the disk is full: a log's lines are left out, an answer is an error.
+"""Printing where the disk is full: a log's lines are left out, an answer is an error.
 
 ``make run > log`` and ``graftline serve 2> log`` may have their log on a full disk while all else
 has room. A training is not to end for that, nor a service.
@@ -28,7 +28,7 @@ def outlive_full_disk(*, answers: bool) -> None:
     """
     for name in _NAMES:
         stream = getattr(sys, name)
-        # Whoever has put something else there, as a notebook does, reads it elsewhere.
+        # A program that has put something else there, as a notebook does, reads it elsewhere.
         if stream is getattr(sys, f"__{name}__") and isinstance(stream, io.TextIOWrapper):
             stream.flush()
             setattr(sys, name, _wrapped(stream, name, needed=answers and name == "stdout"))

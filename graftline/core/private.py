@@ -1,7 +1,7 @@
-"""What is its owner's alone: ``var/``, and the login to the servers that are started here.
+"""Files for their owner alone: ``var/``, and the login to the servers that are started here.
 
-Whoever else has an account on this machine can reach every server on 127.0.0.1, and Prefect's runs
-what it is told to as the user who started it. So these servers answer only who knows a text that is
+Everybody with an account on this machine can reach every server on 127.0.0.1, and Prefect's runs
+what it is told to as the user who started it. So these servers answer only those who know a text,
 kept in a file that nobody else may read.
 """
 
@@ -41,7 +41,7 @@ def keep_private(folder: Path) -> None:
     """Has a folder there that nobody but its owner may look into, whatever the umask.
 
     One that cannot be made or changed (a checkout that is only read, a file system without modes, a
-    folder of somebody else) stays as it is: whoever writes into it says what is wrong.
+    folder of somebody else) stays as it is: the code that writes into it says what is wrong.
     """
     with suppress(OSError):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -7,8 +7,8 @@ import re
 from urllib.parse import urlsplit
 
 HIDDEN = "***"
-# Whoever writes a password with signs that have a meaning in an address (/ # ? @) means it to go as
-# far as the last @, wherever a reader of addresses would cut it.
+# A user who writes a password with signs that mean something in an address (/ # ? @) means it
+# to go as far as the last @, wherever a reader of addresses would cut it.
 # Files have neither.
 _USER = re.compile(r"(?<=://)(?<!file://)(?<!sqlite://)(?:[^\s@:]*:\S*@|[^\s/?#]+@)")
 _SECRET = re.compile(

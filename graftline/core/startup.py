@@ -37,7 +37,7 @@ def module_command(module: str, *arguments: str) -> list[str]:
 def import_keras() -> None:
     """Imports TensorFlow and Keras without what Keras takes along only where it is installed.
 
-    That halves the time. Whoever needs one of those imports it afterwards as ever.
+    That halves the time. A module that needs one of those imports it afterwards as ever.
     """
     with _hidden(_UNUSED_BY_KERAS):
         importlib.import_module("tensorflow")

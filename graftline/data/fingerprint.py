@@ -1,4 +1,4 @@
-"""What a source holds at this moment: its files by name and content, without decoding an image.
+"""The state of a source at this moment: its files by name and content, without decoding an image.
 
 A file whose size, time of change and inode are the same as when it was last read is not read
 again, so that looking at an unchanged folder costs no more than listing it. The sources without
@@ -167,7 +167,7 @@ def _digest(listed: _Listed, known: _Seen | None, too_fresh_ns: int) -> _Seen:
 
 
 def _stamp(status: os.stat_result, too_fresh_ns: int) -> tuple[int, int, int]:
-    # The inode's own time of change: the one of the content can be set back by whoever copies.
+    # The inode's own time of change: the one of the content can be set back by a copying program.
     fresh = status.st_ctime_ns > too_fresh_ns
     return (status.st_size, -1 if fresh else status.st_ctime_ns, status.st_ino)
 

@@ -1,4 +1,4 @@
-"""What servers, desktops and programs leave between the images: one list for every place."""
+"""Files that servers, desktops and programs leave between the images: one list for every place."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Files of a data source, opened without trust: a regular file, inside the source, and no other.
 
-Whoever looks at a path first and opens it later may find a link, a pipe or a device there that was
-none before. So the questions are asked of the open file.
+A process that looks at a path first and opens it later may find a link, a pipe or a device there
+that was none before. So the questions are asked of the open file.
 """
 
 from __future__ import annotations

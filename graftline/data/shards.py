@@ -330,7 +330,7 @@ class PackedImages:
 
     def _count(self, size_bytes: int) -> None:
         # Pages that were read count as this process's memory until they are given back. They stay
-        # in the system's cache, and whoever still looks at them gets them again from there.
+        # in the system's cache, and a process that still looks at them gets them again there.
         self._read_bytes += size_bytes
         if self._read_bytes > _KEPT_BYTES:
             self._read_bytes = 0

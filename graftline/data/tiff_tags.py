@@ -1,4 +1,4 @@
-"""What a TIFF's tags say of its samples, and which of them are read; all others are refused.
+"""The samples of a TIFF by its tags, and the kinds that are read; all others are refused.
 
 Pillow takes many TIFF files for what they are not (WhiteIsZero of 16 bits, planes of 16 bits,
 signed bytes, compressed big-endian floats, ...) and says nothing. So the tags are looked at here

@@ -1,4 +1,4 @@
-"""What is white in images of more than 8 bits: one rule for a whole data set and its models.
+"""White in images of more than 8 bits: one rule for a whole data set and its models.
 
 A camera's 12 bits come in files of 16, and a single image cannot tell whether it is dark or has
 fewer bits. The data set can: where no image of it reaches the upper half of what its file can hold,

@@ -1,4 +1,4 @@
-"""What a model answers to each image of the test split: by name, so that two can be compared."""
+"""The answers of a model to the test split, by image, so that two models can be compared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model's own images look like to it: the reference that travels with it.
+"""A model's features of its own training images: the reference that travels with it.
 
 New images are compared with this sample to see whether they still resemble those that the model
 was trained on (``graftline.drift``). It is taken through the exported file, so that features of a

@@ -1,4 +1,4 @@
-"""What a model says of labelled images, and how good that is."""
+"""The answers of a model to labelled images, and how good they are."""
 
 from __future__ import annotations
 

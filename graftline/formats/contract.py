@@ -1,4 +1,4 @@
-"""What an exported file says of itself: what goes in, what comes out, and which model it is.
+"""The contract inside an exported file: its input, its output, and its model.
 
 Each format has a place for it, where it is read without Graftline:
 

@@ -1,4 +1,4 @@
-"""What ``assemble`` leaves, as later steps read it, and the network that a plan asks for."""
+"""The output of ``assemble``, as later steps read it, and the network that a plan asks for."""
 
 from __future__ import annotations
 

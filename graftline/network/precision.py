@@ -10,7 +10,7 @@ from typing import Any
 from graftline.network.classifier import LOGITS
 
 _CPU_FLAGS = ("amx_bf16",)
-"""As Linux names it. avx512_bf16 alone does not gain: docs/finetuning.md has the measurement."""
+"""As Linux names it. avx512_bf16 alone does not gain: see docs/measurements/finetuning.md."""
 
 
 def training_precision(wanted: str) -> str:

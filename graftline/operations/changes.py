@@ -1,4 +1,4 @@
-"""What is new since a flow last got to its end: images, parameters, or anything that DVC tells.
+"""News since a flow last got to its end: images, parameters, or anything that DVC calls stale.
 
 DVC says which stages are stale. It does not know that a model still has to be registered, and it
 follows no link to a folder, so two things are written down at the end of a flow: the weights that

@@ -1,4 +1,4 @@
-"""What a killed ``dvc exp run`` leaves: the changes that it had set aside, and no branch.
+"""The state after a killed ``dvc exp run``: changes in the stash, and no branch.
 
 DVC stashes what is not committed, leaves the branch, puts the changes back, and returns to the
 branch at the end. Killed in between, the files are those of the last commit, or half of the
@@ -69,7 +69,7 @@ def refuse_after_interrupted(workspace: Workspace) -> None:
 
 def _refuse_after_conflict(workspace: Workspace, moved: str, stashed: re.Match[str] | None) -> None:
     returned = _RETURNED.match(moved)
-    # Whoever stashes by hand is on a branch; DVC has left it by then.
+    # A user who stashes by hand is on a branch; DVC has left it by then.
     if returned is None or stashed is None or stashed["branch"] != "(no branch)":
         return
     if returned["commit"].startswith(stashed["commit"]):

@@ -1,4 +1,4 @@
-"""What DVC is told to put into a folder: names of files, which must stay inside of it.
+"""DVC's listings of a folder: names of files, which must stay inside of it.
 
 DVC 3.67 writes where a listing says, also to ``../../x``. A folder's listing stands in ``dvc.lock``
 (``files``) or, by its hash, in the cache.

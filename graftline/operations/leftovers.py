@@ -1,4 +1,4 @@
-"""What killed processes leave half-written, and how the next start takes it away.
+"""Half-written files of killed processes, which the next start removes.
 
 Each temporary name of :mod:`graftline.core.files` tells which process made it, so that what a
 living one is writing stays. DVC's temporary names tell nothing; they go only while DVC is not at

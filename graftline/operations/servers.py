@@ -1,4 +1,4 @@
-"""Servers of one's own: started once, shared by whoever needs them, stopped by the last user.
+"""Servers of one's own: started once, shared by all who need them, stopped by the last user.
 
 A record in the server's folder tells its process, its port and its users. The server of a killed
 flow, whose users are all gone, is so found by the next start, which takes it over. A server that
@@ -261,7 +261,7 @@ def leave(server: Server) -> None:
 
 
 def keep_up(server: Server, limit_s: float = START_LIMIT_S) -> str:
-    """Has the server running, and lasting until :func:`let_go`, whoever comes and goes.
+    """Has the server running, and lasting until :func:`let_go`, whichever users come and go.
 
     Returns:
         The server's address.
@@ -403,7 +403,7 @@ def _start(server: Server, port: int) -> ServerRecord:
             start_new_session=True,
         )
     identity = ProcessIdentity.of(process.pid)
-    # Whoever waits for it may not be its parent, so nobody does: see ProcessIdentity.alive.
+    # The waiting process may not be its parent, so nobody does: see ProcessIdentity.alive.
     process.returncode = 0
     record = ServerRecord(process=identity, port=port, users=(), login_digest=_login_digest(server))
     _write(server, record)
@@ -426,7 +426,7 @@ def _login_digest(server: Server) -> str:
 def _ready(server: Server, record: ServerRecord, limit_s: float) -> bool:
     until = time.monotonic() + limit_s
     while time.monotonic() < until and record.process.alive():
-        # Whoever answers on that port may be somebody else, who was faster to take it.
+        # Another process may answer on that port, which was faster to take it.
         if answers(HOST, record.port, server.health_path) and _listens(record):
             return True
         time.sleep(_POLL_S)

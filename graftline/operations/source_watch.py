@@ -1,4 +1,4 @@
-"""What a place holds now, against what it held when its last change was announced.
+"""The content of a place now, against its content at the last announced change.
 
 A place is the source that ``params.yaml`` names, any folder or file, a ``.dvc`` file, or an address
 that DVC can list, as ``remote://NAME/PATH`` for one of its remotes.
@@ -80,8 +80,8 @@ def sight(
     Args:
         workspace: The checkout.
         place: Where to look; None takes the source that ``params.yaml`` names.
-        settle_s: Seconds between two looks at a place that has changed, so that whoever is
-            copying a thousand images is waited for.
+        settle_s: Seconds between two looks at a place that has changed, so that a user who
+            is copying a thousand images is waited for.
         again_s: Seconds after which a change of the source is announced again that no flow has
             been trained on since.
         sleep: For tests.

@@ -227,7 +227,7 @@ def _folder(workspace: Workspace) -> Path:
 
 
 def main() -> None:
-    """Closes what is abandoned: for whoever starts a worker, and by hand."""
+    """Closes abandoned runs: before a worker starts, and by hand."""
     workspace = Workspace.here()
     settle(workspace)
     console = Console(highlight=False, soft_wrap=True)

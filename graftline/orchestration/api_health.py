@@ -86,7 +86,7 @@ def asked_of(server: Server, address: str) -> Iterator[None]:
 def absence_told(
     address: str, say: Callable[[str], None], every_s: float = _WATCH_S
 ) -> Iterator[None]:
-    """Tells whoever looks on that a server is away, and that it is back.
+    """Tells the user at the terminal that a server is away, and that it is back.
 
     Prefect's client waits for it without a word, so that a flow would seem to stand still.
 

@@ -1,4 +1,4 @@
-"""What ``prefect.yaml`` asks for: its work pools are made, its deployments applied."""
+"""Applies ``prefect.yaml``: makes its work pools, and applies its deployments."""
 
 from __future__ import annotations
 

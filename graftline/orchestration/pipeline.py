@@ -234,8 +234,8 @@ def prepared(
 
     Args:
         workspace: The checkout.
-        params: Reads ``params.yaml``; called once, when the checkout is held: whoever waits for it
-            must not go by what stood there before.
+        params: Reads ``params.yaml``; called once, when the checkout is held: a run that waits for
+            it must not go by what stood there before.
         screen: The terminal.
         wait_s: How long to wait for another holder, in seconds.
         force: Whether every stage is to run, stale or not.
@@ -288,7 +288,7 @@ def held(*, wait_s: float = 0.0, force: bool = False) -> Iterator[Pipeline]:
         PipelineBusyError: If another process holds the pipeline.
     """
     screen = Screen() if _current is None else _current.screen
-    # First of all: whoever is killed while waiting for the pipeline is to be found too.
+    # First of all: a run that is killed while waiting for the pipeline is to be found too.
     for name in abandoned.account(Workspace.here()):
         screen.say(f"flow run {name} was set to Crashed: {abandoned.MESSAGE}")
     if _current is not None:

@@ -1,4 +1,4 @@
-"""What a retraining adds to a training: it looks first, and tells what came of it."""
+"""The part of a retraining beside the training: it looks for news first, and tells the result."""
 
 from __future__ import annotations
 

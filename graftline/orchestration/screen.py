@@ -1,4 +1,4 @@
-"""What people see in the terminal while a flow runs: one line per step, and what it says now."""
+"""The terminal while a flow runs: one line per step, with its latest message."""
 
 from __future__ import annotations
 

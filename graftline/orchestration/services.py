@@ -1,4 +1,4 @@
-"""What runs while nobody looks: Prefect's and MLflow's servers and a worker for the schedules.
+"""The unattended processes: Prefect's and MLflow's servers and a worker for the schedules.
 
 python -m graftline.orchestration.services up    # make up
 python -m graftline.orchestration.services down  # make down

@@ -1,4 +1,4 @@
-"""What every step's task shares: its stage is run, its record read, its state told as it is."""
+"""The common part of every step's task: it runs the stage, reads the record, and sets the state."""
 
 from __future__ import annotations
 

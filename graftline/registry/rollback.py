@@ -78,7 +78,7 @@ def roll_back(workspace: Workspace, reason: str = "") -> tuple[Rollback, bool]:
             left = champion
             _forget_overtaken(workspace, versions)
             former = _former(workspace, champion, versions)
-            # Whoever takes its place must be there, whole.
+            # The version that takes its place must be there, whole.
             tracking.fetch_model(workspace, former)
             rollback = Rollback(
                 model_name=name,

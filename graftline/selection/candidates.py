@@ -1,4 +1,4 @@
-"""What may be chosen: cuts and boundaries worth racing, and what each of them costs."""
+"""The candidates: cuts and boundaries worth racing, with their costs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What trainings cost, in multiply-adds: the head's, and the race's short tunings."""
+"""The costs of trainings, in multiply-adds: the head's, and the race's short tunings."""
 
 from __future__ import annotations
 

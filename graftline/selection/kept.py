@@ -1,4 +1,4 @@
-"""What ``extract`` would keep of a candidate's frozen part, and so how ``train`` would train it."""
+"""A candidate's feature cache as ``extract`` would keep it, and so how ``train`` would train it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is told of a choice to those who only read it; nothing heavy is imported here."""
+"""The record of a choice, for its readers; nothing heavy is imported here."""
 
 from __future__ import annotations
 

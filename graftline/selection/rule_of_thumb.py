@@ -1,4 +1,4 @@
-"""What the textbook's rule of thumb would freeze, so that it can be raced against."""
+"""The textbook's rule of thumb for freezing, so that the race can compare with it."""
 
 from __future__ import annotations
 

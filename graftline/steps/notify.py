@@ -1,8 +1,8 @@
 """Notify: tells a command, a web address or both of a verdict; off unless the parameters name one.
 
-A web address is often a secret, since whoever knows it may post there. One that is belongs into the
-environment variable ``GRAFTLINE_WEBHOOK``, and no message, log or record repeats more of an
-address than its scheme and host.
+A web address is often a secret, since anybody who knows it may post there. A secret one belongs
+into the environment variable ``GRAFTLINE_WEBHOOK``, and no message, log or record repeats more of
+an address than its scheme and host.
 """
 
 from __future__ import annotations

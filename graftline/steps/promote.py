@@ -1,7 +1,7 @@
 """Promote: compares the new model with the champion, and makes it the champion if it may be.
 
 A promotion is written down before it happens: first the receipt, as pending, then the alias, then
-that it is done. Whoever comes after a process that was killed in between finishes its work.
+that it is done. The next process after one that was killed in between finishes its work.
 """
 
 from __future__ import annotations

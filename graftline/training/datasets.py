@@ -1,4 +1,4 @@
-"""What training reads: cached features or images, in chunks of whole batches."""
+"""The input of training: cached features or images, in chunks of whole batches."""
 
 from __future__ import annotations
 

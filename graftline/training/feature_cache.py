@@ -1,4 +1,4 @@
-"""What is kept of the frozen part's outputs: which, in what type, how many views, and why not."""
+"""The kept outputs of the frozen part: which, in which type, how many views, and why not."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from graftline.core.params import TuneParams
 ENOUGH_STEPS = 64
 """Of tuning: fewer usually take away more than they give (docs/measurements/freezing.md)."""
 ENOUGH_HEAD_STEPS = 300
-"""Of a head: with fewer it is not yet what it can be (docs/finetuning.md has the figures)."""
+"""Of a head: fewer leave it half trained (docs/measurements/finetuning.md has the figures)."""
 
 
 def tuning_rate(tune: TuneParams, steps: int, share: float, start: int) -> Any:

@@ -1,4 +1,4 @@
-"""Whoever reaches loopback without the login gets nothing from the servers that Graftline starts.
+"""Users of loopback without the login get nothing from the servers that Graftline starts.
 
 The attack: three requests to Prefect (a flow, a deployment whose pull step is a shell command, a
 run of it) had the worker run that command as the owner; MLflow let aliases be moved and files be

@@ -100,7 +100,7 @@ def hdf5() -> Door:
             refuse_hostile(folder / "weights.h5")
         except WeightsError:
             raise
-        except Exception as error:  # As graftline.network.pretrained.load_into takes them.
+        except Exception as error:  # As network.pretrained.load_into takes them.
             raise WeightsError("no weights") from error
 
     return enter

@@ -1,4 +1,4 @@
-"""Hostile input by kind, as hypothesis strategies: for the tests, and for whoever reads bytes.
+"""Hostile input by kind, as hypothesis strategies: for the tests of all code that reads bytes.
 
 ``altered`` changes sound bytes; the others build what looks sound and is not.
 """

@@ -66,7 +66,7 @@ def addresses(checkout: Workspace) -> Iterator[dict[str, str]]:
     said = run(checkout, 0o000, "graftline.orchestration.services", "up", *ports)
     found = dict(line.split(maxsplit=1) for line in said.splitlines() if line)
     try:
-        # Whoever has the login is served as ever, and so is the worker.
+        # A user who has the login is served as ever, and so is the worker.
         assert ended(found["Prefect"], checkout, started(found["Prefect"], checkout)) == "COMPLETED"
         yield found
     finally:

@@ -146,7 +146,7 @@ def test_members_that_no_model_has(tmp_path: Path, names: tuple[str, ...]) -> No
     with zipfile.ZipFile(path, "a") as archive:
         for name in names:
             member = zipfile.ZipInfo(name)
-            member.external_attr = 0o120777 << 16  # A link, to whoever unpacks it as one.
+            member.external_attr = 0o120777 << 16  # A link, to programs that unpack it as one.
             archive.writestr(member, b"/etc/passwd")
     assert "and not what a model holds" in refused(path)
     assert not (tmp_path / "slipped").exists()

@@ -1,4 +1,4 @@
-/* Moves the clock, for whoever loads this, by as many seconds as a file says, once it is there. */
+/* Moves the clock, for a process that loads this, by as many seconds as a file says, once it is there. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>

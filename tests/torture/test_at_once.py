@@ -27,7 +27,7 @@ def test_four_at_once(tmp_path: Path, prefect_api: str) -> None:
     for code, said in results:
         assert "Traceback" not in said
         assert code == 0 or any(words in said for words in BUSY), said
-    # Whoever was refused starts once more, and finds it done.
+    # The process that was refused starts once more, and finds it done.
     code, said = toys.ended(toys.start(workspace, *toy.command(), environment=environment))
     assert code == 0, said
     assert toys.dvc_status(workspace) == {}

@@ -21,7 +21,7 @@ MAX_IMAGE_PX = 50_000_000
 
 
 class DataParams(Section):
-    """What ``load`` reads and how it splits."""
+    """The images that ``load`` reads, and how it splits them."""
 
     source: Literal["mnist-5k", "mnist", "idx", "npz", "folder", "manifest"] = Field(
         description="The kind of image source."

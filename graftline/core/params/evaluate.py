@@ -10,7 +10,7 @@ from graftline.core.params.fields import Section
 
 
 class EvaluateParams(Section):
-    """What is reported of the test split."""
+    """The figures and pictures of the test split."""
 
     calibration_bins: int = Field(
         default=15, ge=2, le=100, description="Bins of the expected calibration error."

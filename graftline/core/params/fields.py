@@ -1,4 +1,4 @@
-"""What sections are made of: their base, and the types that several of them share."""
+"""The base of all sections, and the types that several of them share."""
 
 from __future__ import annotations
 

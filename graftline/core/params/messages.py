@@ -1,4 +1,4 @@
-"""What is said of parameters that are not valid: key, value, and what is allowed."""
+"""The errors of parameters that are not valid: key, value, and the allowed values."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from graftline.core.params.fields import Section
 
 
 class PreprocessParams(Section):
-    """What every image is brought to."""
+    """The size that every image is brought to."""
 
     size_px: int = Field(
         default=96,

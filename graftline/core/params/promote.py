@@ -10,9 +10,9 @@ from graftline.core.params.fields import Section
 
 
 class PromoteParams(Section):
-    """What a newly registered model has to pass to become the champion; see docs/champions.md.
+    """The checks that a new model must pass to become the champion; see docs/champions.md.
 
-    What is null is not set, and what is not set cannot be passed: then nothing is promoted.
+    A check whose parameter is null is not set and cannot be passed: then nothing is promoted.
     """
 
     min_accuracy: float | None = Field(

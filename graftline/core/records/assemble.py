@@ -1,4 +1,4 @@
-"""What ``assemble`` leaves on record."""
+"""The record of the step ``assemble``."""
 
 from __future__ import annotations
 

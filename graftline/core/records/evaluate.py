@@ -1,4 +1,4 @@
-"""What ``evaluate`` leaves on record."""
+"""The record of the step ``evaluate``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``export`` leaves on record."""
+"""The record of the step ``export``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``extract`` leaves on record."""
+"""The record of the step ``extract``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``freeze`` leaves on record."""
+"""The record of the step ``freeze``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``load`` leaves on record."""
+"""The record of the step ``load``."""
 
 from __future__ import annotations
 

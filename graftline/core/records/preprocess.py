@@ -1,4 +1,4 @@
-"""What ``preprocess`` leaves on record."""
+"""The record of the step ``preprocess``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every record is: frozen, written as JSON in one move, read back strictly."""
+"""The base of every record: frozen, written as JSON in one move, read back strictly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``register`` leaves on record."""
+"""The record of the step ``register``."""
 
 from __future__ import annotations
 

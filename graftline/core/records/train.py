@@ -1,4 +1,4 @@
-"""What ``train`` leaves on record."""
+"""The record of the step ``train``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every source gives: a list of images, read one after the other as they are asked for."""
+"""The result of every source: a list of images, each read when it is asked for, in order."""
 
 from __future__ import annotations
 

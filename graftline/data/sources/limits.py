@@ -1,4 +1,4 @@
-"""What a source may unpack to: bounds that hold before anything is unpacked."""
+"""Bounds on the unpacked size of a source; they hold before anything is unpacked."""
 
 from __future__ import annotations
 

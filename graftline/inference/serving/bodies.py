@@ -1,4 +1,4 @@
-"""What was sent: the body within its limits, and the images in it, from a form or from JSON."""
+"""The body of a request, within its limits, and the images in it, from a form or from JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one request, and all of them together, may take; and the error of one that takes more."""
+"""The limits of one request, and of all together; and the error of a request beyond them."""
 
 from __future__ import annotations
 

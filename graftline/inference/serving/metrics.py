@@ -1,4 +1,4 @@
-"""What ``/metrics`` tells, for Prometheus."""
+"""The figures of ``/metrics``, for Prometheus."""
 
 from __future__ import annotations
 

@@ -194,7 +194,7 @@ def source_of(workspace: Workspace, asked: str) -> ModelSource:
 class ModelSlot:
     """The one place of the model that answers; a new one can come into it at any time.
 
-    Whoever has begun with a model ends with it. The old one is closed by its last user.
+    A request that has begun with a model ends with it. The old one is closed by its last user.
 
     Args:
         model: The first one.

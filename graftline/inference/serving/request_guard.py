@@ -63,7 +63,7 @@ class Guard:
         self._app, self._counters, self._paths = app, counters, paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Lets the application answer, if whoever asks may."""
+        """Lets the application answer, if the sender may ask."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -1,7 +1,8 @@
-"""What this checkout has registered, by its digests, outside of the registry.
+"""The versions that this checkout has registered, with their digests, outside of the registry.
 
-A registry may be changed by whoever can write to it, and then its digests fit its files. So what is
-registered here is noted in ``var/mlflow/registered.json`` too, and believed before the registry.
+A registry may be changed by anybody who can write to it, and then its digests fit its files. So
+versions that are registered here are noted in ``var/mlflow/registered.json`` too, and that file is
+believed before the registry.
 
 The registry below ``var/`` is this checkout's alone: a version that is not noted is refused. In a
 registry that others share, their versions are not noted here; of those its tags are believed.

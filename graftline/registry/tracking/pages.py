@@ -1,6 +1,8 @@
-"""MLflow's pages on this machine, for those who have the login; ``graftline ui`` starts them.
+"""MLflow's pages on this machine, for users who have the login.
 
-python -m graftline.registry.tracking.pages --host 127.0.0.1 --port PORT --root CHECKOUT
+``graftline.operations.servers`` starts them:
+
+    python -m graftline.registry.tracking.pages --host 127.0.0.1 --port PORT --root CHECKOUT
 
 MLflow's own server answers everybody who can reach it: it moves aliases, and writes files by its
 artifact proxy. Its own accounts would need more packages, a database and a hash of the password at

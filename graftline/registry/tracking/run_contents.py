@@ -1,4 +1,4 @@
-"""What a run is told: read from the output files alone, so that a cached step is told as well."""
+"""The contents of a run: read from the output files alone, so that cached steps are in it too."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def test_changes_that_dvc_could_not_put_back_are_refused_and_come_back(left: Wor
     git(left.root, "stash")
     (left.root / "dvc.lock").write_text("made since")
     git(left.root, "checkout", "chosen")
-    refuse_after_interrupted(left)  # whoever returned by hand is let be
+    refuse_after_interrupted(left)  # a user who returned by hand is let be
     log = left.root / ".git" / "logs" / "HEAD"
     lines = log.read_text().splitlines()
     lines[-1] = lines[-1].partition("\t")[0] + "\tdvc: Restore HEAD to 'chosen'"
@@ -77,7 +77,7 @@ def test_a_branch_left_without_changes_is_told_where_dvc_says_that_it_was_its_do
     left: Workspace,
 ) -> None:
     git(left.root, "stash", "drop")
-    refuse_after_interrupted(left)  # whoever left the branch by hand is let be
+    refuse_after_interrupted(left)  # a user who left the branch by hand is let be
     record = left.root / ".dvc" / "tmp" / "exps" / "rwlock"
     record.parent.mkdir(parents=True)
     gone = subprocess.Popen(["true"])

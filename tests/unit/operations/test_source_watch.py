@@ -70,7 +70,7 @@ def test_each_kind_of_change_is_announced_once(
     change(workspace.root / "images")
     seen = look(workspace)
     assert seen.due
-    # Whoever is killed before it is written down announces it again.
+    # A watch that is killed before it is written down announces it again.
     assert look(workspace).due
     note_announced(workspace, seen)
     assert not look(workspace).due

@@ -1,4 +1,4 @@
-"""Whoever is named is told of each verdict once; an address that is a secret is told to nobody."""
+"""Each verdict is told once to each receiver; an address that is a secret is told to nobody."""
 
 from __future__ import annotations
 

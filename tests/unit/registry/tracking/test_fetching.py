@@ -136,7 +136,7 @@ def files_of(workspace: Workspace, version: str) -> Path:
 
 
 def turn(workspace: Workspace, version: str) -> None:
-    """Changes a version's files, and has its tags agree, as whoever can write both would."""
+    """Changes a version's files, and has its tags agree, as a user who can write both would."""
     client = histories.client_of(workspace)
     for name, tag in (
         ("model.tflite", "graftline.litert_sha256"),
