@@ -19,6 +19,7 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
     return build_backbone(32, 0.35, "block_3_expand_relu", tmp_path_factory.mktemp("backbone"))
 
 
+@pytest.mark.slow
 def test_all_that_are_installed_agree_and_the_others_are_absent(backbone: Backbone) -> None:
     images = random_images(37)  # no multiple of any batch
     present, absent = runners.runners(backbone, images[:8])

@@ -29,6 +29,7 @@ from tests.model import small
 from tests.unit.selection.rivals import Scripted
 
 FILES = {
+    "XXH128SUMS",
     "table.md",
     "layers.csv",
     "profile.csv",

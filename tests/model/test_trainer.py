@@ -61,6 +61,7 @@ def test_a_trial_is_the_same_whatever_came_before_it(
     assert fresh.right.shape == folds[1].held_out.shape
 
 
+@pytest.mark.slow
 def test_showing_nothing_new_is_the_heads_own_answer(
     assembled: Workspace, folds: tuple[Fold, ...]
 ) -> None:
@@ -147,7 +148,7 @@ def test_a_whole_trial_is_what_train_does(
     freeze(workspace, params)
     extract(workspace, params)
     images, fold = PackedImages.open(workspace.preprocessed), as_train_does(workspace)
-    classifier = fit(workspace, params).graft
+    classifier = fit(workspace, params).classifier
     answers = small.answers(classifier, images.batch(fold.held_out))
     labels = images.labels[fold.held_out]
     trainer = CandidateTrainer(workspace, choice_settings(params))

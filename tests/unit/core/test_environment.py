@@ -320,6 +320,7 @@ save(draw(), Path(sys.argv[1]) / "figure.png")
 """
 
 
+@pytest.mark.slow
 def test_figures_do_not_know_the_users_matplotlibrc(tmp_path: Path) -> None:
     def drawn(folder: Path, environment: dict[str, str]) -> bytes:
         folder.mkdir(exist_ok=True)

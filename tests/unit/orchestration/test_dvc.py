@@ -88,6 +88,7 @@ def test_a_damaged_list_of_a_folder_s_files_does_not_stay_in_the_way(tmp_path: P
     assert staleness(workspace).stale == frozenset()
 
 
+@pytest.mark.slow
 def test_outputs_that_are_gone_come_back_from_the_cache(tmp_path: Path) -> None:
     workspace = project(tmp_path, "echo ran >> runs.txt && cp in.txt out.txt")
     text = (tmp_path / "dvc.yaml").read_text(encoding="utf-8")
@@ -130,7 +131,14 @@ WORKS = {
 }
 
 
-@pytest.mark.parametrize("how", WORKS)
+@pytest.mark.parametrize(
+    "how",
+    [
+        "computes and prints nothing",
+        "prints and computes nothing",
+        pytest.param("has others work for it", marks=pytest.mark.slow),
+    ],
+)
 def test_a_stage_that_works_is_never_stopped_however_long_it_works(
     tmp_path: Path, how: str
 ) -> None:

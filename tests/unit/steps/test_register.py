@@ -118,6 +118,7 @@ def test_the_model_folder_is_complete_and_holds_no_pickle(
     assert decode(from_base64(text), 10_000).shape == (2, 2, 1)
 
 
+@pytest.mark.slow
 def test_a_stranger_without_the_checkout_can_use_it(
     registered: tuple[Workspace, Registered], checkout: Path
 ) -> None:

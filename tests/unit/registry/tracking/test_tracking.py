@@ -707,6 +707,7 @@ def worked_through(
     return int(recorder._process.pid)
 
 
+@pytest.mark.slow
 @pytest.mark.kill
 def test_a_recorder_that_is_slow_to_end_fails_no_stage(
     tracked: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
