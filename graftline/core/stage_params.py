@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -13,7 +14,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from graftline.core.dvc_lock import LOCK_FILE, read_lock
+from graftline.core.dvc_lock import LOCK_FILE, read_lock, read_locked_stage
 from graftline.core.errors import ParamsError
 from graftline.core.params import Params, flattened, params_from_record, read_params
 from graftline.core.workspace import Workspace
@@ -29,9 +30,17 @@ def keys_of_stages(root: Path) -> dict[str, tuple[str, ...]]:
     Nothing where ``dvc.yaml`` is absent or no such file; DVC itself says what is wrong with it.
     """
     try:
-        record = YAML(typ="safe", pure=True).load((root / DVC_FILE).read_text(encoding="utf-8"))
+        return _keys_of_stages((root / DVC_FILE).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return {}
+
+
+@functools.lru_cache(maxsize=2)
+def _keys_of_stages(text: str) -> dict[str, tuple[str, ...]]:
+    try:
+        record = YAML(typ="safe", pure=True).load(text)
         return {str(name): tuple(_keys(stage)) for name, stage in record["stages"].items()}
-    except (OSError, UnicodeDecodeError, YAMLError, KeyError, TypeError, AttributeError):
+    except (YAMLError, KeyError, TypeError, AttributeError):
         return {}
 
 
@@ -91,7 +100,7 @@ def refuse_recorded_otherwise(workspace: Workspace, stage: str, params: Params) 
     Raises:
         ParamsError: If it does not.
     """
-    locked = read_lock(workspace.root).get(stage)
+    locked = read_locked_stage(workspace.root, stage)
     if locked is None:
         return
     # DVC writes down what stands in the file; what it leaves out has its default.

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from graftline.core.dvc_lock import read_lock, read_locked_stage
 from graftline.core.params import read_params
 from graftline.core.records import Metrics, Trained
 from graftline.core.stages import STAGES
@@ -45,6 +46,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
 def test_a_second_repro_does_nothing(whole: Workspace) -> None:
     assert executed(sh(whole.root, "dvc", "repro")) == []
     assert json.loads(sh(whole.root, "dvc", "status", "--json")) == {}
+
+
+def test_one_stage_of_the_lock_is_read_as_all_of_them_are(whole: Workspace) -> None:
+    locked = read_lock(whole.root)
+    assert tuple(sorted(locked)) == tuple(sorted(STAGES))
+    assert {stage: read_locked_stage(whole.root, stage) for stage in STAGES} == locked
+    assert read_locked_stage(whole.root, "absent") is None
 
 
 def test_a_run_leaves_git_clean_but_for_the_lock(whole: Workspace) -> None:

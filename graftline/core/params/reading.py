@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import (
-    ValidationError,
-)
+from pydantic import ValidationError
 
 from graftline.core.errors import ParamsError
 from graftline.core.params.messages import explained
 from graftline.core.params.sections import Params, section_names
-from graftline.core.params.yaml_text import read_yaml
+from graftline.core.params.yaml_text import parse_yaml, read_text
 
 
 def read_params(path: Path) -> Params:
@@ -23,7 +22,13 @@ def read_params(path: Path) -> Params:
         ParamsError: If the file is absent, is no YAML, or holds anything that is not allowed;
             the message names every key at fault.
     """
-    return params_from_record(read_yaml(path), str(path))
+    return _params(read_text(path), str(path))
+
+
+@functools.lru_cache(maxsize=4)
+def _params(text: str, where: str) -> Params:
+    # A flow looks before and after each stage whether the file is still the same.
+    return params_from_record(parse_yaml(text, where), where)
 
 
 def params_from_record(record: Any, where: str) -> Params:
