@@ -176,9 +176,7 @@ def convert_to_litert(
         configure: Sets what the converter, TensorFlow's, is to do beyond converting.
     """
     import tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import (
-        convert_variables_to_constants_v2,
-    )
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     images = tf.TensorSpec((None, None, None, None), tf.as_dtype(dtype), name="images")
     concrete = tf.function(function, input_signature=[images]).get_concrete_function()
