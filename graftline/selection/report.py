@@ -112,15 +112,15 @@ def verdict_text(choice: Choice) -> str:
         "by paired tests of answers and of losses.",
         *_lengths(choice),
         "",
-        "| depth | features | multiply-adds | probe | behind the best | LogME |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "| depth | features | multiply-adds | probe | behind the best |",
+        "| --- | ---: | ---: | ---: | ---: |",
     ]
     for score in choice.profile.scores:
         lines.append(
             f"| {score.layer} | {score.features} x {score.side_px}² | "
             f"{score.multiply_adds / 1e6:.1f} M | "
             f"{percent(score.accuracy)} ± {100 * score.standard_error:.1f} | "
-            f"{100 * score.behind:.1f} ± {100 * score.behind_error:.1f} | {score.log_me:.3f} |"
+            f"{100 * score.behind:.1f} ± {100 * score.behind_error:.1f} |"
         )
     return "\n".join([*lines, ""])
 
