@@ -85,7 +85,7 @@ def run(task: Task, repeat: int, *, every: bool, also: Sequence[str] = ()) -> No
         record = {
             "seconds": time.monotonic() - begun_s,
             "verdict": verdict.model_dump(mode="json"),
-            "plan": FreezePlan.read(workspace.freeze_plan).model_dump(mode="json"),
+            "plan": FreezePlan.read_in(workspace).model_dump(mode="json"),
         }
         write_text(chosen, json.dumps(record, indent=2) + "\n")
     record = json.loads(chosen.read_text())
@@ -172,7 +172,7 @@ def _finished(task: Task, *, every: bool, also: Sequence[str] = ()) -> Iterator[
         if not (workspace.root / CHOSEN).exists():
             continue
         chosen = json.loads((workspace.root / CHOSEN).read_text())
-        assembled = Assembled.read(workspace.assembled / RECORD)
+        assembled = Assembled.read_in(workspace)
         names = [*(one.name for one in grid(assembled, every=every)), *also]
         needed = {*names, chosen["verdict"]["chosen"], chosen["verdict"]["textbook"]}
         files = {name: _result_file(workspace, name) for name in needed}

@@ -11,12 +11,7 @@ from graftline.orchestration.stage_task import run_stage, step
 @step("assemble")
 def assemble(dataset: Dataset) -> Assembled:
     """Assembles the network for the classes of ``dataset``; leaves its outline as an artifact."""
-    return run_stage(
-        "assemble",
-        Assembled,
-        lambda workspace: workspace.assembled / "assembled.json",
-        publish=_publish,
-    )
+    return run_stage("assemble", Assembled, _publish)
 
 
 def _publish(workspace: Workspace, network: Assembled) -> None:

@@ -11,12 +11,7 @@ from graftline.orchestration.stage_task import run_stage, step
 @step("evaluate")
 def evaluate(dataset: Dataset, trained: Trained) -> Metrics:
     """Measures ``trained`` on the test split of ``dataset``; leaves metrics and pictures."""
-    return run_stage(
-        "evaluate",
-        Metrics,
-        lambda workspace: workspace.metrics,
-        publish=_publish,
-    )
+    return run_stage("evaluate", Metrics, _publish)
 
 
 def _balanced(metrics: Metrics) -> list[tuple[str, str]]:

@@ -13,12 +13,7 @@ from graftline.training.label_safety import LABEL_SAFETY, LabelSafety, safety_ro
 @step("extract")
 def extract(images: Preprocessed, network: Assembled, plan: FreezePlan) -> Features:
     """Caches what the frozen part of ``network`` makes of ``images``."""
-    return run_stage(
-        "extract",
-        Features,
-        lambda workspace: workspace.features / "features.json",
-        publish=_publish,
-    )
+    return run_stage("extract", Features, _publish)
 
 
 def _publish(workspace: Workspace, features: Features) -> None:

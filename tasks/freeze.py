@@ -6,18 +6,13 @@ from graftline.core.records import Assembled, FreezePlan
 from graftline.core.workspace import Workspace
 from graftline.orchestration import publish
 from graftline.orchestration.stage_task import run_stage, step
-from graftline.selection.speeds import read_speeds
+from graftline.selection.speeds import Speeds
 
 
 @step("freeze")
 def freeze(network: Assembled) -> FreezePlan:
     """Plans for the layers of ``network``; leaves the table of blocks as an artifact."""
-    return run_stage(
-        "freeze",
-        FreezePlan,
-        lambda workspace: workspace.freeze_plan,
-        publish=_publish,
-    )
+    return run_stage("freeze", FreezePlan, _publish)
 
 
 def _publish(workspace: Workspace, plan: FreezePlan) -> None:
@@ -35,7 +30,7 @@ def _publish(workspace: Workspace, plan: FreezePlan) -> None:
 
 def _speeds(workspace: Workspace) -> list[str]:
     """Images per second by depth, which stand in no output since no two runs agree on them."""
-    speeds = read_speeds(workspace)
+    speeds = Speeds.find_in(workspace)
     if not speeds:
         return []
     rows = [

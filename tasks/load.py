@@ -11,12 +11,7 @@ from graftline.orchestration.stage_task import run_stage, step
 @step("load")
 def load() -> Dataset:
     """Reads a source; leaves its counts as an artifact."""
-    return run_stage(
-        "load",
-        Dataset,
-        lambda workspace: workspace.loaded / "dataset.json",
-        publish=_publish,
-    )
+    return run_stage("load", Dataset, _publish)
 
 
 def _publish(workspace: Workspace, dataset: Dataset) -> None:

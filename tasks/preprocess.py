@@ -12,12 +12,7 @@ from graftline.orchestration.stage_task import run_stage, step
 @step("preprocess")
 def preprocess(dataset: Dataset) -> Preprocessed:
     """Packs the images of ``dataset``; leaves their size and counts as an artifact."""
-    return run_stage(
-        "preprocess",
-        Preprocessed,
-        lambda workspace: workspace.preprocessed / "preprocessed.json",
-        publish=_publish,
-    )
+    return run_stage("preprocess", Preprocessed, _publish)
 
 
 def _publish(workspace: Workspace, images: Preprocessed) -> None:

@@ -15,12 +15,7 @@ _DIGITS = 4
 @step("train")
 def train(features: Features, network: Assembled, plan: FreezePlan) -> Trained:
     """Trains on ``features``, or on images; leaves the epochs as an artifact."""
-    return run_stage(
-        "train",
-        Trained,
-        lambda workspace: workspace.trained / "trained.json",
-        publish=_publish,
-    )
+    return run_stage("train", Trained, _publish)
 
 
 def _publish(workspace: Workspace, trained: Trained) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from graftline.core.records import Exports
+from graftline.core.workspace import LITERT_FILE
 from graftline.formats.speeds import ORIGINAL, Speed, Speeds
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def rows(exports: Exports, speeds: Speeds | None = None) -> list[list[str]]:
     found = [
         [
             ORIGINAL,
-            "model.tflite",
+            LITERT_FILE,
             _megabytes(original.size_bytes),
             f"{original.accuracy:.2%}",
             "",

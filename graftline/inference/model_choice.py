@@ -42,13 +42,13 @@ def choose_model(workspace: Workspace, registered_name: str, which: str) -> Chos
     """
     if Path(which).is_dir() or "/" in which:
         folder = checked_model(Path(which))
-        digest = Trained.read(folder / "trained.json").weight_digest
+        digest = Trained.read(folder / Trained.file_name()).weight_digest
         return ChosenModel(folder=str(folder), name=which, version=digest, weight_digest=digest)
     version = tracking.find_version(workspace, registered_name, which)
     if version is None:
         raise _not_there(workspace, registered_name, which)
     folder = tracking.fetch_model(workspace, version)
-    digest = Trained.read(folder / "trained.json").weight_digest
+    digest = Trained.read(folder / Trained.file_name()).weight_digest
     return ChosenModel(
         folder=str(folder), name=version.name, version=version.version, weight_digest=digest
     )

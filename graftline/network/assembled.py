@@ -17,7 +17,6 @@ from graftline.network.keras_io import load_model
 
 MODEL = "model.keras"
 WHOLE_BACKBONE = "backbone.keras"
-RECORD = "assembled.json"
 
 
 def planned_backbone(workspace: Workspace, cut: str) -> Any:
@@ -34,7 +33,7 @@ def planned_classifier(workspace: Workspace, plan: FreezePlan, head: HeadParams,
         head: What the new classifier is made of.
         seed: Seed of its weights.
     """
-    if plan.cut == Assembled.read(workspace.assembled / RECORD).cut:
+    if plan.cut == Assembled.read_in(workspace).cut:
         return load_model(workspace.assembled / MODEL)
     classes = len(read_classes(workspace))
     return build_classifier(planned_backbone(workspace, plan.cut), head, classes, seed)

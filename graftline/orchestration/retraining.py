@@ -67,7 +67,7 @@ def told(news: News, outcome: Promotion | None = None) -> Any:
     if outcome is None:
         get_run_logger().info(str(news))
         return Completed(message=str(news), data=None)
-    metrics = Metrics.read(current().workspace.metrics)
+    metrics = Metrics.read_in(current().workspace)
     accuracy = (
         f"test accuracy {metrics.test_accuracy:.2%} ({metrics.test_accuracy_low:.2%} to "
         f"{metrics.test_accuracy_high:.2%}) on {metrics.test_images:,} images"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
 from prefect import State as PrefectState
@@ -61,8 +60,6 @@ def step(name: str, **options: Any) -> Callable[[Callable[P, R]], Callable[P, R]
 def run_stage(
     stage: str,
     kind: type[R],
-    record_file: Callable[[Workspace], Path],
-    *,
     publish: Callable[[Workspace, R], None],
     silence_s: float = SILENCE_S,
 ) -> R:
@@ -71,7 +68,6 @@ def run_stage(
     Args:
         stage: The step's name.
         kind: The record that the step writes.
-        record_file: Where.
         publish: Leaves the task's artifacts.
         silence_s: How long the stage may give no sign of life before it is stopped, in seconds.
             However long it works, it is not.
@@ -93,7 +89,7 @@ def run_stage(
             show(line)
 
         state = execution.run_stage(stage, silence_s, on_line)
-        record = kind.read(record_file(execution.workspace))
+        record = kind.read_in(execution.workspace)
         publish(execution.workspace, record)
         text = sentence(record)
         logger.info(text)

@@ -40,8 +40,8 @@ def evaluate(workspace: Workspace, params: Params) -> Metrics:
         DataError: If there is no test image, or a label is beyond the classes.
         TrainingDivergedError: If the model answers with what are no probabilities.
     """
-    dataset = Dataset.read(workspace.loaded / "dataset.json")
-    trained = Trained.read(workspace.trained / "trained.json")
+    dataset = Dataset.read_in(workspace)
+    trained = Trained.read_in(workspace)
     history = _read_history(workspace, trained.best_epoch)
     images = PackedImages.open(workspace.loaded)
     test = images.indices("test")
@@ -81,7 +81,7 @@ def _check(
         raise MissingOutputError(
             f"the model was trained on other classes ({', '.join(trained.classes)}) than the data "
             f"have ({', '.join(dataset.classes)})",
-            where=str(workspace.trained / "trained.json"),
+            where=str(Trained.path_in(workspace)),
             fix="run dvc repro, which trains it anew",
         )
     if not len(labels):

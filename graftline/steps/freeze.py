@@ -26,7 +26,7 @@ def freeze(workspace: Workspace, params: Params) -> FreezePlan:
         ParamsError: If the strategy names a layer or a number of blocks that the backbone has not.
         MissingOutputError: If ``assemble`` has not run.
     """
-    assembled = Assembled.read(workspace.assembled / "assembled.json")
+    assembled = Assembled.read_in(workspace)
     strategy = params.freeze.strategy
     if strategy == "auto":
         return _choose(workspace, params, assembled)

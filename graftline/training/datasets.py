@@ -125,12 +125,12 @@ def read_examples(workspace: Workspace, split: Split) -> Examples:
         MissingOutputError: If an earlier step has not run.
     """
     images = PackedImages.open(workspace.preprocessed)
-    features = Features.read(workspace.features / "features.json")
+    features = Features.read_in(workspace)
     indices = images.indices(split)
     labels = images.labels[indices].astype(np.int32)
     if features.boundary is not None:
         return _cached(workspace, features, split, labels, f"{split}.npy")
-    size_px = Preprocessed.read(workspace.preprocessed / "preprocessed.json").size_px
+    size_px = Preprocessed.read_in(workspace).size_px
     return images_of(images, indices, size_px)
 
 
@@ -161,7 +161,7 @@ def read_pooled(workspace: Workspace, split: Split) -> Examples:
         MissingOutputError: If an earlier step has not run.
     """
     images = PackedImages.open(workspace.preprocessed)
-    features = Features.read(workspace.features / "features.json")
+    features = Features.read_in(workspace)
     labels = images.labels[images.indices(split)].astype(np.int32)
     name = f"{split}.npy" if features.boundary == POOLED else f"{split}-pooled.npy"
     return _cached(workspace, features, split, labels, name)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from graftline.core.errors import MissingOutputError
+from graftline.core.records import Trained
 from graftline.core.workspace import Workspace
 from graftline.evaluation.predictor import Predictor
 from graftline.inference.predict import open_predictor
@@ -185,7 +186,7 @@ def source_of(workspace: Workspace, asked: str) -> ModelSource:
     """
     from graftline.core.params import read_params
 
-    if (Path(asked) / "trained.json").is_file() or os.sep in asked:
+    if (Path(asked) / Trained.file_name()).is_file() or os.sep in asked:
         return FolderSource(Path(asked))
     name = read_params(workspace.params_file).register_.model_name
     return RegistrySource(workspace, name, asked)

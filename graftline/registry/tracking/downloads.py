@@ -11,9 +11,10 @@ from filelock import FileLock
 
 from graftline.core.errors import MissingOutputError, from_system
 from graftline.core.files import replacing_directory, scratch_folder
-from graftline.core.workspace import Workspace
+from graftline.core.records import Trained
+from graftline.core.workspace import LITERT_FILE, Workspace
 from graftline.registry.tracking.own_versions import confirmed
-from graftline.registry.tracking.registry import LITERT, RECORD, has_files_of
+from graftline.registry.tracking.registry import has_files_of
 from graftline.registry.tracking.store import configure, open_client, reported
 from graftline.registry.tracking.versions import FILE_TAG, Version, as_version
 
@@ -114,7 +115,7 @@ def _fetch(client: MlflowClient, version: Version, folder: Path) -> None:
         except (MlflowException, OSError) as error:
             # A full disk, or a folder that cannot be written, says nothing about the version.
             raise from_system(error, temporary) or _lost(version, uri) from error
-        found = next(place.rglob(RECORD), None)
+        found = next(place.rglob(Trained.file_name()), None)
         if found is None or not has_files_of(found.parent, version):
             raise _lost(version, uri)
         with replacing_directory(folder) as new:
@@ -126,7 +127,8 @@ def _lost(version: Version, uri: str) -> MissingOutputError:
     return MissingOutputError(
         f"the files of {version.name} version {version.version} are not those that were registered",
         where=uri,
-        allowed=f"{LITERT} with the SHA-256 {version.tags.get(FILE_TAG)}, and {RECORD}",
+        allowed=f"{LITERT_FILE} with the SHA-256 {version.tags.get(FILE_TAG)}, and "
+        f"{Trained.file_name()}",
         fix="put the files back from a backup, or register the model again: python -m flows.train. "
         "If the registry itself was made anew since: rm var/mlflow/registered.json",
     )

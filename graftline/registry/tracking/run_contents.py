@@ -11,15 +11,14 @@ import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from graftline.core import timings
 from graftline.core.checksums import verify
 from graftline.core.dvc_lock import LOCK_FILE
-from graftline.core.errors import MissingOutputError, ParamsError, visible
+from graftline.core.errors import ParamsError, visible
 from graftline.core.files import sha256_file, sha256_record, write_text
 from graftline.core.params import Params, read_params
-from graftline.core.records import Assembled, Dataset, Exports, FreezePlan, Metrics, Record, Trained
+from graftline.core.records import Assembled, Dataset, Exports, FreezePlan, Metrics, Trained
 from graftline.core.repository import changed_files, git
 from graftline.core.stages import STAGES
 from graftline.core.workspace import Workspace
@@ -33,7 +32,6 @@ _MAX_TAG_CHARACTERS = 4000
 _MAX_NAME_CHARACTERS = 250
 """As long as the column of a database is that holds a run's name."""
 _MAX_CLASSES_AS_METRICS = 100
-_R = TypeVar("_R", bound=Record)
 
 
 @dataclass(frozen=True)
@@ -55,19 +53,17 @@ class Outputs:
 
 def read_outputs(workspace: Workspace) -> Outputs:
     """Reads what is there."""
-    plan = _read(FreezePlan, workspace.freeze_plan)
-    trained = _read(Trained, workspace.trained / "trained.json")
+    plan = FreezePlan.find_in(workspace)
+    trained = Trained.find_in(workspace)
     exports = _exports_of(trained, workspace)
     return Outputs(
-        dataset=_read(Dataset, workspace.loaded / "dataset.json"),
-        assembled=_read(Assembled, workspace.assembled / "assembled.json"),
+        dataset=Dataset.find_in(workspace),
+        assembled=Assembled.find_in(workspace),
         plan=plan,
         trained=trained,
-        metrics=_read(Metrics, workspace.metrics),
+        metrics=Metrics.find_in(workspace),
         # A report that a killed run left belongs to no plan.
-        verdict=_read(Verdict, workspace.freezing_report / "verdict.json")
-        if plan is not None and plan.measured
-        else None,
+        verdict=Verdict.find_in(workspace) if plan is not None and plan.measured else None,
         exports=exports,
         speeds=read_speeds(workspace, exports) if exports else None,
     )
@@ -261,7 +257,7 @@ def note(params: Params, outputs: Outputs, *, evaluated: bool) -> str:
 
 def _exports_of(trained: Trained | None, workspace: Workspace) -> Exports | None:
     # Where an export was refused, those of an earlier model lie there still.
-    exports = _read(Exports, workspace.exports / "exports.json")
+    exports = Exports.find_in(workspace)
     if trained is None or exports is None or exports.original is None:
         return None
     return exports if exports.original.weight_digest == trained.weight_digest else None
@@ -326,13 +322,6 @@ def _epoch(row: dict[str, str]) -> tuple[int, dict[str, float]]:
 
 def _below(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*") if path.is_file())
-
-
-def _read(kind: type[_R], path: Path) -> _R | None:
-    try:
-        return kind.read(path)
-    except MissingOutputError:
-        return None
 
 
 def _version(package: str) -> str:
