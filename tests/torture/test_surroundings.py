@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from graftline.core.stages import STAGES
 from graftline.core.workspace import Workspace
-from graftline.operations.stage_runner import STAGES
 from tests.flows import tiny
 from tests.unit.inference.serving.service import encoded, in_base64
 from tests.unit.inference.serving.test_cli import posted, served

@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
-from graftline.errors import StalledError
-from graftline.processes import runs
-from graftline.silence import Watch, awaited, ended
+
+from graftline.core.errors import StalledError
+from graftline.core.processes import runs
+from graftline.core.silence import Watch, awaited, ended
 
 SLEEPS = "import time; time.sleep(60)"
 SPINS = "while True: pass"
