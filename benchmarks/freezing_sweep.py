@@ -35,7 +35,6 @@ from graftline.core.progress import progress
 from graftline.core.records import Assembled, FreezePlan
 from graftline.core.workspace import Workspace
 from graftline.data.shards import PackedImages
-from graftline.network.assembled import RECORD
 from graftline.selection.candidates import Candidate
 from graftline.selection.records import Verdict
 from graftline.steps.assemble import assemble
@@ -210,7 +209,7 @@ def prepared(task: Task, repeat: int, workspace: Workspace, params: Params) -> A
 
     What other code has left there goes first: a sweep of two states of the code compares nothing.
     """
-    record = workspace.assembled / RECORD
+    record = Assembled.path_in(workspace)
     made_by = workspace.root / "made_by"
     now = sha256_record([code_state(f"graftline/steps/{one}.py", trains=True) for one in _STEPS])
     if not made_by.is_file() or made_by.read_text(encoding="utf-8") != now:

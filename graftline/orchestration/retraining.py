@@ -13,22 +13,13 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from graftline.core.errors import (
-    DownloadError,
-    PipelineBusyError,
-    ServerError,
-    StalledError,
-    TrackingError,
-)
 from graftline.core.records import Metrics
 from graftline.operations.changes import News
 from graftline.orchestration import publish
 from graftline.orchestration.pipeline import current, held
+from graftline.orchestration.retry import CAN_PASS
 from graftline.registry.promotion_report import line
 from graftline.registry.promotions import Promotion
-
-CAN_PASS = (DownloadError, PipelineBusyError, ServerError, StalledError, TrackingError)
-"""What may go better a minute later; another try of anything else would end as this one."""
 
 
 @contextmanager

@@ -19,10 +19,13 @@ from graftline.core.silence import SILENCE_S
 from graftline.core.summaries import sentence
 from graftline.core.workspace import Workspace
 from graftline.orchestration import pipeline
+from graftline.orchestration.pipeline import Pipeline
 from graftline.orchestration.screen import State, StepEnd
 
 P = ParamSpec("P")
 R = TypeVar("R", bound=Record)
+Done = tuple[R, State, str]
+"""What a step's work comes to: its record, how that came about, and a line on it."""
 
 # A profile of the user's may have other defaults: a computation is tried once, and nothing of it is
 # pickled and kept.
@@ -78,22 +81,43 @@ def run_stage(
     Raises:
         GraftlineError: If the stage fails.
     """
-    execution = pipeline.current()
-    execution.task_run_ids.append(str(task_run.id))
-    logger = get_run_logger()
-    started_s = time.monotonic()
-    with execution.timings.span(f"step {stage}"), execution.screen.step(stage) as show:
 
+    def work(execution: Pipeline, show: Callable[[str], None]) -> Done[R]:
         def on_line(line: str) -> None:
-            logger.info(line)
+            get_run_logger().info(line)
             show(line)
 
         state = execution.run_stage(stage, silence_s, on_line)
         record = kind.read_in(execution.workspace)
         publish(execution.workspace, record)
-        text = sentence(record)
-        logger.info(text)
-    execution.screen.end(StepEnd(stage, state, time.monotonic() - started_s, text))
+        return record, state, sentence(record)
+
+    return _run(stage, work)
+
+
+def run_step(name: str, work: Callable[[Pipeline], Done[R]]) -> R:
+    """Runs a step that is no stage of DVC's, in the task that calls it.
+
+    Args:
+        name: The step's.
+        work: Does it; gives the record, how it came about, and a line on it.
+
+    Returns:
+        What the task has to return; see :func:`concluded`.
+    """
+    return _run(name, lambda execution, _: work(execution))
+
+
+def _run(name: str, work: Callable[[Pipeline, Callable[[str], None]], Done[R]]) -> R:
+    execution = pipeline.current()
+    # Each try of a task has the same number.
+    if (run_id := str(task_run.id)) not in execution.task_run_ids:
+        execution.task_run_ids.append(run_id)
+    started_s = time.monotonic()
+    with execution.timings.span(f"step {name}"), execution.screen.step(name) as show:
+        record, state, text = work(execution, show)
+        get_run_logger().info(text)
+    execution.screen.end(StepEnd(name, state, time.monotonic() - started_s, text))
     return concluded(record, state)
 
 

@@ -289,14 +289,18 @@ def _text(registered: Registered, promotion: dict[str, Any] | None, verdict: str
 
 def _metrics(workspace: Workspace) -> dict[str, Any] | None:
     metrics = Metrics.find_in(workspace)
-    return None if metrics is None else metrics.model_dump(
-        mode="json",
-        include={
-            "test_images",
-            "test_accuracy",
-            "test_accuracy_low",
-            "test_accuracy_high",
-            "majority_baseline",
-            "expected_calibration_error",
-        },
+    return (
+        None
+        if metrics is None
+        else metrics.model_dump(
+            mode="json",
+            include={
+                "test_images",
+                "test_accuracy",
+                "test_accuracy_low",
+                "test_accuracy_high",
+                "majority_baseline",
+                "expected_calibration_error",
+            },
+        )
     )

@@ -23,7 +23,7 @@ _WRITES = """
 import os, sys, tempfile
 from pathlib import Path
 from graftline.core.locks import pipeline_lock, stage_lock
-from graftline.storage import *
+from graftline.core.files import *
 from graftline.core.workspace import Workspace
 
 root = Path(sys.argv[1])
