@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graftline.core.markdown import table
 from graftline.core.records import Assembled, Dataset
 from graftline.core.workspace import Workspace
 from graftline.orchestration import publish
@@ -29,5 +30,5 @@ def _publish(workspace: Workspace, network: Assembled) -> None:
         ),
     ]
     publish.markdown(
-        "network", publish.table(["part", "is"], facts), "The backbone, its weights and the head"
+        "network", table(["part", "is"], facts), "The backbone, its weights and the head"
     )

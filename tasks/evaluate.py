@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graftline.core.markdown import table
 from graftline.core.records import Dataset, Metrics, Trained
 from graftline.core.workspace import Workspace
 from graftline.orchestration import publish
@@ -39,8 +40,8 @@ def _publish(workspace: Workspace, metrics: Metrics) -> None:
     ]
     publish.markdown(
         "metrics",
-        f"{publish.table(['on the test split', 'value'], whole)}\n\n"
-        + publish.table(["class", "precision", "recall", "F1", "images"], classes),
+        f"{table(['on the test split', 'value'], whole)}\n\n"
+        + table(["class", "precision", "recall", "F1", "images"], classes),
         "The exported model on the whole test split",
     )
     if pictures := sorted(workspace.evaluation.glob("*.png")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graftline.core.markdown import table
 from graftline.core.records import Assembled, FreezePlan
 from graftline.core.workspace import Workspace
 from graftline.orchestration import publish
@@ -37,4 +38,4 @@ def _speeds(workspace: Workspace) -> list[str]:
         (layer, f"{speed.images_per_s:,.0f}", "measured" if speed.measured else "interpolated")
         for layer, speed in speeds.by_layer.items()
     ]
-    return [publish.table(("cut after", "images per second here", ""), rows)]
+    return [table(("cut after", "images per second here", ""), rows)]

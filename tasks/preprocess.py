@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graftline.core.markdown import table
 from graftline.core.records import Dataset, Preprocessed
 from graftline.core.summaries import sentence
 from graftline.core.workspace import Workspace
@@ -18,6 +19,6 @@ def preprocess(dataset: Dataset) -> Preprocessed:
 def _publish(workspace: Workspace, images: Preprocessed) -> None:
     publish.markdown(
         "preprocessed-images",
-        f"{sentence(images)}.\n\n{publish.table(['split', 'images'], images.counts.items())}",
+        f"{sentence(images)}.\n\n{table(['split', 'images'], images.counts.items())}",
         "The images as the network takes them",
     )

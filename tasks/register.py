@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from graftline.core.errors import TrackingError
+from graftline.core.markdown import table
 from graftline.core.records import Metrics, Trained
 from graftline.orchestration import publish
 from graftline.orchestration.pipeline import Pipeline
@@ -40,7 +41,7 @@ def _publish(registered: Registered) -> None:
     ]
     publish.markdown(
         "registered-model",
-        f"{publish.table(['model', 'is'], facts)}\n\n"
+        f"{table(['model', 'is'], facts)}\n\n"
         "```python\nimport mlflow\n\n"
         f'model = mlflow.pyfunc.load_model("{registered.model_uri}")\n'
         "model.predict(images)  # uint8, (n, height, width, channels)\n```",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graftline.core.markdown import table
 from graftline.core.records import Assembled, Features, FreezePlan, Trained
 from graftline.core.summaries import sentence
 from graftline.core.workspace import Workspace
@@ -24,7 +25,7 @@ def _publish(workspace: Workspace, trained: Trained) -> None:
     publish.markdown(
         "training",
         f"{sentence(trained)}; {trained.trainable_params:,} weights trained, "
-        f"{trained.frozen_params:,} stayed frozen.\n\n{publish.table(list(rows[0]), shown)}",
+        f"{trained.frozen_params:,} stayed frozen.\n\n{table(list(rows[0]), shown)}",
         "Loss and accuracy by epoch, and which epoch's weights were kept",
     )
 

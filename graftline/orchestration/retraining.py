@@ -13,6 +13,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
+from graftline.core.markdown import table
 from graftline.core.records import Metrics
 from graftline.operations.changes import News
 from graftline.orchestration import publish
@@ -65,7 +66,7 @@ def told(news: News, outcome: Promotion | None = None) -> Any:
     )
     publish.markdown(
         "retraining",
-        publish.table(
+        table(
             ["retraining", "is"],
             [("because of", news), ("gave", line(outcome)), ("measured", accuracy)],
         ),

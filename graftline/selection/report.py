@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from graftline.core.csv_files import write_csv
+from graftline.core.markdown import table
 from graftline.core.records import Record
 from graftline.core.workspace import Workspace
 from graftline.data.shards import PackedImages
@@ -100,29 +101,31 @@ def candidate_rows(choice: Choice) -> list[tuple[Any, ...]]:
 
 def verdict_text(choice: Choice) -> str:
     """The verdict as Markdown: the sentence, the candidates, the depths."""
-    lines = [f"{choice.verdict.sentence}.", ""]
-    lines += [
-        "| candidate | accuracy | p | loss | p | round | train, M | use, M |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    lines += [_candidate_line(choice, one) for one in choice.candidates]
-    lines += [
+    raced = ("candidate", "accuracy", "p", "loss", "p", "round", "train, M", "use, M")
+    profiled = ("depth", "features", "multiply-adds", "probe", "behind the best")
+    scores = (
+        (
+            score.layer,
+            f"{score.features} x {score.side_px}²",
+            f"{score.multiply_adds / 1e6:.1f} M",
+            f"{percent(score.accuracy)} ± {100 * score.standard_error:.1f}",
+            f"{100 * score.behind:.1f} ± {100 * score.behind_error:.1f}",
+        )
+        for score in choice.profile.scores
+    )
+    lines = [
+        f"{choice.verdict.sentence}.",
+        "",
+        table(raced, (_candidate_cells(choice, one) for one in choice.candidates)),
         "",
         "M: millions of multiply-adds an image. p: that it is no worse than the best of its round, "
         "by paired tests of answers and of losses.",
         *_lengths(choice),
         "",
-        "| depth | features | multiply-adds | probe | behind the best |",
-        "| --- | ---: | ---: | ---: | ---: |",
+        table(profiled, scores),
+        "",
     ]
-    for score in choice.profile.scores:
-        lines.append(
-            f"| {score.layer} | {score.features} x {score.side_px}² | "
-            f"{score.multiply_adds / 1e6:.1f} M | "
-            f"{percent(score.accuracy)} ± {100 * score.standard_error:.1f} | "
-            f"{100 * score.behind:.1f} ± {100 * score.behind_error:.1f} |"
-        )
-    return "\n".join([*lines, ""])
+    return "\n".join(lines)
 
 
 def _lengths(choice: Choice) -> list[str]:
@@ -146,21 +149,22 @@ def write_records(path: Path, records: Sequence[Record]) -> None:
     write_csv(path, columns, rows)
 
 
-def _candidate_line(choice: Choice, one: Candidate) -> str:
+def _candidate_cells(choice: Choice, one: Candidate) -> tuple[object, ...]:
     results = [r for r in (choice.race.results if choice.race else ()) if r.candidate == one.name]
     name = f"**{one.name}**" if one.name == choice.verdict.chosen else one.name
     if one.name == choice.textbook.name:
         name += " (textbook)"
+    measured: tuple[object, ...] = ("not raced", "", "", "", "")
     if results:
         last = results[-1]
         measured = (
-            f"{percent(last.accuracy)} ± {100 * last.standard_error:.1f} | "
-            f"{p_words(last.p_value).removeprefix('= ')} | {last.loss:.4f} | "
-            f"{p_words(last.loss_p_value).removeprefix('= ')} | {last.rung}"
+            f"{percent(last.accuracy)} ± {100 * last.standard_error:.1f}",
+            p_words(last.p_value).removeprefix("= "),
+            f"{last.loss:.4f}",
+            p_words(last.loss_p_value).removeprefix("= "),
+            last.rung,
         )
-    else:
-        measured = "not raced | | | |"
-    return f"| {name} | {measured} | {one.step_cost / 1e6:.1f} | {one.inference_cost / 1e6:.1f} |"
+    return name, *measured, f"{one.step_cost / 1e6:.1f}", f"{one.inference_cost / 1e6:.1f}"
 
 
 def _write_profile_answers(images: PackedImages, choice: Choice, path: Path) -> None:

@@ -17,6 +17,7 @@ from graftline.core.checksums import verify
 from graftline.core.dvc_lock import LOCK_FILE
 from graftline.core.errors import ParamsError, visible
 from graftline.core.files import sha256_file, sha256_record, write_text
+from graftline.core.markdown import table
 from graftline.core.params import Params, read_params
 from graftline.core.records import Assembled, Dataset, Exports, FreezePlan, Metrics, Trained
 from graftline.core.repository import changed_files, git
@@ -247,12 +248,9 @@ def files_digest(found: list[tuple[Path, str]]) -> str:
 
 def note(params: Params, outputs: Outputs, *, evaluated: bool) -> str:
     """The run's description, as Markdown."""
-    lines = []
-    if evaluated and outputs.metrics:
-        lines += [_verdict(outputs.metrics), ""]
-    lines += ["| | |", "| --- | --- |"]
-    lines += [f"| **{title}** | {text} |" for title, text in _facts(params, outputs)]
-    return "\n".join(lines)
+    verdict = f"{_verdict(outputs.metrics)}\n\n" if evaluated and outputs.metrics else ""
+    facts = ((f"**{title}**", text) for title, text in _facts(params, outputs))
+    return verdict + table(("", ""), facts, "ll")
 
 
 def _exports_of(trained: Trained | None, workspace: Workspace) -> Exports | None:
