@@ -16,12 +16,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], align: str =
     """
     letters = align or "l" + "r" * (len(columns) - 1)
     marks = ["--:" if letter == "r" else "---" for letter in letters]
-    lines = [
-        [_cell(name) for name in columns],
-        marks,
-        *([_cell(one) for one in row] for row in rows),
-    ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    cells = [[_cell(one) for one in row] for row in (columns, *rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (cells[0], marks, *cells[1:]))
 
 
 def _cell(value: object) -> str:

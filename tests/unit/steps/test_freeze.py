@@ -73,7 +73,7 @@ def test_the_table_adds_up() -> None:
     assert "| block_2 | 3 | 4x4x8 | trainable | 0 | 130 |" in table
     assert "| stem | 2 | 4x4x8 | frozen | 108 | 0 |" in table
     assert (
-        f"| **total** | | | | **162** | **{130 + head_params(assembled(), 'out_relu')}** |" in table
+        f"| **total** |  |  |  | **162** | **{130 + head_params(assembled(), 'out_relu')}** |" in table
     )
 
 
