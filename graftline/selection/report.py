@@ -21,6 +21,8 @@ from graftline.selection.plots import depth_profile, race_chart, race_order
 
 VERDICT, VERDICT_TEXT = "verdict.json", "verdict.md"
 PICTURES = ("depth_profile.png", "race.png")
+_COSTS = ("once_cost", "step_cost", "inference_cost")
+_RACED = ("rung", "accuracy", "standard_error", "p_value", "loss", "loss_p_value")
 
 
 def write_report(workspace: Workspace, choice: Choice, folder: Path) -> None:
@@ -35,7 +37,8 @@ def write_report(workspace: Workspace, choice: Choice, folder: Path) -> None:
     write_records(folder / "profile.csv", choice.profile.scores)
     write_records(folder / "learning_curve.csv", choice.profile.curve)
     _write_profile_answers(images, choice, folder / "profile_answers.csv")
-    write_csv(folder / "candidates.csv", CANDIDATE_COLUMNS, candidate_rows(choice))
+    rows = _candidate_rows(choice)
+    write_csv(folder / "candidates.csv", [*rows[0]], (list(row.values()) for row in rows))
     save(depth_profile(choice.profile, choice.verdict), folder / PICTURES[0])
     if choice.race is not None:
         write_records(folder / "race.csv", choice.race.results)
@@ -46,55 +49,21 @@ def write_report(workspace: Workspace, choice: Choice, folder: Path) -> None:
     (folder / VERDICT_TEXT).write_text(verdict_text(choice), encoding="utf-8")
 
 
-CANDIDATE_COLUMNS = (
-    "candidate",
-    "strategy",
-    "cut",
-    "boundary",
-    "batch_norm",
-    "once_cost",
-    "step_cost",
-    "inference_cost",
-    "rung",
-    "accuracy",
-    "standard_error",
-    "p_value",
-    "loss",
-    "loss_p_value",
-    "chosen",
-    "textbook",
-)
-
-
-def candidate_rows(choice: Choice) -> list[tuple[Any, ...]]:
-    """One row per candidate, with its last round; columns ``CANDIDATE_COLUMNS``."""
-    results = choice.race.results if choice.race else ()
-    last = {result.candidate: result for result in results}
+def _candidate_rows(choice: Choice) -> list[dict[str, Any]]:
+    """One row per candidate by column, with its last round; empty cells for one not raced."""
+    last = {result.candidate: result for result in (choice.race.results if choice.race else ())}
     return [
-        (
-            one.name,
-            one.plan.strategy,
-            one.plan.cut,
-            one.plan.boundary or "",
-            one.plan.batch_norm,
-            one.once_cost,
-            one.step_cost,
-            one.inference_cost,
-            *(
-                (
-                    found.rung,
-                    found.accuracy,
-                    found.standard_error,
-                    found.p_value,
-                    found.loss,
-                    found.loss_p_value,
-                )
-                if (found := last.get(one.name))
-                else ("",) * 6
-            ),
-            one.name == choice.verdict.chosen,
-            one.name == choice.textbook.name,
-        )
+        {
+            "candidate": one.name,
+            "strategy": one.plan.strategy,
+            "cut": one.plan.cut,
+            "boundary": one.plan.boundary or "",
+            "batch_norm": one.plan.batch_norm,
+            **{name: getattr(one, name) for name in _COSTS},
+            **{name: getattr(last.get(one.name), name, "") for name in _RACED},
+            "chosen": one.name == choice.verdict.chosen,
+            "textbook": one.name == choice.textbook.name,
+        }
         for one in choice.candidates
     ]
 

@@ -55,31 +55,6 @@ class Examples:
         readers = (self.read, *self.further_views)
         return replace(self, read=readers[epoch % len(readers)], further_views=())
 
-    def subset(self, positions: NDArray[np.int64]) -> Examples:
-        """Some of the examples, in this order; nothing is read yet.
-
-        Args:
-            positions: Of the examples to take, (m,), such as one fold of a cross-validation.
-        """
-        chosen = np.asarray(positions, np.int64)
-        return self._mapped(
-            self.labels[chosen], lambda reader, _: lambda places: reader(chosen[places])
-        )
-
-    def concatenated(self, other: Examples) -> Examples:
-        """These examples and then the others; nothing is read yet.
-
-        Where one has more views than the other, the other's are taken in turn.
-        """
-        longer, shorter = (self, other) if self.views >= other.views else (other, self)
-
-        def joined(reader: Reader, view: int) -> Reader:
-            partner = shorter.view(view).read
-            first, second = (reader, partner) if longer is self else (partner, reader)
-            return _one_after_the_other(first, second, len(self))
-
-        return longer._mapped(np.concatenate([self.labels, other.labels]), joined)
-
     def chunks(
         self, batch_size: int, order: NDArray[np.int64] | None
     ) -> Iterator[tuple[NDArray[Any], NDArray[np.int32]]]:
@@ -106,14 +81,6 @@ class Examples:
                     examples.reshape(-1, batch, *examples.shape[1:]),
                     labels.reshape(-1, batch),
                 )
-
-    def _mapped(
-        self, labels: NDArray[np.int32], change: Callable[[Reader, int], Reader]
-    ) -> Examples:
-        """The same with other labels, and each view's reader changed."""
-        readers = (self.read, *self.further_views)
-        first, *further = (change(reader, view) for view, reader in enumerate(readers))
-        return replace(self, labels=labels, read=first, further_views=tuple(further))
 
 
 def read_examples(workspace: Workspace, split: Split) -> Examples:
@@ -179,23 +146,6 @@ def _cached(
 
 def _view_reader(stored: ArrayReader, view: int) -> Reader:
     return lambda positions: stored.read(positions, view)
-
-
-def _one_after_the_other(first: Reader, second: Reader, length: int) -> Reader:
-    """A reader of positions in two splits, the second of which begins at ``length``."""
-
-    def read(positions: NDArray[np.int64]) -> NDArray[Any]:
-        in_second = positions >= length
-        if not in_second.any():
-            return first(positions)
-        if in_second.all():
-            return second(positions - length)
-        early, late = first(positions[~in_second]), second(positions[in_second] - length)
-        examples = np.empty((len(positions), *early.shape[1:]), early.dtype)
-        examples[~in_second], examples[in_second] = early, late
-        return examples
-
-    return read
 
 
 def _mixed_reader(images: PackedImages, indices: NDArray[np.int64], size_px: int) -> Reader:

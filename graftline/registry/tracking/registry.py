@@ -76,18 +76,6 @@ def ensure_model(
     return str(logged.model_id)
 
 
-def newest_version(workspace: Workspace, name: str) -> Version | None:
-    """The newest version of a registered model, or None.
-
-    Raises:
-        TrackingError: If the registry cannot be used.
-    """
-    store = configure(workspace)
-    client, _ = open_client(store)
-    with reported(store):
-        return _newest(client, name)
-
-
 def register_model(
     workspace: Workspace,
     name: str,
