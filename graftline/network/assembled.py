@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from graftline.core.checksums import verify
-from graftline.core.errors import MissingOutputError
+from graftline.core.errors import not_there_yet
 from graftline.core.params import HeadParams
 from graftline.core.records import Assembled, FreezePlan
 from graftline.core.workspace import Workspace
@@ -46,8 +46,4 @@ def read_classes(workspace: Workspace) -> tuple[str, ...]:
     try:
         return tuple(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
-        raise MissingOutputError(
-            f"{path} is not there yet",
-            where=str(path),
-            fix="run dvc repro, or graftline load",
-        ) from error
+        raise not_there_yet(path) from error

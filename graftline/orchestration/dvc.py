@@ -221,7 +221,7 @@ def reproduce(
                 guard.watch.heard()
                 print(line, file=log, flush=True)
                 lines.append(line)
-                if not _is_noise(line):
+                if not line.startswith(_NOISE):
                     on_line(line)
             code = process.wait()
     if guard.stopped:
@@ -384,10 +384,6 @@ def _signal_name(number: int) -> str:
 def _last_errors(lines: list[str]) -> str:
     errors = [line for line in lines if line.startswith("ERROR:")] or lines[-_ERROR_LINES:]
     return "\n".join(f"  {line.removeprefix('ERROR: ')}" for line in errors)
-
-
-def _is_noise(line: str) -> bool:
-    return line.startswith(_NOISE)
 
 
 def _environment() -> dict[str, str]:

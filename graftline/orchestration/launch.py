@@ -128,7 +128,7 @@ def _run(wanted: Launch, workspace: Workspace, screen: Screen) -> None:
     if outcome is not None:
         from graftline.orchestration.run_summary import show_closing
 
-        show_closing(screen.console, workspace, outcome, time.monotonic() - started_s)
+        show_closing(screen, workspace, outcome, time.monotonic() - started_s)
 
 
 def _server_runs(workspace: Workspace) -> bool:

@@ -110,7 +110,8 @@ def up(
                 if _polls_another(worker, known):
                     _stop_worker(worker)
                 _kept_up(worker)
-            console.print(f"worker   pool {pool}, process {_pid(worker)}; its log: {_log(worker)}")
+            told = f"process {_pid(worker)}; its log: {worker.log_file}"
+            console.print(f"worker   pool {pool}, {told}")
     for one in deployments.deployments(workspace):
         when = ", ".join(one.crons) or "when something triggers it"
         console.print(f"runs     {one.record.get('entrypoint', '')} as {one.name}: {when}")
@@ -249,10 +250,6 @@ def _pools_up(workspace: Workspace) -> list[str]:
 def _pid(worker: Server) -> int | None:
     process = process_of(worker)
     return process.pid if process else None
-
-
-def _log(server: Server) -> str:
-    return str(server.log_file)
 
 
 @contextmanager

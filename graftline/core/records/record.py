@@ -9,7 +9,7 @@ from typing import ClassVar, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from graftline.core.checksums import damaged, sha256_bytes, verify
-from graftline.core.errors import MissingOutputError
+from graftline.core.errors import MissingOutputError, not_there_yet, unusable_output
 from graftline.core.files import write_text
 from graftline.core.workspace import Workspace
 
@@ -67,23 +67,11 @@ class Record(BaseModel):
         try:
             return cls.model_validate_json(cls._checked(path.read_bytes(), path))
         except FileNotFoundError as error:
-            raise MissingOutputError(
-                f"{path} is not there yet",
-                where=str(path),
-                fix="run the steps before it: dvc repro, or python -m flows.train",
-            ) from error
+            raise not_there_yet(path) from error
         except OSError as error:
-            raise MissingOutputError(
-                f"{path} cannot be read: {error.strerror or error}",
-                where=str(path),
-                fix="run dvc repro, which writes it anew",
-            ) from error
+            raise unusable_output(path, f"cannot be read: {error.strerror or error}") from error
         except ValidationError as error:
-            raise MissingOutputError(
-                f"{path} was written by another version of Graftline",
-                where=str(path),
-                fix="run dvc repro, which writes it anew",
-            ) from error
+            raise unusable_output(path, "was written by another version of Graftline") from error
 
     def write(self, path: Path) -> None:
         """Writes the record in one move."""
