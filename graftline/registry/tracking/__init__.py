@@ -13,8 +13,13 @@ from graftline.registry.tracking.aliases import (
     move_champion,
     tag_version,
 )
-from graftline.registry.tracking.downloads import all_versions, fetch_model, find_version
-from graftline.registry.tracking.history import PastRun, find_run
+from graftline.registry.tracking.downloads import (
+    PastRun,
+    all_versions,
+    fetch_model,
+    find_run,
+    find_version,
+)
 from graftline.registry.tracking.last_run_file import LastRun, last_run
 from graftline.registry.tracking.recorder import Recorder, stage_recorder
 from graftline.registry.tracking.registry import register_model

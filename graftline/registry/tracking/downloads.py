@@ -1,8 +1,10 @@
-"""Registered versions by number or alias, and their files on this machine."""
+"""Runs by id, versions by number or alias, and the files of versions on this machine."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -16,10 +18,21 @@ from graftline.core.workspace import LITERT_FILE, Workspace
 from graftline.registry.tracking.own_versions import confirmed
 from graftline.registry.tracking.registry import has_files_of
 from graftline.registry.tracking.store import configure, open_client, reported
-from graftline.registry.tracking.versions import FILE_TAG, Version, as_version
+from graftline.registry.tracking.versions import ABSENT, FILE_TAG, Version, as_version
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
+
+
+@dataclass(frozen=True)
+class PastRun:
+    """What the history says of a run."""
+
+    run_id: str
+    name: str
+    status: str
+    tags: Mapping[str, str]
+    metrics: Mapping[str, float]
 
 
 def find_version(workspace: Workspace, name: str, which: str) -> Version | None:
@@ -45,10 +58,35 @@ def find_version(workspace: Workspace, name: str, which: str) -> Version | None:
             # The answer to an alias leaves out the version's other aliases.
             return as_version(client.get_model_version(name, number))
         except MlflowException as error:
-            # An alias that nobody has is called an invalid parameter.
-            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            if error.error_code in ABSENT:
                 return None
             raise
+
+
+def find_run(workspace: Workspace, run_id: str) -> PastRun | None:
+    """A run, or None if there is none of this id.
+
+    Raises:
+        TrackingError: If the store cannot be used.
+    """
+    from mlflow.exceptions import MlflowException
+
+    store = configure(workspace)
+    client, _ = open_client(store)
+    with reported(store):
+        try:
+            run = client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code in ABSENT:
+                return None
+            raise
+    return PastRun(
+        run_id=run.info.run_id,
+        name=run.info.run_name or "",
+        status=run.info.status,
+        tags=dict(run.data.tags),
+        metrics=dict(run.data.metrics),
+    )
 
 
 def all_versions(workspace: Workspace, name: str) -> list[Version]:
