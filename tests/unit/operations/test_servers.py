@@ -85,7 +85,7 @@ def test_one_that_is_killed_while_it_is_needed_is_started_again_at_its_address(
 def test_a_second_user_shares_it_and_the_last_one_stops_it(server: Server) -> None:
     address = join(server)
     code = (
-        "import sys\nfrom pathlib import Path\nfrom graftline.servers import *\n"
+        "import sys\nfrom pathlib import Path\nfrom graftline.operations.servers import *\n"
         f"server = Server('Toy', Path(sys.argv[1]), {SERVES!r}, '/', 0)\n"
         "print(join(server), flush=True)\nsys.stdin.readline()\nleave(server)\n"
     )
