@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -22,7 +22,7 @@ from rich.console import Console
 from graftline.core.environment import begin_plainly, prefect_address, quiet_environment, settle
 from graftline.core.exit_codes import reported
 from graftline.core.private import password_told
-from graftline.core.processes import ProcessIdentity
+from graftline.core.processes import ProcessIdentity, end_all
 from graftline.core.redaction import without_secrets
 from graftline.core.repository import check_repository
 from graftline.core.startup import collect_rarely
@@ -47,7 +47,6 @@ from graftline.orchestration.trigger import RETRAINS, ensure_trigger
 
 MARK = "GRAFTLINE_STANDING"
 """In the environment of a worker, and so of all that it starts: the worker's folder."""
-_ENDING_S = 30.0
 _START_LIMIT_S = 600.0
 """Long, as after a boot everything starts at once; one that dies meanwhile is told of at once."""
 _API = "/api"
@@ -205,22 +204,6 @@ def _stop_worker(worker: Server) -> bool:
     # What a worker that was killed has left, and what its runs have left.
     end_all(list(_marked(worker, process)))
     return stopped or bool(marked)
-
-
-def end_all(processes: Sequence[psutil.Process], grace_s: float = _ENDING_S) -> None:
-    """Ends processes: all are asked first, and killed if they take longer than ``grace_s``."""
-    for process in processes:
-        _quietly(process.terminate)
-    _, late = psutil.wait_procs(processes, timeout=grace_s)
-    for process in late:
-        _quietly(process.kill)
-
-
-def _quietly(act: Callable[[], object]) -> None:
-    try:
-        act()
-    except psutil.Error:
-        pass  # It has ended by itself.
 
 
 def _marked(worker: Server, itself: ProcessIdentity | None) -> Iterator[psutil.Process]:

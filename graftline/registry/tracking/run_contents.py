@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import json
 import math
 import os
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from graftline.core import timings
 from graftline.core.checksums import verify
+from graftline.core.code_state import version_of
 from graftline.core.dvc_lock import LOCK_FILE
 from graftline.core.errors import ParamsError, visible
 from graftline.core.files import sha256_file, sha256_record, write_text
@@ -99,7 +99,7 @@ def versions() -> dict[str, str]:
     """The versions of Python and of the packages that results depend on, by tag."""
     return {
         "graftline.version.python": platform.python_version(),
-        **{f"graftline.version.{name}": _version(name) for name in _PACKAGES},
+        **{f"graftline.version.{name}": version_of(name) or "not installed" for name in _PACKAGES},
     }
 
 
@@ -320,13 +320,6 @@ def _epoch(row: dict[str, str]) -> tuple[int, dict[str, float]]:
 
 def _below(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*") if path.is_file())
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def _git_tags(root: Path) -> dict[str, str]:
