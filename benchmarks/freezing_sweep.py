@@ -35,7 +35,6 @@ from graftline.core.progress import progress
 from graftline.core.records import Assembled, FreezePlan
 from graftline.core.workspace import Workspace
 from graftline.data.shards import PackedImages
-from graftline.network.assembled import RECORD
 from graftline.selection.candidates import Candidate
 from graftline.selection.records import Verdict
 from graftline.steps.assemble import assemble
@@ -85,7 +84,7 @@ def run(task: Task, repeat: int, *, every: bool, also: Sequence[str] = ()) -> No
         record = {
             "seconds": time.monotonic() - begun_s,
             "verdict": verdict.model_dump(mode="json"),
-            "plan": FreezePlan.read(workspace.freeze_plan).model_dump(mode="json"),
+            "plan": FreezePlan.read_in(workspace).model_dump(mode="json"),
         }
         write_text(chosen, json.dumps(record, indent=2) + "\n")
     record = json.loads(chosen.read_text())
@@ -172,7 +171,7 @@ def _finished(task: Task, *, every: bool, also: Sequence[str] = ()) -> Iterator[
         if not (workspace.root / CHOSEN).exists():
             continue
         chosen = json.loads((workspace.root / CHOSEN).read_text())
-        assembled = Assembled.read(workspace.assembled / RECORD)
+        assembled = Assembled.read_in(workspace)
         names = [*(one.name for one in grid(assembled, every=every)), *also]
         needed = {*names, chosen["verdict"]["chosen"], chosen["verdict"]["textbook"]}
         files = {name: _result_file(workspace, name) for name in needed}
@@ -210,7 +209,7 @@ def prepared(task: Task, repeat: int, workspace: Workspace, params: Params) -> A
 
     What other code has left there goes first: a sweep of two states of the code compares nothing.
     """
-    record = workspace.assembled / RECORD
+    record = Assembled.path_in(workspace)
     made_by = workspace.root / "made_by"
     now = sha256_record([code_state(f"graftline/steps/{one}.py", trains=True) for one in _STEPS])
     if not made_by.is_file() or made_by.read_text(encoding="utf-8") != now:

@@ -19,6 +19,7 @@ from rich.table import Table
 from scipy.stats import permutation_test
 
 from graftline.core.files import write_text
+from graftline.core.markdown import table
 from graftline.evaluation.calibration import accuracy_interval
 from graftline.selection.records import Verdict
 
@@ -108,14 +109,13 @@ class Answers:
 def show(tasks: dict[str, Sequence[Repeat]], kept: Path) -> None:
     """The table of all tasks, on the terminal and as Markdown in a file."""
     rows = [_row(name, repeats) for name, repeats in tasks.items()]
-    table = Table(title="auto against the sweep")
+    shown = Table(title="auto against the sweep")
     for column in COLUMNS:
-        table.add_column(column)
+        shown.add_column(column)
     for cells in rows:
-        table.add_row(*cells)
-    Console(width=220).print(table)
-    lines = [COLUMNS, ["---"] * len(COLUMNS), *rows]
-    write_text(kept, "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n")
+        shown.add_row(*cells)
+    Console(width=220).print(shown)
+    write_text(kept, table(COLUMNS, rows, "l" * len(COLUMNS)) + "\n")
 
 
 def _row(name: str, repeats: Sequence[Repeat]) -> list[str]:

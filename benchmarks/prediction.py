@@ -98,7 +98,7 @@ def _write_model(folder: Path) -> None:
         frozen_digest_after="",
         trainable_params=0,
         frozen_params=0,
-    ).write(folder / "trained.json")
+    ).write(folder / Trained.file_name())
 
 
 if __name__ == "__main__":

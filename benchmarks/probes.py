@@ -39,7 +39,7 @@ def main() -> None:
 
     options = _options()
     workspace = Workspace(options.directory)
-    assembled = Assembled.read(workspace.assembled / "assembled.json")
+    assembled = Assembled.read_in(workspace)
     images = PackedImages.open(workspace.preprocessed)
     depths = choose_depths(assembled)
     sample = training_sample(images, options.images, seed=0)

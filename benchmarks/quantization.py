@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from graftline.core.records import Trained
 from graftline.core.startup import import_keras
-from graftline.core.workspace import Workspace
+from graftline.core.workspace import LITERT_FILE, Workspace
 from graftline.data.shards import PackedImages
 from graftline.formats.agreement import Comparison
 from graftline.formats.converters import quiet_converters
@@ -70,19 +70,19 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     import_keras()
     workspace = Workspace(Path.cwd())
-    trained = Trained.read(workspace.trained / "trained.json")
+    trained = Trained.read_in(workspace)
     classifier = load_model(workspace.trained / "model.keras")
     images = PackedImages.open(workspace.preprocessed)
     rows = images.indices(options.split)
-    original = _predicted(workspace.trained / "model.tflite", images, rows)
+    original = _predicted(workspace.trained / LITERT_FILE, images, rows)
     print("| quantized | size | accuracy | same label | largest drop of a class |")
     print("| --- | --: | --: | --: | --: |")
     right = (original == images.labels[rows]).mean()
-    size_bytes = (workspace.trained / "model.tflite").stat().st_size
+    size_bytes = (workspace.trained / LITERT_FILE).stat().st_size
     print(f"| not at all | {size_bytes / 1e6:.2f} MB | {right:.2%} |  |  |")
     with TemporaryDirectory() as folder:
         for way in WAYS:
-            path = Path(folder) / "model.tflite"
+            path = Path(folder) / LITERT_FILE
             network = Network(classifier, trained, lambda way=way: _calibration(images, way))
             path.write_bytes(_converted(network, way))
             found = Comparison(

@@ -19,6 +19,7 @@ from rich.table import Table as RichTable
 
 from benchmarks import machine
 from graftline.core.files import write_text
+from graftline.core.markdown import table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,18 +45,16 @@ class Table:
 
     def print(self, console: Console) -> None:
         """Shows it in the terminal."""
-        table = RichTable(title=self.title, title_justify="left")
+        shown = RichTable(title=self.title, title_justify="left")
         for number, column in enumerate(self.columns):
-            table.add_column(column, justify="right" if number else "left")
+            shown.add_column(column, justify="right" if number else "left")
         for row in self.rows:
-            table.add_row(*row)
-        console.print(table)
+            shown.add_row(*row)
+        console.print(shown)
 
     def markdown(self) -> str:
         """The same for a document."""
-        marks = ["---", *("---:" for _ in self.columns[1:])]
-        lines = [self.columns, marks, *self.rows]
-        return "\n".join([f"{self.title}:", "", *(f"| {' | '.join(line)} |" for line in lines)])
+        return f"{self.title}:\n\n{table(self.columns, self.rows)}"
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     workspace = workspace_of(TASKS[options.task], 0)
     params = TASKS[options.task].params(workspace.root / "images.npz")
     folds = race_folds(PackedImages.open(workspace.preprocessed), params.seed)[: options.folds]
-    assembled = Assembled.read(workspace.assembled / "assembled.json")
+    assembled = Assembled.read_in(workspace)
     trainer = CandidateTrainer(workspace, choice_settings(params))
     strategies: tuple[Strategy, ...] = ("all", LastBlocks(last_blocks=5), "none")
     table = Table(title=f"{options.task}, cut after {_CUT}, {len(folds)} folds")

@@ -22,6 +22,7 @@ from rich.console import Console
 from graftline.core.environment import begin_plainly, prefect_address, settle
 from graftline.core.errors import ParamsError, ServerError
 from graftline.core.exit_codes import reported
+from graftline.core.processes import end_all
 from graftline.core.repository import check_repository
 from graftline.core.startup import collect_rarely
 from graftline.core.workspace import Workspace
@@ -29,7 +30,6 @@ from graftline.operations.servers import client_environment, join_running, leave
 from graftline.orchestration.abandoned import MESSAGE, close_abandoned
 from graftline.orchestration.api_health import check_answers
 from graftline.orchestration.deployments import Deployment, deployments
-from graftline.orchestration.services import end_all
 
 _MODEL = "nightly"
 """The deployment in ``prefect.yaml`` whose settings hold here too."""

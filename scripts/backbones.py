@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from graftline.core.backbones import FAMILIES, STANFORD_DOGS, Family
+from graftline.core.markdown import table
 
 _INTRODUCTION = """\
 # Backbones
@@ -57,9 +58,8 @@ python -m flows.train --set backbone.name=EfficientNetV2B0 --set backbone.cut=nu
 def backbones_page() -> str:
     """The reference of all backbones, as Markdown."""
     name, alpha = STANFORD_DOGS
-    rows = [_COLUMNS, tuple("---" for _ in _COLUMNS), *map(_cells, FAMILIES.values())]
-    table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
-    return _INTRODUCTION + table + _NOTES.format(dogs_name=name, dogs_alpha=alpha)
+    made = table(_COLUMNS, map(_cells, FAMILIES.values()), "l" * len(_COLUMNS))
+    return f"{_INTRODUCTION}{made}\n" + _NOTES.format(dogs_name=name, dogs_alpha=alpha)
 
 
 def _cells(family: Family) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from graftline.core.files import write_text
+from graftline.core.markdown import table
 from graftline.core.params import json_schema
 from scripts.backbones import backbones_page
 from scripts.packages import packages_picture
@@ -99,13 +100,13 @@ def _table(
     owner: dict[str, Any],
     definitions: dict[str, Any],
 ) -> str:
-    rows = ["| key | allowed | default | meaning |", "| --- | --- | --- | --- |"]
+    rows = []
     for key, value in _leaves(properties, definitions):
         needed = key in owner.get("required", ())
         default = "must be given" if needed else f"`{json.dumps(value['default'])}`"
-        cells = (f"`{prefix}{key}`", _allowed(value, definitions), default, value["description"])
-        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(rows) + "\n"
+        allowed = _allowed(value, definitions)
+        rows.append((f"`{prefix}{key}`", allowed, default, value["description"]))
+    return table(("key", "allowed", "default", "meaning"), rows, "llll") + "\n"
 
 
 def _leaves(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graftline.core.markdown import table
 from graftline.core.records import Assembled, Dataset
 from graftline.core.workspace import Workspace
 from graftline.orchestration import publish
@@ -11,12 +12,7 @@ from graftline.orchestration.stage_task import run_stage, step
 @step("assemble")
 def assemble(dataset: Dataset) -> Assembled:
     """Assembles the network for the classes of ``dataset``; leaves its outline as an artifact."""
-    return run_stage(
-        "assemble",
-        Assembled,
-        lambda workspace: workspace.assembled / "assembled.json",
-        publish=_publish,
-    )
+    return run_stage("assemble", Assembled, _publish)
 
 
 def _publish(workspace: Workspace, network: Assembled) -> None:
@@ -34,5 +30,5 @@ def _publish(workspace: Workspace, network: Assembled) -> None:
         ),
     ]
     publish.markdown(
-        "network", publish.table(["part", "is"], facts), "The backbone, its weights and the head"
+        "network", table(["part", "is"], facts), "The backbone, its weights and the head"
     )

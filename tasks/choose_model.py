@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from prefect.logging import get_run_logger
 
 from graftline.core.errors import TrackingError
@@ -11,22 +9,12 @@ from graftline.core.workspace import Workspace
 from graftline.inference import model_choice
 from graftline.inference.model_choice import ChosenModel
 from graftline.orchestration.predict_run import Request, params, told
+from graftline.orchestration.retry import tried_again
 from graftline.orchestration.stage_task import step
 
-_RETRY_DELAYS_S = [2.0, 10.0]
 
-
-def _can_pass(_task: Any, _run: Any, state: Any) -> bool:
-    # A busy or absent registry may come back; a version that is not there will not.
-    return isinstance(state.result(raise_on_failure=False), TrackingError)
-
-
-@step(
-    "choose_model",
-    retries=len(_RETRY_DELAYS_S),
-    retry_delay_seconds=_RETRY_DELAYS_S,
-    retry_condition_fn=_can_pass,
-)
+# A busy or absent registry may come back; a version that is not there will not.
+@step("choose_model", **tried_again(TrackingError))
 def choose_model(request: Request) -> ChosenModel:
     """Finds ``request.model`` in the registry, or takes the folder that it is."""
     workspace = Workspace.here()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graftline.core.markdown import table
 from graftline.core.records import Dataset, Metrics, Trained
 from graftline.core.workspace import Workspace
 from graftline.orchestration import publish
@@ -11,12 +12,7 @@ from graftline.orchestration.stage_task import run_stage, step
 @step("evaluate")
 def evaluate(dataset: Dataset, trained: Trained) -> Metrics:
     """Measures ``trained`` on the test split of ``dataset``; leaves metrics and pictures."""
-    return run_stage(
-        "evaluate",
-        Metrics,
-        lambda workspace: workspace.metrics,
-        publish=_publish,
-    )
+    return run_stage("evaluate", Metrics, _publish)
 
 
 def _balanced(metrics: Metrics) -> list[tuple[str, str]]:
@@ -44,8 +40,8 @@ def _publish(workspace: Workspace, metrics: Metrics) -> None:
     ]
     publish.markdown(
         "metrics",
-        f"{publish.table(['on the test split', 'value'], whole)}\n\n"
-        + publish.table(["class", "precision", "recall", "F1", "images"], classes),
+        f"{table(['on the test split', 'value'], whole)}\n\n"
+        + table(["class", "precision", "recall", "F1", "images"], classes),
         "The exported model on the whole test split",
     )
     if pictures := sorted(workspace.evaluation.glob("*.png")):

@@ -13,12 +13,7 @@ from graftline.orchestration.stage_task import run_stage, step
 @step("export")
 def export(images: Preprocessed, trained: Trained) -> Exports:
     """Exports ``trained``, measured on the test split of ``images``; leaves the table."""
-    return run_stage(
-        "export",
-        Exports,
-        lambda workspace: workspace.exports / "exports.json",
-        publish=_publish,
-    )
+    return run_stage("export", Exports, _publish)
 
 
 def _publish(workspace: Workspace, exports: Exports) -> None:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
+from graftline.core.markdown import table
 from graftline.core.records import Assembled, FreezePlan
 from graftline.core.workspace import Workspace
 from graftline.orchestration import publish
 from graftline.orchestration.stage_task import run_stage, step
-from graftline.selection.speeds import read_speeds
+from graftline.selection.speeds import Speeds
 
 
 @step("freeze")
 def freeze(network: Assembled) -> FreezePlan:
     """Plans for the layers of ``network``; leaves the table of blocks as an artifact."""
-    return run_stage(
-        "freeze",
-        FreezePlan,
-        lambda workspace: workspace.freeze_plan,
-        publish=_publish,
-    )
+    return run_stage("freeze", FreezePlan, _publish)
 
 
 def _publish(workspace: Workspace, plan: FreezePlan) -> None:
@@ -35,11 +31,11 @@ def _publish(workspace: Workspace, plan: FreezePlan) -> None:
 
 def _speeds(workspace: Workspace) -> list[str]:
     """Images per second by depth, which stand in no output since no two runs agree on them."""
-    speeds = read_speeds(workspace)
+    speeds = Speeds.find_in(workspace)
     if not speeds:
         return []
     rows = [
         (layer, f"{speed.images_per_s:,.0f}", "measured" if speed.measured else "interpolated")
         for layer, speed in speeds.by_layer.items()
     ]
-    return [publish.table(("cut after", "images per second here", ""), rows)]
+    return [table(("cut after", "images per second here", ""), rows)]

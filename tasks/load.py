@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graftline.core.markdown import table
 from graftline.core.records import SPLITS, Dataset
 from graftline.core.workspace import Workspace
 from graftline.orchestration import publish
@@ -11,12 +12,7 @@ from graftline.orchestration.stage_task import run_stage, step
 @step("load")
 def load() -> Dataset:
     """Reads a source; leaves its counts as an artifact."""
-    return run_stage(
-        "load",
-        Dataset,
-        lambda workspace: workspace.loaded / "dataset.json",
-        publish=_publish,
-    )
+    return run_stage("load", Dataset, _publish)
 
 
 def _publish(workspace: Workspace, dataset: Dataset) -> None:
@@ -35,8 +31,8 @@ def _publish(workspace: Workspace, dataset: Dataset) -> None:
     publish.markdown(
         "dataset",
         f"# {dataset.source}: {dataset.total():,} images, {len(dataset.classes)} classes\n\n"
-        f"{publish.table(['class', *splits], rows)}\n\n"
-        f"{publish.table(['what was found', 'images'], findings)}\n\n"
+        f"{table(['class', *splits], rows)}\n\n"
+        f"{table(['what was found', 'images'], findings)}\n\n"
         f"Digest `{dataset.digest}`.",
         "Images by class and split, and what was found wrong with them",
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any
 
 from prefect import State as PrefectState
 from prefect import task
@@ -15,10 +14,11 @@ from prefect.runtime import flow_run, task_run
 from graftline.core.errors import GraftlineError, NotificationError
 from graftline.core.redaction import without_secrets
 from graftline.orchestration import pipeline
+from graftline.orchestration.retry import tried_again
 from graftline.orchestration.screen import StepEnd
 from graftline.steps import notify as notifications
 
-_RETRY_DELAYS_S = [5.0, 30.0]
+_DELAYS_S = (5.0, 30.0)
 
 
 def notify() -> None:
@@ -42,17 +42,11 @@ def notify() -> None:
     execution.screen.end(StepEnd("notify", "executed", seconds, str(outcome)))
 
 
-def _can_pass(_task: Any, _run: Any, state: Any) -> bool:
-    return isinstance(state.result(raise_on_failure=False), NotificationError)
-
-
 @task(
     name="notify",
     task_run_name="notify",
     cache_policy=NO_CACHE,
-    retries=len(_RETRY_DELAYS_S),
-    retry_delay_seconds=_RETRY_DELAYS_S,
-    retry_condition_fn=_can_pass,
+    **tried_again(NotificationError, _DELAYS_S),
 )
 def _notify() -> str:
     execution = pipeline.current()

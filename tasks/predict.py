@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prefect.logging import get_run_logger
 
+from graftline.core.markdown import table
 from graftline.inference.batch import writer as predicting
 from graftline.inference.batch.writer import UNSURE_BELOW, Batch
 from graftline.inference.model_choice import ChosenModel
@@ -47,7 +48,7 @@ def _publish(batch: Batch) -> None:
     ]
     publish.markdown(
         "predictions",
-        f"{publish.table(['predictions', 'are'], facts)}\n\n"
-        + publish.table(["label", "images"], batch.labels.items()),
+        f"{table(['predictions', 'are'], facts)}\n\n"
+        + table(["label", "images"], batch.labels.items()),
         "How many images got each label, and where the answers are",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graftline.core.markdown import table
 from graftline.core.records import Dataset, Preprocessed
 from graftline.core.summaries import sentence
 from graftline.core.workspace import Workspace
@@ -12,17 +13,12 @@ from graftline.orchestration.stage_task import run_stage, step
 @step("preprocess")
 def preprocess(dataset: Dataset) -> Preprocessed:
     """Packs the images of ``dataset``; leaves their size and counts as an artifact."""
-    return run_stage(
-        "preprocess",
-        Preprocessed,
-        lambda workspace: workspace.preprocessed / "preprocessed.json",
-        publish=_publish,
-    )
+    return run_stage("preprocess", Preprocessed, _publish)
 
 
 def _publish(workspace: Workspace, images: Preprocessed) -> None:
     publish.markdown(
         "preprocessed-images",
-        f"{sentence(images)}.\n\n{publish.table(['split', 'images'], images.counts.items())}",
+        f"{sentence(images)}.\n\n{table(['split', 'images'], images.counts.items())}",
         "The images as the network takes them",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graftline.core.markdown import table
 from graftline.core.records import Assembled, Features, FreezePlan, Trained
 from graftline.core.summaries import sentence
 from graftline.core.workspace import Workspace
@@ -15,12 +16,7 @@ _DIGITS = 4
 @step("train")
 def train(features: Features, network: Assembled, plan: FreezePlan) -> Trained:
     """Trains on ``features``, or on images; leaves the epochs as an artifact."""
-    return run_stage(
-        "train",
-        Trained,
-        lambda workspace: workspace.trained / "trained.json",
-        publish=_publish,
-    )
+    return run_stage("train", Trained, _publish)
 
 
 def _publish(workspace: Workspace, trained: Trained) -> None:
@@ -29,7 +25,7 @@ def _publish(workspace: Workspace, trained: Trained) -> None:
     publish.markdown(
         "training",
         f"{sentence(trained)}; {trained.trainable_params:,} weights trained, "
-        f"{trained.frozen_params:,} stayed frozen.\n\n{publish.table(list(rows[0]), shown)}",
+        f"{trained.frozen_params:,} stayed frozen.\n\n{table(list(rows[0]), shown)}",
         "Loss and accuracy by epoch, and which epoch's weights were kept",
     )
 

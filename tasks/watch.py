@@ -21,6 +21,7 @@ from graftline.core.workspace import Workspace
 from graftline.operations import source_watch
 from graftline.operations.source_watch import Sighting
 from graftline.orchestration import abandoned
+from graftline.orchestration.retry import DELAYS_S
 from graftline.orchestration.trigger import CHECKOUT_LABEL, EVENT
 
 RESOURCE = "graftline.source"
@@ -47,8 +48,8 @@ def sight(place: str | None, settle_s: float, again_s: float) -> Sighting:
     name="announce",
     task_run_name="announce",
     cache_policy=NO_CACHE,
-    retries=2,
-    retry_delay_seconds=[2.0, 10.0],
+    retries=len(DELAYS_S),
+    retry_delay_seconds=list(DELAYS_S),
 )
 def announce(seen: Sighting) -> None:
     """Emits the event, and makes sure that the server has it before that is written down.

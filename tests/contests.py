@@ -12,7 +12,7 @@ import pytest
 
 from graftline.core.params import Params, PromoteParams
 from graftline.core.records import Dataset, Trained
-from graftline.core.workspace import Workspace
+from graftline.core.workspace import LITERT_FILE, Workspace
 from graftline.registry import tracking
 from graftline.registry.promotions import Promotion
 from graftline.registry.tracking import registry
@@ -30,7 +30,7 @@ def save_bare(monkeypatch: pytest.MonkeyPatch) -> None:
     def save(folder: Path, workspace: Workspace, trained: Trained, logged: Any) -> None:
         parts = folder / registry.NAME / "artifacts" / "trained"
         parts.mkdir(parents=True)
-        for name in (registry.LITERT, registry.RECORD):
+        for name in (LITERT_FILE, Trained.file_name()):
             shutil.copy(workspace.trained / name, parts / name)
         (folder / registry.NAME / "MLmodel").write_text("")
 

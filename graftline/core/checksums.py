@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
+from itertools import takewhile
 from pathlib import Path
 
 import xxhash
@@ -74,7 +75,9 @@ def verify_all(place: Path) -> None:
 
 
 def _verify(path: Path) -> None:
-    listed = next(filter(Path.is_file, (one / CHECKSUMS for one in path.parents[:_LEVELS])), None)
+    # A list beside or above the checkout is somebody else's, of what was downloaded, say.
+    ours = takewhile(lambda one: not (one / "dvc.yaml").is_file(), path.parents[:_LEVELS])
+    listed = next(filter(Path.is_file, (one / CHECKSUMS for one in ours)), None)
     if listed is None:
         return
     try:

@@ -64,7 +64,7 @@ def code_state(path: str, *, trains: bool) -> dict[str, Any]:
     return {
         "code": {name: _digest(root / name) for name in code_files(root, path)},
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in _DECIDING},
+        "packages": {name: version_of(name) for name in _DECIDING},
         "machine": [platform.system(), platform.machine()],
         "device": _devices() if trains else None,
     }
@@ -171,7 +171,8 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """The version of a package; None if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

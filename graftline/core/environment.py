@@ -41,12 +41,21 @@ HELD_BY_VARIABLE = "GRAFTLINE_PIPELINE_HELD_BY"
 WEBHOOK_VARIABLE = "GRAFTLINE_WEBHOOK"
 """The web address that is told of verdicts, where it is a secret."""
 
+MLFLOW_SWITCHES = {
+    # The word: MLflow takes no other spelling, and "1" would leave the telemetry on.
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    # What is logged is there when the call returns, and not lost with the process.
+    "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
+}
+"""What every process that uses MLflow finds, whatever the user has set; a default for others."""
+
 _QUIET = {
     "DO_NOT_TRACK": "true",
     "DVC_NO_ANALYTICS": "true",
-    # The word: MLflow takes no other spelling.
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    **MLFLOW_SWITCHES,
     # Each try waits twice as long as the one before: seven outlast a server's two minutes.
     "PREFECT_CLIENT_MAX_RETRIES": "7",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

@@ -207,6 +207,18 @@ def storage_full(path: Path | str) -> StorageFullError:
     )
 
 
+def not_there_yet(path: Path) -> MissingOutputError:
+    """That no step has written a file yet."""
+    fix = "run the steps before it: dvc repro, or python -m flows.train"
+    return MissingOutputError(f"{path} is not there yet", where=str(path), fix=fix)
+
+
+def unusable_output(path: Path, problem: str) -> MissingOutputError:
+    """That a step's file is not what it should be: ``problem`` goes on after its name."""
+    fix = "run dvc repro, which writes it anew"
+    return MissingOutputError(f"{path} {problem}", where=str(path), fix=fix)
+
+
 def says_full_disk(text: str) -> bool:
     """Whether somebody else's message tells of a full disk."""
     return any(words in text for words in _FULL_DISK_WORDS)

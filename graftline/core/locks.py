@@ -14,11 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
 
 from graftline.core.environment import HELD_BY_VARIABLE
 from graftline.core.errors import PipelineBusyError
-from graftline.core.files import write_text
 from graftline.core.processes import ProcessIdentity, is_ancestor, own_command
 from graftline.core.records import Record
 from graftline.core.workspace import Workspace
@@ -125,7 +123,7 @@ def _held(
             command=own_command(),
             since=datetime.datetime.now().astimezone().isoformat(" ", "seconds"),
         )
-        write_text(_record_path(path), record.model_dump_json(indent=2) + "\n")
+        record.write(_record_path(path))
         try:
             yield
         finally:
@@ -157,8 +155,5 @@ def _record_path(path: Path) -> Path:
 
 
 def _read(path: Path) -> Holder | None:
-    try:
-        record = Holder.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValidationError):
-        return None
-    return record if record.process.alive() else None
+    record = Holder.find(path)
+    return record if record is not None and record.process.alive() else None

@@ -7,8 +7,8 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -78,6 +78,17 @@ def is_ancestor(pid: int) -> bool:
         return any(parent.pid == pid for parent in psutil.Process().parents())
     except psutil.Error:
         return False
+
+
+def end_all(processes: Sequence[psutil.Process], grace_s: float = 30.0) -> None:
+    """Ends processes: all are asked first, and killed if they take longer than ``grace_s``."""
+    for process in processes:
+        with suppress(psutil.Error):  # It may have ended by itself.
+            process.terminate()
+    _, late = psutil.wait_procs(processes, timeout=grace_s)
+    for process in late:
+        with suppress(psutil.Error):
+            process.kill()
 
 
 def end_group(leader: ProcessIdentity, grace_s: float = 5.0) -> bool:

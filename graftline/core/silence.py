@@ -11,12 +11,12 @@ import os
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
 from graftline.core.errors import StalledError
+from graftline.core.processes import end_all
 
 SILENCE_S = 30 * 60.0
 """How long a process may give no sign of life, in seconds: a file server that is started anew is
@@ -169,10 +169,4 @@ def _end_all(process: subprocess.Popen[str]) -> None:
         all_of_it = [leader, *leader.children(recursive=True)]
     except psutil.Error:
         return
-    for one in all_of_it:
-        with suppress(psutil.Error):
-            one.terminate()
-    _, late = psutil.wait_procs(all_of_it, timeout=_GRACE_S)
-    for one in late:
-        with suppress(psutil.Error):
-            one.kill()
+    end_all(all_of_it, _GRACE_S)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+LITERT_FILE = "model.tflite"
+"""A trained model for inference, beside its record: a folder with the two is a model."""
+
 
 @dataclass(frozen=True)
 class Workspace:

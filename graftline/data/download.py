@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from urllib.parse import urlsplit
 
 from graftline.core.errors import DownloadError
 from graftline.core.files import replacing_file
+from graftline.core.loopback import is_loopback
 from graftline.core.progress import progress
 from graftline.core.redaction import without_secrets
 
@@ -148,22 +148,13 @@ def _refuse_open_address(url: str) -> None:
     parts = urlsplit(url)
     if parts.scheme == "https" and parts.hostname:
         return
-    if parts.scheme == "http" and _is_loopback(parts.hostname or ""):
+    if parts.scheme == "http" and is_loopback(parts.hostname or ""):
         return
     raise DownloadError(
         f"{without_secrets(url)!r} is no https address",
         where=without_secrets(url),
         allowed="an address that starts with https://",
     )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _reason(error: Exception) -> str:

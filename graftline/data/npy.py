@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from graftline.core.checksums import verify
-from graftline.core.errors import MissingOutputError
+from graftline.core.errors import unusable_output
 
 _KEPT_BYTES = 128 << 20
 
@@ -92,11 +92,7 @@ class ArrayReader:
         try:
             self.array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         except (EOFError, OSError, ValueError) as error:
-            raise MissingOutputError(
-                f"{path} is absent or no array: {error}",
-                where=str(path),
-                fix="run dvc repro, which writes it anew",
-            ) from error
+            raise unusable_output(path, f"is absent or no array: {error}") from error
         self._read_bytes = 0
 
     def read(self, rows: NDArray[np.int64], view: int | None = None) -> NDArray[Any]:

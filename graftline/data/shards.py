@@ -34,7 +34,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from graftline.core.checksums import note_written, verify
-from graftline.core.errors import DataError, MissingOutputError
+from graftline.core.errors import DataError, not_there_yet, unusable_output
 from graftline.data.decoding import Pixels, decode
 from graftline.data.white_levels import NOTHING_KNOWN, WhiteRule
 
@@ -141,7 +141,6 @@ def read_manifest(folder: Path) -> dict[str, NDArray[Any]]:
 
     manifest = folder / MANIFEST
     verify(manifest)
-    fix = "run the steps before it: dvc repro, or python -m flows.train"
     try:
         with pq.ParquetFile(manifest, memory_map=True) as file:
             # Column by column: all of them as tables and lists at once would take the most memory
@@ -154,13 +153,9 @@ def read_manifest(folder: Path) -> dict[str, NDArray[Any]]:
                 for field in _schema()
             }
     except FileNotFoundError as error:
-        raise MissingOutputError(
-            f"{manifest} is not there yet", where=str(manifest), fix=fix
-        ) from error
+        raise not_there_yet(manifest) from error
     except (pa.ArrowException, KeyError, ValueError, OSError) as error:
-        raise MissingOutputError(
-            f"{manifest} is no manifest of packed images: {error}", where=str(manifest), fix=fix
-        ) from error
+        raise unusable_output(manifest, f"is no manifest of packed images: {error}") from error
 
 
 def _values(column: pa.ChunkedArray, dtype: type[np.generic]) -> NDArray[Any]:
@@ -345,18 +340,14 @@ class PackedImages:
                 with path.open("rb") as file:
                     mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             except (FileNotFoundError, ValueError) as error:
-                raise _wrong_shard(path, "absent or empty, yet the manifest names it") from error
+                raise unusable_output(
+                    path, "is absent or empty, yet the manifest names it"
+                ) from error
             here = self._shards == shard
             if len(mapped) < (self._offsets[here] + self._lengths[here]).max():
-                raise _wrong_shard(path, "shorter than the manifest tells")
+                raise unusable_output(path, "is shorter than the manifest tells")
             self._maps[shard] = mapped
         return np.frombuffer(self._maps[shard], np.uint8)
-
-
-def _wrong_shard(path: Path, problem: str) -> MissingOutputError:
-    return MissingOutputError(
-        f"{path} is {problem}", where=str(path), fix="run dvc repro, which writes it anew"
-    )
 
 
 def _shard_name(shard: int) -> str:

@@ -70,7 +70,7 @@ def present_split(workspace: Workspace) -> TestSplit:
     Raises:
         MissingOutputError: If it is not there.
     """
-    dataset = Dataset.read(workspace.loaded / "dataset.json")
+    dataset = Dataset.read_in(workspace)
     images = PackedImages.open(workspace.loaded)
     test = images.indices("test")
     names = np.array(dataset.classes, object)
@@ -110,7 +110,7 @@ def ask(folder: Path, workspace: Workspace) -> Answers:
     """
     from graftline.evaluation.predictor import split_probabilities
 
-    trained = Trained.read(folder / "trained.json")
+    trained = Trained.read(folder / Trained.file_name())
     images = PackedImages.open(workspace.loaded)
     probabilities, _ = split_probabilities(folder, trained, images, images.indices("test"))
     names = np.array(trained.classes, object)

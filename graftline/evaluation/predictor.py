@@ -13,6 +13,7 @@ from graftline.core.errors import DataError, MissingOutputError, TrainingDiverge
 from graftline.core.parallel import ordered_map
 from graftline.core.progress import Bar, progress
 from graftline.core.records import Trained
+from graftline.core.workspace import LITERT_FILE
 from graftline.data.decoding import Pixels
 from graftline.data.resize import shrink
 from graftline.data.shards import PackedImages
@@ -47,12 +48,12 @@ class Predictor:
     """
 
     def __init__(self, folder: Path) -> None:
-        trained = Trained.read(folder / "trained.json")
+        trained = Trained.read(folder / Trained.file_name())
         self.classes = trained.classes
         self.size_px = trained.size_px
         self.weight_digest = trained.weight_digest
         self.white = rule_of(trained.white)
-        self._runner = LiteRunner(folder / "model.tflite")
+        self._runner = LiteRunner(folder / LITERT_FILE)
 
     @property
     def feature_dim(self) -> int | None:

@@ -15,18 +15,17 @@ from graftline.core.errors import DataError, ExportError
 from graftline.core.files import sha256_file, sha256_record
 from graftline.core.params import ExportParams
 from graftline.core.records import ExportedModel, ExportFormat, Exports, OriginalModel, Trained
-from graftline.core.workspace import Workspace
+from graftline.core.workspace import LITERT_FILE, Workspace
 from graftline.data.shards import PackedImages
 from graftline.formats.agreement import Answers, Comparison, answers
 from graftline.formats.converters import make
 from graftline.formats.exported_network import Network
 from graftline.formats.runners import open_exported
-from graftline.formats.speeds import ORIGINAL, Speed, Speeds, write_speeds
+from graftline.formats.speeds import ORIGINAL, Speed, Speeds
 from graftline.network.keras_io import load_model
 from graftline.network.litert import LiteRunner, available_cores
 
 DIFFERENCES = "differences.csv"
-_LITERT_FILE = "model.tflite"
 _KERAS_FILE = "model.keras"
 
 
@@ -44,11 +43,11 @@ def export_all(workspace: Workspace, section: ExportParams, folder: Path, report
         MissingOutputError: If an output of an earlier step is absent.
         DataError: If there is no test image, or none to calibrate by.
     """
-    trained = Trained.read(workspace.trained / "trained.json")
+    trained = Trained.read_in(workspace)
     images = PackedImages.open(workspace.preprocessed)
     test = _indices(images, "test", workspace)
     network = _network(workspace, trained, images, section.calibration_images)
-    source = workspace.trained / _LITERT_FILE
+    source = workspace.trained / LITERT_FILE
     reference = answers(lambda: LiteRunner(source), images, test, ORIGINAL)
     made = {
         format: _made(network, format, folder, images, test)
@@ -71,7 +70,7 @@ def export_all(workspace: Workspace, section: ExportParams, folder: Path, report
     )
     measured = {ORIGINAL: _speed(original.sha256, reference)}
     measured |= {format: _speed(one.sha256, one.answers) for format, one in made.items()}
-    write_speeds(workspace, Speeds(cores=available_cores(), measured=measured))
+    Speeds(cores=available_cores(), measured=measured).write(Speeds.path_in(workspace))
     exported = tuple(_described(format, made[format], compared[format]) for format in made)
     return Exports(original=original, exported=exported)
 

@@ -5,11 +5,9 @@ Speeds differ from run to run, and so have no place among the outputs that DVC k
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import ClassVar
 
-from graftline.core.errors import MissingOutputError
 from graftline.core.records import Exports, Record
-from graftline.core.timings import file
 from graftline.core.workspace import Workspace
 
 ORIGINAL = "original"
@@ -30,14 +28,11 @@ class Speed(Record):
 class Speeds(Record):
     """All that were measured together."""
 
+    lies_at: ClassVar[str] = "var/timings/exports.json"
+
     cores: int
     measured: dict[str, Speed]
     """By format; the original as ``original``."""
-
-
-def write_speeds(workspace: Workspace, speeds: Speeds) -> None:
-    """Writes what was measured."""
-    speeds.write(_file(workspace))
 
 
 def read_speeds(workspace: Workspace, exports: Exports) -> Speeds | None:
@@ -45,11 +40,8 @@ def read_speeds(workspace: Workspace, exports: Exports) -> Speeds | None:
 
     Files that came from DVC's cache have no speed here, unless it was these that were measured.
     """
-    if exports.original is None:
-        return None
-    try:
-        speeds = Speeds.read(_file(workspace))
-    except MissingOutputError:
+    speeds = Speeds.find_in(workspace)
+    if exports.original is None or speeds is None:
         return None
     wanted: dict[str, str] = {one.format: one.sha256 for one in exports.exported}
     wanted[ORIGINAL] = exports.original.sha256
@@ -57,7 +49,3 @@ def read_speeds(workspace: Workspace, exports: Exports) -> Speeds | None:
         name: speed for name, speed in speeds.measured.items() if wanted.get(name) == speed.sha256
     }
     return speeds.model_copy(update={"measured": known}) if known else None
-
-
-def _file(workspace: Workspace) -> Path:
-    return file(workspace, "exports")

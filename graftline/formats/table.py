@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from graftline.core.markdown import table
 from graftline.core.records import Exports
+from graftline.core.workspace import LITERT_FILE
 from graftline.formats.speeds import ORIGINAL, Speed, Speeds
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ def rows(exports: Exports, speeds: Speeds | None = None) -> list[list[str]]:
     found = [
         [
             ORIGINAL,
-            "model.tflite",
+            LITERT_FILE,
             _megabytes(original.size_bytes),
             f"{original.accuracy:.2%}",
             "",
@@ -80,10 +82,8 @@ def markdown(exports: Exports, speeds: Speeds | None = None) -> str:
     if exports.original is None:
         return f"{NOTHING}\n"
     head = columns(speeds)
-    marks = ["---", "---", *("--:" for _ in head[2:])]
-    lines = [head, marks, *([_escaped(cell) for cell in row] for row in rows(exports, speeds))]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"{table}\n\n{caption(exports, speeds)}\n"
+    made = table(head, rows(exports, speeds), "ll" + "r" * (len(head) - 2))
+    return f"{made}\n\n{caption(exports, speeds)}\n"
 
 
 def terminal_table(exports: Exports, speeds: Speeds | None = None) -> Table:
@@ -92,7 +92,7 @@ def terminal_table(exports: Exports, speeds: Speeds | None = None) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(
+    shown = Table(
         caption=escape(caption(exports, speeds)),
         caption_justify="left",
         box=SIMPLE_HEAD,
@@ -102,15 +102,15 @@ def terminal_table(exports: Exports, speeds: Speeds | None = None) -> Table:
     )
     for name in _shown(columns(speeds)):
         last = name == COLUMNS[-1]
-        table.add_column(
+        shown.add_column(
             "largest drop" if last else name,
             justify="left" if name == COLUMNS[0] else "right",
             overflow="fold" if last else "ellipsis",
             no_wrap=not last,
         )
     for row in rows(exports, speeds):
-        table.add_row(*map(escape, _shown(row)))
-    return table
+        shown.add_row(*map(escape, _shown(row)))
+    return shown
 
 
 def _shown(cells: Sequence[str]) -> Sequence[str]:
@@ -129,7 +129,3 @@ def _speed(name: str, speeds: Speeds | None) -> Sequence[str]:
 
 def _megabytes(size_bytes: int) -> str:
     return f"{size_bytes / _MB:.2f} MB"
-
-
-def _escaped(cell: str) -> str:
-    return cell.replace("|", "\\|").replace("\n", " ")

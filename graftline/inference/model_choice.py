@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from graftline.core.errors import MissingOutputError
@@ -9,6 +10,7 @@ from graftline.core.records import Record, Trained
 from graftline.core.workspace import Workspace
 from graftline.inference.predict import checked_model
 from graftline.registry import tracking
+from graftline.registry.tracking import Version
 
 DEFAULT_MODEL = "champion"
 
@@ -40,28 +42,46 @@ def choose_model(workspace: Workspace, registered_name: str, which: str) -> Chos
         MissingOutputError: If there is no such version or folder, or its files are lost.
         TrackingError: If the registry cannot be used.
     """
-    if Path(which).is_dir() or "/" in which:
+    if names_a_folder(which):
         folder = checked_model(Path(which))
-        digest = Trained.read(folder / "trained.json").weight_digest
+        digest = Trained.read(folder / Trained.file_name()).weight_digest
         return ChosenModel(folder=str(folder), name=which, version=digest, weight_digest=digest)
-    version = tracking.find_version(workspace, registered_name, which)
-    if version is None:
-        raise _not_there(workspace, registered_name, which)
+    version = version_named(workspace, registered_name, which)
     folder = tracking.fetch_model(workspace, version)
-    digest = Trained.read(folder / "trained.json").weight_digest
+    digest = Trained.read(folder / Trained.file_name()).weight_digest
     return ChosenModel(
         folder=str(folder), name=version.name, version=version.version, weight_digest=digest
     )
 
 
+def names_a_folder(which: str) -> bool:
+    """Whether ``--model`` names a folder: one that holds a model, or any path with a slash."""
+    return os.sep in which or (Path(which) / Trained.file_name()).is_file()
+
+
+def version_named(workspace: Workspace, name: str, which: str) -> Version:
+    """A version of a registered model, by its number or an alias.
+
+    Raises:
+        MissingOutputError: If there is no such version.
+        TrackingError: If the registry cannot be used.
+    """
+    version = tracking.find_version(workspace, name, which)
+    if version is None:
+        raise _not_there(workspace, name, which)
+    return version
+
+
 def _not_there(workspace: Workspace, name: str, which: str) -> MissingOutputError:
     versions = tracking.all_versions(workspace, name)
-    what = f"version {which}" if which.isdecimal() else which
+    what, kind = (f"version {which}", "number") if which.isdecimal() else (which, "alias")
+    lacking = f"no version with the {kind} {which}"
     if not versions:
         return MissingOutputError(
-            f"there is no {what} of {name}: nothing has been registered yet",
+            f"there is no {what} of {name}: nothing has been registered yet, so {lacking}",
             where="the model registry",
-            fix="make run registers a model; or name a model's folder: --model models/trained",
+            fix="make run registers a model, which is --model challenger; or name a model's "
+            "folder: --model models/trained",
         )
     aliases = sorted({alias for version in versions for alias in version.aliases})
     numbers = ", ".join(version.version for version in versions[:5])
@@ -69,7 +89,7 @@ def _not_there(workspace: Workspace, name: str, which: str) -> MissingOutputErro
     if which == DEFAULT_MODEL:
         fix += ", or promote a version first"
     return MissingOutputError(
-        f"there is no {what} of {name} in the registry",
+        f"there is no {what} of {name} in the registry: it has {lacking}",
         where="the model registry",
         allowed=f"{', '.join([*aliases, numbers])}, or a model's folder",
         fix=fix,

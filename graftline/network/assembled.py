@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from graftline.core.checksums import verify
-from graftline.core.errors import MissingOutputError
+from graftline.core.errors import not_there_yet
 from graftline.core.params import HeadParams
 from graftline.core.records import Assembled, FreezePlan
 from graftline.core.workspace import Workspace
@@ -17,7 +17,6 @@ from graftline.network.keras_io import load_model
 
 MODEL = "model.keras"
 WHOLE_BACKBONE = "backbone.keras"
-RECORD = "assembled.json"
 
 
 def planned_backbone(workspace: Workspace, cut: str) -> Any:
@@ -34,7 +33,7 @@ def planned_classifier(workspace: Workspace, plan: FreezePlan, head: HeadParams,
         head: What the new classifier is made of.
         seed: Seed of its weights.
     """
-    if plan.cut == Assembled.read(workspace.assembled / RECORD).cut:
+    if plan.cut == Assembled.read_in(workspace).cut:
         return load_model(workspace.assembled / MODEL)
     classes = len(read_classes(workspace))
     return build_classifier(planned_backbone(workspace, plan.cut), head, classes, seed)
@@ -47,8 +46,4 @@ def read_classes(workspace: Workspace) -> tuple[str, ...]:
     try:
         return tuple(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
-        raise MissingOutputError(
-            f"{path} is not there yet",
-            where=str(path),
-            fix="run dvc repro, or graftline load",
-        ) from error
+        raise not_there_yet(path) from error

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from graftline.core.checksums import verify
-from graftline.core.errors import MissingOutputError, visible
+from graftline.core.errors import MissingOutputError, unusable_output, visible
 from graftline.network.h5_safety import refuse_hostile
 
 _SPARE_BYTES = 16 << 20
@@ -87,11 +87,9 @@ def load_model(path: Path) -> Any:
         raise
     # Keras answers broken files with almost any exception.
     except Exception as error:
-        raise MissingOutputError(
-            f"{path} is absent or no Keras model that can be trusted: {_first_line(error)}",
-            where=str(path),
-            fix="run dvc repro, which writes it anew",
-        ) from error
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        problem = f"is absent or no Keras model that can be trusted: {said}"
+        raise unusable_output(path, problem) from error
 
 
 def _refuse_hostile(path: Path) -> None:
@@ -105,17 +103,19 @@ def _refuse_hostile(path: Path) -> None:
         unpacked = sum(member.file_size for member in members)
         size_bytes = path.stat().st_size
         if unpacked > _SPARE_BYTES + _SUSPECT_RATIO * size_bytes:
-            raise _distrusted(
+            raise unusable_output(
                 path,
                 f"unpacks from {size_bytes} to {unpacked} bytes, as decompression bombs do",
             )
         names = sorted(member.filename for member in members)
         if names != sorted((_CONFIG, _METADATA, _WEIGHTS)):
-            raise _distrusted(path, f"holds {_listed(names)}, and not what a model holds")
+            raise unusable_output(path, f"holds {_listed(names)}, and not what a model holds")
         config = json.loads(archive.read(_CONFIG))
         unknown = {f"{module}.{name}" for module, name in _classes(config) - _CLASSES}
         if unknown:
-            raise _distrusted(path, f"holds {_listed(sorted(unknown))}, which no model here holds")
+            raise unusable_output(
+                path, f"holds {_listed(sorted(unknown))}, which no model here holds"
+            )
         refuse_hostile(path, archive.read(_WEIGHTS))
 
 
@@ -137,16 +137,6 @@ def _classes(config: Any) -> set[tuple[str, str]]:
 def _listed(names: Sequence[str]) -> str:
     shown = [visible(repr(name[:_SHOWN_CHARACTERS])) for name in names[:_SHOWN]]
     return ", ".join([*shown, *["..."] * (len(names) > _SHOWN)])
-
-
-def _distrusted(path: Path, reason: str) -> MissingOutputError:
-    return MissingOutputError(
-        f"{path} {reason}", where=str(path), fix="run dvc repro, which writes it anew"
-    )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def variables_digest(variables: Iterable[Any]) -> str:
@@ -176,9 +166,7 @@ def convert_to_litert(
         configure: Sets what the converter, TensorFlow's, is to do beyond converting.
     """
     import tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import (
-        convert_variables_to_constants_v2,
-    )
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     images = tf.TensorSpec((None, None, None, None), tf.as_dtype(dtype), name="images")
     concrete = tf.function(function, input_signature=[images]).get_concrete_function()

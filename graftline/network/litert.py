@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graftline.core.checksums import verify
-from graftline.core.errors import MissingOutputError
+from graftline.core.errors import unusable_output
 
 _MICRO_BATCH = 8
 _CACHE_BYTES = 7 << 20
@@ -133,11 +133,7 @@ class _Interpreter:
         try:
             self._interpreter: Any = Interpreter(str(path), num_threads=1)
         except (ValueError, RuntimeError, OSError) as error:
-            raise MissingOutputError(
-                f"{path} is absent or no LiteRT model",
-                where=str(path),
-                fix="run dvc repro, which writes it anew",
-            ) from error
+            raise unusable_output(path, "is absent or no LiteRT model") from error
         self._input = self._interpreter.get_input_details()[0]["index"]
         self._shape: tuple[int, ...] = ()
         details = self._outputs()

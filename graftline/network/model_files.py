@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from graftline.core.backbones import family_of
+from graftline.core.workspace import LITERT_FILE
 from graftline.network.classifier import (
     BACKBONE,
     HEAD,
@@ -19,7 +20,6 @@ from graftline.network.keras_io import convert_to_litert, save_model
 
 KERAS_FILE = "model.keras"
 WEIGHTS_FILE = "model.weights.h5"
-LITERT_FILE = "model.tflite"
 
 
 def make_answering(

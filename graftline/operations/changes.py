@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from graftline.core.errors import MissingOutputError
 from graftline.core.params import Params
 from graftline.core.records import Record, Trained
 from graftline.core.stage_params import changed_params, keys_of_stages, picked
@@ -29,6 +28,8 @@ _READ_AFTER_TRAINING = ("register", "promote")
 
 class Finished(Record):
     """``var/finished.json``: the last flow that got to its end."""
+
+    lies_at: ClassVar[str] = "var/finished.json"
 
     weight_digest: str
     """Of the model that went through all of its steps."""
@@ -118,15 +119,12 @@ def note_finished(workspace: Workspace, params: Params, source: SourceState) -> 
         weight_digest=_weights(workspace) or "",
         params=_record(params),
         source_digest=source.digest,
-    ).write(_file(workspace))
+    ).write(Finished.path_in(workspace))
 
 
 def last_finished(workspace: Workspace) -> Finished | None:
     """The last flow that got to its end; None if none is known here."""
-    try:
-        return Finished.read(_file(workspace))
-    except MissingOutputError:
-        return None
+    return Finished.find_in(workspace)
 
 
 def _changed(workspace: Workspace, before: dict[str, Any], params: Params) -> Iterator[str]:
@@ -161,19 +159,13 @@ def _unfinished(workspace: Workspace, finished: Finished | None) -> str | None:
 
 
 def _weights(workspace: Workspace) -> str | None:
-    try:
-        return Trained.read(workspace.trained / "trained.json").weight_digest
-    except MissingOutputError:
-        return None
+    trained = Trained.find_in(workspace)
+    return trained.weight_digest if trained else None
 
 
 def _record(params: Params) -> dict[str, Any]:
     # Whom a verdict is told to changes nothing about it.
     return params.model_dump(mode="json", by_alias=True, exclude={"notify"})
-
-
-def _file(workspace: Workspace) -> Path:
-    return workspace.var / "finished.json"
 
 
 def _source_file(workspace: Workspace) -> Path:

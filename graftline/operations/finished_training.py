@@ -7,16 +7,17 @@ goes on from the checkpoint, and has the same result in seconds.
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from typing import ClassVar
 
 from graftline.core.dvc_lock import LOCK_FILE
-from graftline.core.errors import MissingOutputError
 from graftline.core.records import Record
 from graftline.core.workspace import Workspace
 
 
 class Finished(Record):
     """``var/checkpoints/train/finished.json``: a training has come to its end."""
+
+    lies_at: ClassVar[str] = "var/checkpoints/train/finished.json"
 
     lock: tuple[int, ...]
     """Which ``dvc.lock`` lay there then; DVC replaces it when it writes a stage down."""
@@ -27,27 +28,20 @@ def note_finished(workspace: Workspace) -> None:
     if "DVC_STAGE" not in os.environ:
         forget(workspace)
     elif workspace.checkpoint.exists():
-        Finished(lock=_stamp(workspace)).write(_file(workspace))
+        Finished(lock=_stamp(workspace)).write(Finished.path_in(workspace))
 
 
 def forget_if_recorded(workspace: Workspace) -> None:
     """Removes the checkpoint of a finished training that DVC has written down since."""
-    try:
-        finished = Finished.read(_file(workspace))
-    except MissingOutputError:
-        return
-    if finished.lock != _stamp(workspace):
+    finished = Finished.find_in(workspace)
+    if finished is not None and finished.lock != _stamp(workspace):
         forget(workspace)
 
 
 def forget(workspace: Workspace) -> None:
     """Removes the checkpoint, whose training is over."""
     workspace.checkpoint.unlink(missing_ok=True)
-    _file(workspace).unlink(missing_ok=True)
-
-
-def _file(workspace: Workspace) -> Path:
-    return workspace.checkpoint.with_name("finished.json")
+    Finished.path_in(workspace).unlink(missing_ok=True)
 
 
 def _stamp(workspace: Workspace) -> tuple[int, ...]:

@@ -275,7 +275,7 @@ def _has_data(copy: _Copy) -> bool:
         if listing(root / CACHE, copy.listing) is None:
             continue
         done = dvc_ended(root, "checkout", "load", environment=copy.environment)
-        if done.returncode == 0 and (copy.workspace.loaded / "dataset.json").is_file():
+        if done.returncode == 0 and Dataset.path_in(copy.workspace).is_file():
             return True
     return False
 
@@ -310,10 +310,10 @@ def _run_stage(copy: _Copy, stage: str, on_step: Callable[[str], None]) -> None:
 
 
 def _comparison(run: PastRun, workspace: Workspace) -> list[Compared]:
-    assembled = Assembled.read(workspace.assembled / "assembled.json")
-    trained = Trained.read(workspace.trained / "trained.json")
+    assembled = Assembled.read_in(workspace)
+    trained = Trained.read_in(workspace)
     found = {
-        "data": ("dataset_digest", Dataset.read(workspace.loaded / "dataset.json").digest),
+        "data": ("dataset_digest", Dataset.read_in(workspace).digest),
         "base weights": ("base_weights_sha256", assembled.weights_sha256),
         "backbone": ("backbone_digest", assembled.backbone_digest),
         "weights": ("weight_digest", trained.weight_digest),
@@ -322,7 +322,7 @@ def _comparison(run: PastRun, workspace: Workspace) -> list[Compared]:
         Compared(what=what, then=run.tags.get(f"graftline.{tag}"), now=now, decides=True)
         for what, (tag, now) in found.items()
     ]
-    for name, value in metrics_of(Metrics.read(workspace.metrics)).items():
+    for name, value in metrics_of(Metrics.read_in(workspace)).items():
         compared.append(
             Compared(what=name, then=run.metrics.get(name), now=float(value), decides=True)
         )

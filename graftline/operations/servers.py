@@ -24,12 +24,10 @@ from urllib.parse import urlsplit
 
 import psutil
 from filelock import FileLock
-from pydantic import ValidationError
 
 from graftline.core.database_templates import begin_with_copy
 from graftline.core.environment import LOGIN_VARIABLE, prefect_home, quiet_environment
 from graftline.core.errors import ServerError, says_full_disk, storage_full
-from graftline.core.files import write_text
 from graftline.core.private import login, login_file
 from graftline.core.processes import ProcessIdentity, end_group
 from graftline.core.records import Record
@@ -96,6 +94,11 @@ class Server:
     database: tuple[str, Path] | None = None
     login_variable: str = ""
     login_file: Path | None = None
+
+    @property
+    def record_file(self) -> Path:
+        """Where its :class:`ServerRecord` lies while it runs."""
+        return self.folder / "server.json"
 
     @property
     def log_file(self) -> Path:
@@ -236,7 +239,7 @@ def join(server: Server, limit_s: float = START_LIMIT_S) -> str:
     """
     with _locked(server):
         record = _living(server, limit_s) or _started(server, limit_s)
-        _write(server, _with_user(record))
+        _with_user(record).write(server.record_file)
     return record.address
 
 
@@ -245,7 +248,7 @@ def join_running(server: Server, limit_s: float = START_LIMIT_S) -> str | None:
     with _locked(server):
         record = _living(server, limit_s)
         if record is not None:
-            _write(server, _with_user(record))
+            _with_user(record).write(server.record_file)
     return record.address if record else None
 
 
@@ -253,7 +256,7 @@ def leave(server: Server) -> None:
     """Stops being a user; the last one stops the server, unless it is to last."""
     me = ProcessIdentity.of()
     with _locked(server):
-        record = _read(server)
+        record = ServerRecord.find(server.record_file)
         if record is None:
             return
         users = tuple(user for user in record.users if user.alive() and user != me)
@@ -271,7 +274,7 @@ def keep_up(server: Server, limit_s: float = START_LIMIT_S) -> str:
     """
     with _locked(server):
         record = _living(server, limit_s) or _started(server, limit_s)
-        _write(server, record.model_copy(update={"lasting": True}))
+        record.model_copy(update={"lasting": True}).write(server.record_file)
     return record.address
 
 
@@ -280,10 +283,10 @@ def let_go(server: Server) -> Literal["stopped", "in use", "absent"]:
 
     A server that was not asked to last is left to its users.
     """
-    if _read(server) is None:
+    if ServerRecord.find(server.record_file) is None:
         return "absent"
     with _locked(server):
-        record = _read(server)
+        record = ServerRecord.find(server.record_file)
         if record is None or not record.lasting:
             return "absent"
         users = tuple(user for user in record.users if user.alive())
@@ -292,25 +295,25 @@ def let_go(server: Server) -> Literal["stopped", "in use", "absent"]:
 
 def users(server: Server) -> tuple[ProcessIdentity, ...]:
     """The processes that use the server now."""
-    record = _read(server)
+    record = ServerRecord.find(server.record_file)
     return tuple(user for user in record.users if user.alive()) if record else ()
 
 
 def alive(server: Server) -> bool:
     """Whether the server's process runs, however busy it is."""
-    record = _read(server)
+    record = ServerRecord.find(server.record_file)
     return record is not None and record.process.alive()
 
 
 def address(server: Server) -> str | None:
     """Where the server answers; None if it does not run."""
-    record = _read(server)
+    record = ServerRecord.find(server.record_file)
     return record.address if record is not None and record.process.alive() else None
 
 
 def process_of(server: Server) -> ProcessIdentity | None:
     """The server's process; None if it does not run."""
-    record = _read(server)
+    record = ServerRecord.find(server.record_file)
     return record.process if record is not None and record.process.alive() else None
 
 
@@ -340,10 +343,10 @@ def _with_user(record: ServerRecord) -> ServerRecord:
 
 def _stay_or_end(server: Server, record: ServerRecord) -> Literal["stopped", "in use"]:
     if record.users or record.lasting:
-        _write(server, record)
+        record.write(server.record_file)
         return "in use"
     end_group(record.process)
-    _record_path(server).unlink(missing_ok=True)
+    server.record_file.unlink(missing_ok=True)
     return "stopped"
 
 
@@ -355,7 +358,7 @@ def _locked(server: Server) -> Iterator[None]:
 
 
 def _living(server: Server, limit_s: float) -> ServerRecord | None:
-    record = _read(server)
+    record = ServerRecord.find(server.record_file)
     if record is None:
         return None
     # It may be starting still, if the one who started it was killed. One that asks for no login, or
@@ -374,7 +377,7 @@ def _started(server: Server, limit_s: float) -> ServerRecord:
             return record
         died = not record.process.alive()
         end_group(record.process)
-        _record_path(server).unlink(missing_ok=True)
+        server.record_file.unlink(missing_ok=True)
     said = server.log_file.read_text(encoding="utf-8", errors="replace")
     # A full disk may not even take what the server says of it.
     if died and (says_full_disk(said) or shutil.disk_usage(server.folder).free < _NEEDED_BYTES):
@@ -406,7 +409,7 @@ def _start(server: Server, port: int) -> ServerRecord:
     # The waiting process may not be its parent, so nobody does: see ProcessIdentity.alive.
     process.returncode = 0
     record = ServerRecord(process=identity, port=port, users=(), login_digest=_login_digest(server))
-    _write(server, record)
+    record.write(server.record_file)
     return record
 
 
@@ -455,19 +458,3 @@ def _free_port(preferred: int) -> int:
                 continue
             return int(probe.getsockname()[1])
     raise ServerError(f"there is no free port on {HOST}")
-
-
-def _record_path(server: Server) -> Path:
-    return server.folder / "server.json"
-
-
-def _write(server: Server, record: ServerRecord) -> None:
-    write_text(_record_path(server), record.model_dump_json(indent=2) + "\n")
-
-
-def _read(server: Server) -> ServerRecord | None:
-    try:
-        text = _record_path(server).read_text(encoding="utf-8")
-        return ServerRecord.model_validate_json(text)
-    except (OSError, ValidationError):
-        return None

@@ -16,7 +16,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from graftline.core.errors import DataError, MissingOutputError
+from graftline.core.errors import DataError
 from graftline.core.files import sha256_record
 from graftline.core.params import read_params
 from graftline.core.records import Record
@@ -91,7 +91,7 @@ def sight(
         ParamsError: If ``params.yaml`` is not valid.
     """
     name = place or _source_name(workspace)
-    known = _announced(workspace, name)
+    known = Announced.find(_file(workspace, name))
     trained = _trained(workspace) if place is None else None
     digest = digest_of(workspace, place)
     settled = True
@@ -226,13 +226,6 @@ def _listed(workspace: Workspace, address: str) -> list[str]:
         for line in said.stdout.splitlines()
         if not any(map(is_litter, line.split(maxsplit=1)[-1].split("/")))
     )
-
-
-def _announced(workspace: Workspace, place: str) -> Announced | None:
-    try:
-        return Announced.read(_file(workspace, place))
-    except MissingOutputError:
-        return None
 
 
 def _file(workspace: Workspace, place: str) -> Path:

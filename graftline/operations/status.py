@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from graftline.core.code_lock import CODE_LOCK, changed_code
 from graftline.core.dvc_lock import LockedStage, read_lock
-from graftline.core.errors import GraftlineError, MissingOutputError, PipelineBusyError
+from graftline.core.errors import GraftlineError, PipelineBusyError
 from graftline.core.locks import holder
 from graftline.core.params import read_record
 from graftline.core.records import Metrics, Record
@@ -64,11 +64,11 @@ def status(workspace: Workspace) -> Status:
         stages = [StageStatus(name=name, state="unknown", reasons=unknown) for name in STAGES]
     return Status(
         stages=tuple(stages),
-        metrics=_read(Metrics, workspace.metrics),
+        metrics=Metrics.find_in(workspace),
         # What export would do changes no metric.
         metrics_current=all(one.state == "current" for one in stages if one.name != "export"),
         last_run=last_run(workspace),
-        registered=_read(Registered, workspace.var / "registered.json"),
+        registered=Registered.find_in(workspace),
         holder=str(current) if current else None,
     )
 
@@ -153,10 +153,3 @@ def _awaited(
 
 def _overlap(path: str, out: str) -> bool:
     return path == out or path.startswith(f"{out}/") or out.startswith(f"{path}/")
-
-
-def _read(kind: type[Any], path: Path) -> Any:
-    try:
-        return kind.read(path)
-    except MissingOutputError:
-        return None

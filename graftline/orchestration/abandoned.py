@@ -16,11 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from pydantic import ValidationError
 from rich.console import Console
 
 from graftline.core.environment import begin_plainly, prefect_address, settle
-from graftline.core.files import write_text
 from graftline.core.processes import ProcessIdentity
 from graftline.core.records import Record
 from graftline.core.redaction import without_secrets
@@ -69,7 +67,7 @@ def account(workspace: Workspace) -> list[str]:
     from prefect.runtime import flow_run
 
     path = _folder(workspace) / f"{flow_run.id}.json"
-    if path.exists() and (begun := _read(path)) and begun.process.alive():
+    if (known := Begun.find(path)) and known.process.alive():
         return []
     ids = [flow_run.id, flow_run.root_flow_run_id]
     begun = Begun(
@@ -77,7 +75,7 @@ def account(workspace: Workspace) -> list[str]:
         api=_api(workspace),
         process=ProcessIdentity.of(),
     )
-    write_text(path, begun.model_dump_json() + "\n")
+    begun.write(path)
     return close_abandoned(workspace)
 
 
@@ -211,15 +209,8 @@ def _api(workspace: Workspace) -> str:
 
 def _records(workspace: Workspace) -> Iterator[tuple[Path, Begun]]:
     for path in sorted(_folder(workspace).glob("*.json")):
-        if begun := _read(path):
+        if begun := Begun.find(path):
             yield path, begun
-
-
-def _read(path: Path) -> Begun | None:
-    try:
-        return Begun.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValidationError):
-        return None
 
 
 def _folder(workspace: Workspace) -> Path:

@@ -14,9 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
-
-from pydantic import ValidationError
+from typing import IO, Any, ClassVar, Literal
 
 from graftline.core.environment import ERROR_FILE_VARIABLE
 from graftline.core.errors import (
@@ -27,7 +25,6 @@ from graftline.core.errors import (
     says_full_disk,
     storage_full,
 )
-from graftline.core.files import write_text
 from graftline.core.processes import ProcessIdentity, end_group
 from graftline.core.records import Record
 from graftline.core.redaction import without_secrets
@@ -66,6 +63,8 @@ _LOCKED = re.compile(r"Unable to acquire lock")
 
 class _Group(Record):
     """``var/stage.json``: the process group in which a stage is at work."""
+
+    lies_at: ClassVar[str] = "var/stage.json"
 
     stage: str
     leader: ProcessIdentity
@@ -222,7 +221,7 @@ def reproduce(
                 guard.watch.heard()
                 print(line, file=log, flush=True)
                 lines.append(line)
-                if not _is_noise(line):
+                if not line.startswith(_NOISE):
                     on_line(line)
             code = process.wait()
     if guard.stopped:
@@ -238,13 +237,11 @@ def end_orphans(workspace: Workspace) -> str | None:
     Returns:
         The stage's name if there was one.
     """
-    path = _group_file(workspace)
-    try:
-        group = _Group.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValidationError):
+    group = _Group.find_in(workspace)
+    if group is None:
         return None
     was_alive = end_group(group.leader, _ENDING_S)
-    path.unlink(missing_ok=True)
+    _Group.path_in(workspace).unlink(missing_ok=True)
     return group.stage if was_alive else None
 
 
@@ -293,8 +290,7 @@ def _group(
     told = {**command.environment, ERROR_FILE_VARIABLE: str(command.error_file)}
     try:
         leader = ProcessIdentity.of(process.pid)
-        record = _Group(stage=command.stage, leader=leader)
-        write_text(_group_file(workspace), record.model_dump_json() + "\n")
+        _Group(stage=command.stage, leader=leader).write(_Group.path_in(workspace))
         guard = _Guard(command, leader, say)
         # Not before it stands there: a killed flow's stage must be found.
         order(process, arguments, told)
@@ -310,7 +306,7 @@ def _group(
             process.wait()
         if process.stdout:
             process.stdout.close()
-        _group_file(workspace).unlink(missing_ok=True)
+        _Group.path_in(workspace).unlink(missing_ok=True)
 
 
 def _lines(process: subprocess.Popen[str]) -> Iterator[str]:
@@ -390,16 +386,8 @@ def _last_errors(lines: list[str]) -> str:
     return "\n".join(f"  {line.removeprefix('ERROR: ')}" for line in errors)
 
 
-def _is_noise(line: str) -> bool:
-    return line.startswith(_NOISE)
-
-
 def _environment() -> dict[str, str]:
     # The stages' commands say `python`, which must be the one that runs this.
     folder = str(Path(sys.executable).parent)
     path = os.pathsep.join((folder, os.environ.get("PATH", "")))
     return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
-
-
-def _group_file(workspace: Workspace) -> Path:
-    return workspace.var / "stage.json"

@@ -128,7 +128,7 @@ def _run(wanted: Launch, workspace: Workspace, screen: Screen) -> None:
     if outcome is not None:
         from graftline.orchestration.run_summary import show_closing
 
-        show_closing(screen.console, workspace, outcome, time.monotonic() - started_s)
+        show_closing(screen, workspace, outcome, time.monotonic() - started_s)
 
 
 def _server_runs(workspace: Workspace) -> bool:
@@ -181,15 +181,18 @@ def _settle(execution: Pipeline, patience_s: float) -> None:
 
 
 def _parsed(module: str, flow: str, arguments: Sequence[str], *, looks: bool) -> Launch:
-    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=_first_line(flow))
+    does = f"Runs the flow {flow} on the checkout in the current directory."
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=does)
     parser.add_argument(
         "--params",
-        type=os.path.expanduser,  # A shell leaves the ~ of --params=~/x as it is.
+        dest="params_file",
+        type=_path,
         metavar="FILE",
         help="put this file's text into params.yaml first",
     )
     parser.add_argument(
         "--set",
+        dest="overrides",
         action="append",
         default=[],
         metavar="KEY=VALUE",
@@ -198,6 +201,7 @@ def _parsed(module: str, flow: str, arguments: Sequence[str], *, looks: bool) ->
     waiting = parser.add_mutually_exclusive_group()
     waiting.add_argument(
         "--wait",
+        dest="wait_s",
         type=_seconds,
         default=0.0,
         metavar="SECONDS",
@@ -205,7 +209,7 @@ def _parsed(module: str, flow: str, arguments: Sequence[str], *, looks: bool) ->
     )
     waiting.add_argument(
         "--no-wait",
-        dest="wait",
+        dest="wait_s",
         action="store_const",
         const=0.0,
         help="refuse at once if another process holds the pipeline (the default)",
@@ -214,21 +218,12 @@ def _parsed(module: str, flow: str, arguments: Sequence[str], *, looks: bool) ->
     parser.add_argument(
         "--debug", action="store_true", help="show tracebacks, and Prefect's own lines"
     )
-    options = parser.parse_args(arguments)
-    return Launch(
-        module=module,
-        flow=flow,
-        params_file=None if options.params is None else Path(options.params),
-        overrides=options.set,
-        wait_s=options.wait,
-        force=options.force,
-        debug=options.debug,
-        looks=looks,
-    )
+    return Launch(module=module, flow=flow, looks=looks, **vars(parser.parse_args(arguments)))
 
 
-def _first_line(flow: str) -> str:
-    return f"Runs the flow {flow} on the checkout in the current directory."
+def _path(text: str) -> Path:
+    # A shell leaves the ~ of --params=~/x as it is.
+    return Path(os.path.expanduser(text))
 
 
 def _seconds(text: str) -> float:

@@ -17,9 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from graftline.core.exit_codes import reported
 from graftline.core.processes import termination_as_interrupt
@@ -125,20 +123,8 @@ def told(step: str) -> Iterator[Callable[[str], None]]:
     screen.end(StepEnd(step, "executed", time.monotonic() - began_s, " ".join(texts)))
 
 
-def show_summary(console: Console, batch: Batch, drift: Drift, seconds: float) -> None:
-    """Prints what came out: how many of what, how sure, whether they drifted, where it lies."""
-    grid = Table.grid(padding=(0, 1))
-    grid.add_column(width=1)
-    grid.add_column(width=10, style="bold")
-    grid.add_column(overflow="fold")
-    for label, text in _rows(batch, drift):
-        grid.add_row("", label, text)
-    console.print()
-    console.print(f"Done in {seconds:.1f} s.", highlight=False)
-    console.print(grid)
-
-
 def _rows(batch: Batch, drift: Drift) -> list[tuple[str, str]]:
+    """What came out: how many of what, how sure, whether they drifted, where it lies."""
     from graftline.data.image_files import told_left_out
     from graftline.inference.batch.writer import UNSURE_BELOW
     from graftline.inference.drift.report import TEXT, report_folder, sentence
@@ -182,14 +168,15 @@ def _relative(path: Path) -> str:
 def _run(request: Request, workspace: Workspace, *, debug: bool) -> None:
     began_s = time.monotonic()
     quieten(workspace, debug=debug)
-    with api_for(workspace, _imported, Screen().say, Timings()) as flow:
+    screen = Screen()
+    with api_for(workspace, _imported, screen.say, Timings()) as flow:
         try:
             batch, drift = flow(request)
         finally:
             from graftline.orchestration.settle import flush_logs
 
             flush_logs()
-    show_summary(Console(highlight=False), batch, drift, time.monotonic() - began_s)
+    screen.summary(_rows(batch, drift), time.monotonic() - began_s)
 
 
 def _imported() -> Any:

@@ -13,22 +13,14 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from graftline.core.errors import (
-    DownloadError,
-    PipelineBusyError,
-    ServerError,
-    StalledError,
-    TrackingError,
-)
+from graftline.core.markdown import table
 from graftline.core.records import Metrics
 from graftline.operations.changes import News
 from graftline.orchestration import publish
 from graftline.orchestration.pipeline import current, held
+from graftline.orchestration.retry import CAN_PASS
 from graftline.registry.promotion_report import line
 from graftline.registry.promotions import Promotion
-
-CAN_PASS = (DownloadError, PipelineBusyError, ServerError, StalledError, TrackingError)
-"""What may go better a minute later; another try of anything else would end as this one."""
 
 
 @contextmanager
@@ -67,14 +59,14 @@ def told(news: News, outcome: Promotion | None = None) -> Any:
     if outcome is None:
         get_run_logger().info(str(news))
         return Completed(message=str(news), data=None)
-    metrics = Metrics.read(current().workspace.metrics)
+    metrics = Metrics.read_in(current().workspace)
     accuracy = (
         f"test accuracy {metrics.test_accuracy:.2%} ({metrics.test_accuracy_low:.2%} to "
         f"{metrics.test_accuracy_high:.2%}) on {metrics.test_images:,} images"
     )
     publish.markdown(
         "retraining",
-        publish.table(
+        table(
             ["retraining", "is"],
             [("because of", news), ("gave", line(outcome)), ("measured", accuracy)],
         ),

@@ -1,18 +1,48 @@
-"""Waiting for a Prefect server that is away for a moment, instead of failing with it."""
+"""What is tried again, how often and how soon; and waiting for a server that is away."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import httpx
 
+from graftline.core.errors import (
+    DownloadError,
+    PipelineBusyError,
+    ServerError,
+    StalledError,
+    TrackingError,
+)
+
 T = TypeVar("T")
 
+CAN_PASS = (DownloadError, PipelineBusyError, ServerError, StalledError, TrackingError)
+"""What may go better a minute later; another try of anything else would end as this one."""
+DELAYS_S = (2.0, 10.0)
+"""Between the tries of what asks a registry or a server."""
 PATIENCE_S = 180.0
 _POLL_S = 1.0
 _AWAY = (httpx.TransportError, httpx.HTTPStatusError)
+
+
+def tried_again(after: type[Exception], delays_s: Sequence[float] = DELAYS_S) -> dict[str, Any]:
+    """The options of a Prefect task that is tried again after errors of one kind, and no others.
+
+    Args:
+        after: The kind of error that can pass by itself.
+        delays_s: Seconds before each further try.
+    """
+
+    def can_pass(_task: Any, _run: Any, state: Any) -> bool:
+        return isinstance(state.result(raise_on_failure=False), after)
+
+    return {
+        "retries": len(delays_s),
+        "retry_delay_seconds": list(delays_s),
+        "retry_condition_fn": can_pass,
+    }
 
 
 def patiently(

@@ -6,42 +6,30 @@ import csv
 from collections import Counter
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
-from graftline.core.errors import MissingOutputError
 from graftline.core.records import Exports, FreezePlan, Metrics
 from graftline.core.workspace import Workspace
+from graftline.orchestration.screen import Screen
 from graftline.registry.promotion_report import line
 from graftline.registry.promotions import Promotion
 
 _UNSURE_WIDTH = 0.05
 _MISCALIBRATED = 0.05
-_LABEL_WIDTH = 10
 _SHOWN_DIFFERENCE = 0.00005
 
 
 def show_closing(
-    console: Console, workspace: Workspace, promotion: Promotion, seconds: float
+    screen: Screen, workspace: Workspace, promotion: Promotion, seconds: float
 ) -> None:
     """Prints the summary of a finished run.
 
     Args:
-        console: Where to.
+        screen: Where to.
         workspace: Where the outputs lie.
         promotion: What ``promote`` returned.
         seconds: How long the whole run took.
     """
-    metrics = Metrics.read(workspace.metrics)
-    grid = Table.grid(padding=(0, 1))
-    grid.add_column(width=1)
-    grid.add_column(width=_LABEL_WIDTH, style="bold")
-    grid.add_column(overflow="fold")
-    for label, text in _rows(workspace, promotion, metrics):
-        grid.add_row("", label, text)
-    console.print()
-    console.print(f"Done in {seconds:.1f} s.", highlight=False)
-    console.print(grid)
+    metrics = Metrics.read_in(workspace)
+    screen.summary(_rows(workspace, promotion, metrics), seconds)
 
 
 def _rows(workspace: Workspace, promotion: Promotion, metrics: Metrics) -> list[tuple[str, str]]:
@@ -98,22 +86,18 @@ def _model(promotion: Promotion) -> str:
 
 def _chosen_freezing(workspace: Workspace) -> str | None:
     """What ``freeze.strategy: auto`` chose, and why; None where the parameters said it."""
-    try:
-        plan = FreezePlan.read(workspace.freeze_plan)
-    except MissingOutputError:
+    plan = FreezePlan.find_in(workspace)
+    if plan is None or not plan.measured:
         return None
-    return f"{plan.strategy}, cut after {plan.cut}. {plan.reason}." if plan.measured else None
+    return f"{plan.strategy}, cut after {plan.cut}. {plan.reason}."
 
 
 def _exported(workspace: Workspace) -> str | None:
     """Each exported file with what it costs and keeps; None where there is none."""
-    try:
-        exports = Exports.read(workspace.exports / "exports.json")
-    except MissingOutputError:
-        return None
+    exports = Exports.find_in(workspace)
     told = [
         f"{one.path} ({one.size_bytes / 1e6:.2f} MB, {one.agreement:.2%} the same label)"
-        for one in exports.exported
+        for one in (exports.exported if exports else ())
     ]
     return f"{', '.join(told)} in {_relative(workspace, workspace.exports)}" if told else None
 

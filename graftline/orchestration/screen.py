@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -68,6 +68,18 @@ class Screen:
         grid.add_column(width=_SECONDS_WIDTH, justify="right", style="dim")
         grid.add_column(overflow="fold")
         grid.add_row("", end.step, end.state, f"{end.seconds:.1f} s", escape(end.text))
+        self.console.print(grid)
+
+    def summary(self, rows: Sequence[tuple[str, str]], seconds: float) -> None:
+        """Prints what came out of a flow, a row for each label; texts may hold Rich's marks."""
+        grid = Table.grid(padding=(0, 1))
+        grid.add_column(width=_INDENT - 1)
+        grid.add_column(width=_STEP_WIDTH, style="bold")
+        grid.add_column(overflow="fold")
+        for label, text in rows:
+            grid.add_row("", label, text)
+        self.console.print()
+        self.console.print(f"Done in {seconds:.1f} s.", highlight=False)
         self.console.print(grid)
 
     @contextmanager

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -22,7 +22,7 @@ from rich.console import Console
 from graftline.core.environment import begin_plainly, prefect_address, quiet_environment, settle
 from graftline.core.exit_codes import reported
 from graftline.core.private import password_told
-from graftline.core.processes import ProcessIdentity
+from graftline.core.processes import ProcessIdentity, end_all
 from graftline.core.redaction import without_secrets
 from graftline.core.repository import check_repository
 from graftline.core.startup import collect_rarely
@@ -47,7 +47,6 @@ from graftline.orchestration.trigger import RETRAINS, ensure_trigger
 
 MARK = "GRAFTLINE_STANDING"
 """In the environment of a worker, and so of all that it starts: the worker's folder."""
-_ENDING_S = 30.0
 _START_LIMIT_S = 600.0
 """Long, as after a boot everything starts at once; one that dies meanwhile is told of at once."""
 _API = "/api"
@@ -110,7 +109,8 @@ def up(
                 if _polls_another(worker, known):
                     _stop_worker(worker)
                 _kept_up(worker)
-            console.print(f"worker   pool {pool}, process {_pid(worker)}; its log: {_log(worker)}")
+            told = f"process {_pid(worker)}; its log: {worker.log_file}"
+            console.print(f"worker   pool {pool}, {told}")
     for one in deployments.deployments(workspace):
         when = ", ".join(one.crons) or "when something triggers it"
         console.print(f"runs     {one.record.get('entrypoint', '')} as {one.name}: {when}")
@@ -206,22 +206,6 @@ def _stop_worker(worker: Server) -> bool:
     return stopped or bool(marked)
 
 
-def end_all(processes: Sequence[psutil.Process], grace_s: float = _ENDING_S) -> None:
-    """Ends processes: all are asked first, and killed if they take longer than ``grace_s``."""
-    for process in processes:
-        _quietly(process.terminate)
-    _, late = psutil.wait_procs(processes, timeout=grace_s)
-    for process in late:
-        _quietly(process.kill)
-
-
-def _quietly(act: Callable[[], object]) -> None:
-    try:
-        act()
-    except psutil.Error:
-        pass  # It has ended by itself.
-
-
 def _marked(worker: Server, itself: ProcessIdentity | None) -> Iterator[psutil.Process]:
     """What was started by this worker, or by one before it, and is not the worker."""
     own = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
@@ -249,10 +233,6 @@ def _pools_up(workspace: Workspace) -> list[str]:
 def _pid(worker: Server) -> int | None:
     process = process_of(worker)
     return process.pid if process else None
-
-
-def _log(server: Server) -> str:
-    return str(server.log_file)
 
 
 @contextmanager

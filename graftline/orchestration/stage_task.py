@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
 from prefect import State as PrefectState
@@ -20,10 +19,13 @@ from graftline.core.silence import SILENCE_S
 from graftline.core.summaries import sentence
 from graftline.core.workspace import Workspace
 from graftline.orchestration import pipeline
+from graftline.orchestration.pipeline import Pipeline
 from graftline.orchestration.screen import State, StepEnd
 
 P = ParamSpec("P")
 R = TypeVar("R", bound=Record)
+Done = tuple[R, State, str]
+"""What a step's work comes to: its record, how that came about, and a line on it."""
 
 # A profile of the user's may have other defaults: a computation is tried once, and nothing of it is
 # pickled and kept.
@@ -61,8 +63,6 @@ def step(name: str, **options: Any) -> Callable[[Callable[P, R]], Callable[P, R]
 def run_stage(
     stage: str,
     kind: type[R],
-    record_file: Callable[[Workspace], Path],
-    *,
     publish: Callable[[Workspace, R], None],
     silence_s: float = SILENCE_S,
 ) -> R:
@@ -71,7 +71,6 @@ def run_stage(
     Args:
         stage: The step's name.
         kind: The record that the step writes.
-        record_file: Where.
         publish: Leaves the task's artifacts.
         silence_s: How long the stage may give no sign of life before it is stopped, in seconds.
             However long it works, it is not.
@@ -82,22 +81,43 @@ def run_stage(
     Raises:
         GraftlineError: If the stage fails.
     """
-    execution = pipeline.current()
-    execution.task_run_ids.append(str(task_run.id))
-    logger = get_run_logger()
-    started_s = time.monotonic()
-    with execution.timings.span(f"step {stage}"), execution.screen.step(stage) as show:
 
+    def work(execution: Pipeline, show: Callable[[str], None]) -> Done[R]:
         def on_line(line: str) -> None:
-            logger.info(line)
+            get_run_logger().info(line)
             show(line)
 
         state = execution.run_stage(stage, silence_s, on_line)
-        record = kind.read(record_file(execution.workspace))
+        record = kind.read_in(execution.workspace)
         publish(execution.workspace, record)
-        text = sentence(record)
-        logger.info(text)
-    execution.screen.end(StepEnd(stage, state, time.monotonic() - started_s, text))
+        return record, state, sentence(record)
+
+    return _run(stage, work)
+
+
+def run_step(name: str, work: Callable[[Pipeline], Done[R]]) -> R:
+    """Runs a step that is no stage of DVC's, in the task that calls it.
+
+    Args:
+        name: The step's.
+        work: Does it; gives the record, how it came about, and a line on it.
+
+    Returns:
+        What the task has to return; see :func:`concluded`.
+    """
+    return _run(name, lambda execution, _: work(execution))
+
+
+def _run(name: str, work: Callable[[Pipeline, Callable[[str], None]], Done[R]]) -> R:
+    execution = pipeline.current()
+    # Each try of a task has the same number.
+    if (run_id := str(task_run.id)) not in execution.task_run_ids:
+        execution.task_run_ids.append(run_id)
+    started_s = time.monotonic()
+    with execution.timings.span(f"step {name}"), execution.screen.step(name) as show:
+        record, state, text = work(execution, show)
+        get_run_logger().info(text)
+    execution.screen.end(StepEnd(name, state, time.monotonic() - started_s, text))
     return concluded(record, state)
 
 

@@ -117,7 +117,7 @@ def decided(contest: Contest) -> Promotion:
             f"it has the weights of the champion, version {contest.champion.version}",
             promoted=False,
         )
-    own = Trained.read(contest.workspace.trained / "trained.json").classes
+    own = Trained.read_in(contest.workspace).classes
     if different := _other_classes(own, folder, "champion"):
         return _receipt(contest, different, promoted=False)
     return _contested(contest, mine, contest.rival(contest.champion, folder))
@@ -222,7 +222,7 @@ def _best(contest: Contest, mine: Answers, comparison: Comparison) -> Best | Non
         folder = tracking.fetch_model(contest.workspace, version)
     except MissingOutputError as error:
         return aside(error.what)
-    own = Trained.read(contest.workspace.trained / "trained.json").classes
+    own = Trained.read_in(contest.workspace).classes
     if different := _other_classes(own, folder, "best champion so far"):
         return aside(different)
     rival = contest.rival(version, folder)
@@ -284,11 +284,11 @@ def _receipt(
 def _challenger_answers(contest: Contest) -> Answers:
     workspace = contest.workspace
     path = workspace.evaluation / answers.FILE
-    trained = Trained.read(workspace.trained / "trained.json")
+    trained = Trained.read_in(workspace)
     if trained.weight_digest != contest.challenger.weight_digest:
         raise MissingOutputError(
             f"the model in {workspace.trained} is not version {contest.challenger.version}",
-            where=str(workspace.trained / "trained.json"),
+            where=str(Trained.path_in(workspace)),
             fix="run python -m flows.train, which registers and compares what lies there",
         )
     found = answers.read_answers(path)
@@ -303,7 +303,7 @@ def _challenger_answers(contest: Contest) -> Answers:
 
 def _other_classes(own: tuple[str, ...], folder: Path, whose: str) -> str | None:
     """Why a model cannot be compared with another one that knows other classes."""
-    classes = Trained.read(folder / "trained.json").classes
+    classes = Trained.read(folder / Trained.file_name()).classes
     if set(classes) == set(own):
         return None
 

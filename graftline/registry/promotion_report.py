@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from graftline.core.markdown import table
 from graftline.evaluation.comparison import Comparison
 from graftline.registry.gate import points
 from graftline.registry.promotions import Best, Promotion
@@ -14,16 +15,16 @@ def markdown(promotion: Promotion) -> str:
     """The receipt as Markdown: the verdict, each check, each class, and who decided when."""
     lines = [f"# {_title(promotion)}", "", f"{promotion.reason[:1].upper()}{promotion.reason[1:]}."]
     if promotion.checks:
-        lines += ["", "| check | | |", "| --- | --- | --- |"]
-        lines += [
-            f"| {check.name} | {'passed' if check.passed else 'not passed'} | {_cell(check.text)} |"
+        found = (
+            (check.name, "passed" if check.passed else "not passed", check.text)
             for check in promotion.checks
-        ]
-    if promotion.comparison:
-        lines += ["", *_comparison(promotion.comparison)]
-    lines += ["", "| | |", "| --- | --- |"]
-    lines += [f"| {title} | {text} |" for title, text in _facts(promotion)]
-    return "\n".join(lines) + "\n"
+        )
+        lines += ["", table(("check", "", ""), found, "lll")]
+    if (one := promotion.comparison) is not None:
+        lines += ["", f"On {one.images:,} test images:", ""]
+        lines.append(table(("", "challenger", "champion"), _compared(one)))
+    lines += ["", table(("", ""), _facts(promotion), "ll"), ""]
+    return "\n".join(lines)
 
 
 def metrics(promotion: Promotion) -> dict[str, float]:
@@ -74,35 +75,27 @@ def _title(promotion: Promotion) -> str:
     return f"{name} version {version} was not promoted"
 
 
-def _comparison(comparison: Comparison) -> Iterator[str]:
+def _compared(comparison: Comparison) -> Iterator[tuple[str, str, str]]:
     paired = comparison.paired
-    yield f"On {comparison.images:,} test images:"
-    yield ""
-    yield "| | challenger | champion |"
-    yield "| --- | --: | --: |"
     left = paired.images if paired and paired.images else comparison.images
     before = f"{paired.champion_accuracy:.2%}" if paired and left == comparison.images else ""
-    yield f"| accuracy | {comparison.challenger_accuracy:.2%} | {before} |"
-    if comparison.challenger_balanced_accuracy is not None:
-        yield f"| each class counting the same | {comparison.challenger_balanced_accuracy:.2%} | |"
-    if comparison.baseline is not None:
-        always = comparison.baseline
-        yield f"| always naming {_cell(always.name)} | {always.accuracy:.2%} | |"
+    yield "accuracy", f"{comparison.challenger_accuracy:.2%}", before
+    if (balanced := comparison.challenger_balanced_accuracy) is not None:
+        yield "each class counting the same", f"{balanced:.2%}", ""
+    if (always := comparison.baseline) is not None:
+        yield f"always naming {always.name}", f"{always.accuracy:.2%}", ""
     if paired and left != comparison.images:
         challenger = paired.champion_accuracy + paired.difference
-        yield (
-            f"| accuracy on the {left:,} that neither was trained on | {challenger:.2%} | "
-            f"{paired.champion_accuracy:.2%} |"
-        )
+        told = f"accuracy on the {left:,} that neither was trained on"
+        yield told, f"{challenger:.2%}", f"{paired.champion_accuracy:.2%}"
     if paired:
-        yield (
-            f"| right where the other is wrong | {paired.only_challenger_right:,} | "
-            f"{paired.only_champion_right:,} |"
-        )
-        yield f"| McNemar's exact p of such a lead | {paired.p_better:.3g} | {paired.p_worse:.3g} |"
+        only = (paired.only_challenger_right, paired.only_champion_right)
+        yield "right where the other is wrong", f"{only[0]:,}", f"{only[1]:,}"
+        chances = (f"{paired.p_better:.3g}", f"{paired.p_worse:.3g}")
+        yield "McNemar's exact p of such a lead", *chances
     for name, one in comparison.classes.items():
         before = "" if one.champion is None else f"{one.champion:.2%}"
-        yield f"| recall of {_cell(name)} ({one.images:,}) | {one.challenger:.2%} | {before} |"
+        yield f"recall of {name} ({one.images:,})", f"{one.challenger:.2%}", before
 
 
 def _facts(promotion: Promotion) -> Iterator[tuple[str, str]]:
@@ -174,10 +167,6 @@ def _best(best: Best) -> Iterator[tuple[str, str]]:
         f"{points(paired.difference_high)}); answers {best.answers}"
         + (f"; its training images: {left}" if left else ""),
     )
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())
 
 
 def _version(version: str, digest: str | None) -> str:

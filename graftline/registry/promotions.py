@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import getpass
 import platform
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, ValidationError
 
@@ -41,6 +41,8 @@ class Best(Record):
 
 class Promotion(Record):
     """``reports/promotion.json``: the receipt of a decision, with every number of it."""
+
+    lies_at: ClassVar[str] = "reports/promotion.json"
 
     promoted: bool
     """Whether the challenger has become the champion."""

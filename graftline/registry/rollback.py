@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import ClassVar
 
 from pydantic import ValidationError
 
@@ -29,6 +30,8 @@ _log = logging.getLogger(__name__)
 
 class Rollback(Record):
     """``reports/rollback.json``: the receipt."""
+
+    lies_at: ClassVar[str] = "reports/rollback.json"
 
     model_name: str
     from_version: str
@@ -168,7 +171,7 @@ def _tell_run(workspace: Workspace, rollback: Rollback, versions: Sequence[Versi
     """Leaves the receipt with the run of each version that it is about."""
     concerned = (rollback.from_version, rollback.to_version)
     with scratch_folder() as folder:
-        path = folder / "rollback.json"
+        path = folder / rollback.file_name()
         rollback.write(path)
         for version in versions:
             if version.version not in concerned:

@@ -17,7 +17,7 @@ from graftline.core.progress import progress
 from graftline.core.records import Assembled, FreezePlan, Preprocessed
 from graftline.core.workspace import Workspace
 from graftline.data.shards import PackedImages
-from graftline.network.assembled import RECORD, WHOLE_BACKBONE
+from graftline.network.assembled import WHOLE_BACKBONE
 from graftline.selection.budget import Schedule, in_multiply_adds, make_schedule
 from graftline.selection.candidates import Candidate, make_candidate, make_candidates
 from graftline.selection.costs import Costs
@@ -31,7 +31,7 @@ from graftline.selection.profile import Profile, make_profile
 from graftline.selection.records import Situation, Verdict
 from graftline.selection.rule_of_thumb import textbook_candidate
 from graftline.selection.settings import Settings
-from graftline.selection.speeds import Speeds, read_speeds, write_speeds
+from graftline.selection.speeds import Speeds
 from graftline.selection.successive_halving import Race, run_race
 from graftline.selection.throughput import recorded_pace
 from graftline.selection.trial import TrialRunner
@@ -78,7 +78,7 @@ def choose(workspace: Workspace, settings: Settings, trainer: TrialRunner) -> Ch
         MissingOutputError: If an earlier step has not run.
     """
     begun_s = time.monotonic()
-    assembled = Assembled.read(workspace.assembled / RECORD)
+    assembled = Assembled.read_in(workspace)
     images = PackedImages.open(workspace.preprocessed)
     folder = _checkpoints(workspace, settings)
     depths = choose_depths(assembled)
@@ -125,13 +125,13 @@ def choose(workspace: Workspace, settings: Settings, trainer: TrialRunner) -> Ch
 
 def _checkpoints(workspace: Workspace, settings: Settings) -> Path:
     """The folder of these inputs; those of other inputs go."""
-    preprocessed = Preprocessed.read(workspace.preprocessed / "preprocessed.json")
+    preprocessed = Preprocessed.read_in(workspace)
     key = sha256_record(
         {
             "images": preprocessed.model_dump(mode="json"),
             "manifest": sha256_file(workspace.preprocessed / "manifest.parquet"),
             "backbone": sha256_file(workspace.assembled / WHOLE_BACKBONE),
-            "assembled": sha256_file(workspace.assembled / RECORD),
+            "assembled": sha256_file(Assembled.path_in(workspace)),
             "profile": settings.of_profile(),
             "trials": settings.of_trials(),
             # What another version of the code has measured is not what this one would.
@@ -157,7 +157,7 @@ def _measure_speeds(
 ) -> None:
     """At the first, the chosen and the last depth: each takes a conversion of its own."""
     backbone = sha256_file(workspace.assembled / WHOLE_BACKBONE)
-    known = read_speeds(workspace)
+    known = Speeds.find_in(workspace)
     if (
         known
         and known.backbone_sha256 == backbone
@@ -167,7 +167,7 @@ def _measure_speeds(
     wanted = {depths[0].layer, profile.cheapest.layer, depths[-1].layer}
     some = [depth for depth in depths if depth.layer in wanted]
     measured = images_per_second(workspace, assembled, some, sample, folder)
-    write_speeds(workspace, Speeds.of(backbone, depths, measured))
+    Speeds.of(backbone, depths, measured).write(Speeds.path_in(workspace))
 
 
 def _schedule(

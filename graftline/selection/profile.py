@@ -14,7 +14,6 @@ from graftline.core.records import Record
 from graftline.evaluation.paired import SAME_COST, p_worse, paired_error, standard_error
 from graftline.network.litert import available_cores
 from graftline.selection.depths import Cuts, Depth
-from graftline.selection.logme import log_me
 from graftline.selection.probe import out_of_fold
 
 Item = TypeVar("Item")
@@ -41,8 +40,6 @@ class DepthScore(Record):
     """The standard error of that, from the answers to the same images."""
     p_value: float
     """That it is no worse than the best depth."""
-    log_me: float
-    """A hint that nothing depends on."""
 
 
 class CurvePoint(Record):
@@ -142,10 +139,7 @@ def make_profile(
     answers = _at_each(features, lambda one: out_of_fold(one, labels, folds, seed))
     right = answers == labels
     best = int(right.sum(axis=1).argmax())
-    hints = _at_each(features, lambda one: log_me(one, labels))
-    scores = tuple(
-        _score(depth, right[at], right[best], float(hints[at])) for at, depth in enumerate(depths)
-    )
+    scores = tuple(_score(depth, right[at], right[best]) for at, depth in enumerate(depths))
     curve_answers = _at_each(
         CURVE_SHARES, lambda share: out_of_fold(features[best], labels, folds, seed, share)
     )
@@ -170,9 +164,7 @@ def _at_each(items: Sequence[Item], function: Callable[[Item], Any]) -> NDArray[
         return np.stack([np.asarray(value) for value in pool.map(function, items)])
 
 
-def _score(
-    depth: Depth, right: NDArray[np.bool_], best: NDArray[np.bool_], hint: float
-) -> DepthScore:
+def _score(depth: Depth, right: NDArray[np.bool_], best: NDArray[np.bool_]) -> DepthScore:
     return DepthScore(
         **depth.model_dump(),
         right=int(right.sum()),
@@ -181,7 +173,6 @@ def _score(
         behind=float(best.mean() - right.mean()),
         behind_error=paired_error(best, right),
         p_value=p_worse(right, best),
-        log_me=hint,
     )
 
 

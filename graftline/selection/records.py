@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from graftline.core.records import Record
 
@@ -36,6 +36,8 @@ class Situation(Record):
 
 class Verdict(Record):
     """``reports/freezing/verdict.json``."""
+
+    lies_at: ClassVar[str] = "reports/freezing/verdict.json"
 
     decided_by: Literal["race", "profile"]
     situation: str

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from graftline.core.csv_files import write_csv
+from graftline.core.markdown import table
 from graftline.core.records import Record
 from graftline.core.workspace import Workspace
 from graftline.data.shards import PackedImages
@@ -20,6 +21,8 @@ from graftline.selection.plots import depth_profile, race_chart, race_order
 
 VERDICT, VERDICT_TEXT = "verdict.json", "verdict.md"
 PICTURES = ("depth_profile.png", "race.png")
+_COSTS = ("once_cost", "step_cost", "inference_cost")
+_RACED = ("rung", "accuracy", "standard_error", "p_value", "loss", "loss_p_value")
 
 
 def write_report(workspace: Workspace, choice: Choice, folder: Path) -> None:
@@ -34,7 +37,8 @@ def write_report(workspace: Workspace, choice: Choice, folder: Path) -> None:
     write_records(folder / "profile.csv", choice.profile.scores)
     write_records(folder / "learning_curve.csv", choice.profile.curve)
     _write_profile_answers(images, choice, folder / "profile_answers.csv")
-    write_csv(folder / "candidates.csv", CANDIDATE_COLUMNS, candidate_rows(choice))
+    rows = _candidate_rows(choice)
+    write_csv(folder / "candidates.csv", [*rows[0]], (list(row.values()) for row in rows))
     save(depth_profile(choice.profile, choice.verdict), folder / PICTURES[0])
     if choice.race is not None:
         write_records(folder / "race.csv", choice.race.results)
@@ -45,84 +49,52 @@ def write_report(workspace: Workspace, choice: Choice, folder: Path) -> None:
     (folder / VERDICT_TEXT).write_text(verdict_text(choice), encoding="utf-8")
 
 
-CANDIDATE_COLUMNS = (
-    "candidate",
-    "strategy",
-    "cut",
-    "boundary",
-    "batch_norm",
-    "once_cost",
-    "step_cost",
-    "inference_cost",
-    "rung",
-    "accuracy",
-    "standard_error",
-    "p_value",
-    "loss",
-    "loss_p_value",
-    "chosen",
-    "textbook",
-)
-
-
-def candidate_rows(choice: Choice) -> list[tuple[Any, ...]]:
-    """One row per candidate, with its last round; columns ``CANDIDATE_COLUMNS``."""
-    results = choice.race.results if choice.race else ()
-    last = {result.candidate: result for result in results}
+def _candidate_rows(choice: Choice) -> list[dict[str, Any]]:
+    """One row per candidate by column, with its last round; empty cells for one not raced."""
+    last = {result.candidate: result for result in (choice.race.results if choice.race else ())}
     return [
-        (
-            one.name,
-            one.plan.strategy,
-            one.plan.cut,
-            one.plan.boundary or "",
-            one.plan.batch_norm,
-            one.once_cost,
-            one.step_cost,
-            one.inference_cost,
-            *(
-                (
-                    found.rung,
-                    found.accuracy,
-                    found.standard_error,
-                    found.p_value,
-                    found.loss,
-                    found.loss_p_value,
-                )
-                if (found := last.get(one.name))
-                else ("",) * 6
-            ),
-            one.name == choice.verdict.chosen,
-            one.name == choice.textbook.name,
-        )
+        {
+            "candidate": one.name,
+            "strategy": one.plan.strategy,
+            "cut": one.plan.cut,
+            "boundary": one.plan.boundary or "",
+            "batch_norm": one.plan.batch_norm,
+            **{name: getattr(one, name) for name in _COSTS},
+            **{name: getattr(last.get(one.name), name, "") for name in _RACED},
+            "chosen": one.name == choice.verdict.chosen,
+            "textbook": one.name == choice.textbook.name,
+        }
         for one in choice.candidates
     ]
 
 
 def verdict_text(choice: Choice) -> str:
     """The verdict as Markdown: the sentence, the candidates, the depths."""
-    lines = [f"{choice.verdict.sentence}.", ""]
-    lines += [
-        "| candidate | accuracy | p | loss | p | round | train, M | use, M |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    lines += [_candidate_line(choice, one) for one in choice.candidates]
-    lines += [
+    raced = ("candidate", "accuracy", "p", "loss", "p", "round", "train, M", "use, M")
+    profiled = ("depth", "features", "multiply-adds", "probe", "behind the best")
+    scores = (
+        (
+            score.layer,
+            f"{score.features} x {score.side_px}²",
+            f"{score.multiply_adds / 1e6:.1f} M",
+            f"{percent(score.accuracy)} ± {100 * score.standard_error:.1f}",
+            f"{100 * score.behind:.1f} ± {100 * score.behind_error:.1f}",
+        )
+        for score in choice.profile.scores
+    )
+    lines = [
+        f"{choice.verdict.sentence}.",
+        "",
+        table(raced, (_candidate_cells(choice, one) for one in choice.candidates)),
         "",
         "M: millions of multiply-adds an image. p: that it is no worse than the best of its round, "
         "by paired tests of answers and of losses.",
         *_lengths(choice),
         "",
-        "| depth | features | multiply-adds | probe | behind the best | LogME |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        table(profiled, scores),
+        "",
     ]
-    for score in choice.profile.scores:
-        lines.append(
-            f"| {score.layer} | {score.features} x {score.side_px}² | "
-            f"{score.multiply_adds / 1e6:.1f} M | "
-            f"{percent(score.accuracy)} ± {100 * score.standard_error:.1f} | "
-            f"{100 * score.behind:.1f} ± {100 * score.behind_error:.1f} | {score.log_me:.3f} |"
-        )
-    return "\n".join([*lines, ""])
+    return "\n".join(lines)
 
 
 def _lengths(choice: Choice) -> list[str]:
@@ -146,21 +118,22 @@ def write_records(path: Path, records: Sequence[Record]) -> None:
     write_csv(path, columns, rows)
 
 
-def _candidate_line(choice: Choice, one: Candidate) -> str:
+def _candidate_cells(choice: Choice, one: Candidate) -> tuple[object, ...]:
     results = [r for r in (choice.race.results if choice.race else ()) if r.candidate == one.name]
     name = f"**{one.name}**" if one.name == choice.verdict.chosen else one.name
     if one.name == choice.textbook.name:
         name += " (textbook)"
+    measured: tuple[object, ...] = ("not raced", "", "", "", "")
     if results:
         last = results[-1]
         measured = (
-            f"{percent(last.accuracy)} ± {100 * last.standard_error:.1f} | "
-            f"{p_words(last.p_value).removeprefix('= ')} | {last.loss:.4f} | "
-            f"{p_words(last.loss_p_value).removeprefix('= ')} | {last.rung}"
+            f"{percent(last.accuracy)} ± {100 * last.standard_error:.1f}",
+            p_words(last.p_value).removeprefix("= "),
+            f"{last.loss:.4f}",
+            p_words(last.loss_p_value).removeprefix("= "),
+            last.rung,
         )
-    else:
-        measured = "not raced | | | |"
-    return f"| {name} | {measured} | {one.step_cost / 1e6:.1f} | {one.inference_cost / 1e6:.1f} |"
+    return name, *measured, f"{one.step_cost / 1e6:.1f}", f"{one.inference_cost / 1e6:.1f}"
 
 
 def _write_profile_answers(images: PackedImages, choice: Choice, path: Path) -> None:

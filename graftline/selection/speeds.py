@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
-from graftline.core.errors import MissingOutputError
 from graftline.core.records import Record
-from graftline.core.workspace import Workspace
 from graftline.selection.depths import Depth
 
 
@@ -21,7 +20,9 @@ class Speed(Record):
 
 
 class Speeds(Record):
-    """``var/depth_speeds.json``."""
+    """``var/depth_speeds.json``: as this machine was last measured."""
+
+    lies_at: ClassVar[str] = "var/depth_speeds.json"
 
     backbone_sha256: str
     """Of the backbone that was measured."""
@@ -47,16 +48,3 @@ class Speeds(Record):
                 for depth, time_s in zip(depths, seconds, strict=True)
             },
         )
-
-
-def read_speeds(workspace: Workspace) -> Speeds | None:
-    """As this machine was last measured; None if it was not."""
-    try:
-        return Speeds.read(workspace.var / "depth_speeds.json")
-    except MissingOutputError:
-        return None
-
-
-def write_speeds(workspace: Workspace, speeds: Speeds) -> None:
-    """Keeps them under ``var/``."""
-    speeds.write(workspace.var / "depth_speeds.json")

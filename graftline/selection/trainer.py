@@ -27,7 +27,7 @@ from graftline.core.records import Assembled, Features, FreezePlan
 from graftline.core.stages import POOLED
 from graftline.core.workspace import Workspace
 from graftline.data.shards import PackedImages
-from graftline.network.assembled import RECORD, planned_classifier
+from graftline.network.assembled import planned_classifier
 from graftline.network.batch_norm import Statistics, adapted_statistics, set_statistics
 from graftline.network.classifier import BACKBONE, HEAD, POOLING, frozen_part
 from graftline.network.unfreezing import thaw, tuned_part
@@ -61,7 +61,7 @@ class CandidateTrainer:
 
     def __init__(self, workspace: Workspace, settings: Settings) -> None:
         self._workspace, self._settings = workspace, settings
-        self._assembled = Assembled.read(workspace.assembled / RECORD)
+        self._assembled = Assembled.read_in(workspace)
         self._images = PackedImages.open(workspace.preprocessed)
         splits = (self._images.indices("train"), self._images.indices("validation"))
         self._raced = np.concatenate(splits)

@@ -6,7 +6,7 @@ from graftline.core.files import replacing_directory
 from graftline.core.params import Params
 from graftline.core.records import Assembled
 from graftline.core.workspace import Workspace
-from graftline.network.assembled import MODEL, RECORD, WHOLE_BACKBONE, read_classes
+from graftline.network.assembled import MODEL, WHOLE_BACKBONE, read_classes
 from graftline.network.classifier import BACKBONE, POOLING, build_classifier, frozen_part
 from graftline.network.cutting import build_base, cut_after, layer_records
 from graftline.network.keras_io import convert_to_litert, save_model, variables_digest
@@ -53,5 +53,5 @@ def assemble(workspace: Workspace, params: Params) -> Assembled:
         save_model(base, folder / WHOLE_BACKBONE)
         frozen = frozen_part(classifier.get_layer(BACKBONE), size_px, classifier.get_layer(POOLING))
         (folder / FROZEN).write_bytes(convert_to_litert(frozen))
-        record.write(folder / RECORD)
+        record.write(folder / record.file_name())
     return record

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graftline.core.csv_files import write_csv
-from graftline.core.errors import DataError, MissingOutputError
+from graftline.core.errors import DataError, MissingOutputError, not_there_yet
 from graftline.core.files import replacing_directory
 from graftline.core.params import Params
 from graftline.core.records import ClassReport, Dataset, Metrics, Trained
@@ -40,8 +40,8 @@ def evaluate(workspace: Workspace, params: Params) -> Metrics:
         DataError: If there is no test image, or a label is beyond the classes.
         TrainingDivergedError: If the model answers with what are no probabilities.
     """
-    dataset = Dataset.read(workspace.loaded / "dataset.json")
-    trained = Trained.read(workspace.trained / "trained.json")
+    dataset = Dataset.read_in(workspace)
+    trained = Trained.read_in(workspace)
     history = _read_history(workspace, trained.best_epoch)
     images = PackedImages.open(workspace.loaded)
     test = images.indices("test")
@@ -81,7 +81,7 @@ def _check(
         raise MissingOutputError(
             f"the model was trained on other classes ({', '.join(trained.classes)}) than the data "
             f"have ({', '.join(dataset.classes)})",
-            where=str(workspace.trained / "trained.json"),
+            where=str(Trained.path_in(workspace)),
             fix="run dvc repro, which trains it anew",
         )
     if not len(labels):
@@ -106,11 +106,7 @@ def _read_history(workspace: Workspace, best_epoch: int) -> History:
         history = {name: [float(row[name]) for row in rows] for name in _HISTORY_COLUMNS}
         history["epoch"] = [int(epoch) for epoch in history["epoch"]]
     except FileNotFoundError as error:
-        raise MissingOutputError(
-            f"{path} is not there yet; train writes it",
-            where=str(path),
-            fix="run the steps before it: dvc repro, or python -m flows.train",
-        ) from error
+        raise not_there_yet(path) from error
     except (KeyError, TypeError, ValueError) as error:
         raise _odd_history(path, f"cannot be read ({error})") from error
     if best_epoch not in history["epoch"]:

@@ -8,7 +8,6 @@ from graftline.core.records import Exports
 from graftline.core.workspace import Workspace
 from graftline.formats.table import markdown
 
-RECORD = "exports.json"
 TABLE = "table.md"
 
 
@@ -42,6 +41,6 @@ def export(workspace: Workspace, params: Params) -> Exports:
             exports = export_all(workspace, section, folder, report)
         else:
             exports = Exports(original=None, exported=())
-        exports.write(folder / RECORD)
+        exports.write(folder / exports.file_name())
         (report / TABLE).write_text(markdown(exports), encoding="utf-8")
     return exports

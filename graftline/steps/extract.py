@@ -23,7 +23,7 @@ from graftline.core.workspace import Workspace
 from graftline.data.decoding import Pixels
 from graftline.data.npy import ArrayWriter, narrowed
 from graftline.data.shards import PackedImages
-from graftline.network.assembled import RECORD, planned_backbone
+from graftline.network.assembled import planned_backbone
 from graftline.network.classifier import build_pooling, frozen_part
 from graftline.network.litert import LiteRunner
 from graftline.steps.assemble import FROZEN
@@ -70,9 +70,9 @@ def extract(workspace: Workspace, params: Params) -> Features:
         MissingOutputError: If an earlier step has not run.
         StorageFullError: If the disk has no room for them, before anything is computed.
     """
-    plan = FreezePlan.read(workspace.freeze_plan)
-    assembled = Assembled.read(workspace.assembled / RECORD)
-    Preprocessed.read(workspace.preprocessed / "preprocessed.json")
+    plan = FreezePlan.read_in(workspace)
+    assembled = Assembled.read_in(workspace)
+    Preprocessed.read_in(workspace)
     images = PackedImages.open(workspace.preprocessed)
     counts: dict[Split, int] = {split: len(images.indices(split)) for split in CACHED_SPLITS}
     record = planned_features(assembled, plan, counts, params.augment, params.extract)
@@ -92,7 +92,7 @@ def extract(workspace: Workspace, params: Params) -> Features:
             _check_labels(params, runner, record, images, assembled.classes, folder)
             change = AugmentedViews(params.augment, params.seed, counts["train"]).changed
         _write_splits(runner, record, images, change, folder)
-        record.write(folder / "features.json")
+        record.write(folder / record.file_name())
     return record
 
 

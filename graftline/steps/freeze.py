@@ -7,6 +7,7 @@ from pathlib import Path
 
 from graftline.core.csv_files import write_csv
 from graftline.core.files import replacing_directory
+from graftline.core.markdown import table
 from graftline.core.params import Params
 from graftline.core.records import Assembled, FreezePlan, LayerRecord
 from graftline.core.stages import POOLED
@@ -26,7 +27,7 @@ def freeze(workspace: Workspace, params: Params) -> FreezePlan:
         ParamsError: If the strategy names a layer or a number of blocks that the backbone has not.
         MissingOutputError: If ``assemble`` has not run.
     """
-    assembled = Assembled.read(workspace.assembled / "assembled.json")
+    assembled = Assembled.read_in(workspace)
     strategy = params.freeze.strategy
     if strategy == "auto":
         return _choose(workspace, params, assembled)
@@ -83,32 +84,25 @@ def block_rows(
 
 def freezing_table(assembled: Assembled, plan: FreezePlan) -> str:
     """The plan as a Markdown table, from the input to the head."""
-    lines = [
-        f"Strategy `{plan.strategy}`: {plan.reason}.",
-        "",
-        "| block | layers | output | state | frozen | trainable |",
-        "| --- | ---: | --- | --- | ---: | ---: |",
-    ]
+    rows: list[tuple[object, ...]] = []
     frozen_total = training_total = 0
     for block, count, shape, frozen, training in block_rows(
         assembled.up_to(plan.cut), plan.trainable
     ):
         state = "trainable" if training else "frozen"
-        lines.append(f"| {block} | {count} | {shape} | {state} | {frozen:,} | {training:,} |")
+        rows.append((block, count, shape, state, frozen, training))
         frozen_total, training_total = frozen_total + frozen, training_total + training
     head = head_params(assembled, plan.cut)
-    lines.append(
-        f"| head | {len(assembled.head_units) + 1} | {len(assembled.classes)} | "
-        f"trainable | 0 | {head:,} |"
+    classes = str(len(assembled.classes))
+    rows.append(("head", len(assembled.head_units) + 1, classes, "trainable", 0, head))
+    totals = (f"**{frozen_total:,}**", f"**{training_total + head:,}**")
+    rows.append(("**total**", "", "", "", *totals))
+    columns = ("block", "layers", "output", "state", "frozen", "trainable")
+    return (
+        f"Strategy `{plan.strategy}`: {plan.reason}.\n\n{table(columns, rows, 'lrllrr')}\n\n"
+        f"The backbone is cut after `{plan.cut}`; {_cached(plan.boundary)}.\n"
+        "BatchNormalization layers of the base never train and stay in inference mode.\n"
     )
-    lines.append(f"| **total** | | | | **{frozen_total:,}** | **{training_total + head:,}** |")
-    lines += [
-        "",
-        f"The backbone is cut after `{plan.cut}`; {_cached(plan.boundary)}.",
-        "BatchNormalization layers of the base never train and stay in inference mode.",
-        "",
-    ]
-    return "\n".join(lines)
 
 
 def head_params(assembled: Assembled, cut: str) -> int:

@@ -71,7 +71,7 @@ def load(workspace: Workspace, params: Params) -> Dataset:
         _write_table(folder / "skipped.csv", broken)
         report = _report(dataset, repeats, broken, warned, alike)
         (folder / _REPORT).write_text(report, encoding="utf-8")
-        dataset.write(folder / "dataset.json")
+        dataset.write(folder / dataset.file_name())
     _errors_file(workspace).unlink(missing_ok=True)
     _tell(dataset, repeats, warned, alike, workspace)
     return dataset

@@ -18,12 +18,11 @@ import shlex
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from graftline.core.environment import WEBHOOK_VARIABLE
-from graftline.core.errors import MissingOutputError, NotificationError, visible
+from graftline.core.errors import NotificationError, visible
 from graftline.core.files import sha256_record
 from graftline.core.params import NotifyParams
 from graftline.core.processes import ProcessIdentity, end_group
@@ -43,6 +42,8 @@ _sending = contextvars.ContextVar("_sending", default=False)
 
 class Delivered(Record):
     """``var/notified.json``: which verdict each channel was told last."""
+
+    lies_at: ClassVar[str] = "var/notified.json"
 
     verdicts: dict[Channel, str]
 
@@ -69,7 +70,7 @@ def message(workspace: Workspace, addresses: Mapping[str, str]) -> dict[str, Any
     Raises:
         MissingOutputError: If no model has been registered here.
     """
-    registered = Registered.read(workspace.var / "registered.json")
+    registered = Registered.read_in(workspace)
     promotion = _promotion(workspace, registered)
     verdict = "registered" if promotion is None else str(promotion.get("decision", "decided"))
     return {
@@ -108,7 +109,8 @@ def notify(
         NotificationError: If one of them could not be; the others were, and are not again.
     """
     verdict = sha256_record({key: told[key] for key in ("model", "promotion", "metrics")})
-    known = _delivered(workspace)
+    delivered = Delivered.find_in(workspace)
+    known = delivered.verdicts if delivered else {}
     waiting = [one for one in channels(params) if known.get(one) != verdict]
     senders: dict[Channel, Callable[[NotifyParams, str], None]] = {
         "command": _run,
@@ -123,7 +125,7 @@ def notify(
             failed.append(error)
             continue
         known = {**known, channel: verdict}
-        Delivered(verdicts=known).write(_file(workspace))
+        Delivered(verdicts=known).write(Delivered.path_in(workspace))
     if failed:
         raise failed[0] if len(failed) == 1 else _both(failed)
     return tuple(waiting)
@@ -262,7 +264,7 @@ def _both(failed: list[NotificationError]) -> NotificationError:
 
 def _promotion(workspace: Workspace, registered: Registered) -> dict[str, Any] | None:
     """The receipt of the decision on this very version, word for word."""
-    path = workspace.root / "reports" / "promotion.json"
+    path = workspace.promotion
     try:
         receipt = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -286,29 +288,19 @@ def _text(registered: Registered, promotion: dict[str, Any] | None, verdict: str
 
 
 def _metrics(workspace: Workspace) -> dict[str, Any] | None:
-    try:
-        metrics = Metrics.read(workspace.metrics)
-    except MissingOutputError:
-        return None
-    return metrics.model_dump(
-        mode="json",
-        include={
-            "test_images",
-            "test_accuracy",
-            "test_accuracy_low",
-            "test_accuracy_high",
-            "majority_baseline",
-            "expected_calibration_error",
-        },
+    metrics = Metrics.find_in(workspace)
+    return (
+        None
+        if metrics is None
+        else metrics.model_dump(
+            mode="json",
+            include={
+                "test_images",
+                "test_accuracy",
+                "test_accuracy_low",
+                "test_accuracy_high",
+                "majority_baseline",
+                "expected_calibration_error",
+            },
+        )
     )
-
-
-def _delivered(workspace: Workspace) -> dict[Channel, str]:
-    try:
-        return Delivered.read(_file(workspace)).verdicts
-    except MissingOutputError:
-        return {}
-
-
-def _file(workspace: Workspace) -> Path:
-    return workspace.var / "notified.json"

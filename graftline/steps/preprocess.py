@@ -32,7 +32,7 @@ def preprocess(workspace: Workspace, params: Params) -> Preprocessed:
         DataError: If a stored image cannot be decoded any more.
         StorageFullError: If the disk is full.
     """
-    dataset = Dataset.read(workspace.loaded / "dataset.json")
+    dataset = Dataset.read_in(workspace)
     columns = read_manifest(workspace.loaded)
     images = PackedImages(workspace.loaded, columns, rule_of(dataset.white))
     size_px = params.preprocess.size_px
@@ -58,7 +58,7 @@ def preprocess(workspace: Workspace, params: Params) -> Preprocessed:
             shrunk=int((images.shapes[:, :2] > size_px).any(axis=1).sum()),
             white=dataset.white,
         )
-        record.write(folder / "preprocessed.json")
+        record.write(folder / record.file_name())
     return record
 
 

@@ -64,7 +64,7 @@ def promote(workspace: Workspace, params: Params, registered: Registered, run_id
             challenger,
             champion,
             answers.present_split(workspace),
-            Dataset.read(workspace.loaded / "dataset.json"),
+            Dataset.read_in(workspace),
         )
         if earlier := _earlier(contest):
             return earlier
@@ -78,7 +78,7 @@ def _settled(workspace: Workspace, params: Params, champion: Version, run_id: st
     was_pending = champion.tags.get(STATE_TAG) == "pending"
     receipt = finish_pending(workspace, champion)
     if receipt is not None and receipt.promoted:
-        if _written(workspace) != receipt:
+        if Promotion.find_in(workspace) != receipt:
             _write_report(workspace, receipt)
         if was_pending:
             return receipt
@@ -121,7 +121,7 @@ def _earlier(contest: Contest) -> Promotion | None:
         or receipt.thresholds != contest.params.promote
     ):
         return None
-    if _written(contest.workspace) != receipt:
+    if Promotion.find_in(contest.workspace) != receipt:
         _write_report(contest.workspace, receipt)
     return receipt.model_copy(update={"repeated": True})
 
@@ -186,13 +186,6 @@ def _write_report(workspace: Workspace, promotion: Promotion) -> None:
 
     write_text(workspace.promotion.with_suffix(".md"), markdown(promotion))
     promotion.write(workspace.promotion)
-
-
-def _written(workspace: Workspace) -> Promotion | None:
-    try:
-        return Promotion.read(workspace.promotion)
-    except MissingOutputError:
-        return None
 
 
 def _registered(workspace: Workspace, name: str, number: str) -> Version:

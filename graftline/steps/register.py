@@ -31,9 +31,9 @@ def register(workspace: Workspace, params: Params, run_id: str) -> Registered:
     # NumPy is not needed by those who only read the receipt.
     from graftline.registry import trained_on
 
-    trained = Trained.read(workspace.trained / "trained.json")
-    metrics = Metrics.read(workspace.metrics)
-    dataset = Dataset.read(workspace.loaded / "dataset.json")
+    trained = Trained.read_in(workspace)
+    metrics = Metrics.read_in(workspace)
+    dataset = Dataset.read_in(workspace)
     version, already = tracking.register_model(
         workspace,
         params.register_.model_name,
@@ -51,7 +51,7 @@ def register(workspace: Workspace, params: Params, run_id: str) -> Registered:
         model_uri=f"models:/{version.name}/{version.version}",
         already_registered=already,
     )
-    registered.write(workspace.var / "registered.json")
+    registered.write(Registered.path_in(workspace))
     return registered
 
 

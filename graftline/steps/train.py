@@ -15,14 +15,14 @@ from graftline.core.files import replacing_directory, replacing_file, sha256_fil
 from graftline.core.params import Params
 from graftline.core.progress import progress
 from graftline.core.records import Assembled, Features, FreezePlan, Preprocessed, Trained
-from graftline.core.workspace import Workspace
+from graftline.core.workspace import LITERT_FILE, Workspace
 from graftline.data.shards import PackedImages
 from graftline.evaluation.feature_reference import REFERENCE_FILE, write_reference
-from graftline.network.assembled import RECORD, planned_classifier
+from graftline.network.assembled import planned_classifier
 from graftline.network.batch_norm import read_statistics, set_statistics
 from graftline.network.classifier import BACKBONE, divide_logits
 from graftline.network.keras_io import variables_digest
-from graftline.network.model_files import LITERT_FILE, export_model
+from graftline.network.model_files import export_model
 from graftline.network.precision import training_precision
 from graftline.network.unfreezing import thaw, tuned_part
 from graftline.steps.extract import STATISTICS
@@ -69,7 +69,7 @@ def train(
             good step are kept under ``var/checkpoints``.
         MissingOutputError: If an earlier step has not run.
     """
-    assembled = Assembled.read(workspace.assembled / RECORD)
+    assembled = Assembled.read_in(workspace)
     checkpoints = Checkpoints(workspace.checkpoint, _key(workspace, params))
     fitted = fit(workspace, params, checkpoints, on_epoch)
     classifier, history, best = fitted.classifier, fitted.history, fitted.best_epoch
@@ -86,7 +86,7 @@ def train(
         frozen_digest_after=variables_digest(fitted.frozen),
         trainable_params=_count(classifier.trainable_variables),
         frozen_params=_count(fitted.frozen),
-        white=Preprocessed.read(workspace.preprocessed / "preprocessed.json").white,
+        white=Preprocessed.read_in(workspace).white,
     )
     with replacing_directory(workspace.trained, sealed=True) as folder:
         export_model(classifier, assembled.size_px, folder)
@@ -95,7 +95,7 @@ def train(
         write_reference(images, folder / LITERT_FILE, params.seed, reference)
         write_history(history, workspace.history)
         record = record.model_copy(update={"history_sha256": sha256_file(workspace.history)})
-        record.write(folder / "trained.json")
+        record.write(folder / record.file_name())
     if not keep_checkpoint:
         checkpoints.remove()
     return record
@@ -136,8 +136,8 @@ def fit(
     # Keras numbers nameless layers through a process's life, and the names stand in the files.
     keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(params.seed)
-    assembled = Assembled.read(workspace.assembled / RECORD)
-    plan = FreezePlan.read(workspace.freeze_plan)
+    assembled = Assembled.read_in(workspace)
+    plan = FreezePlan.read_in(workspace)
     classifier = planned_classifier(workspace, plan, params.head, params.seed)
     if plan.batch_norm == "adapt":
         set_statistics(
@@ -183,7 +183,7 @@ def _tune(
     workspace: Workspace, params: Params, classifier: Any, plan: FreezePlan, assembled: Assembled
 ) -> Phase:
     sets = (read_examples(workspace, "train"), read_examples(workspace, "validation"))
-    boundary = Features.read(workspace.features / "features.json").boundary
+    boundary = Features.read_in(workspace).boundary
     augmentation = None
     if boundary is None and params.augment.active:
         augmentation = build_augmentation(params.augment, params.seed)
@@ -201,10 +201,10 @@ def _tune(
 def _key(workspace: Workspace, params: Params) -> str:
     """What the result depends on: a checkpoint of anything else must not be taken up."""
     records = (
-        Assembled.read(workspace.assembled / RECORD),
-        FreezePlan.read(workspace.freeze_plan),
-        Preprocessed.read(workspace.preprocessed / "preprocessed.json"),
-        Features.read(workspace.features / "features.json"),
+        Assembled.read_in(workspace),
+        FreezePlan.read_in(workspace),
+        Preprocessed.read_in(workspace),
+        Features.read_in(workspace),
     )
     sections = (params.head, params.augment, params.train, params.tune)
     return sha256_record(

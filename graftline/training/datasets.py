@@ -55,31 +55,6 @@ class Examples:
         readers = (self.read, *self.further_views)
         return replace(self, read=readers[epoch % len(readers)], further_views=())
 
-    def subset(self, positions: NDArray[np.int64]) -> Examples:
-        """Some of the examples, in this order; nothing is read yet.
-
-        Args:
-            positions: Of the examples to take, (m,), such as one fold of a cross-validation.
-        """
-        chosen = np.asarray(positions, np.int64)
-        return self._mapped(
-            self.labels[chosen], lambda reader, _: lambda places: reader(chosen[places])
-        )
-
-    def concatenated(self, other: Examples) -> Examples:
-        """These examples and then the others; nothing is read yet.
-
-        Where one has more views than the other, the other's are taken in turn.
-        """
-        longer, shorter = (self, other) if self.views >= other.views else (other, self)
-
-        def joined(reader: Reader, view: int) -> Reader:
-            partner = shorter.view(view).read
-            first, second = (reader, partner) if longer is self else (partner, reader)
-            return _one_after_the_other(first, second, len(self))
-
-        return longer._mapped(np.concatenate([self.labels, other.labels]), joined)
-
     def chunks(
         self, batch_size: int, order: NDArray[np.int64] | None
     ) -> Iterator[tuple[NDArray[Any], NDArray[np.int32]]]:
@@ -107,14 +82,6 @@ class Examples:
                     labels.reshape(-1, batch),
                 )
 
-    def _mapped(
-        self, labels: NDArray[np.int32], change: Callable[[Reader, int], Reader]
-    ) -> Examples:
-        """The same with other labels, and each view's reader changed."""
-        readers = (self.read, *self.further_views)
-        first, *further = (change(reader, view) for view, reader in enumerate(readers))
-        return replace(self, labels=labels, read=first, further_views=tuple(further))
-
 
 def read_examples(workspace: Workspace, split: Split) -> Examples:
     """The examples of one split: the frozen part's cached outputs where there are any, else images.
@@ -125,12 +92,12 @@ def read_examples(workspace: Workspace, split: Split) -> Examples:
         MissingOutputError: If an earlier step has not run.
     """
     images = PackedImages.open(workspace.preprocessed)
-    features = Features.read(workspace.features / "features.json")
+    features = Features.read_in(workspace)
     indices = images.indices(split)
     labels = images.labels[indices].astype(np.int32)
     if features.boundary is not None:
         return _cached(workspace, features, split, labels, f"{split}.npy")
-    size_px = Preprocessed.read(workspace.preprocessed / "preprocessed.json").size_px
+    size_px = Preprocessed.read_in(workspace).size_px
     return images_of(images, indices, size_px)
 
 
@@ -161,7 +128,7 @@ def read_pooled(workspace: Workspace, split: Split) -> Examples:
         MissingOutputError: If an earlier step has not run.
     """
     images = PackedImages.open(workspace.preprocessed)
-    features = Features.read(workspace.features / "features.json")
+    features = Features.read_in(workspace)
     labels = images.labels[images.indices(split)].astype(np.int32)
     name = f"{split}.npy" if features.boundary == POOLED else f"{split}-pooled.npy"
     return _cached(workspace, features, split, labels, name)
@@ -179,23 +146,6 @@ def _cached(
 
 def _view_reader(stored: ArrayReader, view: int) -> Reader:
     return lambda positions: stored.read(positions, view)
-
-
-def _one_after_the_other(first: Reader, second: Reader, length: int) -> Reader:
-    """A reader of positions in two splits, the second of which begins at ``length``."""
-
-    def read(positions: NDArray[np.int64]) -> NDArray[Any]:
-        in_second = positions >= length
-        if not in_second.any():
-            return first(positions)
-        if in_second.all():
-            return second(positions - length)
-        early, late = first(positions[~in_second]), second(positions[in_second] - length)
-        examples = np.empty((len(positions), *early.shape[1:]), early.dtype)
-        examples[~in_second], examples[in_second] = early, late
-        return examples
-
-    return read
 
 
 def _mixed_reader(images: PackedImages, indices: NDArray[np.int64], size_px: int) -> Reader:

@@ -6,7 +6,6 @@ import csv
 import io
 
 from graftline.core.checksums import damaged, sha256_bytes
-from graftline.core.errors import MissingOutputError
 from graftline.core.records import Trained
 from graftline.core.workspace import Workspace
 
@@ -20,10 +19,7 @@ def read_history(workspace: Workspace) -> list[dict[str, str]]:
         UnicodeDecodeError: If it is no text.
     """
     content = workspace.history.read_bytes()
-    try:
-        wanted = Trained.read(workspace.trained / "trained.json").history_sha256
-    except MissingOutputError:
-        wanted = None
-    if wanted not in (None, sha256_bytes(content)):
+    trained = Trained.find_in(workspace)
+    if trained is not None and trained.history_sha256 not in (None, sha256_bytes(content)):
         raise damaged(workspace.history)
     return list(csv.DictReader(io.StringIO(content.decode("utf-8"), newline="")))

@@ -40,7 +40,7 @@ def test_a_spread_is_median_lowest_highest() -> None:
 
 def test_a_table_as_markdown() -> None:
     table = Table("What", ("a", "b"), [("x", "1")])
-    assert table.markdown() == "What:\n\n| a | b |\n| --- | ---: |\n| x | 1 |"
+    assert table.markdown() == "What:\n\n| a | b |\n| --- | --: |\n| x | 1 |"
 
 
 def test_only_what_lies_between_the_marks_is_replaced() -> None:

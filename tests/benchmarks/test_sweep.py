@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks import freezing_sweep as sweep
 from graftline.core.params import Params
+from graftline.core.records import Assembled
 from graftline.core.workspace import Workspace
 from tests.model import small
 
@@ -30,7 +31,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
 
     def assemble(workspace: Workspace, _: Params) -> None:
         workspace.assembled.mkdir(parents=True)
-        (workspace.assembled / sweep.RECORD).write_text("{}")
+        Assembled.path_in(workspace).write_text("{}")
 
     for step in ("load", "preprocess"):
         monkeypatch.setattr(sweep, step, lambda *_: None)
@@ -55,4 +56,4 @@ def test_other_code_begins_anew(workspace: Workspace, monkeypatch: pytest.Monkey
     sweep.prepared(Toy(), 0, workspace, PARAMS)  # type: ignore[arg-type]
     assert not (workspace.root / "results").exists()
     assert not (workspace.root / sweep.CHOSEN).exists()
-    assert (workspace.assembled / sweep.RECORD).is_file()
+    assert Assembled.path_in(workspace).is_file()

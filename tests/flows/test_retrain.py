@@ -122,10 +122,7 @@ def test_a_deployed_run_waits_for_nobody_and_tries_again_only_what_can_pass(
 
     patient = retrain.with_options(retries=1, retry_delay_seconds=0)
     assert pipeline._current is None
-    holder = (
-        "import pathlib, sys\nfrom graftline.core.locks import *\n"
-        "from graftline.core.workspace import *\n"
-    )
+    holder = "import pathlib, sys\nfrom graftline.core.locks import *\n"
     holder += (
         "with pipeline_lock(Workspace(pathlib.Path.cwd())): print('held', flush=True); input()"
     )

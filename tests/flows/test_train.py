@@ -228,7 +228,6 @@ def test_a_second_run_says_who_holds_the_pipeline(
 
 HOLDS = (
     "import sys, pathlib; from graftline.core.locks import *\n"
-    "from graftline.core.workspace import *\n"
     "with pipeline_lock(Workspace(pathlib.Path.cwd())): print('held', flush=True); input()"
 )
 

@@ -23,7 +23,7 @@ from graftline.selection import trainer as trainer_module
 from graftline.selection.choice import choose
 from graftline.selection.depths import choose_depths
 from graftline.selection.records import Verdict
-from graftline.selection.speeds import Speeds, read_speeds
+from graftline.selection.speeds import Speeds
 from graftline.steps.freeze import choice_settings, freeze
 from tests.model import small
 from tests.unit.selection.rivals import Scripted
@@ -227,7 +227,7 @@ def test_a_budget_too_small_for_a_race_leaves_the_choice_to_the_profile(
     assert "pays for no race" in plan.reason
     assert plan == FreezePlan.read(workspace.freeze_plan)
     assert plan.strategy == "all"
-    speeds = read_speeds(workspace)
+    speeds = Speeds.find_in(workspace)
     assert speeds is not None
     assert set(speeds.by_layer) == {row["layer"] for row in rows(workspace, "profile.csv")}
 

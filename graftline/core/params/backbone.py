@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, model_validator
 
 from graftline.core.backbones import DEFAULT, FAMILIES, STANFORD_DOGS, Family
 from graftline.core.params.fields import HomePath, Section, Sha256, shown

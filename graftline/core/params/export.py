@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import (
-    Field,
-    model_validator,
-)
+from pydantic import Field, model_validator
 
 from graftline.core.params.fields import Section, Share
 from graftline.core.records.export import ExportFormat

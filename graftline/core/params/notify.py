@@ -6,10 +6,7 @@ import shlex
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import (
-    AfterValidator,
-    Field,
-)
+from pydantic import AfterValidator, Field
 
 from graftline.core.params.fields import Section, shown
 from graftline.core.redaction import names_a_user

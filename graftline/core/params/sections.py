@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pydantic import (
-    Field,
-    model_validator,
-)
+from pydantic import Field, model_validator
 
 from graftline.core.params.augment import AugmentParams
 from graftline.core.params.backbone import BackboneParams

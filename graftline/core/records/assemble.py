@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from graftline.core.records.record import Record
 
@@ -27,6 +27,8 @@ class LayerRecord(Record):
 
 class Assembled(Record):
     """``models/assembled/assembled.json``: the backbone, where it is cut, and the head to come."""
+
+    lies_at: ClassVar[str] = "models/assembled/assembled.json"
 
     backbone: str
     alpha: float

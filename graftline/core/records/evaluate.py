@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 from graftline.core.records.record import Record, SealedRecord
 
@@ -25,6 +25,8 @@ class ClassReport(Record):
 
 class Metrics(SealedRecord):
     """``reports/metrics.json``: the exported model on the whole test split."""
+
+    lies_at: ClassVar[str] = "reports/metrics.json"
 
     test_accuracy: float
     test_accuracy_low: float

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from graftline.core.records.record import Record
 
@@ -41,6 +41,8 @@ class OriginalModel(Record):
 
 class Exports(Record):
     """``models/exports/exports.json``: the exported models, and the original beside them."""
+
+    lies_at: ClassVar[str] = "models/exports/exports.json"
 
     original: OriginalModel | None
     """Null where nothing was to be exported, so that nothing was measured."""

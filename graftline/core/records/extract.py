@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from graftline.core.records.load import Split
 from graftline.core.records.record import Record
@@ -10,6 +10,8 @@ from graftline.core.records.record import Record
 
 class Features(Record):
     """``data/features/features.json``: the frozen part's outputs, and the pooled features."""
+
+    lies_at: ClassVar[str] = "data/features/features.json"
 
     cut: str
     """As in the plan: where the backbone ends and the pooled features are taken."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from graftline.core.records.record import SealedRecord
 
 
 class FreezePlan(SealedRecord):
     """``models/freeze_plan.json``: which layers train."""
+
+    lies_at: ClassVar[str] = "models/freeze_plan.json"
 
     strategy: str
     """As a parameter would name it; that which was chosen, if measurement chose it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from graftline.core.records.record import Record
 
@@ -26,6 +26,8 @@ class WhiteLevels(Record):
 
 class Dataset(Record):
     """``data/loaded/dataset.json``: what ``load`` found."""
+
+    lies_at: ClassVar[str] = "data/loaded/dataset.json"
 
     source: str
     digest: str

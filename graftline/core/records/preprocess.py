@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from graftline.core.records.load import Split, WhiteLevels
 from graftline.core.records.record import Record
 
 
 class Preprocessed(Record):
     """``data/preprocessed/preprocessed.json``: the images as the model takes them."""
+
+    lies_at: ClassVar[str] = "data/preprocessed/preprocessed.json"
 
     dataset_digest: str
     size_px: int

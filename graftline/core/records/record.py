@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from graftline.core.checksums import damaged, sha256_bytes, verify
-from graftline.core.errors import MissingOutputError
+from graftline.core.errors import MissingOutputError, not_there_yet, unusable_output
 from graftline.core.files import write_text
+from graftline.core.workspace import Workspace
 
 _SEALED = re.compile(rb'(.*),\n  "sha256": \["([0-9a-f]{64})"\]\n}\n?', re.DOTALL)
 
@@ -19,6 +20,40 @@ class Record(BaseModel):
     """A frozen record that is written as JSON and read back strictly."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    lies_at: ClassVar[str] = ""
+    """Where the one of a checkout lies, from its root on; empty for a kind without such a place."""
+
+    @classmethod
+    def file_name(cls) -> str:
+        """What its file is called, in whatever folder."""
+        return cls.lies_at.rpartition("/")[2]
+
+    @classmethod
+    def path_in(cls, workspace: Workspace) -> Path:
+        """Where the one of a checkout lies."""
+        return workspace.root / cls.lies_at
+
+    @classmethod
+    def read_in(cls, workspace: Workspace) -> Self:
+        """Reads the one of a checkout; see :meth:`read`."""
+        return cls.read(cls.path_in(workspace))
+
+    @classmethod
+    def find_in(cls, workspace: Workspace) -> Self | None:
+        """The one of a checkout; see :meth:`find`."""
+        return cls.find(cls.path_in(workspace))
+
+    @classmethod
+    def find(cls, path: Path) -> Self | None:
+        """The record; None if it is not there, or is not what this version writes.
+
+        Raises:
+            DamagedFileError: If its folder lists another checksum for it.
+        """
+        try:
+            return cls.read(path)
+        except MissingOutputError:
+            return None
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -32,23 +67,11 @@ class Record(BaseModel):
         try:
             return cls.model_validate_json(cls._checked(path.read_bytes(), path))
         except FileNotFoundError as error:
-            raise MissingOutputError(
-                f"{path} is not there yet",
-                where=str(path),
-                fix="run the steps before it: dvc repro, or python -m flows.train",
-            ) from error
+            raise not_there_yet(path) from error
         except OSError as error:
-            raise MissingOutputError(
-                f"{path} cannot be read: {error.strerror or error}",
-                where=str(path),
-                fix="run dvc repro, which writes it anew",
-            ) from error
+            raise unusable_output(path, f"cannot be read: {error.strerror or error}") from error
         except ValidationError as error:
-            raise MissingOutputError(
-                f"{path} was written by another version of Graftline",
-                where=str(path),
-                fix="run dvc repro, which writes it anew",
-            ) from error
+            raise unusable_output(path, "was written by another version of Graftline") from error
 
     def write(self, path: Path) -> None:
         """Writes the record in one move."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from graftline.core.records import Record
 
 
 class Registered(Record):
     """``var/registered.json``: the receipt."""
+
+    lies_at: ClassVar[str] = "var/registered.json"
 
     model_name: str
     version: str

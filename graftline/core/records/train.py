@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from graftline.core.records.load import WhiteLevels
 from graftline.core.records.record import Record
 
 
 class Trained(Record):
     """``models/trained/trained.json``: what training ended with."""
+
+    lies_at: ClassVar[str] = "models/trained/trained.json"
 
     classes: tuple[str, ...]
     size_px: int

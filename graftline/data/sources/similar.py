@@ -82,10 +82,6 @@ def _spaced(name: str) -> str:
     return " ".join(name.replace("_", " ").split())
 
 
-def _lower(name: str) -> str:
-    return name.casefold()
-
-
 def _plain(name: str) -> str:
     quoted = name.translate(_QUOTES).translate(_TWINS)
     return "".join("-" if unicodedata.category(sign) == "Pd" else sign for sign in quoted)
@@ -102,7 +98,7 @@ _FORMS: tuple[tuple[str, Callable[[str], str]], ...] = (
     ("the form of letters in Unicode", _composed),
     ("signs that cannot be seen", _inked),
     ("spaces", _spaced),
-    ("small and capital letters", _lower),
+    ("small and capital letters", str.casefold),
     ("signs that look the same", _plain),
     ("how a number is written", _number),
 )

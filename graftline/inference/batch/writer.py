@@ -23,7 +23,7 @@ from graftline.core.parallel import ordered_map
 from graftline.core.params import MAX_IMAGE_PX
 from graftline.core.progress import Bar, progress
 from graftline.core.records import Record, Trained
-from graftline.core.workspace import Workspace
+from graftline.core.workspace import LITERT_FILE, Workspace
 from graftline.data.decoding import Pixels, collected_warnings
 from graftline.data.image_files import read_image, told_left_out
 from graftline.data.resize import shrink
@@ -287,8 +287,8 @@ def _merge(work: Work, listing: Listing, labels: Labels, known: dict[str, Any]) 
 def _key(model: ChosenModel, listing: Listing, max_image_px: int) -> str:
     """What the rows depend on: parts of anything else must not be taken up."""
     folder = Path(model.folder)
-    file_digest = sha256_file(folder / "model.tflite")
-    white = Trained.read(folder / "trained.json").white.model_dump()
+    file_digest = sha256_file(folder / LITERT_FILE)
+    white = Trained.read(folder / Trained.file_name()).white.model_dump()
     made_by = code_state("graftline/inference/batch/writer.py", trains=False)
     facts = [made_by, listing.digest, listing.part_rows, max_image_px, file_digest, white]
     return sha256_record([*facts, model.model_dump(exclude={"folder"})])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from graftline.core.files import replacing_directory
+from graftline.core.markdown import table
 from graftline.core.params import DriftParams
 from graftline.evaluation.feature_reference import Sample, read_reference
 from graftline.evaluation.style import percent
@@ -80,7 +81,8 @@ def markdown(drift: Drift, model: ChosenModel, params: DriftParams) -> str:
 
 
 def _facts(drift: Drift, params: DriftParams) -> str:
-    return _table(
+    return _titled(
+        f"Distances are Kolmogorov-Smirnov's, from {drift.reference_images:,} training images.",
         ["", "this batch", "validation split"],
         [
             ["images", f"{drift.images:,}", f"{drift.held_out_images:,}"],
@@ -102,12 +104,12 @@ def _facts(drift: Drift, params: DriftParams) -> str:
             ],
             ["p of the same probabilities", _p(drift.confidence_p), ""],
         ],
-        f"Distances are Kolmogorov-Smirnov's, from {drift.reference_images:,} training images.",
     )
 
 
 def _top(drift: Drift) -> str:
-    return _table(
+    return _titled(
+        "The features that moved most:",
         ["feature", "distance", "adjusted p", "moved by (sd)", "training mean", "batch mean"],
         [
             [
@@ -120,19 +122,18 @@ def _top(drift: Drift) -> str:
             ]
             for one in drift.top
         ],
-        "The features that moved most:",
     )
 
 
 def _labels(drift: Drift) -> str:
-    return _table(
-        ["label", "training split", "this batch"],
-        [
-            [name.replace("|", "\\|"), percent(share.train), percent(share.batch)]
-            for name, share in drift.labels.items()
-        ],
+    return _titled(
         f"Labels that the model gives (p of the same shares {_p(drift.labels_p)}, "
         f"{percent(drift.labels_distance)} of the answers differ):",
+        ["label", "training split", "this batch"],
+        [
+            [name, percent(share.train), percent(share.batch)]
+            for name, share in drift.labels.items()
+        ],
     )
 
 
@@ -141,7 +142,5 @@ def _p(value: float) -> str:
     return f"{value:.2g}" if value >= _SMALLEST_P else f"< {_SMALLEST_P:g}"
 
 
-def _table(columns: list[str], rows: list[list[str]], title: str) -> str:
-    marks = ["---", *("--:" for _ in columns[1:])]
-    lines = "\n".join(f"| {' | '.join(line)} |" for line in [columns, marks, *rows])
-    return f"{title}\n\n{lines}\n"
+def _titled(title: str, columns: list[str], rows: list[list[object]]) -> str:
+    return f"{title}\n\n{table(columns, rows)}\n"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from graftline.core.errors import ServerError, UserError
+from graftline.core.loopback import is_loopback
 from graftline.core.workspace import Workspace
 from graftline.inference.serving.limits import MEGABYTE, Limits
 
@@ -153,8 +154,6 @@ def _run(app: App, listener: socket.socket, limits: Limits, ready: Callable[[], 
 @contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
     """A socket on an address of this machine alone."""
-    from graftline.inference.serving.request_guard import is_loopback
-
     if not is_loopback(host):
         raise UserError(
             f"--host {host} can be reached from other machines",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,15 +11,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from graftline.core.errors import MissingOutputError
 from graftline.core.workspace import Workspace
 from graftline.evaluation.predictor import Predictor
 from graftline.inference.predict import open_predictor
 
 if TYPE_CHECKING:
     from graftline.registry.tracking import Version
-
-CHAMPION = "champion"
 
 
 @dataclass(frozen=True)
@@ -131,21 +127,9 @@ class RegistrySource:
         )
 
     def _found(self) -> Version:
-        from graftline.registry import tracking
+        from graftline.inference.model_choice import version_named
 
-        found = tracking.find_version(self._workspace, self._name, self._which)
-        if found is not None:
-            return found
-        kind = "alias" if self.may_change else "number"
-        fix = "graftline models lists the versions; --model VERSION|ALIAS|FOLDER serves another one"
-        if self._which == CHAMPION:
-            fix = "promote a version, or serve the newest, promoted or not: --model challenger"
-        raise MissingOutputError(
-            f"{self._name} has no version with the {kind} {self._which}",
-            where=f"registered model {self._name}",
-            allowed="a version's number, an alias that a version has, or a model folder",
-            fix=fix,
-        )
+        return version_named(self._workspace, self._name, self._which)
 
 
 class FolderSource:
@@ -184,8 +168,9 @@ def source_of(workspace: Workspace, asked: str) -> ModelSource:
             a slash.
     """
     from graftline.core.params import read_params
+    from graftline.inference.model_choice import names_a_folder
 
-    if (Path(asked) / "trained.json").is_file() or os.sep in asked:
+    if names_a_folder(asked):
         return FolderSource(Path(asked))
     name = read_params(workspace.params_file).register_.model_name
     return RegistrySource(workspace, name, asked)

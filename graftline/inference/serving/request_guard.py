@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import logging
 import time
@@ -13,6 +12,7 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 
+from graftline.core.loopback import is_loopback
 from graftline.inference.serving.limits import RefusedRequestError, error_body
 from graftline.inference.serving.metrics import Counters
 
@@ -33,17 +33,6 @@ _HEADERS = {
     "X-Frame-Options": "DENY",
 }
 _log = logging.getLogger(__name__)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a name or address is this machine's own and nobody else's."""
-    name = host.strip("[]").lower()
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 class Guard:

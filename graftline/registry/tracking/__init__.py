@@ -13,11 +13,16 @@ from graftline.registry.tracking.aliases import (
     move_champion,
     tag_version,
 )
-from graftline.registry.tracking.downloads import all_versions, fetch_model, find_version
-from graftline.registry.tracking.history import PastRun, find_run
+from graftline.registry.tracking.downloads import (
+    PastRun,
+    all_versions,
+    fetch_model,
+    find_run,
+    find_version,
+)
 from graftline.registry.tracking.last_run_file import LastRun, last_run
 from graftline.registry.tracking.recorder import Recorder, stage_recorder
-from graftline.registry.tracking.registry import newest_version, register_model
+from graftline.registry.tracking.registry import register_model
 from graftline.registry.tracking.runs import complete_run, open_run
 from graftline.registry.tracking.store import Store, configure
 from graftline.registry.tracking.versions import Version
@@ -41,7 +46,6 @@ __all__ = [
     "log_file",
     "log_receipt",
     "move_champion",
-    "newest_version",
     "open_run",
     "register_model",
     "stage_recorder",

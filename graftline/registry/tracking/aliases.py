@@ -12,11 +12,10 @@ from filelock import FileLock, Timeout
 from graftline.core.errors import PipelineBusyError, TrackingError
 from graftline.core.workspace import Workspace
 from graftline.registry.tracking.store import configure, open_client, reported
-from graftline.registry.tracking.versions import Version
+from graftline.registry.tracking.versions import ABSENT, Version
 
 CHAMPION = "champion"
 _WAIT_S = 900.0
-_ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
 @contextmanager
@@ -63,7 +62,7 @@ def move_champion(
         try:
             present = str(client.get_model_version_by_alias(name, CHAMPION).version)
         except MlflowException as error:
-            if error.error_code not in _ABSENT:
+            if error.error_code not in ABSENT:
                 raise
             present = None
         if present != expected:

@@ -1,8 +1,10 @@
-"""Registered versions by number or alias, and their files on this machine."""
+"""Runs by id, versions by number or alias, and the files of versions on this machine."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -11,14 +13,26 @@ from filelock import FileLock
 
 from graftline.core.errors import MissingOutputError, from_system
 from graftline.core.files import replacing_directory, scratch_folder
-from graftline.core.workspace import Workspace
+from graftline.core.records import Trained
+from graftline.core.workspace import LITERT_FILE, Workspace
 from graftline.registry.tracking.own_versions import confirmed
-from graftline.registry.tracking.registry import LITERT, RECORD, has_files_of
+from graftline.registry.tracking.registry import has_files_of
 from graftline.registry.tracking.store import configure, open_client, reported
-from graftline.registry.tracking.versions import FILE_TAG, Version, as_version
+from graftline.registry.tracking.versions import ABSENT, FILE_TAG, Version, as_version
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
+
+
+@dataclass(frozen=True)
+class PastRun:
+    """What the history says of a run."""
+
+    run_id: str
+    name: str
+    status: str
+    tags: Mapping[str, str]
+    metrics: Mapping[str, float]
 
 
 def find_version(workspace: Workspace, name: str, which: str) -> Version | None:
@@ -44,10 +58,35 @@ def find_version(workspace: Workspace, name: str, which: str) -> Version | None:
             # The answer to an alias leaves out the version's other aliases.
             return as_version(client.get_model_version(name, number))
         except MlflowException as error:
-            # An alias that nobody has is called an invalid parameter.
-            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            if error.error_code in ABSENT:
                 return None
             raise
+
+
+def find_run(workspace: Workspace, run_id: str) -> PastRun | None:
+    """A run, or None if there is none of this id.
+
+    Raises:
+        TrackingError: If the store cannot be used.
+    """
+    from mlflow.exceptions import MlflowException
+
+    store = configure(workspace)
+    client, _ = open_client(store)
+    with reported(store):
+        try:
+            run = client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code in ABSENT:
+                return None
+            raise
+    return PastRun(
+        run_id=run.info.run_id,
+        name=run.info.run_name or "",
+        status=run.info.status,
+        tags=dict(run.data.tags),
+        metrics=dict(run.data.metrics),
+    )
 
 
 def all_versions(workspace: Workspace, name: str) -> list[Version]:
@@ -114,7 +153,7 @@ def _fetch(client: MlflowClient, version: Version, folder: Path) -> None:
         except (MlflowException, OSError) as error:
             # A full disk, or a folder that cannot be written, says nothing about the version.
             raise from_system(error, temporary) or _lost(version, uri) from error
-        found = next(place.rglob(RECORD), None)
+        found = next(place.rglob(Trained.file_name()), None)
         if found is None or not has_files_of(found.parent, version):
             raise _lost(version, uri)
         with replacing_directory(folder) as new:
@@ -126,7 +165,8 @@ def _lost(version: Version, uri: str) -> MissingOutputError:
     return MissingOutputError(
         f"the files of {version.name} version {version.version} are not those that were registered",
         where=uri,
-        allowed=f"{LITERT} with the SHA-256 {version.tags.get(FILE_TAG)}, and {RECORD}",
+        allowed=f"{LITERT_FILE} with the SHA-256 {version.tags.get(FILE_TAG)}, and "
+        f"{Trained.file_name()}",
         fix="put the files back from a backup, or register the model again: python -m flows.train. "
         "If the registry itself was made anew since: rm var/mlflow/registered.json",
     )

@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import psutil
 
-from graftline.core.errors import MissingOutputError
 from graftline.core.processes import ProcessIdentity
 from graftline.core.records import Record
 from graftline.registry.tracking.store import Store
@@ -102,12 +101,9 @@ def abandoned(store: Store) -> list[Execution]:
 
 def _all(store: Store) -> Iterator[Execution]:
     for path in sorted(store.executions.glob("*.json")):
-        try:
-            execution = Execution.read(path)
-        except MissingOutputError:
-            # Closed by another process a moment ago, or written by another version.
-            continue
-        if execution.uri == store.shown:
+        # None: closed by another process a moment ago, or written by another version.
+        execution = Execution.find(path)
+        if execution is not None and execution.uri == store.shown:
             yield execution
 
 

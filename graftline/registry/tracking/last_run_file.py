@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from graftline.core.errors import MissingOutputError
 from graftline.core.processes import ProcessIdentity
 from graftline.core.records import Record
 from graftline.core.workspace import Workspace
@@ -31,7 +30,7 @@ class LastRun(Record):
 
 def last_run(workspace: Workspace) -> LastRun | None:
     """The last run that this checkout opened, or None."""
-    return _read(configure(workspace))
+    return LastRun.find(configure(workspace).last_run)
 
 
 def keep_last_run(store: Store, run: LastRun) -> None:
@@ -41,13 +40,6 @@ def keep_last_run(store: Store, run: LastRun) -> None:
 
 def note_status(store: Store, run_id: str, status: str) -> None:
     """Notes how the run stands now, if it is the last one."""
-    run = _read(store)
+    run = LastRun.find(store.last_run)
     if run is not None and run.run_id == run_id and run.status != status:
         run.model_copy(update={"status": status}).write(store.last_run)
-
-
-def _read(store: Store) -> LastRun | None:
-    try:
-        return LastRun.read(store.last_run)
-    except MissingOutputError:
-        return None

@@ -16,7 +16,7 @@ from graftline.core.checksums import seal, verify, verify_all
 from graftline.core.errors import DamagedFileError, MissingOutputError
 from graftline.core.files import scratch_folder, sha256_file
 from graftline.core.records import Trained
-from graftline.core.workspace import Workspace
+from graftline.core.workspace import LITERT_FILE, Workspace
 from graftline.registry.tracking.store import PATIENCE_S, configure, open_client, reported
 from graftline.registry.tracking.versions import (
     DIGEST_TAG,
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 NAME = "model"
 """Of the logged model within its run."""
-LITERT = "model.tflite"
-RECORD = "trained.json"
 _REQUIREMENTS = (
     *("ai-edge-litert", "mlflow", "numpy", "pandas", "pillow", "pydantic", "ruamel.yaml"),
     "xxhash",
@@ -62,8 +60,8 @@ def ensure_model(
         return model_id
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
-    verify(workspace.trained / LITERT)
-    file_digest = sha256_file(workspace.trained / LITERT)
+    verify(workspace.trained / LITERT_FILE)
+    file_digest = sha256_file(workspace.trained / LITERT_FILE)
     logged = client.create_logged_model(
         run.info.experiment_id,
         name=NAME,
@@ -79,18 +77,6 @@ def ensure_model(
     client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=trained.best_epoch)])
     client.set_tag(run_id, _MODEL_TAG, logged.model_id)
     return str(logged.model_id)
-
-
-def newest_version(workspace: Workspace, name: str) -> Version | None:
-    """The newest version of a registered model, or None.
-
-    Raises:
-        TrackingError: If the registry cannot be used.
-    """
-    store = configure(workspace)
-    client, _ = open_client(store)
-    with reported(store):
-        return _newest(client, name)
 
 
 def register_model(
@@ -122,16 +108,16 @@ def register_model(
     """
     from graftline.registry.tracking.own_versions import note_version
 
-    trained = Trained.read(workspace.trained / RECORD)
+    trained = Trained.read_in(workspace)
     store = configure(workspace)
     client, _ = open_client(store, PATIENCE_S)
     with reported(store):
         newest = _newest(client, name)
-        verify(workspace.trained / LITERT)
+        verify(workspace.trained / LITERT_FILE)
         digests = {
             DIGEST_TAG: trained.weight_digest,
-            FILE_TAG: sha256_file(workspace.trained / LITERT),
-            RECORD_TAG: sha256_file(workspace.trained / RECORD),
+            FILE_TAG: sha256_file(workspace.trained / LITERT_FILE),
+            RECORD_TAG: sha256_file(Trained.path_in(workspace)),
         }
         # The same weights may be in another file: one that gives features, which an older did not.
         same = newest and all(
@@ -173,7 +159,7 @@ def _save(folder: Path, workspace: Workspace, trained: Trained, logged: Any) -> 
 
     parts = folder / "trained"
     parts.mkdir()
-    for name in (LITERT, RECORD, REFERENCE_FILE):
+    for name in (LITERT_FILE, Trained.file_name(), REFERENCE_FILE):
         # A model of an earlier Graftline has no reference, and can do without.
         if name != REFERENCE_FILE or (workspace.trained / name).is_file():
             verify(workspace.trained / name)
@@ -267,7 +253,7 @@ def _is_whole(client: MlflowClient, version: Version) -> bool:
             place = Path(download_artifacts(artifact_uri=uri, dst_path=str(folder)))
         except (MlflowException, OSError):
             return False
-        files = [place / "MLmodel", *place.rglob(LITERT)]
+        files = [place / "MLmodel", *place.rglob(LITERT_FILE)]
         if len(files) != 2 or not all(path.is_file() for path in files):
             return False
         return has_files_of(files[1].parent, version)
@@ -275,7 +261,7 @@ def _is_whole(client: MlflowClient, version: Version) -> bool:
 
 def has_files_of(folder: Path, version: Version) -> bool:
     """Whether a folder holds the model and the record that a version was registered with, whole."""
-    model, record = folder / LITERT, folder / RECORD
+    model, record = folder / LITERT_FILE, folder / Trained.file_name()
     if not (model.is_file() and record.is_file()):
         return False
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import json
 import math
 import os
@@ -11,15 +10,16 @@ import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from graftline.core import timings
 from graftline.core.checksums import verify
+from graftline.core.code_state import version_of
 from graftline.core.dvc_lock import LOCK_FILE
-from graftline.core.errors import MissingOutputError, ParamsError, visible
+from graftline.core.errors import ParamsError, visible
 from graftline.core.files import sha256_file, sha256_record, write_text
+from graftline.core.markdown import table
 from graftline.core.params import Params, read_params
-from graftline.core.records import Assembled, Dataset, Exports, FreezePlan, Metrics, Record, Trained
+from graftline.core.records import Assembled, Dataset, Exports, FreezePlan, Metrics, Trained
 from graftline.core.repository import changed_files, git
 from graftline.core.stages import STAGES
 from graftline.core.workspace import Workspace
@@ -33,7 +33,6 @@ _MAX_TAG_CHARACTERS = 4000
 _MAX_NAME_CHARACTERS = 250
 """As long as the column of a database is that holds a run's name."""
 _MAX_CLASSES_AS_METRICS = 100
-_R = TypeVar("_R", bound=Record)
 
 
 @dataclass(frozen=True)
@@ -55,19 +54,17 @@ class Outputs:
 
 def read_outputs(workspace: Workspace) -> Outputs:
     """Reads what is there."""
-    plan = _read(FreezePlan, workspace.freeze_plan)
-    trained = _read(Trained, workspace.trained / "trained.json")
+    plan = FreezePlan.find_in(workspace)
+    trained = Trained.find_in(workspace)
     exports = _exports_of(trained, workspace)
     return Outputs(
-        dataset=_read(Dataset, workspace.loaded / "dataset.json"),
-        assembled=_read(Assembled, workspace.assembled / "assembled.json"),
+        dataset=Dataset.find_in(workspace),
+        assembled=Assembled.find_in(workspace),
         plan=plan,
         trained=trained,
-        metrics=_read(Metrics, workspace.metrics),
+        metrics=Metrics.find_in(workspace),
         # A report that a killed run left belongs to no plan.
-        verdict=_read(Verdict, workspace.freezing_report / "verdict.json")
-        if plan is not None and plan.measured
-        else None,
+        verdict=Verdict.find_in(workspace) if plan is not None and plan.measured else None,
         exports=exports,
         speeds=read_speeds(workspace, exports) if exports else None,
     )
@@ -102,7 +99,7 @@ def versions() -> dict[str, str]:
     """The versions of Python and of the packages that results depend on, by tag."""
     return {
         "graftline.version.python": platform.python_version(),
-        **{f"graftline.version.{name}": _version(name) for name in _PACKAGES},
+        **{f"graftline.version.{name}": version_of(name) or "not installed" for name in _PACKAGES},
     }
 
 
@@ -251,17 +248,14 @@ def files_digest(found: list[tuple[Path, str]]) -> str:
 
 def note(params: Params, outputs: Outputs, *, evaluated: bool) -> str:
     """The run's description, as Markdown."""
-    lines = []
-    if evaluated and outputs.metrics:
-        lines += [_verdict(outputs.metrics), ""]
-    lines += ["| | |", "| --- | --- |"]
-    lines += [f"| **{title}** | {text} |" for title, text in _facts(params, outputs)]
-    return "\n".join(lines)
+    verdict = f"{_verdict(outputs.metrics)}\n\n" if evaluated and outputs.metrics else ""
+    facts = ((f"**{title}**", text) for title, text in _facts(params, outputs))
+    return verdict + table(("", ""), facts, "ll")
 
 
 def _exports_of(trained: Trained | None, workspace: Workspace) -> Exports | None:
     # Where an export was refused, those of an earlier model lie there still.
-    exports = _read(Exports, workspace.exports / "exports.json")
+    exports = Exports.find_in(workspace)
     if trained is None or exports is None or exports.original is None:
         return None
     return exports if exports.original.weight_digest == trained.weight_digest else None
@@ -326,20 +320,6 @@ def _epoch(row: dict[str, str]) -> tuple[int, dict[str, float]]:
 
 def _below(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*") if path.is_file())
-
-
-def _read(kind: type[_R], path: Path) -> _R | None:
-    try:
-        return kind.read(path)
-    except MissingOutputError:
-        return None
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def _git_tags(root: Path) -> dict[str, str]:

@@ -128,17 +128,12 @@ def note_cached(
         started: When the execution's process was, as :mod:`graftline.core.processes` counts;
             earlier notes are not its own. None takes every note for its own.
     """
-    from mlflow.entities import Metric, RunTag
+    from mlflow.entities import RunTag
 
-    known = client.get_run(run_id).data.metrics
-    now_ms = int(time.time() * 1000)
-    taken = [
-        Metric(name, value, now_ms, 0)
-        for name, value in run_contents.seconds(workspace, cached, started).items()
-        if known.get(name) != value
-    ]
+    taken = run_contents.seconds(workspace, cached, started)
+    _log_changed(client, client.get_run(run_id), taken)
     tag = RunTag("graftline.cached_stages", ", ".join(cached) or "none")
-    client.log_batch(run_id, metrics=taken, tags=[tag])
+    client.log_batch(run_id, tags=[tag])
 
 
 def close(store: Store, client: MlflowClient, run_id: str, status: Status) -> None:
@@ -182,7 +177,8 @@ def fill(
         from graftline.registry.tracking.registry import ensure_model
 
         model_id = ensure_model(client, run_id, workspace, outputs.trained)
-        _log_test_metrics(client, run, outputs, model_id)
+        tested = run_contents.test_metrics(outputs.metrics)
+        _log_changed(client, run, tested, outputs.trained.best_epoch, model_id)
 
 
 def close_abandoned(store: Store, client: MlflowClient) -> list[str]:
@@ -286,35 +282,28 @@ def _log_epochs(client: MlflowClient, run: Run, workspace: Workspace) -> None:
 
 def _log_figures(client: MlflowClient, run: Run, outputs: run_contents.Outputs) -> None:
     """Those that ``freeze.strategy: auto`` decided by, and those of exported files, if any."""
-    from mlflow.entities import Metric
-
     figures: dict[str, float] = {}
     if outputs.verdict:
         figures |= run_contents.verdict_metrics(outputs.verdict)
     if outputs.exports:
         figures |= run_contents.export_metrics(outputs.exports, outputs.speeds)
-    changed = {
-        name: value for name, value in figures.items() if run.data.metrics.get(name) != value
-    }
-    if changed:
-        now_ms = int(time.time() * 1000)
-        client.log_batch(
-            run.info.run_id,
-            metrics=[Metric(name, value, now_ms, 0) for name, value in changed.items()],
-        )
+    _log_changed(client, run, figures)
 
 
-def _log_test_metrics(
-    client: MlflowClient, run: Run, outputs: run_contents.Outputs, model_id: str
+def _log_changed(
+    client: MlflowClient,
+    run: Run,
+    values: Mapping[str, float],
+    step: int = 0,
+    model_id: str | None = None,
 ) -> None:
+    """Logs the metrics that the run does not stand at already."""
     from mlflow.entities import Metric
 
-    if outputs.metrics is None or outputs.trained is None:
-        return
     now_ms = int(time.time() * 1000)
     changed = [
-        Metric(name, value, now_ms, outputs.trained.best_epoch, model_id=model_id)
-        for name, value in run_contents.test_metrics(outputs.metrics).items()
+        Metric(name, value, now_ms, step, model_id=model_id)
+        for name, value in values.items()
         if run.data.metrics.get(name) != value
     ]
     if changed:

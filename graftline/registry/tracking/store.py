@@ -19,6 +19,7 @@ from urllib.request import getproxies, proxy_bypass
 from filelock import FileLock
 
 from graftline.core.database_templates import begin_with_copy
+from graftline.core.environment import MLFLOW_SWITCHES
 from graftline.core.errors import StorageFullError, TrackingError, from_system, storage_full
 from graftline.core.redaction import ESCAPES, ESCAPING, is_misread, without_secrets
 from graftline.core.workspace import Workspace
@@ -34,16 +35,6 @@ _PROBE_TIMEOUT_S = 5.0
 _PROBE_EVERY_S = 1.0
 _log = logging.getLogger(__name__)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_SWITCHES = {
-    # MLflow reads "true"; "1" would leave the telemetry on.
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    # What is logged is there when the call returns, and not lost with the process.
-    "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
-}
-"""What every process that uses MLflow finds, whatever the user has set."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +83,7 @@ def configure(workspace: Workspace) -> Store:
     Raises:
         TrackingError: If an address in the environment would be read otherwise than it is meant.
     """
-    os.environ.update(_SWITCHES)
+    os.environ.update(MLFLOW_SWITCHES)
     root = _checkout(workspace) / "var" / "mlflow"
     experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")

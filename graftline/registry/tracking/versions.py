@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 _SHOWN_CHARACTERS = 80
+ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+"""How MLflow says that there is no such thing; to it, an alias that nobody has is invalid."""
 DATASET_TAG = "graftline.dataset_digest"
 """Of a version: the digest of the data that it was trained on."""
 DIGEST_TAG = "graftline.weight_digest"

@@ -135,3 +135,12 @@ def test_metrics_of_an_earlier_version_have_no_checksum(tmp_path: Path) -> None:
     path = tmp_path / "metrics.json"
     path.write_text(METRICS.model_dump_json(indent=2, exclude={"classes"}) + "\n")
     assert Metrics.read(path) == METRICS
+
+
+def test_a_list_above_the_checkout_is_somebody_elses(tmp_path: Path) -> None:
+    (tmp_path / CHECKSUMS).write_text(f"{'0' * 64}  archive.zip\n")
+    root = tmp_path / "checkout"
+    root.mkdir()
+    (root / "dvc.yaml").touch()
+    METRICS.write(root / "reports" / "metrics.json")
+    assert Metrics.read(root / "reports" / "metrics.json") == METRICS

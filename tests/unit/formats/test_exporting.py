@@ -31,7 +31,7 @@ from graftline.formats.contract import (
     read_contract,
 )
 from graftline.formats.converters import quiet_converters
-from graftline.formats.speeds import ORIGINAL, Speed, Speeds, read_speeds, write_speeds
+from graftline.formats.speeds import ORIGINAL, Speed, Speeds, read_speeds
 from graftline.network.litert import LiteRunner
 from tests import finished
 
@@ -190,7 +190,7 @@ def test_speeds_are_those_of_the_very_files(tmp_path: Path) -> None:
     assert read_speeds(workspace, EXPORTS) is None
     other = SPEED.model_copy(update={"sha256": "changed"})
     measured = {"litert_int8": SPEED, "onnx": other, ORIGINAL: other}
-    write_speeds(workspace, Speeds(cores=2, measured=measured))
+    Speeds(cores=2, measured=measured).write(Speeds.path_in(workspace))
     found = read_speeds(workspace, EXPORTS)
     assert found is not None
     assert found.measured == {"litert_int8": SPEED}

@@ -39,12 +39,12 @@ SERVES = ("http.server", "--bind", "127.0.0.1", "{port}")
 def server(tmp_path: Path) -> Iterator[Server]:
     one = Server("Toy", tmp_path / "toy", SERVES, "/", preferred_port=0)
     yield one
-    if record := servers._read(one):
+    if record := servers.ServerRecord.find(one.record_file):
         end_group(record.process)
 
 
 def record_of(server: Server) -> ServerRecord:
-    record = servers._read(server)
+    record = servers.ServerRecord.find(server.record_file)
     assert record is not None
     return record
 
@@ -106,7 +106,7 @@ def test_a_second_user_shares_it_and_the_last_one_stops_it(server: Server) -> No
 def test_the_server_of_killed_users_is_taken_over(server: Server) -> None:
     address = join(server)
     gone = ProcessIdentity.of().model_copy(update={"started": 0.5})
-    servers._write(server, record_of(server).model_copy(update={"users": (gone,)}))
+    record_of(server).model_copy(update={"users": (gone,)}).write(server.record_file)
     assert join(server) == address
     assert [user.pid for user in record_of(server).users] == [os.getpid()]
     leave(server)

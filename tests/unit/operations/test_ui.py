@@ -15,7 +15,7 @@ from graftline.core.workspace import Workspace
 from graftline.operations import servers, ui
 from graftline.operations.servers import (
     Server,
-    _read,
+    ServerRecord,
     alive,
     answers,
     mlflow_server,
@@ -60,7 +60,7 @@ def serving(root: Path) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
         finally:
             process.kill()
             for name in ("Prefect", "MLflow"):
-                if record := _read(toy(root, name)):
+                if record := ServerRecord.find(toy(root, name).record_file):
                     end_group(record.process)
 
 
@@ -80,7 +80,7 @@ def test_both_serve_until_they_are_stopped(tmp_path: Path, number: signal.Signal
 @pytest.mark.kill
 def test_one_that_dies_is_named_and_the_other_is_stopped(tmp_path: Path) -> None:
     with serving(tmp_path) as (process, _):
-        record = _read(toy(tmp_path, "MLflow"))
+        record = ServerRecord.find(toy(tmp_path, "MLflow").record_file)
         assert record is not None
         end_group(record.process)
         said, _ = process.communicate(timeout=30)

@@ -45,7 +45,7 @@ def workspace(tmp_path: Path) -> Workspace:
 
 def closing(workspace: Workspace, promotion: Promotion = PROMOTED) -> str:
     stream = io.StringIO()
-    show_closing(Console(file=stream, width=80), workspace, promotion, 12.34)
+    show_closing(Screen(Console(file=stream, width=80)), workspace, promotion, 12.34)
     return stream.getvalue()
 
 

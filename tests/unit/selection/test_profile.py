@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from graftline.selection.data_regime import gain_of_doubling, learning_slope, situation_of
 from graftline.selection.depths import Depth
 from graftline.selection.folds import dealt_folds
-from graftline.selection.logme import log_me
 from graftline.selection.probe import out_of_fold
 from graftline.selection.profile import DepthScore, Profile, make_profile
 
@@ -81,10 +80,6 @@ def test_fewer_images_teach_less(width: int) -> None:
     assert few < accuracy(features)
 
 
-def test_logme_rises_with_what_features_tell() -> None:
-    assert log_me(clouds(0), LABELS) < log_me(clouds(2), LABELS) < log_me(clouds(6), LABELS)
-
-
 def depth(name: str, cost: int) -> Depth:
     return Depth(layer=name, block=name, features=8, side_px=4, multiply_adds=cost)
 
@@ -148,7 +143,6 @@ def score(layer: str, cost: int, right: int) -> DepthScore:
         behind=(93 - right) / 100,
         behind_error=0.02,
         p_value=1.0,
-        log_me=0.0,
     )
 
 
