@@ -32,10 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     table = Table(title=f"fine-tuning MobileNetV2, {options.size_px} px, batches of {_BATCH}")
     for column in ("trains", "float32, images/s", "bfloat16, images/s", "ratio"):
         table.add_column(column, justify="right")
-    for name, strategy in (
-        ("everything", "none"),
-        ("last 6 blocks", LastBlocks(last_blocks=6)),
-    ):
+    for name, strategy in (("everything", "none"), ("last 6 blocks", LastBlocks(last_blocks=6))):
         loops = [_loop(options.size_px, strategy, kind) for kind in ("float32", "bfloat16")]
         rounds = [[_rate(loop) for loop in loops] for _ in range(options.rounds + 1)][1:]
         rates = [statistics.median(column) for column in zip(*rounds, strict=True)]

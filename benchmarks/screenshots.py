@@ -346,9 +346,7 @@ def _read(address: str) -> Any:
 
 def _asked(address: str, question: dict[str, Any]) -> Any:
     request = urllib.request.Request(
-        address,
-        data=json.dumps(question).encode(),
-        headers={"Content-Type": "application/json"},
+        address, data=json.dumps(question).encode(), headers={"Content-Type": "application/json"}
     )
     with urllib.request.urlopen(request, timeout=_ANSWER_LIMIT_S) as answer:
         return json.load(answer)

@@ -233,10 +233,7 @@ def _whole_listing(digits: Digits) -> dict[str, Any]:
                 bar.advance(len(images))
             right = sum(listing.right(*batch) for batch in listing.test_set)
             accuracies.append(right / len(digits.test_images))
-    return {
-        "seconds": round(time.perf_counter() - started_s, 1),
-        "test_accuracies": accuracies,
-    }
+    return {"seconds": round(time.perf_counter() - started_s, 1), "test_accuracies": accuracies}
 
 
 def _guide(digits: Digits, size_px: int) -> Callable[[], Pace]:
@@ -290,10 +287,7 @@ def _each_s(action: Callable[[], object], times: int) -> float:
 def tables(results: dict[str, Any]) -> list[Table]:
     """Seconds of each way, and how many times Graftline's they are."""
     ours_s = results["graftline"]["seconds"]
-    commands = {
-        "graftline": "`make mnist`",
-        "tuned": "the same with `configs/mnist-tuned.yaml`",
-    }
+    commands = {"graftline": "`make mnist`", "tuned": "the same with `configs/mnist-tuned.yaml`"}
     rows = [
         (
             f"Graftline: {command} from a cold start",

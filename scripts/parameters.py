@@ -95,10 +95,7 @@ def parameters_page(schema: dict[str, Any]) -> str:
 
 
 def _table(
-    prefix: str,
-    properties: dict[str, Any],
-    owner: dict[str, Any],
-    definitions: dict[str, Any],
+    prefix: str, properties: dict[str, Any], owner: dict[str, Any], definitions: dict[str, Any]
 ) -> str:
     rows = []
     for key, value in _leaves(properties, definitions):

@@ -40,12 +40,7 @@ NOT_OURS = (
 # The processes of pytest-xdist share the cores already, and these libraries' threads wait for each
 # other by spinning: on a busy machine with two cores they took six times the CPU for small arrays.
 ONE_THREAD = dict.fromkeys(
-    (
-        "OMP_NUM_THREADS",
-        "OPENBLAS_NUM_THREADS",
-        "TF_NUM_INTEROP_THREADS",
-        "TF_NUM_INTRAOP_THREADS",
-    ),
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTEROP_THREADS", "TF_NUM_INTRAOP_THREADS"),
     "1",
 )
 

@@ -92,8 +92,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_predict(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
-    shared: argparse.ArgumentParser,
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], shared: argparse.ArgumentParser
 ) -> None:
     predict = commands.add_parser(
         "predict", parents=[shared], help="name what is on images, with probabilities"
@@ -108,8 +107,7 @@ def _add_predict(
 
 
 def _add_champions(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
-    shared: argparse.ArgumentParser,
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], shared: argparse.ArgumentParser
 ) -> None:
     models = commands.add_parser(
         "models", parents=[shared], help="the versions in the registry, and what became of each"
@@ -197,8 +195,5 @@ def _schema(workspace: Workspace, options: argparse.Namespace) -> int:
     from graftline.core.files import write_text
     from graftline.core.params import json_schema
 
-    write_text(
-        workspace.root / "params.schema.json",
-        json.dumps(json_schema(), indent=2) + "\n",
-    )
+    write_text(workspace.root / "params.schema.json", json.dumps(json_schema(), indent=2) + "\n")
     return 0

@@ -101,13 +101,7 @@ _KEPT = (
 ASTRAY = ("MLFLOW_EXPERIMENT_ID", "MLFLOW_RUN_ID")
 """What a run around Graftline's leaves; Graftline's own runs go elsewhere."""
 
-PYTHON = (
-    "PYTHONINSPECT",
-    "PYTHONIOENCODING",
-    "PYTHONOPTIMIZE",
-    "PYTHONSAFEPATH",
-    "PYTHONWARNINGS",
-)
+PYTHON = ("PYTHONINSPECT", "PYTHONIOENCODING", "PYTHONOPTIMIZE", "PYTHONSAFEPATH", "PYTHONWARNINGS")
 """What the interpreter itself reads: a stage would wait for input, fail at a warning of a library,
 lose its checks, or not find the checkout's own modules."""
 

@@ -49,11 +49,7 @@ class GraftlineError(Exception):
 
     def __str__(self) -> str:
         lines = [self.what]
-        for title, text in (
-            ("where", self.where),
-            ("allowed", self.allowed),
-            ("do", self.fix),
-        ):
+        for title, text in (("where", self.where), ("allowed", self.allowed), ("do", self.fix)):
             if text:
                 lines.append(f"  {title + ':':<9}" + text.replace("\n", "\n" + " " * 11))
         return visible("\n".join(lines))
@@ -179,12 +175,7 @@ def error_from_json(text: str) -> GraftlineError:
     record = json.loads(text)
     kinds = {kind.__name__: kind for kind in _all_kinds(GraftlineError)}
     kind = kinds.get(record["kind"], StageFailedError)
-    return kind(
-        record["what"],
-        where=record["where"],
-        allowed=record["allowed"],
-        fix=record["fix"],
-    )
+    return kind(record["what"], where=record["where"], allowed=record["allowed"], fix=record["fix"])
 
 
 @contextmanager

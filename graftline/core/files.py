@@ -153,11 +153,7 @@ def _swap(temporary: Path, target: Path) -> None:
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
         failed = libc.renameat2(
-            _AT_FDCWD,
-            os.fsencode(temporary),
-            _AT_FDCWD,
-            os.fsencode(target),
-            _RENAME_EXCHANGE,
+            _AT_FDCWD, os.fsencode(temporary), _AT_FDCWD, os.fsencode(target), _RENAME_EXCHANGE
         )
         if not failed:
             return

@@ -66,10 +66,7 @@ def begins_like_image(beginning: bytes) -> bool:
 
 
 def decode(
-    data: bytes,
-    max_px: int,
-    limit: str = "data.max_image_px",
-    white: WhiteRule = NOTHING_KNOWN,
+    data: bytes, max_px: int, limit: str = "data.max_image_px", white: WhiteRule = NOTHING_KNOWN
 ) -> Pixels:
     """Decodes an image file: its first frame or page, upright, in sRGB, on white, grey or RGB.
 

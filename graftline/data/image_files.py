@@ -48,10 +48,7 @@ def largest_px(workspace: Workspace) -> int:
 
 
 def read_image(
-    file: FilePath,
-    max_px: int,
-    white: WhiteRule = NOTHING_KNOWN,
-    within: bytes | None = None,
+    file: FilePath, max_px: int, white: WhiteRule = NOTHING_KNOWN, within: bytes | None = None
 ) -> ReadImage:
     """Reads and decodes one file; whatever is wrong with it is told, and nothing is raised.
 

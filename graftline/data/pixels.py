@@ -148,10 +148,7 @@ def _from_grey(image: Image.Image, deep: Deep, white: WhiteRule) -> tuple[Image.
 
 
 def _from_colors(
-    image: ImageFile.ImageFile,
-    again: Again,
-    deep: Deep,
-    white: WhiteRule,
+    image: ImageFile.ImageFile, again: Again, deep: Deep, white: WhiteRule
 ) -> tuple[Image.Image, _Hidden]:
     kind, key = _alpha_kind(image), image.info.pop("transparency", None)
     layout = raw_mode(image.tile[0])

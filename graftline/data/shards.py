@@ -186,10 +186,7 @@ class PackedImages:
     """
 
     def __init__(
-        self,
-        folder: Path,
-        columns: Mapping[str, NDArray[Any]],
-        white: WhiteRule = NOTHING_KNOWN,
+        self, folder: Path, columns: Mapping[str, NDArray[Any]], white: WhiteRule = NOTHING_KNOWN
     ) -> None:
         self._folder = folder
         self._white = white

@@ -336,12 +336,7 @@ def _empty_gallery(of: int) -> Figure:
 def _draw_mistake(figure: Figure, mistake: Mistake, left_in: float, bottom_in: float) -> None:
     width_in, height_in = figure.get_size_inches()
     axes = figure.add_axes(
-        (
-            left_in / width_in,
-            bottom_in / height_in,
-            _PICTURE_IN / width_in,
-            _PICTURE_IN / height_in,
-        )
+        (left_in / width_in, bottom_in / height_in, _PICTURE_IN / width_in, _PICTURE_IN / height_in)
     )
     axes.axis("off")
     image = thumbnail(mistake.image)

@@ -195,9 +195,7 @@ class Predictor:
             yield _stacked(group)
 
 
-def _stacked(
-    group: list[tuple[int, NDArray[np.uint8]]],
-) -> tuple[list[int], NDArray[np.uint8]]:
+def _stacked(group: list[tuple[int, NDArray[np.uint8]]]) -> tuple[list[int], NDArray[np.uint8]]:
     return [place for place, _ in group], np.stack([image for _, image in group])
 
 

@@ -148,9 +148,7 @@ def read_statistics(path: Path) -> Statistics:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError) as error:
         raise MissingOutputError(
-            f"{path} is not there yet",
-            where=str(path),
-            fix="run dvc repro, or graftline extract",
+            f"{path} is not there yet", where=str(path), fix="run dvc repro, or graftline extract"
         ) from error
 
 

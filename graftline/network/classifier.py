@@ -103,10 +103,7 @@ def build_head(head: HeadParams, feature_dim: int, classes: int, seed: int) -> A
     for number, units in enumerate(head.units):
         initializer = keras.initializers.GlorotUniform(seed=seed + number)
         x = layers.Dense(
-            units,
-            activation="relu",
-            kernel_initializer=initializer,
-            name=f"dense_{number}",
+            units, activation="relu", kernel_initializer=initializer, name=f"dense_{number}"
         )(x)
     if head.dropout:
         x = layers.Dropout(head.dropout, seed=seed, name="dropout")(x)

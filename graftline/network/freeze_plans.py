@@ -90,9 +90,7 @@ def blocks_of(layers: tuple[LayerRecord, ...]) -> list[str]:
     ]
 
 
-def by_block(
-    layers: tuple[LayerRecord, ...],
-) -> Iterator[tuple[str, list[LayerRecord]]]:
+def by_block(layers: tuple[LayerRecord, ...]) -> Iterator[tuple[str, list[LayerRecord]]]:
     """The layers block by block, from the input on."""
     for block, members in groupby(layers, key=lambda layer: layer.block):
         yield block, list(members)

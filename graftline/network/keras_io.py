@@ -104,8 +104,7 @@ def _refuse_hostile(path: Path) -> None:
         size_bytes = path.stat().st_size
         if unpacked > _SPARE_BYTES + _SUSPECT_RATIO * size_bytes:
             raise unusable_output(
-                path,
-                f"unpacks from {size_bytes} to {unpacked} bytes, as decompression bombs do",
+                path, f"unpacks from {size_bytes} to {unpacked} bytes, as decompression bombs do"
             )
         names = sorted(member.filename for member in members)
         if names != sorted((_CONFIG, _METADATA, _WEIGHTS)):

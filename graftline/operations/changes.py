@@ -116,9 +116,7 @@ def note_finished(workspace: Workspace, params: Params, source: SourceState) -> 
     """
     fingerprint.keep(source, _source_file(workspace))
     Finished(
-        weight_digest=_weights(workspace) or "",
-        params=_record(params),
-        source_digest=source.digest,
+        weight_digest=_weights(workspace) or "", params=_record(params), source_digest=source.digest
     ).write(Finished.path_in(workspace))
 
 

@@ -47,9 +47,7 @@ def mend(workspace: Workspace) -> tuple[list[Path], list[Path]]:
 
 
 def remove_damaged_objects(
-    root: Path,
-    stages: Collection[str] = STAGES,
-    environment: Mapping[str, str] | None = None,
+    root: Path, stages: Collection[str] = STAGES, environment: Mapping[str, str] | None = None
 ) -> list[Path]:
     """Removes the objects of DVC's cache whose bytes are not those that their names tell.
 

@@ -168,10 +168,7 @@ def mlflow_server(workspace: Workspace, preferred_port: int = MLFLOW_PORT) -> Se
         health_path="/health",
         preferred_port=preferred_port,
         # Its job runner is for evaluations by language models, and a dozen processes.
-        environment={
-            **quiet_environment(workspace),
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        },
+        environment={**quiet_environment(workspace), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
         # Options of its command line: with them it would answer elsewhere, or otherwise.
         unset=(
             *("MLFLOW_STATIC_PREFIX", "MLFLOW_ARTIFACTS_ONLY", "MLFLOW_ENABLE_WORKSPACES"),

@@ -358,8 +358,7 @@ def _busy(said: str) -> PipelineBusyError | None:
     else:
         return None
     return PipelineBusyError(
-        f"DVC is at work in this checkout: {who}",
-        fix="wait until it has ended, and run again",
+        f"DVC is at work in this checkout: {who}", fix="wait until it has ended, and run again"
     )
 
 

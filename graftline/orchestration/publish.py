@@ -20,10 +20,7 @@ def markdown(key: str, text: str, description: str) -> None:
         text: Markdown.
         description: One line on what it is.
     """
-    patiently(
-        lambda: create_markdown_artifact(text, key=key, description=description),
-        _say,
-    )
+    patiently(lambda: create_markdown_artifact(text, key=key, description=description), _say)
 
 
 def _say(text: str) -> None:

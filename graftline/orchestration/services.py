@@ -268,12 +268,7 @@ def main(arguments: Sequence[str]) -> int:
         if options.direction == "down":
             down(workspace, console)
             return 0
-        up(
-            workspace,
-            console,
-            prefect_port=options.prefect_port,
-            mlflow_port=options.mlflow_port,
-        )
+        up(workspace, console, prefect_port=options.prefect_port, mlflow_port=options.mlflow_port)
         return 0
 
     return reported(run, debug=options.debug)

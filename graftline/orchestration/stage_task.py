@@ -61,10 +61,7 @@ def step(name: str, **options: Any) -> Callable[[Callable[P, R]], Callable[P, R]
 
 
 def run_stage(
-    stage: str,
-    kind: type[R],
-    publish: Callable[[Workspace, R], None],
-    silence_s: float = SILENCE_S,
+    stage: str, kind: type[R], publish: Callable[[Workspace, R], None], silence_s: float = SILENCE_S
 ) -> R:
     """Runs the stage of the task that calls it.
 

@@ -109,9 +109,7 @@ def _floor(comparison: Comparison, floor: float | None) -> Check:
     passed = accuracy >= floor - _ROUNDING
     relation = "reaches" if passed else "is below"
     return Check(
-        name="min_accuracy",
-        passed=passed,
-        text=f"{told} {relation} the floor of {floor:.2%}",
+        name="min_accuracy", passed=passed, text=f"{told} {relation} the floor of {floor:.2%}"
     )
 
 

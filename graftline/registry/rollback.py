@@ -150,18 +150,11 @@ def _carry_out(workspace: Workspace, rollback: Rollback, left: Version, champion
     tracking.tag_version(
         workspace,
         left,
-        {
-            RECEIPT_TAG: rollback.model_dump_json(),
-            STATE_TAG: "pending",
-            LEFT_TAG: rollback.when,
-        },
+        {RECEIPT_TAG: rollback.model_dump_json(), STATE_TAG: "pending", LEFT_TAG: rollback.when},
     )
     if champion.version != rollback.to_version:
         tracking.move_champion(
-            workspace,
-            rollback.model_name,
-            expected=champion.version,
-            version=rollback.to_version,
+            workspace, rollback.model_name, expected=champion.version, version=rollback.to_version
         )
     rollback.write(workspace.rollback)
     tracking.tag_version(workspace, left, {STATE_TAG: "done"})

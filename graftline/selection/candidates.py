@@ -77,10 +77,7 @@ def make_candidate(
 
 
 def make_candidates(
-    assembled: Assembled,
-    cuts: Cuts,
-    batch_norm: BatchNorm = "keep",
-    also: Candidate | None = None,
+    assembled: Assembled, cuts: Cuts, batch_norm: BatchNorm = "keep", also: Candidate | None = None
 ) -> tuple[Candidate, ...]:
     """What is raced, the most important first: a small budget leaves out the last ones.
 

@@ -13,11 +13,7 @@ from graftline.selection.successive_halving import Race, Result
 
 
 def race_verdict(
-    race: Race,
-    profile: Profile,
-    situation: Situation,
-    textbook: Candidate,
-    budget: int | None,
+    race: Race, profile: Profile, situation: Situation, textbook: Candidate, budget: int | None
 ) -> Verdict:
     """The verdict after a race."""
     chosen, best = (_last_result(race, one.name) for one in (race.winner, race.best))

@@ -104,9 +104,7 @@ def images_per_second(
 
 
 def outputs_in_order(
-    runner: LiteRunner,
-    images: PackedImages,
-    positions: NDArray[np.int64],
+    runner: LiteRunner, images: PackedImages, positions: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     """A frozen part's outputs for some images, one at least, (n, ...) in their order.
 

@@ -181,10 +181,7 @@ def _post(params: NotifyParams, text: str) -> None:
             asyncio.timeout(params.timeout_s),
             httpx.AsyncClient(timeout=None, follow_redirects=False) as client,
             client.stream(
-                "POST",
-                address,
-                content=text.encode(),
-                headers={"Content-Type": "application/json"},
+                "POST", address, content=text.encode(), headers={"Content-Type": "application/json"}
             ) as answer,
         ):
             return answer.status_code

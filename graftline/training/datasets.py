@@ -77,10 +77,7 @@ class Examples:
             if len(piece):
                 batch = min(batch_size, len(piece))
                 examples, labels = self.read(piece), self.labels[piece]
-                yield (
-                    examples.reshape(-1, batch, *examples.shape[1:]),
-                    labels.reshape(-1, batch),
-                )
+                yield (examples.reshape(-1, batch, *examples.shape[1:]), labels.reshape(-1, batch))
 
 
 def read_examples(workspace: Workspace, split: Split) -> Examples:

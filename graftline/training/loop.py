@@ -172,10 +172,7 @@ class Loop:
         with tf.GradientTape() as tape:
             logits = self.network(images, training=True)  # (batch, classes)
             losses = keras.losses.categorical_crossentropy(
-                targets,
-                logits,
-                from_logits=True,
-                label_smoothing=self.objective.label_smoothing,
+                targets, logits, from_logits=True, label_smoothing=self.objective.label_smoothing
             )  # (batch,)
             weights = tf.linalg.matvec(targets, self._class_weights)  # (batch,)
             loss = tf.reduce_mean(losses * weights)

@@ -32,10 +32,7 @@ def test_both_pages_are_photographed(tmp_path: Path) -> None:
     workspace, out = Workspace(tmp_path), tmp_path / "out"
     picture = tmp_path / Path(screenshots.PICTURE).name
     style.save(plots.confusion_matrix(np.eye(3, dtype=int), list("abc"), (0.4, 1)), picture)
-    with (
-        serving(prefect_server(workspace)) as prefect,
-        serving(mlflow_server(workspace)) as mlflow,
-    ):
+    with serving(prefect_server(workspace)) as prefect, serving(mlflow_server(workspace)) as mlflow:
         environment = os.environ | {
             **client_environment(prefect_server(workspace), prefect),
             "MLFLOW_TRACKING_URI": mlflow,

@@ -148,10 +148,7 @@ def test_what_python_imports_is_found(tmp_path: Path) -> None:
     names += ["sub/__init__", "sub/x", "sub/y"]
     found = code_files(tmp_path, "graftline/steps/step.py")
     assert found == [f"graftline/{name}.py" for name in names]
-    assert imported_files(tmp_path, "graftline/c.py") == {
-        "graftline/__init__.py",
-        "graftline/d.py",
-    }
+    assert imported_files(tmp_path, "graftline/c.py") == {"graftline/__init__.py", "graftline/d.py"}
 
 
 @pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")

@@ -99,9 +99,7 @@ def children(workspace: Workspace) -> list[psutil.Process]:
     return found
 
 
-def test_it_runs_three_times_by_itself_and_the_later_ones_find_nothing(
-    checkout: Workspace,
-) -> None:
+def test_it_runs_three_times_by_itself_and_the_later_ones_find_nothing(checkout: Workspace) -> None:
     first = up(checkout)
     assert first["Prefect"].startswith("http://127.0.0.1:")
     assert first["MLflow"].startswith("http://127.0.0.1:")

@@ -155,9 +155,7 @@ def test_an_output_that_stays_the_same_stops_the_chain(checkout_after: Workspace
 
 
 def test_a_failing_stage_ends_the_flow_with_its_own_error(
-    checkout_after: Workspace,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
+    checkout_after: Workspace, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TOY_FAILS", "train")
     assert run("--set", "train.learning_rate=0.03") == 2
@@ -299,9 +297,7 @@ def test_what_is_edited_while_a_run_is_at_work_is_for_the_next_one_or_refused(
 
 
 def test_an_api_that_does_not_answer_is_named(
-    checkout_after: Workspace,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
+    checkout_after: Workspace, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     from prefect.settings import PREFECT_API_URL, temporary_settings
 

@@ -45,10 +45,7 @@ def explored(door: str, seconds: float) -> bool:
     until = time.monotonic() + seconds
 
     @settings(
-        max_examples=_AT_ONCE,
-        deadline=None,
-        database=None,
-        suppress_health_check=list(HealthCheck),
+        max_examples=_AT_ONCE, deadline=None, database=None, suppress_health_check=list(HealthCheck)
     )
     @given(cases)
     def holds(case: Case) -> None:

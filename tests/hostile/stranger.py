@@ -22,11 +22,7 @@ class Answer:
 
 
 def ask(
-    address: str,
-    method: str,
-    path: str,
-    body: Any = None,
-    headers: Mapping[str, str] | None = None,
+    address: str, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
 ) -> Answer:
     """One request with the headers as they are given, and no others but those of the length.
 

@@ -104,9 +104,7 @@ def test_npz_files(case: Case) -> None:
 @quick
 @given(strategies.manifest_cases())
 @example(one_long_value(rows=20_000, length=100_000))
-@example(
-    Case("manifest", {"source/t.csv": b"path,label\n" + b"=cmd|x,a\n" * 2_000}, ["t.csv"]),
-)
+@example(Case("manifest", {"source/t.csv": b"path,label\n" + b"=cmd|x,a\n" * 2_000}, ["t.csv"]))
 def test_manifests(case: Case) -> None:
     check(case)
 

@@ -134,11 +134,7 @@ def test_blocks_follow_one_another(assembled: Assembled) -> None:
     inner = [block for block in blocks if block not in ("stem", "top")]
     assert inner == [f"block_{number}" for number in range(len(inner))]
     assert len(inner) >= 5
-    assert blocks in (
-        ["stem", *inner, "top"],
-        ["stem", *inner],
-        inner,
-    )
+    assert blocks in (["stem", *inner, "top"], ["stem", *inner], inner)
 
 
 @pytest.mark.parametrize(
@@ -337,10 +333,7 @@ COUNTED = {
         "expanded_conv_squeeze_excite_conv_1": 8 * 16,
     },
     # Separable: depthwise, then 1x1; 71 px are 33 after the first two layers.
-    "Xception": {
-        "block2_sepconv1": (3 * 3 * 64 + 64 * 128) * 33 * 33,
-        "block1_conv1_bn": 0,
-    },
+    "Xception": {"block2_sepconv1": (3 * 3 * 64 + 64 * 128) * 33 * 33, "block1_conv1_bn": 0},
 }
 
 

@@ -124,9 +124,7 @@ def test_the_preparation_scales_to_minus_one_to_one() -> None:
     np.testing.assert_allclose(prepared[1], 1, atol=1e-6)
 
 
-def test_the_exported_file_loads_in_safe_mode_and_holds_stock_layers(
-    head_only: Workspace,
-) -> None:
+def test_the_exported_file_loads_in_safe_mode_and_holds_stock_layers(head_only: Workspace) -> None:
     import keras
 
     path = head_only.trained / KERAS_FILE

@@ -79,10 +79,7 @@ def stopping_after(chunks: int, training: Callable[..., object]) -> Callable[...
 @pytest.mark.usefixtures("every_chunk")
 @pytest.mark.slow
 def test_it_goes_on_from_any_chunk_of_either_phase(
-    ready: Workspace,
-    undisturbed: Workspace,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    ready: Workspace, undisturbed: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace = small.copied(ready, tmp_path)
     training = Loop.train_on

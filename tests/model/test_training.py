@@ -230,9 +230,7 @@ def test_balanced_weights_count_each_class_the_same() -> None:
     assert class_weights(labels, 3, "none").tolist() == [1, 1, 1]
 
 
-def test_every_epoch_shows_every_example_once_in_an_order_of_its_own(
-    head_only: Workspace,
-) -> None:
+def test_every_epoch_shows_every_example_once_in_an_order_of_its_own(head_only: Workspace) -> None:
     examples = read_pooled(head_only, "train")
     params = small.small_params()
     head = small.untrained(head_only).get_layer(HEAD)

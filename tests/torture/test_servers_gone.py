@@ -92,9 +92,7 @@ def test_a_prefect_server_of_ones_own_is_started_again(tmp_path: Path) -> None:
     workspace = toys.make(tmp_path)
     home = workspace.var / "prefect"
     flow = toys.start(
-        workspace,
-        *toy.command(),
-        environment={"PREFECT_HOME": str(home), "TOY_WAITS": "train"},
+        workspace, *toy.command(), environment={"PREFECT_HOME": str(home), "TOY_WAITS": "train"}
     )
     toys.wait_for(workspace.var / "waiting")
     kill(prefect_server(workspace))

@@ -42,8 +42,7 @@ class BackboneParams(Section):
         "address of one.",
     )
     weights_sha256: Sha256 | None = Field(
-        default=None,
-        description="SHA-256 of the weights file; needed for a path or an address.",
+        default=None, description="SHA-256 of the weights file; needed for a path or an address."
     )
     cut: str | None = Field(
         default=None,

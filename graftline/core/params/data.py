@@ -37,8 +37,7 @@ class DataParams(Section):
         default="fail", description="What to do with images that cannot be decoded."
     )
     on_leak: Literal["warn", "fail"] = Field(
-        default="warn",
-        description="What to do with identical images across given splits.",
+        default="warn", description="What to do with identical images across given splits."
     )
     on_similar_classes: Literal["fail", "warn"] = Field(
         default="fail",

@@ -14,8 +14,5 @@ class EvaluateParams(Section):
         default=15, ge=2, le=100, description="Bins of the expected calibration error."
     )
     worst_mistakes: int = Field(
-        default=24,
-        ge=0,
-        le=200,
-        description="Images in the gallery of the worst mistakes.",
+        default=24, ge=0, le=200, description="Images in the gallery of the worst mistakes."
     )

@@ -13,8 +13,7 @@ class ExtractParams(Section):
     """How the frozen part's outputs are kept."""
 
     dtype: Literal["float16", "float32"] = Field(
-        default="float16",
-        description="Of cached feature maps; pooled features are always float32.",
+        default="float16", description="Of cached feature maps; pooled features are always float32."
     )
     max_cache_gb: float = Field(
         default=8.0,

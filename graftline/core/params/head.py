@@ -19,7 +19,6 @@ class HeadParams(Section):
         "before the dense layers.",
     )
     units: tuple[Annotated[int, Field(ge=1, le=65536)], ...] = Field(
-        default=(256,),
-        description="Units of each dense layer before the softmax; may be empty.",
+        default=(256,), description="Units of each dense layer before the softmax; may be empty."
     )
     dropout: float = Field(default=0.3, ge=0, lt=1, description="Dropout rate before the softmax.")

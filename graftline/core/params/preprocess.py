@@ -11,8 +11,5 @@ class PreprocessParams(Section):
     """The size that every image is brought to."""
 
     size_px: int = Field(
-        default=96,
-        ge=32,
-        le=1024,
-        description="Width and height of the network's input, pixels.",
+        default=96, ge=32, le=1024, description="Width and height of the network's input, pixels."
     )

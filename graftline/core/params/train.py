@@ -16,8 +16,7 @@ class TrainParams(Section):
     batch_size: int = Field(default=32, ge=1, le=65_536, description="Images per step.")
     learning_rate: float = Field(default=0.001, gt=0, le=10, description="Adam's learning rate.")
     schedule: Literal["constant", "cosine"] = Field(
-        default="constant",
-        description="cosine decays the rate to zero over all epochs.",
+        default="constant", description="cosine decays the rate to zero over all epochs."
     )
     early_stopping_patience: int | None = Field(
         default=None,
@@ -26,17 +25,13 @@ class TrainParams(Section):
         "Which weights are kept is said in docs/finetuning.md.",
     )
     class_weights: Literal["none", "balanced"] = Field(
-        default="none",
-        description="balanced weighs each class by the inverse of its frequency.",
+        default="none", description="balanced weighs each class by the inverse of its frequency."
     )
     label_smoothing: float = Field(
         default=0.0, ge=0, lt=1, description="Label smoothing while the head alone trains."
     )
     mixup: float = Field(
-        default=0.0,
-        ge=0,
-        le=10,
-        description="Alpha of MixUp's Beta distribution; 0 mixes nothing.",
+        default=0.0, ge=0, le=10, description="Alpha of MixUp's Beta distribution; 0 mixes nothing."
     )
     ema: float | None = Field(
         default=None,

@@ -200,13 +200,5 @@ def _file_sample(file: ImageFile, max_px: int, root: str, white: WhiteRule) -> S
         return Broken(file.name, file.label, f"cannot be read: {error.strerror or error}")
     height, width, channels = pixels.shape
     return Sample(
-        file.name,
-        file.label,
-        file.split,
-        FILE,
-        data,
-        content_hash(pixels),
-        height,
-        width,
-        channels,
+        file.name, file.label, file.split, FILE, data, content_hash(pixels), height, width, channels
     )

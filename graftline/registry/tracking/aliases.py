@@ -157,10 +157,7 @@ def fetch_from_run(
                 return None
             return Path(
                 download_artifacts(
-                    run_id=run_id,
-                    artifact_path=path,
-                    dst_path=str(folder),
-                    tracking_uri=store.uri,
+                    run_id=run_id, artifact_path=path, dst_path=str(folder), tracking_uri=store.uri
                 )
             )
         except (MlflowException, OSError):

@@ -42,12 +42,7 @@ _MODEL_TAG = "graftline.model_id"
 
 
 def ensure_model(
-    client: MlflowClient,
-    run_id: str,
-    workspace: Workspace,
-    trained: Trained,
-    *,
-    anew: bool = False,
+    client: MlflowClient, run_id: str, workspace: Workspace, trained: Trained, *, anew: bool = False
 ) -> str:
     """Logs the trained model to its run, unless that has been done, and returns its id.
 

@@ -816,11 +816,7 @@ def _others() -> list[Form]:
             saved(np.array([[0, 257, 65535]], np.uint16), "TIFF", compression="tiff_lzw"),
             [[0, 1, 255]],
         ),
-        Form(
-            "tiff of differences",
-            tiff_predicted(),
-            [[1, 2, 4, 255]],
-        ),
+        Form("tiff of differences", tiff_predicted(), [[1, 2, 4, 255]]),
         Form(
             "tiff palette of 4 bits",
             tiff(

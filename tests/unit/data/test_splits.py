@@ -205,10 +205,7 @@ def test_identical_images_never_straddle_and_every_class_is_everywhere(
     images, seed, validation_fraction, test_fraction
 ):
     splits = split(
-        images,
-        seed=seed,
-        validation_fraction=validation_fraction,
-        test_fraction=test_fraction,
+        images, seed=seed, validation_fraction=validation_fraction, test_fraction=test_fraction
     )
     of_content = defaultdict(set)
     for image, name in zip(images, splits, strict=True):
@@ -244,8 +241,7 @@ def test_shares_that_sum_to_a_half_are_rounded_alike_in_any_order(order):
 def test_shares_are_right_to_one_image(counts, validation_fraction, test_fraction):
     images = fresh(counts)
     found = by_split(
-        images,
-        split(images, validation_fraction=validation_fraction, test_fraction=test_fraction),
+        images, split(images, validation_fraction=validation_fraction, test_fraction=test_fraction)
     )
     for label, count in counts.items():
         test = found["test"][label]

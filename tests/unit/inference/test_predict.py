@@ -244,10 +244,7 @@ def test_an_unreadable_file_is_no_prediction() -> None:
     broken = Prediction("x.png", {}, "the file is empty (0 bytes)")
 
     assert (broken.label, broken.probability) == (None, None)
-    assert json.loads(broken.to_json()) == {
-        "file": "x.png",
-        "error": "the file is empty (0 bytes)",
-    }
+    assert json.loads(broken.to_json()) == {"file": "x.png", "error": "the file is empty (0 bytes)"}
 
 
 def test_predicting_imports_neither_tensorflow_nor_mlflow(

@@ -41,9 +41,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     return one
 
 
-def test_the_checkpoint_stays_until_dvc_has_written_the_training_down(
-    workspace: Workspace,
-) -> None:
+def test_the_checkpoint_stays_until_dvc_has_written_the_training_down(workspace: Workspace) -> None:
     assert stage_runner.run_stage("train", workspace) == "trained"
     assert workspace.checkpoint.exists()
     # DVC could not: the next try finds it.

@@ -52,10 +52,7 @@ class Scripted:
     """
 
     def __init__(
-        self,
-        shares: dict[str, float],
-        default: float = 0.5,
-        behind: dict[str, float] | None = None,
+        self, shares: dict[str, float], default: float = 0.5, behind: dict[str, float] | None = None
     ) -> None:
         self._shares, self._default, self._behind = shares, default, behind or {}
         self.asked: list[tuple[str, int, int]] = []

@@ -39,13 +39,7 @@ CLASSES = ("ant", "bee", "cow")
 SIZE_PX = 8
 # What each test image is, and what the model says of it.
 LABELS = [0, 0, 1, 1, 2]
-ANSWERS = [
-    [0.8, 0.1, 0.1],
-    [0.3, 0.6, 0.1],
-    [0.1, 0.9, 0.0],
-    [0.2, 0.5, 0.3],
-    [0.7, 0.1, 0.2],
-]
+ANSWERS = [[0.8, 0.1, 0.1], [0.3, 0.6, 0.1], [0.1, 0.9, 0.0], [0.2, 0.5, 0.3], [0.7, 0.1, 0.2]]
 FIGURE_NAMES = ("learning_curves", "confusion_matrix", "reliability", "worst_mistakes")
 
 
@@ -371,11 +365,7 @@ def earlier(workspace: Workspace) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("harm", HARMS)
 def test_bad_input_is_explained_and_earlier_outputs_stay(
-    harm: str,
-    workspace: Workspace,
-    params: Params,
-    model: Model,
-    earlier: dict[str, bytes],
+    harm: str, workspace: Workspace, params: Params, model: Model, earlier: dict[str, bytes]
 ) -> None:
     change, kind, says = HARMS[harm]
     change(workspace, model)

@@ -114,9 +114,7 @@ def test_the_kind_of_source_does_not_matter(workspace, source, tmp_path):
         (as_files / str(number % 2) / f"{number}.png").write_bytes(encoded(pixels(number)))
     archive = tmp_path / "set.npz"
     np.savez(
-        archive,
-        images=np.stack([pixels(number) for number in range(40)]),
-        labels=np.arange(40) % 2,
+        archive, images=np.stack([pixels(number) for number in range(40)]), labels=np.arange(40) % 2
     )
     digests = {
         load(workspace, params(kind, path)).digest

@@ -233,9 +233,7 @@ def test_a_version_whose_files_are_not_whole_gets_a_successor(
     assert (tracking.fetch_model(workspace, version) / "model.tflite").is_file()
 
 
-def test_an_alias_that_was_taken_away_comes_back(
-    registered: tuple[Workspace, Registered],
-) -> None:
+def test_an_alias_that_was_taken_away_comes_back(registered: tuple[Workspace, Registered]) -> None:
     workspace, _ = registered
     client = histories.client_of(workspace)
     client.delete_registered_model_alias("graftline", "challenger")

@@ -57,8 +57,7 @@ def test_nothing_asked_for_is_nothing_done() -> None:
 
 
 @pytest.mark.parametrize(
-    "single",
-    [{"rotation_degrees": 30.0}, {"translation": 0.3}, {"zoom": 0.4}],
+    "single", [{"rotation_degrees": 30.0}, {"translation": 0.3}, {"zoom": 0.4}]
 )
 def test_what_is_laid_open_takes_the_borders_colour(single: dict[str, float]) -> None:
     white = np.full((COUNT, 9, 12, 1), 255, np.uint8)

@@ -29,17 +29,11 @@ COUNTS: dict[Split, int] = {"train": 800, "validation": 100}
 
 
 def planned(
-    boundary: str | None,
-    augment: AugmentParams | None = None,
-    extract: ExtractParams | None = None,
+    boundary: str | None, augment: AugmentParams | None = None, extract: ExtractParams | None = None
 ) -> Features:
     plan: FreezePlan = plan_freezing(assembled(), "all").model_copy(update={"boundary": boundary})
     return planned_features(
-        assembled(),
-        plan,
-        COUNTS,
-        augment or AugmentParams(),
-        extract or ExtractParams(),
+        assembled(), plan, COUNTS, augment or AugmentParams(), extract or ExtractParams()
     )
 
 

@@ -392,9 +392,7 @@ def test_an_unreachable_server_is_an_error_at_once(
     assert "secret" not in str(caught.value)
 
 
-def test_a_file_that_is_no_database_is_an_error(
-    tracked: Workspace,
-) -> None:
+def test_a_file_that_is_no_database_is_an_error(tracked: Workspace) -> None:
     (tracked.var / "mlflow" / "mlflow.db").write_bytes(b"this is no database, by any means")
 
     with pytest.raises(TrackingError, match="cannot be used"):
