@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from graftline.core.params import DriftParams, read_params
 from graftline.core.workspace import Workspace
 from graftline.data.shards import PackedImages
-from graftline.evaluation.feature_reference import FeatureReference, Sample, read_reference
+from graftline.evaluation.feature_reference import FeatureReference, FeatureSample, read_reference
 from graftline.evaluation.predictor import Predictor
 from graftline.inference.drift.decision import Drift, judge
 
@@ -54,7 +54,7 @@ def main() -> int:
     with Predictor(workspace.trained) as predictor:
         for name, change in CHANGES.items():
             probabilities, features = predictor.probabilities_and_features(change(test))
-            samples[name] = Sample(features, probabilities)
+            samples[name] = FeatureSample(features, probabilities)
     for name, sample in samples.items():
         drift = _judged(reference, sample, params)
         print(
@@ -76,12 +76,12 @@ def main() -> int:
     return 0
 
 
-def _drawn(sample: Sample, size: int, rng: np.random.Generator) -> Sample:
+def _drawn(sample: FeatureSample, size: int, rng: np.random.Generator) -> FeatureSample:
     places = rng.choice(len(sample), size, replace=False)
-    return Sample(sample.features[places], sample.probabilities[places])
+    return FeatureSample(sample.features[places], sample.probabilities[places])
 
 
-def _judged(reference: FeatureReference, sample: Sample, params: DriftParams) -> Drift:
+def _judged(reference: FeatureReference, sample: FeatureSample, params: DriftParams) -> Drift:
     classes = sample.probabilities.shape[1]
     counts = np.bincount(sample.labels, minlength=classes).tolist()
     labels = dict(zip(map(str, range(classes)), counts, strict=True))

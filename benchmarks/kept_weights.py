@@ -29,7 +29,7 @@ from graftline.training.temperature import Tempered
 _STRATEGIES = ("head only", "last 2 blocks", "last 9 blocks", "everything")
 
 
-class Both(trainer.Best):
+class Both(trainer.BestEpoch):
     """What is kept, and besides the last phase's weights with the lowest loss."""
 
     made: Both
@@ -40,7 +40,7 @@ class Both(trainer.Best):
         Both.made = self
 
     def offer(self, epoch: int, phase: int, loss: float, at_best: Tempered) -> None:
-        """See :class:`graftline.training.trainer.Best`."""
+        """See :class:`graftline.training.trainer.BestEpoch`."""
         super().offer(epoch, phase, loss, at_best)
         if self.lowest[-1].epoch == epoch:
             self.lowest_values = [variable.numpy().copy() for variable in self._variables]
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--epochs", type=int, nargs="+", help="of tuning; the task's own")
     parser.add_argument("--repeats", type=int, default=1)
     options = parser.parse_args(arguments)
-    trainer.Best = Both  # type: ignore[misc]
+    trainer.BestEpoch = Both  # type: ignore[misc]
     task = TASKS[options.task]
     table = Table(title=f"{options.task}, cut after {options.cut}: test accuracy")
     for column in ("repeat", "trains", "epochs", "lowest loss", "epoch of it", "kept", "its epoch"):

@@ -26,7 +26,7 @@ from graftline.core.records import Trained
 from graftline.core.startup import import_keras
 from graftline.core.workspace import LITERT_FILE, Workspace
 from graftline.data.shards import PackedImages
-from graftline.formats.agreement import Comparison
+from graftline.formats.agreement import Agreement
 from graftline.formats.converters import quiet_converters
 from graftline.formats.exported_network import Network
 from graftline.network.keras_io import convert_to_litert, load_model
@@ -85,7 +85,7 @@ def main(arguments: list[str]) -> int:
             path = Path(folder) / LITERT_FILE
             network = Network(classifier, trained, lambda way=way: _calibration(images, way))
             path.write_bytes(_converted(network, way))
-            found = Comparison(
+            found = Agreement(
                 images.labels[rows], original, _predicted(path, images, rows), trained.classes
             )
             drop, name = found.largest_drop

@@ -21,7 +21,7 @@ from prefect import flow
 
 from flows.train import steps
 from graftline.orchestration.pipeline import opened
-from graftline.orchestration.retraining import attempt, told
+from graftline.orchestration.retraining import attempt, outcome_state
 from tasks.detect_changes import look
 
 
@@ -36,7 +36,7 @@ def retrain(force: bool = False, wait_s: float = 0.0) -> Any:
     with attempt(force=force, wait_s=wait_s):
         news = look()
         if not news.anything:
-            return told(news)
+            return outcome_state(news)
         with opened():
             outcome = steps()
-        return told(news, outcome)
+        return outcome_state(news, outcome)

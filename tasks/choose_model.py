@@ -8,7 +8,7 @@ from graftline.core.errors import TrackingError
 from graftline.core.workspace import Workspace
 from graftline.inference import model_choice
 from graftline.inference.model_choice import ChosenModel
-from graftline.orchestration.predict_run import Request, params, told
+from graftline.orchestration.predict_run import Request, params, telling
 from graftline.orchestration.retry import tried_again
 from graftline.orchestration.stage_task import step
 
@@ -18,7 +18,7 @@ from graftline.orchestration.stage_task import step
 def choose_model(request: Request) -> ChosenModel:
     """Finds ``request.model`` in the registry, or takes the folder that it is."""
     workspace = Workspace.here()
-    with told("model") as tell:
+    with telling("model") as tell:
         name = params().register_.model_name
         model = model_choice.choose_model(workspace, name, request.model)
         text = f"{model}, weights {model.weight_digest[:12]}"

@@ -19,7 +19,7 @@ from graftline.inference.drift.report import (
 )
 from graftline.inference.model_choice import ChosenModel
 from graftline.orchestration import publish
-from graftline.orchestration.predict_run import params, told
+from graftline.orchestration.predict_run import params, telling
 from graftline.orchestration.stage_task import step
 
 EVENT = "graftline.drift"
@@ -28,7 +28,7 @@ EVENT = "graftline.drift"
 @step("drift")
 def drift(batch: Batch, model: ChosenModel) -> Drift:
     """Writes the report beside the predictions; above the threshold it emits an event."""
-    with told("drift") as tell:
+    with telling("drift") as tell:
         out = Path(batch.predictions)
         found = report_drift(
             model, sample(out, list(batch.labels)), batch.labels, params().drift, report_folder(out)

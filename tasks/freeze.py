@@ -7,7 +7,7 @@ from graftline.core.records import Assembled, FreezePlan
 from graftline.core.workspace import Workspace
 from graftline.orchestration import publish
 from graftline.orchestration.stage_task import run_stage, step
-from graftline.selection.speeds import Speeds
+from graftline.selection.speeds import DepthSpeeds
 
 
 @step("freeze")
@@ -31,7 +31,7 @@ def _publish(workspace: Workspace, plan: FreezePlan) -> None:
 
 def _speeds(workspace: Workspace) -> list[str]:
     """Images per second by depth, which stand in no output since no two runs agree on them."""
-    speeds = Speeds.find_in(workspace)
+    speeds = DepthSpeeds.find_in(workspace)
     if not speeds:
         return []
     rows = [

@@ -9,14 +9,14 @@ from graftline.inference.batch import writer as predicting
 from graftline.inference.batch.writer import UNSURE_BELOW, Batch
 from graftline.inference.model_choice import ChosenModel
 from graftline.orchestration import publish
-from graftline.orchestration.predict_run import Request, params, told
+from graftline.orchestration.predict_run import Request, params, telling
 from graftline.orchestration.stage_task import step
 
 
 @step("predict")
 def predict(request: Request, model: ChosenModel) -> Batch:
     """Writes ``request.out``; leaves the counts of each label as an artifact."""
-    with told("predict") as tell:
+    with telling("predict") as tell:
         batch = predicting.predict_files(
             model, request.paths, request.out, params().data.max_image_px
         )

@@ -25,7 +25,7 @@ from graftline.core.records import (
 )
 from graftline.core.workspace import Workspace
 from graftline.data.shards import ShardWriter, write_manifest
-from graftline.formats.speeds import Speed, Speeds
+from graftline.formats.speeds import FormatSpeed, FormatSpeeds
 from graftline.formats.table import markdown
 
 CLASSES = ("dark", "bright")
@@ -214,8 +214,8 @@ def export(workspace: Workspace, weights: str = "first") -> None:
     )
     exports.write(workspace.exports / "exports.json")
     write_text(workspace.exports_report / "table.md", markdown(exports))
-    speed = Speed(sha256=digest_of("onnx"), images_per_second=250.0, load_s=0.5)
-    Speeds(cores=2, measured={"onnx": speed}).write(Speeds.path_in(workspace))
+    speed = FormatSpeed(sha256=digest_of("onnx"), images_per_second=250.0, load_s=0.5)
+    FormatSpeeds(cores=2, measured={"onnx": speed}).write(FormatSpeeds.path_in(workspace))
 
 
 def _inputs(workspace: Workspace) -> None:

@@ -11,7 +11,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from graftline.core.errors import DataError
 from graftline.data import tiff_tags
-from graftline.data.tiff_tags import Samples, samples_of
+from graftline.data.tiff_tags import TiffSamples, samples_of
 
 _JPEG = b"\xff\xd8\xff"
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
@@ -56,7 +56,7 @@ class Tiff(TiffImageFile):
         is_big_endian: The order of its bytes.
     """
 
-    samples: Samples
+    samples: TiffSamples
     is_big_endian: bool
 
     # Pillow names them so; what it does here it does at the wrong moment.

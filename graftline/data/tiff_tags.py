@@ -66,7 +66,7 @@ class Deep:
 
 
 @dataclass(frozen=True)
-class Samples:
+class TiffSamples:
     """One pixel of a TIFF.
 
     Args:
@@ -97,7 +97,7 @@ _DEEP = {
 }
 
 
-def samples_of(tags: Mapping[int, Any], big_endian: bool, next_page: int) -> Samples:
+def samples_of(tags: Mapping[int, Any], big_endian: bool, next_page: int) -> TiffSamples:
     """What the tags of a TIFF's first page say.
 
     Args:
@@ -114,7 +114,7 @@ def samples_of(tags: Mapping[int, Any], big_endian: bool, next_page: int) -> Sam
     problem = page.problem(tags, big_endian)
     if problem:
         raise DataError(f"is a TIFF of {page}: {problem}; {_CONVERT}")
-    return Samples(
+    return TiffSamples(
         _COLORS[page.photometric],
         page.samples - _COLORS[page.photometric],
         _DEEP.get((page.bits, page.format)),

@@ -28,7 +28,7 @@ _BATCH = 256
 
 
 @dataclass(frozen=True)
-class Sample:
+class FeatureSample:
     """What a model made of some images.
 
     Args:
@@ -59,8 +59,8 @@ class Sample:
 class FeatureReference:
     """A sample of the training split, and one of the validation split to hold it against."""
 
-    train: Sample
-    validation: Sample
+    train: FeatureSample
+    validation: FeatureSample
 
 
 def write_reference(images: PackedImages, model: Path, seed: int, path: Path) -> None:
@@ -92,7 +92,7 @@ def read_reference(folder: Path) -> FeatureReference | None:
     try:
         with np.load(path, allow_pickle=False) as stored:
             train, validation = (
-                Sample(stored[f"{split}_features"], stored[f"{split}_probabilities"])
+                FeatureSample(stored[f"{split}_features"], stored[f"{split}_probabilities"])
                 for split in ("train", "validation")
             )
     except FileNotFoundError:
@@ -114,9 +114,9 @@ def chosen(indices: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64
     return indices[np.sort(places)]
 
 
-def _sample(runner: LiteRunner, images: PackedImages, indices: NDArray[np.int64]) -> Sample:
+def _sample(runner: LiteRunner, images: PackedImages, indices: NDArray[np.int64]) -> FeatureSample:
     classes, dim = runner.output_dims[:2]
-    sample = Sample(
+    sample = FeatureSample(
         np.empty((len(indices), dim), np.float32), np.empty((len(indices), classes), np.float32)
     )
     for positions, batch in images.batches(indices, _BATCH):

@@ -20,7 +20,7 @@ Labels = NDArray[np.integer]
 
 
 @dataclass(frozen=True)
-class Answers:
+class FormatAnswers:
     """What a model says of each test image, and how fast.
 
     Args:
@@ -35,7 +35,7 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Agreement:
     """An exported model beside the original, on the same images.
 
     Args:
@@ -137,7 +137,7 @@ class Comparison:
 
 def answers(
     open_runner: Callable[[], Runner], images: PackedImages, test: NDArray[np.int64], name: str
-) -> Answers:
+) -> FormatAnswers:
     """Opens a model and runs it over the whole test split.
 
     Args:
@@ -163,7 +163,7 @@ def answers(
                 run_s += time.perf_counter() - started_s
                 predicted[positions] = probabilities.argmax(axis=1)
                 bar.advance(len(batch))
-        return Answers(predicted, len(test) / run_s, load_s)
+        return FormatAnswers(predicted, len(test) / run_s, load_s)
     finally:
         runner.close()
 

@@ -17,11 +17,11 @@ from graftline.core.params import ExportParams
 from graftline.core.records import ExportedModel, ExportFormat, Exports, OriginalModel, Trained
 from graftline.core.workspace import LITERT_FILE, Workspace
 from graftline.data.shards import PackedImages
-from graftline.formats.agreement import Answers, Comparison, answers
+from graftline.formats.agreement import Agreement, FormatAnswers, answers
 from graftline.formats.converters import make
 from graftline.formats.exported_network import Network
 from graftline.formats.runners import open_exported
-from graftline.formats.speeds import ORIGINAL, Speed, Speeds
+from graftline.formats.speeds import ORIGINAL, FormatSpeed, FormatSpeeds
 from graftline.network.keras_io import load_model
 from graftline.network.litert import LiteRunner, available_cores
 
@@ -56,7 +56,7 @@ def export_all(workspace: Workspace, section: ExportParams, folder: Path, report
     }
     labels = images.labels[test]
     compared = {
-        format: Comparison(labels, reference.predicted, one.answers.predicted, trained.classes)
+        format: Agreement(labels, reference.predicted, one.answers.predicted, trained.classes)
         for format, one in made.items()
     }
     _check(section, compared)
@@ -70,7 +70,7 @@ def export_all(workspace: Workspace, section: ExportParams, folder: Path, report
     )
     measured = {ORIGINAL: _speed(original.sha256, reference)}
     measured |= {format: _speed(one.sha256, one.answers) for format, one in made.items()}
-    Speeds(cores=available_cores(), measured=measured).write(Speeds.path_in(workspace))
+    FormatSpeeds(cores=available_cores(), measured=measured).write(FormatSpeeds.path_in(workspace))
     exported = tuple(_described(format, made[format], compared[format]) for format in made)
     return Exports(original=original, exported=exported)
 
@@ -80,7 +80,7 @@ class _Made:
     path: Path
     sha256: str
     size_bytes: int
-    answers: Answers
+    answers: FormatAnswers
 
 
 def _made(
@@ -101,7 +101,7 @@ def _made(
     )
 
 
-def _described(format: ExportFormat, made: _Made, compared: Comparison) -> ExportedModel:
+def _described(format: ExportFormat, made: _Made, compared: Agreement) -> ExportedModel:
     drop, name = compared.largest_drop
     return ExportedModel(
         format=format,
@@ -116,7 +116,7 @@ def _described(format: ExportFormat, made: _Made, compared: Comparison) -> Expor
     )
 
 
-def _check(section: ExportParams, compared: Mapping[ExportFormat, Comparison]) -> None:
+def _check(section: ExportParams, compared: Mapping[ExportFormat, Agreement]) -> None:
     objections = {
         format: comparison.objections(
             getattr(section.min_agreement, format), getattr(section.max_class_drop, format)
@@ -167,7 +167,7 @@ def _indices(images: PackedImages, split: str, workspace: Workspace) -> NDArray[
 
 
 def _write_differences(
-    path: Path, names: NDArray[np.object_], compared: Mapping[ExportFormat, Comparison]
+    path: Path, names: NDArray[np.object_], compared: Mapping[ExportFormat, Agreement]
 ) -> None:
     rows = []
     for format, one in compared.items():
@@ -177,8 +177,8 @@ def _write_differences(
     write_csv(path, ("format", "image", "is", "original", "exported"), rows)
 
 
-def _speed(sha256: str, given: Answers) -> Speed:
-    return Speed(
+def _speed(sha256: str, given: FormatAnswers) -> FormatSpeed:
+    return FormatSpeed(
         sha256=sha256,
         images_per_second=round(given.images_per_second, 1),
         load_s=round(given.load_s, 3),

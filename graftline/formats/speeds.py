@@ -1,6 +1,6 @@
 """How fast each exported file was on this machine: ``var/timings/exports.json``.
 
-Speeds differ from run to run, and so have no place among the outputs that DVC keeps.
+FormatSpeeds differ from run to run, and so have no place among the outputs that DVC keeps.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ ORIGINAL = "original"
 """The name under which ``model.tflite`` stands."""
 
 
-class Speed(Record):
+class FormatSpeed(Record):
     """One file on this machine."""
 
     sha256: str
@@ -25,22 +25,22 @@ class Speed(Record):
     """Opening the file and answering one image, the runtime being imported."""
 
 
-class Speeds(Record):
+class FormatSpeeds(Record):
     """All that were measured together."""
 
     lies_at: ClassVar[str] = "var/timings/exports.json"
 
     cores: int
-    measured: dict[str, Speed]
+    measured: dict[str, FormatSpeed]
     """By format; the original as ``original``."""
 
 
-def read_speeds(workspace: Workspace, exports: Exports) -> Speeds | None:
+def read_speeds(workspace: Workspace, exports: Exports) -> FormatSpeeds | None:
     """What was measured of just these files on this machine, as far as it was; or None.
 
     Files that came from DVC's cache have no speed here, unless it was these that were measured.
     """
-    speeds = Speeds.find_in(workspace)
+    speeds = FormatSpeeds.find_in(workspace)
     if exports.original is None or speeds is None:
         return None
     wanted: dict[str, str] = {one.format: one.sha256 for one in exports.exported}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from graftline.core.markdown import table
 from graftline.core.records import Exports
 from graftline.core.workspace import LITERT_FILE
-from graftline.formats.speeds import ORIGINAL, Speed, Speeds
+from graftline.formats.speeds import ORIGINAL, FormatSpeed, FormatSpeeds
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -19,12 +19,12 @@ NOTHING = "Nothing is exported: `export.formats` is empty."
 _MB = 1e6
 
 
-def columns(speeds: Speeds | None) -> tuple[str, ...]:
+def columns(speeds: FormatSpeeds | None) -> tuple[str, ...]:
     """The headings; with speeds two more."""
     return (*COLUMNS, *SPEED_COLUMNS) if speeds else COLUMNS
 
 
-def rows(exports: Exports, speeds: Speeds | None = None) -> list[list[str]]:
+def rows(exports: Exports, speeds: FormatSpeeds | None = None) -> list[list[str]]:
     """The cells; the original comes first.
 
     Args:
@@ -61,7 +61,7 @@ def rows(exports: Exports, speeds: Speeds | None = None) -> list[list[str]]:
     return found
 
 
-def caption(exports: Exports, speeds: Speeds | None = None) -> str:
+def caption(exports: Exports, speeds: FormatSpeeds | None = None) -> str:
     """What the figures are about, in a sentence or two."""
     if exports.original is None:
         return NOTHING
@@ -77,7 +77,7 @@ def caption(exports: Exports, speeds: Speeds | None = None) -> str:
     return text
 
 
-def markdown(exports: Exports, speeds: Speeds | None = None) -> str:
+def markdown(exports: Exports, speeds: FormatSpeeds | None = None) -> str:
     """The table with its caption, as Markdown."""
     if exports.original is None:
         return f"{NOTHING}\n"
@@ -86,7 +86,7 @@ def markdown(exports: Exports, speeds: Speeds | None = None) -> str:
     return f"{made}\n\n{caption(exports, speeds)}\n"
 
 
-def terminal_table(exports: Exports, speeds: Speeds | None = None) -> Table:
+def terminal_table(exports: Exports, speeds: FormatSpeeds | None = None) -> Table:
     """The table for a terminal of 80 columns, without the files' names."""
     from rich.box import SIMPLE_HEAD
     from rich.markup import escape
@@ -118,10 +118,10 @@ def _shown(cells: Sequence[str]) -> Sequence[str]:
     return [*cells[:at], *cells[at + 1 :]]
 
 
-def _speed(name: str, speeds: Speeds | None) -> Sequence[str]:
+def _speed(name: str, speeds: FormatSpeeds | None) -> Sequence[str]:
     if speeds is None:
         return ()
-    speed: Speed | None = speeds.measured.get(name)
+    speed: FormatSpeed | None = speeds.measured.get(name)
     if speed is None:
         return ("", "")
     return (f"{speed.images_per_second:,.0f}", f"{speed.load_s:.2f} s")

@@ -26,7 +26,7 @@ _READ_AFTER_TRAINING = ("register", "promote")
 """The sections that the steps read which are no stages: they decide on what has been trained."""
 
 
-class Finished(Record):
+class FinishedFlow(Record):
     """``var/finished.json``: the last flow that got to its end."""
 
     lies_at: ClassVar[str] = "var/finished.json"
@@ -115,14 +115,14 @@ def note_finished(workspace: Workspace, params: Params, source: SourceState) -> 
         source: What the source held when the flow began: what came later is news.
     """
     fingerprint.keep(source, _source_file(workspace))
-    Finished(
+    FinishedFlow(
         weight_digest=_weights(workspace) or "", params=_record(params), source_digest=source.digest
-    ).write(Finished.path_in(workspace))
+    ).write(FinishedFlow.path_in(workspace))
 
 
-def last_finished(workspace: Workspace) -> Finished | None:
+def last_finished(workspace: Workspace) -> FinishedFlow | None:
     """The last flow that got to its end; None if none is known here."""
-    return Finished.find_in(workspace)
+    return FinishedFlow.find_in(workspace)
 
 
 def _changed(workspace: Workspace, before: dict[str, Any], params: Params) -> Iterator[str]:
@@ -135,7 +135,7 @@ def _changed(workspace: Workspace, before: dict[str, Any], params: Params) -> It
 
 
 def _images(
-    workspace: Workspace, finished: Finished | None, params: Params, source: SourceState
+    workspace: Workspace, finished: FinishedFlow | None, params: Params, source: SourceState
 ) -> str | None:
     if finished is None or finished.source_digest == source.digest:
         return None
@@ -148,7 +148,7 @@ def _images(
     return f"images: {Difference.between(kept, source)}"
 
 
-def _unfinished(workspace: Workspace, finished: Finished | None) -> str | None:
+def _unfinished(workspace: Workspace, finished: FinishedFlow | None) -> str | None:
     if finished is None:
         return "no flow has got to its end here yet"
     if _weights(workspace) != finished.weight_digest:

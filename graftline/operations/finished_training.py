@@ -14,7 +14,7 @@ from graftline.core.records import Record
 from graftline.core.workspace import Workspace
 
 
-class Finished(Record):
+class FinishedTraining(Record):
     """``var/checkpoints/train/finished.json``: a training has come to its end."""
 
     lies_at: ClassVar[str] = "var/checkpoints/train/finished.json"
@@ -28,12 +28,12 @@ def note_finished(workspace: Workspace) -> None:
     if "DVC_STAGE" not in os.environ:
         forget(workspace)
     elif workspace.checkpoint.exists():
-        Finished(lock=_stamp(workspace)).write(Finished.path_in(workspace))
+        FinishedTraining(lock=_stamp(workspace)).write(FinishedTraining.path_in(workspace))
 
 
 def forget_if_recorded(workspace: Workspace) -> None:
     """Removes the checkpoint of a finished training that DVC has written down since."""
-    finished = Finished.find_in(workspace)
+    finished = FinishedTraining.find_in(workspace)
     if finished is not None and finished.lock != _stamp(workspace):
         forget(workspace)
 
@@ -41,7 +41,7 @@ def forget_if_recorded(workspace: Workspace) -> None:
 def forget(workspace: Workspace) -> None:
     """Removes the checkpoint, whose training is over."""
     workspace.checkpoint.unlink(missing_ok=True)
-    Finished.path_in(workspace).unlink(missing_ok=True)
+    FinishedTraining.path_in(workspace).unlink(missing_ok=True)
 
 
 def _stamp(workspace: Workspace) -> tuple[int, ...]:

@@ -110,7 +110,7 @@ def params() -> Params:
 
 
 @contextmanager
-def told(step: str) -> Iterator[Callable[[str], None]]:
+def telling(step: str) -> Iterator[Callable[[str], None]]:
     """Prints a step's line at its end; what is yielded takes what came out of it."""
     began_s = time.monotonic()
     texts: list[str] = []

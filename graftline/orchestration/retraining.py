@@ -48,7 +48,7 @@ def attempt(*, force: bool, wait_s: float) -> Iterator[None]:
         raise
 
 
-def told(news: News, outcome: Promotion | None = None) -> Any:
+def outcome_state(news: News, outcome: Promotion | None = None) -> Any:
     """How the flow run ends: Completed, with a message and a name that say what there was.
 
     Args:

@@ -19,7 +19,15 @@ from graftline.evaluation.answers import Answers, TestSplit
 from graftline.evaluation.comparison import Comparison, compare, pair
 from graftline.registry import tracking, trained_on
 from graftline.registry.gate import BASELINE, Check, against, checks, too_few
-from graftline.registry.promotions import LEFT_TAG, Best, Promotion, Rule, now, receipt_of, who
+from graftline.registry.promotions import (
+    LEFT_TAG,
+    BestChampion,
+    Promotion,
+    Rule,
+    now,
+    receipt_of,
+    who,
+)
 from graftline.registry.rivals import Rival, find_rival
 from graftline.registry.tracking import Version
 from graftline.registry.tracking.versions import DATASET_TAG
@@ -156,7 +164,7 @@ def _judged(
     contest: Contest,
     comparison: Comparison,
     champion: Rival | None = None,
-    best: Best | None = None,
+    best: BestChampion | None = None,
 ) -> Promotion:
     asked = contest.params.promote
     found = checks(comparison, asked, first=champion is None, same_data=contest.same_data)
@@ -178,7 +186,7 @@ def _judged(
     )
 
 
-def _best_from_now_on(contest: Contest, comparison: Comparison, best: Best | None) -> str:
+def _best_from_now_on(contest: Contest, comparison: Comparison, best: BestChampion | None) -> str:
     """The challenger, unless it is behind the best one so far; then that one stays it."""
     number = contest.champion.version if contest.champion else contest.challenger.version
     paired = comparison.paired
@@ -203,14 +211,14 @@ def _best_number(contest: Contest) -> str | None:
     return None if receipt.best_version == champion.version else receipt.best_version
 
 
-def _best(contest: Contest, mine: Answers, comparison: Comparison) -> Best | None:
+def _best(contest: Contest, mine: Answers, comparison: Comparison) -> BestChampion | None:
     """The challenger against the best champion so far, if that is not the present one."""
     number, asked = _best_number(contest), contest.params.promote
     if number is None or asked.significance is None:
         return None
 
-    def aside(why: str) -> Best:
-        return Best(version=number, paired=None, answers=None, left_out=None, set_aside=why)
+    def aside(why: str) -> BestChampion:
+        return BestChampion(version=number, paired=None, answers=None, left_out=None, set_aside=why)
 
     name = contest.challenger.name
     version = tracking.find_version(contest.workspace, name, number)
@@ -235,7 +243,7 @@ def _best(contest: Contest, mine: Answers, comparison: Comparison) -> Best | Non
     alone = comparison.model_copy(update={"missing": ()})
     if few := too_few(alone, paired, asked):
         return aside(few)
-    return Best(
+    return BestChampion(
         version=number, paired=paired, answers=rival.how, left_out=rival.left_out, set_aside=None
     )
 
@@ -249,7 +257,7 @@ def _receipt(
     found: tuple[Check, ...] = (),
     champion: Rival | None = None,
     rule: Rule | None = None,
-    best: Best | None = None,
+    best: BestChampion | None = None,
     best_version: str | None = None,
 ) -> Promotion:
     former = contest.champion

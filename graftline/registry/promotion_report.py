@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from graftline.core.markdown import table
 from graftline.evaluation.comparison import Comparison
 from graftline.registry.gate import points
-from graftline.registry.promotions import Best, Promotion
+from graftline.registry.promotions import BestChampion, Promotion
 from graftline.registry.rivals import LeftOut
 
 
@@ -153,7 +153,7 @@ def _left_out(left_out: LeftOut) -> str:
     )
 
 
-def _best(best: Best) -> Iterator[tuple[str, str]]:
+def _best(best: BestChampion) -> Iterator[tuple[str, str]]:
     title = "the best one so far"
     if best.paired is None:
         yield title, f"version {best.version}, not compared with: {best.set_aside}"

@@ -27,7 +27,7 @@ Decision = Literal["promoted", "kept", "unchanged"]
 Rule = Literal["first", "same data", "new data"]
 
 
-class Best(Record):
+class BestChampion(Record):
     """The best champion so far, where that is another than the present one."""
 
     version: str
@@ -74,7 +74,7 @@ class Promotion(Record):
     champion was asked."""
     rule: Rule | None = None
     """Which rule decided; null where there was nothing to compare."""
-    best: Best | None = None
+    best: BestChampion | None = None
     """What the challenger was held against besides the champion; null if that is the best."""
     best_version: str | None = None
     """If promoted: the best champion from now on, against which later challengers are held."""

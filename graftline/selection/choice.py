@@ -31,7 +31,7 @@ from graftline.selection.profile import Profile, make_profile
 from graftline.selection.records import Situation, Verdict
 from graftline.selection.rule_of_thumb import textbook_candidate
 from graftline.selection.settings import Settings
-from graftline.selection.speeds import Speeds
+from graftline.selection.speeds import DepthSpeeds
 from graftline.selection.successive_halving import Race, run_race
 from graftline.selection.throughput import recorded_pace
 from graftline.selection.trial import TrialRunner
@@ -157,7 +157,7 @@ def _measure_speeds(
 ) -> None:
     """At the first, the chosen and the last depth: each takes a conversion of its own."""
     backbone = sha256_file(workspace.assembled / WHOLE_BACKBONE)
-    known = Speeds.find_in(workspace)
+    known = DepthSpeeds.find_in(workspace)
     if (
         known
         and known.backbone_sha256 == backbone
@@ -167,7 +167,7 @@ def _measure_speeds(
     wanted = {depths[0].layer, profile.cheapest.layer, depths[-1].layer}
     some = [depth for depth in depths if depth.layer in wanted]
     measured = images_per_second(workspace, assembled, some, sample, folder)
-    Speeds.of(backbone, depths, measured).write(Speeds.path_in(workspace))
+    DepthSpeeds.of(backbone, depths, measured).write(DepthSpeeds.path_in(workspace))
 
 
 def _schedule(

@@ -11,7 +11,7 @@ from graftline.core.records import Record
 from graftline.selection.depths import Depth
 
 
-class Speed(Record):
+class DepthSpeed(Record):
     """Of the backbone cut at one depth, on this machine."""
 
     images_per_s: float
@@ -19,19 +19,19 @@ class Speed(Record):
     """Otherwise interpolated between the measured depths, by multiply-adds."""
 
 
-class Speeds(Record):
+class DepthSpeeds(Record):
     """``var/depth_speeds.json``: as this machine was last measured."""
 
     lies_at: ClassVar[str] = "var/depth_speeds.json"
 
     backbone_sha256: str
     """Of the backbone that was measured."""
-    by_layer: dict[str, Speed]
+    by_layer: dict[str, DepthSpeed]
 
     @classmethod
     def of(
         cls, backbone_sha256: str, depths: Sequence[Depth], measured: dict[str, float]
-    ) -> Speeds:
+    ) -> DepthSpeeds:
         """Speeds at all depths from those at some, whose time per image is interpolated."""
         known = [depth for depth in depths if depth.layer in measured]
         seconds = np.interp(
@@ -42,7 +42,7 @@ class Speeds(Record):
         return cls(
             backbone_sha256=backbone_sha256,
             by_layer={
-                depth.layer: Speed(
+                depth.layer: DepthSpeed(
                     images_per_s=round(float(1 / time_s), 1), measured=depth.layer in measured
                 )
                 for depth, time_s in zip(depths, seconds, strict=True)

@@ -88,7 +88,7 @@ class Trainer:
     total_epochs: int = 0
     history: list[Row] = field(default_factory=list, init=False)
 
-    def run(self) -> Best:
+    def run(self) -> BestEpoch:
         """Trains, and leaves the network with the weights of its best epoch.
 
         Returns:
@@ -98,7 +98,7 @@ class Trainer:
             DivergedError: If loss or gradient becomes NaN or infinite.
             StorageFullError: If the disk is full.
         """
-        best = Best(self.classifier.trainable_variables)
+        best = BestEpoch(self.classifier.trainable_variables)
         standing = self.checkpoints.load() if self.checkpoints else None
         if standing is not None:
             self._take_up(standing, best)
@@ -109,7 +109,7 @@ class Trainer:
             best.restore()
         return best
 
-    def _take_up(self, standing: TrainState, best: Best) -> None:
+    def _take_up(self, standing: TrainState, best: BestEpoch) -> None:
         self.history = list(standing.history)
         best.epoch, best.values = standing.best_epoch, tuple(standing.best_values)
         best.temperature, best.loss = standing.best_tempered
@@ -131,7 +131,7 @@ class Trainer:
         names: list[str] = [planned.name for planned in self.phases]
         return self.phases[names.index(standing.phase) :] if standing else self.phases
 
-    def _run_phase(self, phase: Phase, best: Best, standing: TrainState | None) -> None:
+    def _run_phase(self, phase: Phase, best: BestEpoch, standing: TrainState | None) -> None:
         if standing is None:
             standing = TrainState(phase.name, len(self.history) + 1)
         else:
@@ -153,7 +153,7 @@ class Trainer:
         self._save(TrainState(phase.name, len(self.history) + 1, stopped=True), phase, best)
 
     def _epoch(
-        self, phase: Phase, epoch: int, standing: TrainState | None, best: Best
+        self, phase: Phase, epoch: int, standing: TrainState | None, best: BestEpoch
     ) -> tuple[Row, Tempered]:
         loop, examples = phase.loop, phase.train_set.view(epoch - 1)
         loss_sum, correct, seen = standing.sums if standing else (0.0, 0, 0)
@@ -186,7 +186,7 @@ class Trainer:
         }
         return row, tempered(logits, labels)
 
-    def _note(self, row: Row, at_best: Tempered, phase: Phase, best: Best) -> None:
+    def _note(self, row: Row, at_best: Tempered, phase: Phase, best: BestEpoch) -> None:
         self.history.append(row)
         with phase.loop.averaged():
             best.offer(int(row["epoch"]), phase.number, row["validation_loss"], at_best)
@@ -195,11 +195,11 @@ class Trainer:
         if self.on_epoch is not None:
             self.on_epoch(int(row["epoch"]), row)
 
-    def _save_if_due(self, standing: TrainState, phase: Phase, best: Best) -> None:
+    def _save_if_due(self, standing: TrainState, phase: Phase, best: BestEpoch) -> None:
         if self.checkpoints is not None and self.checkpoints.due():
             self._save(standing, phase, best)
 
-    def _save(self, standing: TrainState, phase: Phase, best: Best) -> None:
+    def _save(self, standing: TrainState, phase: Phase, best: BestEpoch) -> None:
         if self.checkpoints is None:
             return
         self.checkpoints.save(
@@ -233,7 +233,7 @@ class Lowest(NamedTuple):
     losses: NDArray[np.float64]
 
 
-class Best:
+class BestEpoch:
     """The weights to be kept: the last ones, unless they are significantly worse than others.
 
     They are held against those of each phase's epoch with the lowest validation loss, on the same

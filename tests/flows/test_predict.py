@@ -13,7 +13,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.sorting import FlowRunSort
 
 from graftline.core.workspace import Workspace
-from graftline.evaluation.feature_reference import REFERENCE_FILE, Sample
+from graftline.evaluation.feature_reference import REFERENCE_FILE, FeatureSample
 from graftline.evaluation.predictor import Predictor
 from graftline.inference.drift.decision import Drift
 from graftline.orchestration.predict_run import launch
@@ -49,9 +49,9 @@ def pixels(count: int, seed: int) -> np.ndarray:
     return np.clip(rng.normal(level, 20, (count, 8, 8, 1)), 0, 255).astype(np.uint8)
 
 
-def made(predictor: Predictor, count: int, seed: int) -> Sample:
+def made(predictor: Predictor, count: int, seed: int) -> FeatureSample:
     probabilities, features = predictor.probabilities_and_features(pixels(count, seed))
-    return Sample(features, probabilities)
+    return FeatureSample(features, probabilities)
 
 
 def write(folder: Path, images: np.ndarray) -> None:

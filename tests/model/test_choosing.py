@@ -23,7 +23,7 @@ from graftline.selection import trainer as trainer_module
 from graftline.selection.choice import choose
 from graftline.selection.depths import choose_depths
 from graftline.selection.records import Verdict
-from graftline.selection.speeds import Speeds
+from graftline.selection.speeds import DepthSpeeds
 from graftline.steps.freeze import choice_settings, freeze
 from tests.model import small
 from tests.unit.selection.rivals import Scripted
@@ -227,7 +227,7 @@ def test_a_budget_too_small_for_a_race_leaves_the_choice_to_the_profile(
     assert "pays for no race" in plan.reason
     assert plan == FreezePlan.read(workspace.freeze_plan)
     assert plan.strategy == "all"
-    speeds = Speeds.find_in(workspace)
+    speeds = DepthSpeeds.find_in(workspace)
     assert speeds is not None
     assert set(speeds.by_layer) == {row["layer"] for row in rows(workspace, "profile.csv")}
 
@@ -241,7 +241,7 @@ def test_speeds_are_measured_and_interpolated(workspace: Workspace, tmp_path: Pa
         workspace, assembled, [depths[-1]], images.indices("train"), tmp_path
     )
     assert measured[depths[-1].layer] > 0
-    speeds = Speeds.of("", depths, {depths[0].layer: 200.0, depths[-1].layer: 100.0}).by_layer
+    speeds = DepthSpeeds.of("", depths, {depths[0].layer: 200.0, depths[-1].layer: 100.0}).by_layer
     assert [layer for layer, speed in speeds.items() if speed.measured] == [
         depths[0].layer,
         depths[-1].layer,

@@ -24,7 +24,7 @@ _BATCH_FILES = 64
 _BATCH_BYTES = 4 << 20
 
 
-class Sample(NamedTuple):
+class SourceSample(NamedTuple):
     """One readable image."""
 
     name: str
@@ -75,7 +75,7 @@ class ImageArray:
 class Samples(Protocol):
     """Reads a source's images."""
 
-    def __call__(self, white: WhiteRule = NOTHING_KNOWN) -> Iterator[Sample | Broken]:
+    def __call__(self, white: WhiteRule = NOTHING_KNOWN) -> Iterator[SourceSample | Broken]:
         """One after the other."""
 
 
@@ -139,7 +139,7 @@ def from_files(files: Sequence[ImageFile], max_px: int, root: Path) -> Catalog:
     )
 
 
-def _array_samples(array: ImageArray) -> Iterator[Sample]:
+def _array_samples(array: ImageArray) -> Iterator[SourceSample]:
     position = 0
     for piece in array.pieces():
         height, width, channels = piece.shape[1:]
@@ -147,7 +147,7 @@ def _array_samples(array: ImageArray) -> Iterator[Sample]:
         for pixels in np.ascontiguousarray(piece).reshape(len(piece), -1):
             digest = prefix.copy()
             digest.update(pixels.data)
-            yield Sample(
+            yield SourceSample(
                 f"{array.name}[{position}]",
                 array.labels[position],
                 array.split,
@@ -163,8 +163,8 @@ def _array_samples(array: ImageArray) -> Iterator[Sample]:
 
 def _file_samples(
     files: Sequence[ImageFile], max_px: int, root: str, white: WhiteRule
-) -> Iterator[Sample | Broken]:
-    def read_all(batch: list[ImageFile]) -> list[Sample | Broken]:
+) -> Iterator[SourceSample | Broken]:
+    def read_all(batch: list[ImageFile]) -> list[SourceSample | Broken]:
         return [_file_sample(file, max_px, root, white) for file in batch]
 
     for samples in ordered_map(read_all, _batches(files)):
@@ -189,7 +189,9 @@ def _batches(files: Iterable[ImageFile]) -> Iterator[list[ImageFile]]:
         yield batch
 
 
-def _file_sample(file: ImageFile, max_px: int, root: str, white: WhiteRule) -> Sample | Broken:
+def _file_sample(
+    file: ImageFile, max_px: int, root: str, white: WhiteRule
+) -> SourceSample | Broken:
     try:
         data = read_file(file.path, max_px, root)
         with named(file.name):
@@ -199,6 +201,6 @@ def _file_sample(file: ImageFile, max_px: int, root: str, white: WhiteRule) -> S
     except OSError as error:
         return Broken(file.name, file.label, f"cannot be read: {error.strerror or error}")
     height, width, channels = pixels.shape
-    return Sample(
+    return SourceSample(
         file.name, file.label, file.split, FILE, data, content_hash(pixels), height, width, channels
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graftline.evaluation.feature_reference import Sample
+from graftline.evaluation.feature_reference import FeatureSample
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -106,7 +106,7 @@ def with_features(
     return table.append_column(FEATURES, pa.array(values, pa.binary()))
 
 
-def sampled_rows(parts: Sequence[Path], classes: Sequence[str]) -> Sample | None:
+def sampled_rows(parts: Sequence[Path], classes: Sequence[str]) -> FeatureSample | None:
     """The sample that some parts hold together; None if they keep no features."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -125,7 +125,7 @@ def sampled_rows(parts: Sequence[Path], classes: Sequence[str]) -> Sample | None
     if not features:
         return None
     values = np.frombuffer(b"".join(features), np.float32)
-    return Sample(values.reshape(len(features), -1), np.concatenate(probabilities))
+    return FeatureSample(values.reshape(len(features), -1), np.concatenate(probabilities))
 
 
 def metadata(known: Mapping[str, Any]) -> dict[str, str]:

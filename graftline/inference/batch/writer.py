@@ -27,7 +27,7 @@ from graftline.core.workspace import LITERT_FILE, Workspace
 from graftline.data.decoding import Pixels, collected_warnings
 from graftline.data.image_files import read_image, told_left_out
 from graftline.data.resize import shrink
-from graftline.evaluation.feature_reference import Sample, chosen
+from graftline.evaluation.feature_reference import FeatureSample, chosen
 from graftline.evaluation.predictor import Predictor
 from graftline.inference.batch.listing import Listing, write_listing
 from graftline.inference.batch.rows import Labels, Row, metadata, sampled_rows, with_features
@@ -176,7 +176,7 @@ def predict_files(
     )
 
 
-def sample(out: Path, classes: Sequence[str]) -> Sample | None:
+def sample(out: Path, classes: Sequence[str]) -> FeatureSample | None:
     """At most 1 000 of the images with their features; None if the model gives none.
 
     Args:

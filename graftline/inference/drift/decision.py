@@ -9,9 +9,9 @@ import numpy as np
 
 from graftline.core.params import DriftParams
 from graftline.core.records import Record
-from graftline.evaluation.feature_reference import FeatureReference, Sample
+from graftline.evaluation.feature_reference import FeatureReference, FeatureSample
 from graftline.inference.drift.statistics import (
-    Features,
+    FeatureTests,
     Shares,
     allowed_distances,
     compare_confidence,
@@ -87,13 +87,13 @@ class Judged:
     """The verdict, and what its picture needs besides."""
 
     drift: Drift
-    features: Features | None = None
-    held_out: Features | None = None
+    features: FeatureTests | None = None
+    held_out: FeatureTests | None = None
 
 
 def judge(
     reference: FeatureReference | None,
-    batch: Sample | None,
+    batch: FeatureSample | None,
     labels: dict[str, int],
     params: DriftParams,
 ) -> Judged:
@@ -163,7 +163,9 @@ def _unjudged(reason: str, params: DriftParams, images: int = 0) -> Judged:
     return Judged(drift)
 
 
-def _top(features: Features, train: Sample, batch: Sample) -> tuple[DriftedFeature, ...]:
+def _top(
+    features: FeatureTests, train: FeatureSample, batch: FeatureSample
+) -> tuple[DriftedFeature, ...]:
     order = np.argsort(-features.distances, kind="stable")[:_TOP]
     return tuple(
         DriftedFeature(

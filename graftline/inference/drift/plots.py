@@ -17,7 +17,7 @@ from graftline.evaluation.style import (
     thousands,
 )
 from graftline.inference.drift.decision import Drift
-from graftline.inference.drift.statistics import Features
+from graftline.inference.drift.statistics import FeatureTests
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +30,7 @@ _NAME_LENGTH = 18
 
 @styled
 def drift_picture(
-    drift: Drift, features: Features, held_out: Features, min_distance: float
+    drift: Drift, features: FeatureTests, held_out: FeatureTests, min_distance: float
 ) -> Figure:
     """Distances of all features, the features that moved most, and the labels' shares."""
     state = "have drifted" if drift.alarm else "have not drifted"
@@ -50,7 +50,7 @@ def drift_picture(
 
 
 def _draw_distances(
-    axes: Axes, drift: Drift, features: Features, held_out: Features, min_distance: float
+    axes: Axes, drift: Drift, features: FeatureTests, held_out: FeatureTests, min_distance: float
 ) -> None:
     bins = np.linspace(0, 1, _BINS + 1).tolist()
     usual = f"validation split ({thousands(drift.held_out_images)} images)"

@@ -7,7 +7,7 @@ from pathlib import Path
 from graftline.core.files import replacing_directory
 from graftline.core.markdown import table
 from graftline.core.params import DriftParams
-from graftline.evaluation.feature_reference import Sample, read_reference
+from graftline.evaluation.feature_reference import FeatureSample, read_reference
 from graftline.evaluation.style import percent
 from graftline.inference.drift.decision import Drift, Judged, judge
 from graftline.inference.model_choice import ChosenModel
@@ -24,7 +24,7 @@ def report_folder(predictions: Path) -> Path:
 
 def report_drift(
     model: ChosenModel,
-    sample: Sample | None,
+    sample: FeatureSample | None,
     labels: dict[str, int],
     params: DriftParams,
     folder: Path,

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from graftline.evaluation.feature_reference import Sample
+from graftline.evaluation.feature_reference import FeatureSample
 
 _DEVIATION_FLOOR = 1e-3
 """Of the mean standard deviation: a feature that never moved must not divide by nothing."""
 
 
 @dataclass(frozen=True)
-class Features:
+class FeatureTests:
     """How each feature differs between a sample and the training images; arrays are (c,).
 
     Args:
@@ -42,13 +42,13 @@ class Features:
         return drifted
 
 
-def compare_features(train: NDArray[np.float32], batch: NDArray[np.float32]) -> Features:
+def compare_features(train: NDArray[np.float32], batch: NDArray[np.float32]) -> FeatureTests:
     """Compares two samples, (n, c) and (m, c), feature by feature."""
     from scipy import stats
 
     # The exact p-values of large samples take long, and differ in digits that do not matter.
     test = stats.ks_2samp(train, batch, method="asymp", axis=0)
-    return Features(
+    return FeatureTests(
         distances=np.asarray(test.statistic),
         p_values=stats.false_discovery_control(test.pvalue),
         smallest_p=min(1.0, float(test.pvalue.min()) * len(test.pvalue)),
@@ -68,7 +68,7 @@ def shift(train: NDArray[np.float32], batch: NDArray[np.float32], feature: int) 
 
 
 def allowed_distances(
-    held_out: Features, significance: float, min_distance: float
+    held_out: FeatureTests, significance: float, min_distance: float
 ) -> NDArray[np.float64]:
     """How far each feature may be from the training images, (c,).
 
@@ -125,7 +125,7 @@ class Confidence:
     p_value: float
 
 
-def compare_confidence(held_out: Sample, batch: Sample) -> Confidence:
+def compare_confidence(held_out: FeatureSample, batch: FeatureSample) -> Confidence:
     """Compares the probabilities of the answers."""
     from scipy import stats
 

@@ -187,8 +187,8 @@ def _add_state(app: FastAPI, service: Service) -> None:
         return Response(service.counters.text(), media_type=CONTENT_TYPE)
 
 
-def _version(model: ModelVersion) -> schemas.Version:
-    return schemas.Version(**model.to_record())
+def _version(model: ModelVersion) -> schemas.AnsweringModel:
+    return schemas.AnsweringModel(**model.to_record())
 
 
 def _told(answer: BaseModel) -> Response:

@@ -23,7 +23,7 @@ class _Schema(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class Version(_Schema):
+class AnsweringModel(_Schema):
     """The model that answered."""
 
     name: str = Field(description="Of the registered model, or of the folder.")
@@ -52,7 +52,7 @@ class Predicted(_Schema):
 class Answered(_Schema):
     """An answer for each image, in order."""
 
-    model: Version
+    model: AnsweringModel
     predictions: list[Predicted]
 
 
@@ -82,7 +82,7 @@ class Ready(_Schema):
     """That predictions are answered."""
 
     status: Literal["ready"]
-    model: Version
+    model: AnsweringModel
 
 
 class Limit(_Schema):
@@ -97,7 +97,7 @@ class Limit(_Schema):
 class Served(_Schema):
     """The model that answers now."""
 
-    model: Version
+    model: AnsweringModel
     classes: list[str] = Field(examples=[["1", "7"]])
     size_px: int
     limits: Limit

@@ -40,7 +40,7 @@ HEALTH = "/health"
 _REALM = b'Basic realm="Graftline: any name, and the text of var/login", charset="UTF-8"'
 
 
-class Guard:
+class LoginGuard:
     """Lets nobody through who does not have the login, by HTTP's Basic authentication.
 
     Browsers ask for it by themselves, keep it for this address alone, and tell it to no other port.
@@ -165,7 +165,7 @@ def main(arguments: Sequence[str]) -> int:
         own = f"{options.host}:{options.port}"
         os.environ["MLFLOW_SERVER_ALLOWED_HOSTS"] = f"{own},localhost:{options.port}"
         os.environ["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"] = f"http://{own}"
-        app = Guard(application(Workspace(options.root)), login, options.port)
+        app = LoginGuard(application(Workspace(options.root)), login, options.port)
         uvicorn.run(
             app, host=options.host, port=options.port, log_level="warning", server_header=False
         )

@@ -23,7 +23,7 @@ from graftline.core.records import Assembled, Dataset, Exports, FreezePlan, Metr
 from graftline.core.repository import changed_files, git
 from graftline.core.stages import STAGES
 from graftline.core.workspace import Workspace
-from graftline.formats.speeds import Speeds, read_speeds
+from graftline.formats.speeds import FormatSpeeds, read_speeds
 from graftline.registry.tracking.class_keys import class_keys
 from graftline.selection.records import Verdict
 from graftline.training.history import read_history
@@ -48,7 +48,7 @@ class Outputs:
     """Of ``freeze.strategy: auto``."""
     exports: Exports | None = None
     """Of the trained model; None too where there are but those of an earlier one."""
-    speeds: Speeds | None = None
+    speeds: FormatSpeeds | None = None
     """Of the exports, where they were measured on this machine."""
 
 
@@ -183,7 +183,7 @@ def verdict_metrics(verdict: Verdict) -> dict[str, float]:
     return {f"freezing/{name}": value for name, value in values.items() if value is not None}
 
 
-def export_metrics(exports: Exports, speeds: Speeds | None) -> dict[str, float]:
+def export_metrics(exports: Exports, speeds: FormatSpeeds | None) -> dict[str, float]:
     """What each exported file keeps and costs, by name."""
     values: dict[str, float] = {}
     for one in exports.exported:

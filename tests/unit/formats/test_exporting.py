@@ -21,7 +21,7 @@ from graftline.core.files import sha256_file
 from graftline.core.records import ExportedModel, Exports, OriginalModel
 from graftline.core.workspace import Workspace
 from graftline.formats import table
-from graftline.formats.agreement import Comparison
+from graftline.formats.agreement import Agreement
 from graftline.formats.contract import (
     Contract,
     InputContract,
@@ -31,7 +31,7 @@ from graftline.formats.contract import (
     read_contract,
 )
 from graftline.formats.converters import quiet_converters
-from graftline.formats.speeds import ORIGINAL, Speed, Speeds, read_speeds
+from graftline.formats.speeds import ORIGINAL, FormatSpeed, FormatSpeeds, read_speeds
 from graftline.network.litert import LiteRunner
 from tests import finished
 
@@ -65,7 +65,7 @@ EXPORTS = Exports(
         ),
     ),
 )
-SPEED = Speed(sha256="b", images_per_second=1234.5, load_s=0.25)
+SPEED = FormatSpeed(sha256="b", images_per_second=1234.5, load_s=0.25)
 
 
 def contract(classes: tuple[str, ...] = finished.CLASSES) -> Contract:
@@ -90,8 +90,8 @@ def contract(classes: tuple[str, ...] = finished.CLASSES) -> Contract:
     )
 
 
-def comparison(labels: list[int], original: list[int], exported: list[int]) -> Comparison:
-    return Comparison(np.array(labels), np.array(original), np.array(exported), CLASSES)
+def comparison(labels: list[int], original: list[int], exported: list[int]) -> Agreement:
+    return Agreement(np.array(labels), np.array(original), np.array(exported), CLASSES)
 
 
 def test_a_litert_file_with_its_contract_answers_as_before(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_speeds_are_those_of_the_very_files(tmp_path: Path) -> None:
     assert read_speeds(workspace, EXPORTS) is None
     other = SPEED.model_copy(update={"sha256": "changed"})
     measured = {"litert_int8": SPEED, "onnx": other, ORIGINAL: other}
-    Speeds(cores=2, measured=measured).write(Speeds.path_in(workspace))
+    FormatSpeeds(cores=2, measured=measured).write(FormatSpeeds.path_in(workspace))
     found = read_speeds(workspace, EXPORTS)
     assert found is not None
     assert found.measured == {"litert_int8": SPEED}
@@ -210,7 +210,9 @@ def test_the_table_has_a_row_for_each_format_below_the_original() -> None:
 
 
 def test_the_table_shows_speeds_where_they_are_known() -> None:
-    lines = table.markdown(EXPORTS, Speeds(cores=2, measured={"litert_int8": SPEED})).splitlines()
+    lines = table.markdown(
+        EXPORTS, FormatSpeeds(cores=2, measured={"litert_int8": SPEED})
+    ).splitlines()
     assert lines[0].endswith("| images/s | load |")
     assert lines[3].endswith("| 1,234 | 0.25 s |")
     assert lines[4].endswith("|  |  |")
@@ -219,7 +221,7 @@ def test_the_table_shows_speeds_where_they_are_known() -> None:
 
 def test_the_table_fits_a_terminal() -> None:
     stream = io.StringIO()
-    speeds = Speeds(cores=2, measured={"litert_int8": SPEED})
+    speeds = FormatSpeeds(cores=2, measured={"litert_int8": SPEED})
     Console(file=stream, width=80).print(table.terminal_table(EXPORTS, speeds))
     [row] = [line for line in stream.getvalue().splitlines() if "litert_int8" in line]
     assert row.split() == "litert_int8 1.02 MB 97.70% 99.10% 3.00% (a|b) 1,234 0.25 s".split()

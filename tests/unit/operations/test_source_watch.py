@@ -13,7 +13,7 @@ import pytest
 from graftline.core.errors import DataError
 from graftline.core.workspace import Workspace
 from graftline.operations import source_watch
-from graftline.operations.changes import Finished
+from graftline.operations.changes import FinishedFlow
 from graftline.operations.source_watch import Sighting, digest_of, note_announced, sight
 
 DVC_FILE = """\
@@ -109,7 +109,7 @@ def test_what_never_rests_is_not_announced(
 
 
 def finish(workspace: Workspace, digest: str) -> None:
-    Finished(weight_digest="w", params={}, source_digest=digest).write(
+    FinishedFlow(weight_digest="w", params={}, source_digest=digest).write(
         workspace.var / "finished.json"
     )
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from graftline.training.temperature import Tempered
-from graftline.training.trainer import Best
+from graftline.training.trainer import BestEpoch
 
 
 class Variable:
@@ -27,7 +27,7 @@ class Variable:
 def kept(*offers: tuple[int, np.ndarray]) -> int:
     """The epoch that is kept of epochs in turn, each with its phase and losses."""
     variable = Variable()
-    best = Best([variable])
+    best = BestEpoch([variable])
     for epoch, (phase, losses) in enumerate(offers, 1):
         variable.assign([epoch])
         best.offer(epoch, phase, float(losses.mean()), Tempered(float(epoch), losses))

@@ -7,7 +7,7 @@ import pytest
 
 from graftline.core.errors import DataError
 from graftline.data.sources import folder
-from graftline.data.sources.catalog import Broken, Sample
+from graftline.data.sources.catalog import Broken, SourceSample
 from graftline.data.sources.split_names import WORDS, SplitName, split_named
 from tests.unit.data.loading import encoded, pixels, write_folder
 
@@ -110,7 +110,7 @@ def test_any_other_file_counts_as_an_image(tmp_path):
 def test_the_content_decides_and_not_the_name(tmp_path):
     write_folder(tmp_path, {"cat": 1, "dog": 1})
     (tmp_path / "cat" / "0.png").rename(tmp_path / "cat" / "0.jpeg")
-    assert all(isinstance(one, Sample) for one in read(tmp_path).samples())
+    assert all(isinstance(one, SourceSample) for one in read(tmp_path).samples())
 
 
 def test_an_empty_class_is_named(tmp_path):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graftline.core.params import DriftParams
-from graftline.evaluation.feature_reference import FeatureReference, Sample, chosen
+from graftline.evaluation.feature_reference import FeatureReference, FeatureSample, chosen
 from graftline.inference.drift.decision import FEWEST_IMAGES, Drift, judge
 from graftline.inference.drift.report import PICTURE, RECORD, TEXT, write_report
 from graftline.inference.drift.statistics import compare_features, compare_labels, shift
@@ -21,7 +21,7 @@ FEATURES, CLASSES = 40, 3
 MODEL = ChosenModel(folder="here", name="graftline", version="7", weight_digest="0")
 
 
-def made(images: int, seed: int, moved: float = 0.0, features: int = FEATURES) -> Sample:
+def made(images: int, seed: int, moved: float = 0.0, features: int = FEATURES) -> FeatureSample:
     """Features that depend on each other, as those of images do; ``moved`` shifts half of them."""
     rng = np.random.default_rng(seed)
     mixing = np.random.default_rng(99).normal(size=(8, features))
@@ -29,13 +29,13 @@ def made(images: int, seed: int, moved: float = 0.0, features: int = FEATURES) -
     values[:, : features // 2] += 3 * moved
     probabilities = rng.dirichlet(np.ones(CLASSES), images)
     # Half of them never below 0, as after a ReLU.
-    return Sample(np.maximum(values, 0).astype(np.float32), probabilities.astype(np.float32))
+    return FeatureSample(np.maximum(values, 0).astype(np.float32), probabilities.astype(np.float32))
 
 
 REFERENCE = FeatureReference(made(500, 0), made(200, 1))
 
 
-def verdict(batch: Sample, reference: FeatureReference | None = REFERENCE) -> Drift:
+def verdict(batch: FeatureSample, reference: FeatureReference | None = REFERENCE) -> Drift:
     labels = np.bincount(batch.labels, minlength=CLASSES).tolist()
     return judge(reference, batch, dict(zip("abc", labels, strict=True)), PARAMS).drift
 
