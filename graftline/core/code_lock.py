@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
-
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from graftline import __version__
 from graftline.core.code_state import step_digests
@@ -24,6 +22,7 @@ from graftline.core.stages import STAGES
 from graftline.core.workspace import Workspace
 
 CODE_LOCK = "graftline.lock"
+_LINE = re.compile(r"^  (\w+): ([0-9a-f]{64})$", re.MULTILINE)
 _HEAD = """\
 # The code of each step as one digest. `graftline lock` writes this file, and flows do at their
 # start. dvc.yaml names it, so that a step runs again when its code has changed.
@@ -58,10 +57,10 @@ def code_digests(workspace: Workspace) -> dict[str, str]:
 def locked_digests(root: Path) -> dict[str, str]:
     """What ``graftline.lock`` says; nothing where it is absent or no such file."""
     try:
-        record = YAML(typ="safe", pure=True).load((root / CODE_LOCK).read_text(encoding="utf-8"))
-        return {str(stage): str(digest) for stage, digest in record["steps"].items()}
-    except (OSError, UnicodeDecodeError, YAMLError, KeyError, TypeError, AttributeError):
+        text = (root / CODE_LOCK).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
         return {}
+    return dict(_LINE.findall(text))
 
 
 def changed_code(workspace: Workspace) -> tuple[str, ...]:

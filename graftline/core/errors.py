@@ -198,10 +198,11 @@ def storage_full(path: Path | str) -> StorageFullError:
     )
 
 
-def not_there_yet(path: Path) -> MissingOutputError:
-    """That no step has written a file yet."""
+def not_there_yet(path: Path, by: str | None = None) -> MissingOutputError:
+    """That no step has written a file yet; ``by`` names the one that does."""
     fix = "run the steps before it: dvc repro, or python -m flows.train"
-    return MissingOutputError(f"{path} is not there yet", where=str(path), fix=fix)
+    what = f"{path} is not there yet" + (f"; {by} writes it" if by else "")
+    return MissingOutputError(what, where=str(path), fix=fix)
 
 
 def unusable_output(path: Path, problem: str) -> MissingOutputError:

@@ -106,7 +106,7 @@ def _read_history(workspace: Workspace, best_epoch: int) -> History:
         history = {name: [float(row[name]) for row in rows] for name in _HISTORY_COLUMNS}
         history["epoch"] = [int(epoch) for epoch in history["epoch"]]
     except FileNotFoundError as error:
-        raise not_there_yet(path) from error
+        raise not_there_yet(path, by="train") from error
     except (KeyError, TypeError, ValueError) as error:
         raise _odd_history(path, f"cannot be read ({error})") from error
     if best_epoch not in history["epoch"]:

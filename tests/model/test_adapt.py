@@ -161,6 +161,7 @@ def test_they_come_back_from_their_file(assembled: Workspace, tmp_path: Path) ->
         read_statistics(tmp_path / "nowhere.npz")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "strategy", [pytest.param("all", marks=pytest.mark.slow), {"last_blocks": 1}]
 )

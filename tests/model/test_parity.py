@@ -50,6 +50,7 @@ def test_cached_features_give_what_the_images_give(
     np.testing.assert_allclose(cached, uncached, atol=tolerance)
 
 
+@pytest.mark.slow
 def test_training_from_the_cache_ends_where_training_from_images_ends(
     last_block: Workspace, tmp_path: Path
 ) -> None:

@@ -124,6 +124,7 @@ def test_other_parameters_begin_anew(
     same_bytes(workspace, undisturbed)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("every_chunk")
 def test_one_of_other_code_is_nobodys(
     ready: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -110,6 +110,7 @@ ALL_OF_TRAIN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "sections"),
     [

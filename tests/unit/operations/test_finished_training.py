@@ -106,6 +106,7 @@ stages:
 """
 
 
+@pytest.mark.slow
 def test_dvc_replaces_its_lock_file_even_if_the_same_comes_out_again(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     (tmp_path / "dvc.yaml").write_text(STAGE, encoding="utf-8")

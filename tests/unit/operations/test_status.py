@@ -79,6 +79,7 @@ def reasons(stages: tuple[StageStatus, ...], name: str) -> tuple[str, ...]:
     return next(stage.reasons for stage in stages if stage.name == name)
 
 
+@pytest.mark.slow
 def test_what_was_just_reproduced_is_current(workspace: Workspace) -> None:
     found = status(workspace)
 

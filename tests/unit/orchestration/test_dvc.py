@@ -134,7 +134,7 @@ WORKS = {
 @pytest.mark.parametrize(
     "how",
     [
-        "computes and prints nothing",
+        pytest.param("computes and prints nothing", marks=pytest.mark.slow),
         "prints and computes nothing",
         pytest.param("has others work for it", marks=pytest.mark.slow),
     ],
@@ -156,6 +156,7 @@ open("out.txt", "w").write("done")
     assert not any("it is stopped after" in line for line in told)
 
 
+@pytest.mark.slow
 def test_dvc_is_waited_for_as_long_as_it_looks_at_files(tmp_path: Path) -> None:
     workspace = project(tmp_path, "cp in.txt out.txt")
     slow = tmp_path / "slow"

@@ -237,6 +237,7 @@ def test_one_of_the_same_data_must_not_be_worse(tracked: Workspace) -> None:
     assert run(tracked, "fifth", range(22)).best_version == "5"
 
 
+@pytest.mark.slow
 def test_small_losses_on_new_data_do_not_add_up(tracked: Workspace) -> None:
     asked = ASKED.model_copy(update={"min_accuracy": 0.5, "margin": -0.03, "max_recall_drop": 1.0})
     draw = np.random.default_rng(0)

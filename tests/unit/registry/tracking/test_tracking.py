@@ -256,6 +256,7 @@ def test_a_server_that_is_away_in_the_middle_is_waited_for(
     ]
 
 
+@pytest.mark.slow
 def test_a_store_that_goes_away_at_the_end_costs_no_training(
     tracked: Workspace, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -722,9 +723,8 @@ def test_a_recorder_that_is_slow_to_end_fails_no_stage(
 
 
 @pytest.mark.kill
-@pytest.mark.parametrize(
-    "number", [signal.SIGSTOP, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
 def test_a_recorder_that_is_stopped_or_killed_fails_no_stage(
     tracked: Workspace, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
