@@ -86,8 +86,10 @@ def test_saving_is_due_after_its_time(tmp_path: Path) -> None:
 
 
 def test_kept_arrays_that_a_disk_has_damaged_are_made_anew(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A library that configures logging in the same process may have turned it off.
+    monkeypatch.setattr(checkpoints._LOG, "disabled", False)
     path = tmp_path / "trial.npz"
     checkpoints.keep_arrays(path, {"right": np.array([True, False]), "losses": np.array([0.5, 2])})
     kept = checkpoints.kept_arrays(path)
