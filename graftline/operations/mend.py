@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
@@ -20,13 +21,13 @@ from graftline.core.dvc_lock import read_lock
 from graftline.core.errors import DamagedFileError, MissingOutputError
 from graftline.core.locks import pipeline_lock
 from graftline.core.records import FreezePlan, Metrics
-from graftline.core.stages import STAGES
 from graftline.core.workspace import Workspace
 from graftline.operations.dvc_commands import dvc_ended
 from graftline.training.history import read_history
 
 _FOLDER = ".dir"
 """Ends the name of an object that lists a folder's files, as JSON."""
+_NAME = re.compile(r"[0-9a-f]{32}(\.dir)?")
 
 
 def mend(workspace: Workspace) -> tuple[list[Path], list[Path]]:
@@ -47,13 +48,15 @@ def mend(workspace: Workspace) -> tuple[list[Path], list[Path]]:
 
 
 def remove_damaged_objects(
-    root: Path, stages: Collection[str] = STAGES, environment: Mapping[str, str] | None = None
+    root: Path, stages: Collection[str] | None = None, environment: Mapping[str, str] | None = None
 ) -> list[Path]:
     """Removes the objects of DVC's cache whose bytes are not those that their names tell.
 
     Args:
-        root: Of a checkout, whose ``dvc.lock`` tells which objects are looked at.
-        stages: Those whose outputs they are.
+        root: Of a checkout.
+        stages: Those whose outputs are looked at, as ``dvc.lock`` names them. None looks at all
+            objects: those that no lock names any more come back too, as soon as a step writes the
+            same bytes again, since DVC then links to what it has.
         environment: For DVC; by default this process's.
 
     Returns:
@@ -66,7 +69,8 @@ def remove_damaged_objects(
         return []
     cache = root / asked.stdout.strip() / "files" / "md5"
     removed = []
-    for name in dict.fromkeys(_names(root, stages, cache)):
+    names = _all_names(cache) if stages is None else _names(root, stages, cache)
+    for name in dict.fromkeys(names):
         path = _object(cache, name)
         if path.is_file() and _md5(path) != name.removesuffix(_FOLDER):
             path.unlink()
@@ -123,6 +127,12 @@ def _names(root: Path, stages: Collection[str], cache: Path) -> Iterator[str]:
             if name.endswith(_FOLDER):
                 with suppress(OSError, ValueError, KeyError, TypeError):
                     yield from [one["md5"] for one in json.loads(_object(cache, name).read_bytes())]
+
+
+def _all_names(cache: Path) -> Iterator[str]:
+    for path in cache.glob("??/*"):
+        if _NAME.fullmatch(name := path.parent.name + path.name):
+            yield name
 
 
 def _object(cache: Path, name: str) -> Path:

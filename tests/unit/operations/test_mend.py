@@ -107,6 +107,15 @@ def test_a_list_of_a_folder_s_files_is_an_object_too(workspace: Workspace) -> No
     assert workspace.features.exists()
 
 
+def test_an_object_that_no_lock_names_any_more_is_looked_at_too(workspace: Workspace) -> None:
+    # A step that writes these bytes again would be given the damaged ones: DVC has them already.
+    whole, damaged = (_keep(workspace, content) for content in (b"of before", b"of another commit"))
+    rot(_object(workspace, damaged), 3)
+    (workspace.root / "dvc.lock").unlink()
+    assert mend(workspace) == ([], [_object(workspace, damaged)])
+    assert _object(workspace, whole).is_file()
+
+
 def test_nothing_is_taken_from_who_is_at_work(workspace: Workspace) -> None:
     with pipeline_lock(workspace), pytest.raises(PipelineBusyError):
         mend(workspace)
