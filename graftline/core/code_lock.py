@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from graftline import __version__
@@ -56,27 +56,22 @@ def code_digests(workspace: Workspace) -> dict[str, str]:
 
 def locked_digests(root: Path) -> dict[str, str]:
     """What ``graftline.lock`` says; nothing where it is absent or no such file."""
-    try:
-        text = (root / CODE_LOCK).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return {}
-    return dict(_LINE.findall(text))
+    return dict(_LINE.findall(_text(root)))
 
 
 def changed_code(workspace: Workspace) -> tuple[str, ...]:
     """The stages whose code is another than ``graftline.lock`` says."""
-    locked = locked_digests(workspace.root)
-    return tuple(
-        stage for stage, digest in code_digests(workspace).items() if locked.get(stage) != digest
-    )
+    return _changed(workspace.root, code_digests(workspace))
 
 
 def lock_code(workspace: Workspace) -> tuple[str, ...]:
     """Brings ``graftline.lock`` up to date; returns the stages whose code had changed."""
-    changed = changed_code(workspace)
-    if changed:
-        lines = (f"  {stage}: {digest}\n" for stage, digest in code_digests(workspace).items())
-        text = f"{_HEAD}version: {__version__}\nsteps:\n{''.join(lines)}"
+    digests = code_digests(workspace)
+    changed = _changed(workspace.root, digests)
+    lines = (f"  {stage}: {digest}\n" for stage, digest in digests.items())
+    text = f"{_HEAD}version: {__version__}\nsteps:\n{''.join(lines)}"
+    # Another version may run the same code.
+    if _text(workspace.root) != text:
         write_text(workspace.root / CODE_LOCK, text)
     return changed
 
@@ -96,6 +91,18 @@ def refuse_other_code(workspace: Workspace, stage: str) -> None:
             fix="run graftline lock, which writes it down, and then the same command again; or "
             "python -m flows.train, which does both",
         )
+
+
+def _text(root: Path) -> str:
+    try:
+        return (root / CODE_LOCK).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _changed(root: Path, digests: Mapping[str, str]) -> tuple[str, ...]:
+    locked = locked_digests(root)
+    return tuple(stage for stage, digest in digests.items() if locked.get(stage) != digest)
 
 
 def _files() -> str:

@@ -66,6 +66,14 @@ def test_locking_again_changes_nothing(workspace: Workspace) -> None:
     assert tuple(locked_digests(workspace.root)) == STAGES
 
 
+def test_another_version_of_the_same_code_is_written_down(workspace: Workspace) -> None:
+    path = workspace.root / CODE_LOCK
+    before = path.read_text()
+    path.write_text(before.replace("version: ", "version: 0.0.1-of-before-"))
+    assert lock_code(workspace) == ()
+    assert path.read_text() == before
+
+
 @pytest.mark.parametrize(
     "module",
     [
