@@ -72,10 +72,11 @@ def _sample(schema: dict[str, Any], schemas: dict[str, Any]) -> Any:
     if schema["type"] == "array":
         return [_sample(schema["items"], schemas)]
     if schema["type"] == "object":
-        # What stands in the place of the others is told by its description alone.
-        properties = schema["properties"].items()
-        return {name: _sample(one, schemas) for name, one in properties if name != "error"} or {
-            name: _sample(one, schemas) for name, one in properties
+        # What may be absent, and has no example, is told by the text alone.
+        return {
+            name: _sample(one, schemas)
+            for name, one in schema["properties"].items()
+            if name in schema["required"] or "examples" in one
         }
     return _SAMPLES[schema["type"]]
 
