@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -113,6 +114,12 @@ def sha256_stream(file: IO[bytes]) -> str:
     while piece := file.read(_CHUNK_BYTES):
         digest.update(piece)
     return digest.hexdigest()
+
+
+def md5_file(path: Path) -> str:
+    """The MD5 of a file's bytes, in hexadecimal, as Keras and DVC name files by it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, partial(hashlib.md5, usedforsecurity=False)).hexdigest()
 
 
 def sha256_record(record: Any) -> str:

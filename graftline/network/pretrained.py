@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 import tempfile
 import warnings
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ import numpy as np
 
 from graftline.core.backbones import family_of
 from graftline.core.errors import DownloadError, WeightsError
-from graftline.core.files import sha256_file, write_text
+from graftline.core.files import md5_file, sha256_file, write_text
 from graftline.core.keras_home import keras_home
 from graftline.core.params import BackboneParams
 from graftline.core.workspace import Workspace
@@ -149,7 +147,7 @@ def _imagenet(workspace: Workspace, backbone: BackboneParams, size_px: int) -> B
     if not cached.is_file():
         _download(f"{_KERAS_ADDRESS}{family.folder}/{name}", cached)
     weights = _checked("imagenet", cached, expected)
-    if md5 is not None and md5 != (found := _md5_file(cached)):
+    if md5 is not None and md5 != (found := md5_file(cached)):
         raise WeightsError(
             f"the weights file has MD5 {found}, and Keras published {md5}",
             where=str(cached),
@@ -171,11 +169,6 @@ def _download(address: str, target: Path) -> None:
             fix=f"to work offline, put that file into {target.parent}, or set backbone.weights "
             "to a path (for MobileNetV2 of alpha 1.0 also to stanford-dogs)",
         ) from error
-
-
-def _md5_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, partial(hashlib.md5, usedforsecurity=False)).hexdigest()
 
 
 def _load_any(base: Any, path: Path) -> None:

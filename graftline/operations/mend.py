@@ -7,7 +7,6 @@ held to their own checksums, and the objects to their names, which are the MD5 o
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -19,6 +18,7 @@ from pathlib import Path
 from graftline.core.checksums import verify_all
 from graftline.core.dvc_lock import read_lock
 from graftline.core.errors import DamagedFileError, MissingOutputError
+from graftline.core.files import md5_file
 from graftline.core.locks import pipeline_lock
 from graftline.core.records import FreezePlan, Metrics
 from graftline.core.workspace import Workspace
@@ -72,7 +72,7 @@ def remove_damaged_objects(
     names = _all_names(cache) if stages is None else _names(root, stages, cache)
     for name in dict.fromkeys(names):
         path = _object(cache, name)
-        if path.is_file() and _md5(path) != name.removesuffix(_FOLDER):
+        if path.is_file() and md5_file(path) != name.removesuffix(_FOLDER):
             path.unlink()
             removed.append(path)
     return removed
@@ -137,8 +137,3 @@ def _all_names(cache: Path) -> Iterator[str]:
 
 def _object(cache: Path, name: str) -> Path:
     return cache / name[:2] / name[2:]
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

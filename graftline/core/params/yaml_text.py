@@ -20,7 +20,7 @@ _PLAIN_SIGNS = 200
 
 def read_record(path: Path) -> dict[str, Any]:
     """A parameter file as plain keys and values, unchecked."""
-    record = read_yaml(path)
+    record = parse_yaml(read_text(path), str(path))
     return record if isinstance(record, dict) else {}
 
 
@@ -48,11 +48,6 @@ def read_text(path: Path) -> str:
         ) from error
     except (OSError, ValueError) as error:
         raise ParamsError(f"the parameter file cannot be read: {error}", where=str(path)) from error
-
-
-def read_yaml(path: Path) -> Any:
-    """A parameter file's values, unchecked; see :func:`read_text` and :func:`parse_yaml`."""
-    return parse_yaml(read_text(path), str(path))
 
 
 def parse_yaml(text: str, where: str) -> Any:
