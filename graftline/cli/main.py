@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
-
-from rich.console import Console
 
 from graftline import __version__
 from graftline.cli.steps import STEP_HELP, run_step
@@ -18,6 +16,8 @@ from graftline.core.stages import STAGES
 from graftline.core.startup import collect_rarely
 from graftline.core.workspace import Workspace
 from graftline.inference.serving.cli import add_options, serve
+
+Command = Callable[[Workspace, argparse.Namespace], int]
 
 
 def entry() -> None:
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     workspace = Workspace(options.directory.resolve())
     settle(workspace)
-    command: Callable[[Workspace, argparse.Namespace], int] = options.command
+    command: Command = options.command
     return reported(
         lambda: command(workspace, options),
         debug=options.debug,
@@ -59,141 +59,87 @@ def _parser() -> argparse.ArgumentParser:
         help="the checkout's root (default: the current directory)",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(
+        name: str, told: str, command: Command, *, json: bool = False
+    ) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, parents=[shared], help=told)
+        added.set_defaults(command=command, stage=name)
+        if json:
+            added.add_argument("--json", action="store_true", dest="as_json", help="as JSON")
+        return added
+
     for stage in STAGES:
-        step = commands.add_parser(stage, parents=[shared], help=STEP_HELP[stage])
-        step.set_defaults(command=run_step, stage=stage)
-    _add_predict(commands, shared)
-    service = commands.add_parser(
-        "serve", parents=[shared], help="the champion over HTTP, on this machine only"
-    )
-    add_options(service)
-    service.set_defaults(command=serve)
-    status = commands.add_parser(
-        "status", parents=[shared], help="what is current, what would run and why"
-    )
-    status.add_argument("--json", action="store_true", help="as JSON")
-    status.set_defaults(command=_status)
-    mending = commands.add_parser(
-        "mend", parents=[shared], help="remove what a failing disk has damaged, to be made anew"
-    )
-    mending.set_defaults(command=_mend)
-    _add_champions(commands, shared)
-    ui = commands.add_parser("ui", parents=[shared], help="both web UIs, on this machine only")
-    ui.set_defaults(command=_ui)
-    lock = commands.add_parser(
-        "lock", parents=[shared], help="write the digests of the steps' code to graftline.lock"
-    )
-    lock.set_defaults(command=_lock)
-    schema = commands.add_parser(
-        "schema", parents=[shared], help="write params.schema.json, for editors"
-    )
-    schema.set_defaults(command=_schema)
-    return parser
-
-
-def _add_predict(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], shared: argparse.ArgumentParser
-) -> None:
-    predict = commands.add_parser(
-        "predict", parents=[shared], help="name what is on images, with probabilities"
+        add(stage, STEP_HELP[stage], run_step)
+    shown = ("files", "as_json", "top", "model")
+    predict = add(
+        "predict",
+        "name what is on images, with probabilities",
+        _lazily("cli.predict", "show_predictions", *shown),
+        json=True,
     )
     predict.add_argument("files", nargs="+", metavar="FILE", help="image files or folders")
-    predict.add_argument("--json", action="store_true", help="one JSON object per image")
     predict.add_argument("--top", type=int, default=3, help="labels shown per image (default: 3)")
-    predict.add_argument(
-        "--model", type=os.path.expanduser, help="a model folder (default: models/trained)"
+    predict.add_argument("--model", type=_path, help="a model folder (default: models/trained)")
+    add_options(add("serve", "the champion over HTTP, on this machine only", serve))
+    add(
+        "status",
+        "what is current, what would run and why",
+        _lazily("cli.status", "show_status", "as_json"),
+        json=True,
     )
-    predict.set_defaults(command=_predict)
-
-
-def _add_champions(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], shared: argparse.ArgumentParser
-) -> None:
-    models = commands.add_parser(
-        "models", parents=[shared], help="the versions in the registry, and what became of each"
+    add(
+        "mend",
+        "remove what a failing disk has damaged, to be made anew",
+        _lazily("cli.mend", "show_mended"),
     )
-    models.add_argument("--json", action="store_true", help="as JSON")
-    models.set_defaults(command=_models)
-    rollback = commands.add_parser(
-        "rollback", parents=[shared], help="make the former champion the champion again"
+    add(
+        "models",
+        "the versions in the registry, and what became of each",
+        _lazily("cli.models", "show_models", "as_json"),
+        json=True,
+    )
+    rollback = add(
+        "rollback",
+        "make the former champion the champion again",
+        _lazily("cli.rollback", "show_rollback", "reason"),
     )
     rollback.add_argument("--reason", default="", metavar="TEXT", help="for the receipt")
-    rollback.set_defaults(command=_rollback)
-    reproduce = commands.add_parser(
-        "reproduce", parents=[shared], help="run a run again as it was, and compare what comes out"
+    reproduce = add(
+        "reproduce",
+        "run a run again as it was, and compare what comes out",
+        _lazily("cli.reproduce", "show_reproduction", "which", "as_json"),
+        json=True,
     )
     reproduce.add_argument(
         "which", metavar="RUN|VERSION", help="a run's id, a version's number, or an alias"
     )
-    reproduce.add_argument("--json", action="store_true", help="as JSON")
-    reproduce.set_defaults(command=_reproduce)
-
-
-def _predict(workspace: Workspace, options: argparse.Namespace) -> int:
-    from graftline.cli.predict import show_predictions
-
-    return show_predictions(
-        workspace,
-        options.files,
-        as_json=options.json,
-        top=options.top,
-        model=None if options.model is None else Path(options.model),
+    add("ui", "both web UIs, on this machine only", _lazily("operations.ui", "run_ui"))
+    add(
+        "lock",
+        "write the digests of the steps' code to graftline.lock",
+        _lazily("cli.written", "write_lock"),
     )
+    add("schema", "write params.schema.json, for editors", _lazily("cli.written", "write_schema"))
+    return parser
 
 
-def _status(workspace: Workspace, options: argparse.Namespace) -> int:
-    from graftline.cli.status import show_status
+def _lazily(module: str, function: str, *names: str) -> Command:
+    """A command that imports what it needs when it is called.
 
-    return show_status(workspace, as_json=options.json)
+    Args:
+        module: Below ``graftline``.
+        function: In it; takes the workspace and the options of these names.
+        names: The options' names.
+    """
 
+    def command(workspace: Workspace, options: argparse.Namespace) -> int:
+        called = getattr(import_module(f"graftline.{module}"), function)
+        code: int = called(workspace, **{name: getattr(options, name) for name in names})
+        return code
 
-def _mend(workspace: Workspace, options: argparse.Namespace) -> int:
-    from graftline.cli.mend import show_mended
-
-    return show_mended(workspace)
-
-
-def _models(workspace: Workspace, options: argparse.Namespace) -> int:
-    from graftline.cli.models import show_models
-
-    return show_models(workspace, as_json=options.json)
-
-
-def _rollback(workspace: Workspace, options: argparse.Namespace) -> int:
-    from graftline.cli.rollback import show_rollback
-
-    return show_rollback(workspace, options.reason)
+    return command
 
 
-def _reproduce(workspace: Workspace, options: argparse.Namespace) -> int:
-    from graftline.cli.reproduce import show_reproduction
-
-    return show_reproduction(workspace, options.which, as_json=options.json)
-
-
-def _ui(workspace: Workspace, options: argparse.Namespace) -> int:
-    from graftline.operations.ui import run_ui
-
-    return run_ui(workspace)
-
-
-def _lock(workspace: Workspace, options: argparse.Namespace) -> int:
-    from graftline.core.code_lock import CODE_LOCK, lock_code
-    from graftline.core.locks import pipeline_lock
-
-    # What is at work must not find another digest at its end than at its start.
-    with pipeline_lock(workspace):
-        changed = lock_code(workspace)
-    said = f"the code of {', '.join(changed)} has changed" if changed else "current"
-    Console(soft_wrap=True, highlight=False).print(f"{CODE_LOCK}: {said}")
-    return 0
-
-
-def _schema(workspace: Workspace, options: argparse.Namespace) -> int:
-    import json
-
-    from graftline.core.files import write_text
-    from graftline.core.params import json_schema
-
-    write_text(workspace.root / "params.schema.json", json.dumps(json_schema(), indent=2) + "\n")
-    return 0
+def _path(text: str) -> Path:
+    return Path(text).expanduser()

@@ -1,0 +1,30 @@
+"""The commands are named by text, and imported when they are called: each name must be right."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+from importlib import import_module
+
+import pytest
+
+from graftline.cli.main import _parser
+
+
+def lazy_commands() -> list[tuple[str, argparse.ArgumentParser]]:
+    (commands,) = (one for one in _parser()._actions if isinstance(one, argparse._SubParsersAction))
+    return [
+        (name, one)
+        for name, one in commands.choices.items()
+        if "module" in inspect.getclosurevars(one.get_default("command")).nonlocals
+    ]
+
+
+@pytest.mark.parametrize(("name", "parser"), lazy_commands(), ids=lambda one: str(one)[:12])
+def test_a_command_calls_a_function_that_takes_its_options(
+    name: str, parser: argparse.ArgumentParser
+) -> None:
+    named = inspect.getclosurevars(parser.get_default("command")).nonlocals
+    function = getattr(import_module(f"graftline.{named['module']}"), named["function"])
+    inspect.signature(function).bind(None, **dict.fromkeys(named["names"]))
+    assert set(named["names"]) <= {action.dest for action in parser._actions}, name
