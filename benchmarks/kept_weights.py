@@ -9,7 +9,6 @@ makes them, and trains there. The test split tells how good both are, as in the 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -102,5 +101,4 @@ def _compared(task: Task, repeat: int, name: str, epochs: int) -> tuple[float, f
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.exit(main(sys.argv[1:]))

@@ -9,7 +9,6 @@ how good each is, as there.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
@@ -69,5 +68,4 @@ def _measured(task: Task, repeat: int, plan: str, smoothing: float) -> tuple[flo
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.exit(main(sys.argv[1:]))
