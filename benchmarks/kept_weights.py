@@ -9,7 +9,6 @@ makes them, and trains there. The test split tells how good both are, as in the 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,7 +49,7 @@ class Both(trainer.BestEpoch):
             variable.assign(value)
 
 
-def main(arguments: Sequence[str]) -> int:
+def main() -> None:
     """Prints the test accuracy of both by repeat, strategy and number of epochs."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kept_weights")
     parser.add_argument("task", choices=[*TASKS])
@@ -58,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--cut", default="block_13_expand_relu")
     parser.add_argument("--epochs", type=int, nargs="+", help="of tuning; the task's own")
     parser.add_argument("--repeats", type=int, default=1)
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     trainer.BestEpoch = Both  # type: ignore[misc]
     task = TASKS[options.task]
     table = Table(title=f"{options.task}, cut after {options.cut}: test accuracy")
@@ -76,7 +75,6 @@ def main(arguments: Sequence[str]) -> int:
                 table.add_row(str(repeat + 1), strategy, str(shown), *_cells(*found))
     table.add_row("mean", "", "", *_cells(*np.mean(means, axis=0)))
     Console().print(table)
-    return 0
 
 
 def _cells(lowest: float, kept: float, *epochs: int) -> list[str]:
@@ -101,4 +99,4 @@ def _compared(task: Task, repeat: int, name: str, epochs: int) -> tuple[float, f
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main()

@@ -25,7 +25,7 @@ from graftline.evaluation.calibration import reliability
 _BINS = 15
 
 
-def main(arguments: Sequence[str]) -> int:
+def main() -> None:
     """Prints one line for each task and repeat."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.smoothing")
     parser.add_argument("tasks", nargs="+", choices=[*TASKS], metavar="TASK")
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--cut", default="block_13_expand_relu")
     parser.add_argument("--smoothing", type=float, nargs="+", default=[0.0, 0.1])
     parser.add_argument("--repeats", type=int, default=2)
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     table = Table(title=f"{options.trains} at {options.cut}: test accuracy, calibration error")
     for column in ("task", "repeat", *(f"smoothing {amount:g}" for amount in options.smoothing)):
         table.add_column(column)
@@ -47,7 +47,6 @@ def main(arguments: Sequence[str]) -> int:
             print(name, repeat + 1, *map(_cell, found), file=sys.stderr, flush=True)
     table.add_row("mean", "", *map(_cell, np.mean(means, axis=0)))
     Console().print(table)
-    return 0
 
 
 def _cell(found: Sequence[float]) -> str:
@@ -68,4 +67,4 @@ def _measured(task: Task, repeat: int, plan: str, smoothing: float) -> tuple[flo
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main()
