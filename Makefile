@@ -70,7 +70,8 @@ serve-flows: setup ## Keep the schedule from this terminal, without a worker, un
 	@$(python) -m flows.serve $(ARGS)
 
 bench: setup ## Measure against others (ARGS=extraction, memory, mnist or run: a part)
-	@$(python) -m scripts.install_bench
+	@uv pip install --python $(python) --no-deps --compile-bytecode --require-hashes --quiet \
+	  -r requirements-bench.lock || echo "bench: what is missing is reported as absent"
 	@$(python) -m benchmarks $(ARGS)
 
 lint: setup ## ruff, mypy and the import arrows
