@@ -46,7 +46,7 @@ RAW = "raw"
 FILE = "file"
 _SHARD_BYTES = 256 << 20
 _KEPT_BYTES = 8 << 20
-_PIECE_BYTES = 1 << 18
+_PIECE_BYTES = 1 << 15
 """Small images are written, and hashed, so many bytes at once."""
 _ROWS = 4096
 _DTYPES: dict[str, type[np.object_ | np.int32 | np.int64]] = {
