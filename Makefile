@@ -88,8 +88,9 @@ schema: setup ## Write what is made from the code: the schema, the references, t
 	@$(python) -m scripts.parameters
 
 lock: setup ## Resolve pyproject.toml into the two requirements locks
-	@uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \
-	  --generate-hashes --no-emit-index-url --no-header --quiet -o requirements.lock $(ARGS)
+	@uv pip compile pyproject.toml --extra onnx --group dev --group published --universal \
+	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \
+	  -o requirements.lock $(ARGS)
 	@uv pip compile --group bench --constraint requirements.lock --universal \
 	  --python-version 3.11 --no-emit-package openvino-telemetry \
 	  --generate-hashes --no-emit-index-url --no-header --quiet -o requirements-bench.lock $(ARGS)

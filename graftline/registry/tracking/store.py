@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from filelock import FileLock
 from graftline.core.database_templates import begin_with_copy
 from graftline.core.environment import MLFLOW_SWITCHES
 from graftline.core.errors import StorageFullError, TrackingError, from_system, storage_full
+from graftline.core.installing import install_command
 from graftline.core.redaction import ESCAPES, ESCAPING, is_misread, without_secrets
 from graftline.core.workspace import Workspace
 
@@ -132,7 +132,7 @@ def reported(store: Store) -> Iterator[None]:
         raise TrackingError(
             f"the tracking store cannot be used: its driver is absent: {_first_line(error)}",
             where=store.shown,
-            fix=f"install it here: {sys.executable} -m pip install {error.name or 'DRIVER'}",
+            fix=f"install it here: {install_command(error.name or 'DRIVER')}",
         ) from error
     except (MlflowException, SQLAlchemyError, OSError) as error:
         if isinstance(from_system(error, store.root), StorageFullError):
