@@ -134,6 +134,15 @@ def fitted_to(workspace: Workspace, params: Params, candidate: Candidate) -> Fit
     return fit(workspace, params)
 
 
+def tuned(task: Task, repeat: int, name: str, **tune: Any) -> tuple[Workspace, Params, Fitted]:
+    """One candidate of a repeat, trained to its end with other values in the section ``tune``."""
+    workspace = workspace_of(task, repeat)
+    params = task.params(workspace.root / "images.npz", repeat)
+    params = params.model_copy(update={"tune": params.tune.model_copy(update=tune)})
+    candidate = of_name(prepared(task, repeat, workspace, params), name)
+    return workspace, params, fitted_to(workspace, params, candidate)
+
+
 def answered_right(classifier: Any, images: PackedImages, split: str) -> NDArray[np.bool_]:
     """Whether the network is right, for each image of a split, (n,)."""
     return answered(classifier, images, split)[1]

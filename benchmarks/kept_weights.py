@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.freezing_grid import of_name
-from benchmarks.freezing_sweep import answered_right, fitted_to, prepared, workspace_of
+from benchmarks.freezing_sweep import answered_right, tuned
 from benchmarks.freezing_tasks import TASKS, Task
 from graftline.data.shards import PackedImages
 from graftline.training import trainer
@@ -84,11 +83,7 @@ def _cells(lowest: float, kept: float, *epochs: int) -> list[str]:
 
 def _compared(task: Task, repeat: int, name: str, epochs: int) -> tuple[float, float, int, int]:
     """Test accuracy with the lowest loss and with what is kept, and the epochs, of the phase."""
-    workspace = workspace_of(task, repeat)
-    params = task.params(workspace.root / "images.npz", repeat)
-    params = params.model_copy(update={"tune": params.tune.model_copy(update={"epochs": epochs})})
-    candidate = of_name(prepared(task, repeat, workspace, params), name)
-    fitted = fitted_to(workspace, params, candidate)
+    workspace, params, fitted = tuned(task, repeat, name, epochs=epochs)
     images = PackedImages.open(workspace.preprocessed)
     kept = answered_right(fitted.classifier, images, "test").mean()
     both = Both.made

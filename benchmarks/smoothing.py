@@ -16,8 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.freezing_grid import of_name
-from benchmarks.freezing_sweep import answered, fitted_to, prepared, workspace_of
+from benchmarks.freezing_sweep import answered, tuned
 from benchmarks.freezing_tasks import TASKS, Task
 from graftline.data.shards import PackedImages
 from graftline.evaluation.calibration import reliability
@@ -55,12 +54,7 @@ def _cell(found: Sequence[float]) -> str:
 
 def _measured(task: Task, repeat: int, plan: str, smoothing: float) -> tuple[float, float]:
     """Accuracy on the test split, and the expected calibration error."""
-    workspace = workspace_of(task, repeat)
-    params = task.params(workspace.root / "images.npz", repeat)
-    tune = params.tune.model_copy(update={"label_smoothing": smoothing})
-    params = params.model_copy(update={"tune": tune})
-    candidate = of_name(prepared(task, repeat, workspace, params), plan)
-    fitted = fitted_to(workspace, params, candidate)
+    workspace, _, fitted = tuned(task, repeat, plan, label_smoothing=smoothing)
     answers, right = answered(fitted.classifier, PackedImages.open(workspace.preprocessed), "test")
     calibration = reliability(answers.max(axis=1), right, _BINS)
     return float(right.mean()), calibration.expected_error
