@@ -50,7 +50,7 @@ def _predict(model: Path, images: Path) -> None:
     from graftline.inference.model_choice import choose_model
 
     workspace = Workspace(model.parent)
-    chosen = choose_model(workspace, "graftline", str(model))
+    chosen = choose_model(workspace, str(model))
     out = model.parent / "predictions.parquet"
     began_s = time.perf_counter()
     with held(workspace, out):
