@@ -172,3 +172,7 @@ def _lazily(module: str, function: str, *names: str) -> Command:
         return code
 
     return command
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
