@@ -70,7 +70,8 @@ serve-flows: setup ## Keep the schedule from this terminal, without a worker, un
 	@$(python) -m flows.serve $(ARGS)
 
 bench: setup ## Measure against others (ARGS=extraction, memory, mnist or run: a part)
-	@$(python) -m scripts.install_bench
+	@uv pip install --python $(python) --no-deps --compile-bytecode --require-hashes --quiet \
+	  -r requirements-bench.lock || echo "bench: what is missing is reported as absent"
 	@$(python) -m benchmarks $(ARGS)
 
 lint: setup ## ruff, mypy and the import arrows
@@ -87,8 +88,9 @@ schema: setup ## Write what is made from the code: the schema, the references, t
 	@$(python) -m scripts.parameters
 
 lock: setup ## Resolve pyproject.toml into the two requirements locks
-	@uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \
-	  --generate-hashes --no-emit-index-url --no-header --quiet -o requirements.lock $(ARGS)
+	@uv pip compile pyproject.toml --extra onnx --group dev --group published --universal \
+	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \
+	  -o requirements.lock $(ARGS)
 	@uv pip compile --group bench --constraint requirements.lock --universal \
 	  --python-version 3.11 --no-emit-package openvino-telemetry \
 	  --generate-hashes --no-emit-index-url --no-header --quiet -o requirements-bench.lock $(ARGS)

@@ -15,6 +15,7 @@ from graftline.core.exit_codes import replace_what_cannot_be_shown, reported
 from graftline.core.stages import STAGES
 from graftline.core.startup import collect_rarely
 from graftline.core.workspace import Workspace
+from graftline.inference.model_option import add_model_option
 from graftline.inference.serving.cli import add_options, serve
 
 Command = Callable[[Workspace, argparse.Namespace], int]
@@ -104,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     predict.add_argument("files", nargs="+", metavar="FILE", help="image files or folders")
     predict.add_argument("--top", type=int, default=3, help="labels shown per image (default: 3)")
-    predict.add_argument("--model", type=_path, help="a model folder (default: models/trained)")
+    add_model_option(predict)
     add_options(add("serve", "the champion over HTTP, on this machine only", serve))
     add(
         "status",

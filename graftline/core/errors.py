@@ -106,6 +106,10 @@ class DownloadError(UserError):
     """An address that could not be reached or that sent something else."""
 
 
+class MissingPackageError(UserError):
+    """A package that something needs which few ask for, and that is not installed here."""
+
+
 class PipelineBusyError(UserError):
     """Another process holds the pipeline."""
 

@@ -15,7 +15,12 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 ASKED = [
     Requirement(text)
-    for text in (*PROJECT["project"]["dependencies"], *PROJECT["dependency-groups"]["dev"])
+    for text in (
+        *PROJECT["project"]["dependencies"],
+        *PROJECT["project"]["optional-dependencies"]["onnx"],
+        *PROJECT["dependency-groups"]["dev"],
+        *PROJECT["dependency-groups"]["published"],
+    )
 ]
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
 BENCH_LOCK = (ROOT / "requirements-bench.lock").read_text(encoding="utf-8")
@@ -137,7 +142,7 @@ class TestLock:
             assert all(version in requirement.specifier for version in versions), requirement
 
     def test_it_was_resolved_for_all_that_is_asked_and_nothing_else(self) -> None:
-        reason = re.compile(r"# +(via )?graftline \(pyproject\.toml(:dev)?\)")
+        reason = re.compile(r"# +(via )?graftline \(pyproject\.toml(:dev|:published)?\)")
         named = {name for name, _, rest in self.entries if reason.search(rest)}
         assert named == {canonicalize_name(requirement.name) for requirement in ASKED}
 
