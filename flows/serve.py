@@ -26,7 +26,7 @@ from graftline.core.processes import end_all
 from graftline.core.repository import check_repository
 from graftline.core.startup import collect_rarely
 from graftline.core.workspace import Workspace
-from graftline.operations.project_name import project_name, with_project
+from graftline.operations.names_on_servers import name_on_servers, with_project
 from graftline.operations.servers import client_environment, join_running, leave, prefect_server
 from graftline.orchestration.abandoned import MESSAGE, close_abandoned
 from graftline.orchestration.api_health import check_answers
@@ -118,10 +118,10 @@ def _server(workspace: Workspace) -> Iterator[dict[str, str]]:
         raise ServerError(
             "no Prefect server runs here, and without one nothing would be scheduled",
             where=str(server.folder),
-            allowed="the server that make up or make ui has started, or one named by "
+            allowed="the server that graftline up or graftline ui has started, or one named by "
             "PREFECT_API_URL",
-            fix="run make up (servers and a worker, which keeps the schedule of prefect.yaml), or "
-            "make ui in another terminal and then this again",
+            fix="run graftline up (servers and a worker, which keeps the schedule of "
+            "prefect.yaml), or graftline ui in another terminal and then this again",
         )
     try:
         yield client_environment(server, address)
@@ -134,7 +134,7 @@ def _model(workspace: Workspace) -> Deployment:
         if one.written == _MODEL:
             return one
     record = {"name": _MODEL, "schedules": [{"cron": "0 3 * * *"}]}
-    return Deployment(record, project_name(workspace))
+    return Deployment(record, name_on_servers(workspace))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,17 +4,8 @@ from __future__ import annotations
 
 from functools import singledispatch
 
+from graftline.core import records
 from graftline.core.counts import counted
-from graftline.core.records import (
-    Assembled,
-    Dataset,
-    Exports,
-    Features,
-    FreezePlan,
-    Metrics,
-    Preprocessed,
-    Trained,
-)
 from graftline.core.stages import POOLED
 
 
@@ -25,7 +16,7 @@ def sentence(record: object) -> str:
 
 
 @sentence.register
-def _(record: Dataset) -> str:
+def _(record: records.Dataset) -> str:
     counts = ", ".join(f"{record.total(split):,} {split}" for split in record.counts)
     notes = [
         counted(number, one, many)
@@ -43,7 +34,7 @@ def _(record: Dataset) -> str:
 
 
 @sentence.register
-def _(record: Preprocessed) -> str:
+def _(record: records.Preprocessed) -> str:
     total = sum(record.counts.values())
     if record.uniform_shape is None:
         size = f"of several sizes, none larger than {record.size_px} px"
@@ -53,7 +44,7 @@ def _(record: Preprocessed) -> str:
 
 
 @sentence.register
-def _(record: Assembled) -> str:
+def _(record: records.Assembled) -> str:
     params = sum(layer.params for layer in record.up_to(record.cut))
     return (
         f"{record.backbone} {record.alpha:g} at {record.size_px} px with weights {record.weights}, "
@@ -63,7 +54,7 @@ def _(record: Assembled) -> str:
 
 
 @sentence.register
-def _(record: FreezePlan) -> str:
+def _(record: records.FreezePlan) -> str:
     if record.measured:
         # The reason is a paragraph of figures, which has a place of its own.
         return f"{record.strategy}, cut after {record.cut}: chosen by measurement"
@@ -71,7 +62,7 @@ def _(record: FreezePlan) -> str:
 
 
 @sentence.register
-def _(record: Features) -> str:
+def _(record: records.Features) -> str:
     images = counted(sum(record.counts.values()), "image")
     views = f", the training images in {record.views} views" if record.views > 1 else ""
     if record.boundary is None:
@@ -87,7 +78,7 @@ def _(record: Features) -> str:
 
 
 @sentence.register
-def _(record: Trained) -> str:
+def _(record: records.Trained) -> str:
     return (
         f"{counted(record.epochs_run, 'epoch')}, kept after epoch {record.best_epoch}: validation "
         f"accuracy {record.validation_accuracy:.4f}, loss {record.validation_loss:.4f}"
@@ -95,7 +86,7 @@ def _(record: Trained) -> str:
 
 
 @sentence.register
-def _(record: Metrics) -> str:
+def _(record: records.Metrics) -> str:
     return (
         f"test accuracy {record.test_accuracy:.4f} ({record.test_accuracy_low:.4f} to "
         f"{record.test_accuracy_high:.4f}, 95 %) on {counted(record.test_images, 'image')}"
@@ -103,7 +94,7 @@ def _(record: Metrics) -> str:
 
 
 @sentence.register
-def _(record: Exports) -> str:
+def _(record: records.Exports) -> str:
     if not record.exported:
         return "nothing to export: export.formats is empty"
     told = ", ".join(f"{one.format} {one.agreement:.2%}" for one in record.exported)

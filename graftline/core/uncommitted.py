@@ -51,9 +51,17 @@ def uncommitted_files(root: Path) -> list[str] | None:
     counted = {name for name in names if name in read or PurePosixPath(name).name == DVC_FILE}
     # Data need not be in git; those that are there are to be there as they were read.
     counted |= {name for name in changed if any(lies_in(name, place) for place in below)}
+    # An example's dvc.yaml is a link to the one above it, which git tells of there.
+    links = {name for name in read if (root / name).is_symlink()}
+    counted |= {name for name in links if _target_changed(root / name)}
     if PARAMS_FILE in names and _values_differ(root):
         counted.add(PARAMS_FILE)
     return sorted(counted)
+
+
+def _target_changed(link: Path) -> bool:
+    said = git(link.parent, "status", "--porcelain=v1", "--", str(link.resolve()))
+    return bool(said)
 
 
 def _places(own: set[str]) -> list[str]:

@@ -16,6 +16,7 @@ from graftline.core.code_lock import refuse_other_code
 from graftline.core.environment import ERROR_FILE_VARIABLE
 from graftline.core.errors import GraftlineError, StorageFullError, from_system
 from graftline.core.files import scratch_folder, write_text
+from graftline.core.installing import require
 from graftline.core.locks import pipeline_lock, stage_lock
 from graftline.core.params import Params, read_params
 from graftline.core.repository import check_own_git
@@ -53,6 +54,9 @@ def run_stage(stage: str, workspace: Workspace) -> Any:
         with pipeline_lock(workspace), stage_lock(workspace, stage), _scratch():
             refuse_other_code(workspace, stage)
             params = read_params(workspace.params_file)
+            # Told by the first step, and not by the last one after hours of training.
+            if "onnx" in params.export.formats:
+                require("onnx", "the format onnx", "export.formats: onnx")
             started_s = time.monotonic()
             finished_training.forget_if_recorded(workspace)
             record = _run(stage, workspace, params, timings)

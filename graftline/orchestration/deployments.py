@@ -21,7 +21,7 @@ from graftline.core.files import write_text
 from graftline.core.silence import ended
 from graftline.core.startup import module_command
 from graftline.core.workspace import Workspace
-from graftline.operations.project_name import project_name, with_project
+from graftline.operations.names_on_servers import name_on_servers, with_project
 
 FILE = "prefect.yaml"
 APPLIED = "var/prefect.yaml"
@@ -98,7 +98,7 @@ def deployments(workspace: Workspace) -> list[Deployment]:
     try:
         entries = [dict(entry) for entry in _record(path)["deployments"]]
         if all(isinstance(entry["name"], str) for entry in entries):
-            project = project_name(workspace)
+            project = name_on_servers(workspace)
             return [Deployment(entry, project) for entry in entries]
     except (OSError, UnicodeDecodeError, YAMLError, KeyError, TypeError, ValueError) as error:
         raise _unusable(path, f": {error}") from error
@@ -167,7 +167,7 @@ def apply_all(workspace: Workspace, api_address: str) -> None:
         raise GraftlineError(
             "Prefect did not take the deployments:\n" + "\n".join(lines[-_TAIL_LINES:]),
             where=str(workspace.root / FILE),
-            fix=f"mend {FILE}, and run make up again",
+            fix=f"mend {FILE}, and run graftline up again",
         )
 
 

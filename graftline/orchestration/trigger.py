@@ -19,7 +19,7 @@ from graftline.core.errors import ServerError
 from graftline.core.exit_codes import reported
 from graftline.core.startup import collect_rarely
 from graftline.core.workspace import Workspace
-from graftline.operations.project_name import project_name, with_project
+from graftline.operations.names_on_servers import name_on_servers, with_project
 from graftline.operations.servers import address, client_environment, prefect_server
 from graftline.orchestration.api_health import check_answers
 
@@ -33,7 +33,7 @@ RETRAINS = "nightly"
 
 def deployment_of(workspace: Workspace) -> str:
     """The full name of the deployment that is run, unless another one is named."""
-    return f"retrain/{with_project(RETRAINS, project_name(workspace))}"
+    return f"retrain/{with_project(RETRAINS, name_on_servers(workspace))}"
 
 
 def ensure_trigger(workspace: Workspace, deployment: str | None = None) -> str:
@@ -61,7 +61,7 @@ def ensure_trigger(workspace: Workspace, deployment: str | None = None) -> str:
         except ObjectNotFound as error:
             raise ServerError(
                 f"there is no deployment {deployment} that a changed source could run",
-                fix="run make up, or name another one with --deployment FLOW/NAME",
+                fix="run graftline up, or name another one with --deployment FLOW/NAME",
             ) from error
         wanted = AutomationCore(
             name=name,
@@ -147,7 +147,7 @@ def _api(workspace: Workspace) -> dict[str, str]:
     if own is None:
         raise ServerError(
             "no Prefect server runs here, and an automation lives in one",
-            fix="run make up, or name a server by PREFECT_API_URL",
+            fix="run graftline up, or name a server by PREFECT_API_URL",
         )
     return client_environment(server, own)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from filelock import FileLock
 from graftline.core.database_templates import begin_with_copy
 from graftline.core.environment import MLFLOW_SWITCHES
 from graftline.core.errors import StorageFullError, TrackingError, from_system, storage_full
+from graftline.core.installing import install_command
 from graftline.core.redaction import ESCAPES, ESCAPING, is_misread, without_secrets
 from graftline.core.workspace import Workspace
 
@@ -94,6 +94,12 @@ def configure(workspace: Workspace) -> Store:
     return Store(f"sqlite:///{root / _DATABASE}", experiment, root, root / "artifacts")
 
 
+def store_exists(workspace: Workspace) -> bool:
+    """Whether there may be a history: opening the default one would make it, and takes seconds."""
+    database = configure(workspace).database
+    return database is None or database.is_file()
+
+
 def open_client(store: Store, patience_s: float = 0.0) -> tuple[MlflowClient, str]:
     """The client of a store, and its experiment's id; both are made at first use.
 
@@ -132,7 +138,7 @@ def reported(store: Store) -> Iterator[None]:
         raise TrackingError(
             f"the tracking store cannot be used: its driver is absent: {_first_line(error)}",
             where=store.shown,
-            fix=f"install it here: {sys.executable} -m pip install {error.name or 'DRIVER'}",
+            fix=f"install it here: {install_command(error.name or 'DRIVER')}",
         ) from error
     except (MlflowException, SQLAlchemyError, OSError) as error:
         if isinstance(from_system(error, store.root), StorageFullError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 import tomllib
 from pathlib import Path
@@ -10,10 +9,9 @@ from typing import ClassVar
 
 from graftline.core.records import Record
 from graftline.core.workspace import Workspace
+from graftline.operations.project_files import project_name
 
 _ID_BYTES = 3
-_MAX_CHARACTERS = 40
-_FALLBACK = "project"
 
 
 class ProjectId(Record):
@@ -26,7 +24,7 @@ class ProjectId(Record):
     """Where the project lay when this was written."""
 
 
-def project_name(workspace: Workspace) -> str:
+def name_on_servers(workspace: Workspace) -> str:
     """As in ``digits-3f9a2c``: what ``pyproject.toml`` calls the project, else its folder's name.
 
     The digits behind it stay as long as ``var/`` does, also where the project is moved. A copy of
@@ -46,8 +44,7 @@ def _spoken(root: Path) -> str:
         name = record["project"]["name"]
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError):
         name = root.resolve().name
-    plain = re.sub("[^a-z0-9]+", "-", str(name).lower()).strip("-")
-    return plain[:_MAX_CHARACTERS].strip("-") or _FALLBACK
+    return project_name(Path(str(name)))
 
 
 def _id(workspace: Workspace) -> str:
