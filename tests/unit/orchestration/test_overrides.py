@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from graftline.core.errors import DataError, ParamsError
 from graftline.core.params import read_params
 from graftline.core.workspace import Workspace
-from graftline.orchestration.overrides import Change, plan_overrides
+from graftline.orchestration.overrides import Change, overrides_to, plan_overrides
 
 
 @pytest.fixture
@@ -125,3 +125,17 @@ def test_sections_that_are_left_out_are_written_with_their_defaults(workspace: W
     assert "augment:\n  flip: none\n" in written
     assert read_params(workspace.params_file) == change.params
     assert plan_overrides(workspace, None, []).text is None
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("seed=7", "train.ema=0.99", "head.units=[64, 32]", "freeze.strategy=last_blocks: 2"),
+        *("backbone.cut=null", "register.model_name=1e3", "freeze.budget=off"),
+        "export.min_agreement.onnx=0.9",
+    ],
+)
+def test_parameters_are_what_their_overrides_make(workspace: Workspace, override: str) -> None:
+    wanted = plan_overrides(workspace, None, [override, "train.epochs=3"]).params
+    assert plan_overrides(workspace, None, overrides_to(wanted, workspace)).params == wanted
+    assert overrides_to(read_params(workspace.params_file), workspace) == []
