@@ -150,6 +150,10 @@ class RollbackError(UserError):
     """There is no former champion that could come back."""
 
 
+class ProjectError(UserError):
+    """A folder that is no project, or a step that it does not have."""
+
+
 class RepositoryError(UserError):
     """A checkout in which git or DVC cannot be used as it is."""
 
