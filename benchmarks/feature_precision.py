@@ -1,8 +1,7 @@
 """Whether caching feature maps in 16 bits loses accuracy: the same training from both types.
 
-Run with ``python -m benchmarks.feature_precision --params configs/flowers12.yaml``. Everything up
-to ``freeze`` is done once, in a folder of its own; ``extract`` and ``train`` for each type and
-seed.
+Run with ``python -m benchmarks.feature_precision --params FILE``. Everything up to ``freeze`` is
+done once, in a folder of its own; ``extract`` and ``train`` for each type and seed.
 The validation split decides; the test split is not touched.
 """
 

@@ -1,6 +1,6 @@
 """Predicts image files of any number into one Parquet file, and looks whether they have drifted.
 
-python -m flows.predict PATH… [--out FILE] [--model champion]
+python -m flows.predict PATH… [--out FILE] [--model VERSION|ALIAS|FOLDER]
 """
 
 # ruff: noqa: E402

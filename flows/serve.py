@@ -116,10 +116,10 @@ def _server(workspace: Workspace) -> Iterator[dict[str, str]]:
         raise ServerError(
             "no Prefect server runs here, and without one nothing would be scheduled",
             where=str(server.folder),
-            allowed="the server that make up or make ui has started, or one named by "
+            allowed="the server that graftline up or graftline ui has started, or one named by "
             "PREFECT_API_URL",
-            fix="run make up (servers and a worker, which keeps the schedule of prefect.yaml), or "
-            "make ui in another terminal and then this again",
+            fix="run graftline up (servers and a worker, which keeps the schedule of "
+            "prefect.yaml), or graftline ui in another terminal and then this again",
         )
     try:
         yield client_environment(server, address)

@@ -16,12 +16,11 @@ from graftline.orchestration.stage_task import step
 # A busy or absent registry may come back; a version that is not there will not.
 @step("choose_model", **tried_again(TrackingError))
 def choose_model(request: Request) -> ChosenModel:
-    """Finds ``request.model`` in the registry, or takes the folder that it is."""
+    """Finds ``request.model``: by default the champion, else the last trained model."""
     workspace = Workspace.here()
     with telling("model") as tell:
         name = params().register_.model_name
-        model = model_choice.choose_model(workspace, name, request.model)
-        text = f"{model}, weights {model.weight_digest[:12]}"
-        get_run_logger().info(text)
-        tell(text)
+        model = model_choice.choose_model(workspace, request.model, name)
+        get_run_logger().info(model.introduction)
+        tell(model.introduction.removeprefix("model: "))
     return model

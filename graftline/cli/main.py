@@ -15,6 +15,7 @@ from graftline.core.exit_codes import replace_what_cannot_be_shown, reported
 from graftline.core.stages import STAGES
 from graftline.core.startup import collect_rarely
 from graftline.core.workspace import Workspace
+from graftline.inference.model_option import add_model_option
 from graftline.inference.serving.cli import add_options, serve
 
 Command = Callable[[Workspace, argparse.Namespace], int]
@@ -35,7 +36,12 @@ def main(arguments: Sequence[str]) -> int:
     Returns:
         The exit code: 0; 2 for what the user can mend; 1 for a fault of ours; 130 when interrupted.
     """
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    if options.stage == "run":
+        options.rest = rest
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     workspace = Workspace(options.directory.resolve())
     settle(workspace)
     command: Command = options.command
@@ -61,14 +67,33 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def add(
-        name: str, told: str, command: Command, *, json: bool = False
+        name: str, told: str, command: Command, *, json: bool = False, helps: bool = True
     ) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, parents=[shared], help=told)
+        added = commands.add_parser(name, parents=[shared], help=told, add_help=helps)
         added.set_defaults(command=command, stage=name)
         if json:
             added.add_argument("--json", action="store_true", dest="as_json", help="as JSON")
         return added
 
+    init = add(
+        "init",
+        "make a project, a folder of your own to train in",
+        _lazily("cli.projects", "show_new_project", "folder", "images"),
+    )
+    init.add_argument("folder", type=_path, metavar="DIR", help="the project's folder")
+    init.add_argument(
+        "--images",
+        type=_path,
+        metavar="PATH",
+        help="a folder, table or .npz of images; the parameters are proposed after a look at them",
+    )
+    # What follows is the flow's to read, --help too.
+    add(
+        "run",
+        "run what is stale: the flow flows/train.py, with its options (run --help)",
+        _lazily("cli.projects", "run_flow", "debug", "rest"),
+        helps=False,
+    )
     for stage in STAGES:
         add(stage, STEP_HELP[stage], run_step)
     shown = ("files", "as_json", "top", "model")
@@ -80,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     predict.add_argument("files", nargs="+", metavar="FILE", help="image files or folders")
     predict.add_argument("--top", type=int, default=3, help="labels shown per image (default: 3)")
-    predict.add_argument("--model", type=_path, help="a model folder (default: models/trained)")
+    add_model_option(predict)
     add_options(add("serve", "the champion over HTTP, on this machine only", serve))
     add(
         "status",
@@ -114,6 +139,14 @@ def _parser() -> argparse.ArgumentParser:
     reproduce.add_argument(
         "which", metavar="RUN|VERSION", help="a run's id, a version's number, or an alias"
     )
+    up = add(
+        "up",
+        "servers and a worker for the schedules in prefect.yaml, until graftline down",
+        _lazily("cli.projects", "bring_up", "prefect_port", "mlflow_port"),
+    )
+    for name in ("prefect", "mlflow"):
+        up.add_argument(f"--{name}-port", type=int, help="if it is free; 0 takes any")
+    add("down", "stop what graftline up has started", _lazily("cli.projects", "take_down"))
     add("ui", "both web UIs, on this machine only", _lazily("operations.ui", "run_ui"))
     add(
         "lock",

@@ -6,14 +6,19 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from graftline.core.errors import visible
 from graftline.core.workspace import Workspace
 from graftline.data.image_files import told_left_out
+from graftline.inference.model_choice import choose_model
 from graftline.inference.predict import Prediction, predict
+
+_LEAST_FILE_CELLS = 24
 
 
 def show_predictions(
@@ -22,18 +27,24 @@ def show_predictions(
     *,
     as_json: bool = False,
     top: int = 3,
-    model: Path | None = None,
+    model: str | None = None,
 ) -> int:
     """Runs ``graftline predict``.
 
     Returns:
         The exit code: 0, or 2 if a file could not be read or nothing was found.
+
+    Raises:
+        MissingOutputError: If there is no such model.
+        TrackingError: If the registry cannot be used.
     """
     console = Console(soft_wrap=as_json, highlight=False)
     complaints = Console(stderr=True, soft_wrap=True, highlight=False)
+    chosen = choose_model(workspace, model)
+    (complaints if as_json else console).print(chosen.introduction, markup=False, soft_wrap=True)
     predictions = []
     left_out: Counter[str] = Counter()
-    for prediction in predict(files, workspace, model, left_out):
+    for prediction in predict(files, workspace, Path(chosen.folder), left_out):
         predictions.append(prediction)
         if as_json:
             console.print(prediction.to_json(), markup=False)
@@ -43,7 +54,7 @@ def show_predictions(
         complaints.print("error: there are no images here", style="red")
         return 2
     if not as_json:
-        console.print(_table(predictions, top))
+        console.print(_table(predictions, top, console.width))
     broken = sum(one.error is not None for one in predictions)
     if broken:
         complaints.print(
@@ -52,16 +63,33 @@ def show_predictions(
     return 2 if broken else 0
 
 
-def _table(predictions: Sequence[Prediction], top: int) -> Table:
+def _table(predictions: Sequence[Prediction], top: int, width: int) -> Table:
+    titles = ("file", "label", "probability", "runners-up")[: 3 + (top > 1)]
+    rows = [_row(one, top) for one in predictions]
+    widest = [
+        max(cell_len(Text.from_markup(cell).plain) for cell in column)
+        for column in zip(titles, *rows, strict=True)
+    ]
+    # Of the frame a column takes a line and a space on each side.
+    left = width - sum(widest[1:]) - 3 * len(titles) - 1
     table = Table()
-    table.add_column("file", overflow="fold")
-    table.add_column("label")
-    table.add_column("probability", justify="right")
-    if top > 1:
-        table.add_column("runners-up")
-    for one in predictions:
-        table.add_row(*_row(one, top))
+    for title in titles:
+        table.add_column(title, justify="right" if title == "probability" else "left")
+    for one, (_, *others) in zip(predictions, rows, strict=True):
+        file = _shortened(visible(one.file), max(left, _LEAST_FILE_CELLS))
+        table.add_row(escape(file), *others)
     return table
+
+
+def _shortened(path: str, cells: int) -> str:
+    """The path with its middle left out, if it takes more cells: its end tells files apart."""
+    if cell_len(path) <= cells:
+        return path
+    begun = set_cell_size(path, cells // 3).rstrip()
+    end = path
+    while cell_len(end) > cells - cell_len(begun) - 1:
+        end = end[1:]
+    return f"{begun}…{end}"
 
 
 def _row(one: Prediction, top: int) -> list[str]:

@@ -151,7 +151,7 @@ class RollbackError(UserError):
 
 
 class ProjectError(UserError):
-    """A folder that is no project, or a step that it does not have."""
+    """A folder that is no project or in which none can be made, or a step that one lacks."""
 
 
 class RepositoryError(UserError):

@@ -4,16 +4,7 @@ from __future__ import annotations
 
 from functools import singledispatch
 
-from graftline.core.records import (
-    Assembled,
-    Dataset,
-    Exports,
-    Features,
-    FreezePlan,
-    Metrics,
-    Preprocessed,
-    Trained,
-)
+from graftline.core import records
 from graftline.core.stages import POOLED
 
 
@@ -24,7 +15,7 @@ def sentence(record: object) -> str:
 
 
 @sentence.register
-def _(record: Dataset) -> str:
+def _(record: records.Dataset) -> str:
     counts = ", ".join(f"{record.total(split):,} {split}" for split in record.counts)
     notes = [
         f"{number:,} {what}"
@@ -41,7 +32,7 @@ def _(record: Dataset) -> str:
 
 
 @sentence.register
-def _(record: Preprocessed) -> str:
+def _(record: records.Preprocessed) -> str:
     total = sum(record.counts.values())
     if record.uniform_shape is None:
         size = f"of several sizes, none larger than {record.size_px} px"
@@ -51,7 +42,7 @@ def _(record: Preprocessed) -> str:
 
 
 @sentence.register
-def _(record: Assembled) -> str:
+def _(record: records.Assembled) -> str:
     params = sum(layer.params for layer in record.up_to(record.cut))
     return (
         f"{record.backbone} {record.alpha:g} at {record.size_px} px with weights {record.weights}, "
@@ -60,7 +51,7 @@ def _(record: Assembled) -> str:
 
 
 @sentence.register
-def _(record: FreezePlan) -> str:
+def _(record: records.FreezePlan) -> str:
     if record.measured:
         # The reason is a paragraph of figures, which has a place of its own.
         return f"{record.strategy}, cut after {record.cut}: chosen by measurement"
@@ -68,7 +59,7 @@ def _(record: FreezePlan) -> str:
 
 
 @sentence.register
-def _(record: Features) -> str:
+def _(record: records.Features) -> str:
     images = f"{sum(record.counts.values()):,} images"
     views = f", the training images in {record.views} views" if record.views > 1 else ""
     if record.boundary is None:
@@ -84,7 +75,7 @@ def _(record: Features) -> str:
 
 
 @sentence.register
-def _(record: Trained) -> str:
+def _(record: records.Trained) -> str:
     return (
         f"{record.epochs_run} epochs, kept after epoch {record.best_epoch}: validation accuracy "
         f"{record.validation_accuracy:.4f}, loss {record.validation_loss:.4f}"
@@ -92,7 +83,7 @@ def _(record: Trained) -> str:
 
 
 @sentence.register
-def _(record: Metrics) -> str:
+def _(record: records.Metrics) -> str:
     return (
         f"test accuracy {record.test_accuracy:.4f} ({record.test_accuracy_low:.4f} to "
         f"{record.test_accuracy_high:.4f}, 95 %) on {record.test_images:,} images"
@@ -100,7 +91,7 @@ def _(record: Metrics) -> str:
 
 
 @sentence.register
-def _(record: Exports) -> str:
+def _(record: records.Exports) -> str:
     if not record.exported:
         return "nothing to export: export.formats is empty"
     told = ", ".join(f"{one.format} {one.agreement:.2%}" for one in record.exported)

@@ -1,18 +1,24 @@
-"""Which model predicts: a version in the registry by number or alias, or a folder."""
+"""Which model predicts, by one rule at every door: the champion, else the last trained model.
+
+``--model`` names another one: a version's number, an alias, or a model's folder.
+"""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import Field
+
 from graftline.core.errors import MissingOutputError
+from graftline.core.params import read_params
+from graftline.core.params.register import RegisterParams
 from graftline.core.records import Record, Trained
 from graftline.core.workspace import Workspace
-from graftline.inference.predict import checked_model
+from graftline.inference.predict import checked_model, no_model
 from graftline.registry import tracking
-from graftline.registry.tracking import Version
-
-DEFAULT_MODEL = "champion"
+from graftline.registry.tracking import CHAMPION, Version
 
 
 class ChosenModel(Record):
@@ -25,33 +31,92 @@ class ChosenModel(Record):
     version: str
     """In the registry; of a folder, the digest of the weights."""
     weight_digest: str
+    role: str = Field(default="", exclude=True)
+    """Why it was taken where nobody named one, in words."""
 
     def __str__(self) -> str:
-        return f"{self.name} version {self.version}" if self.version.isdecimal() else self.name
+        told = f"{self.name} version {self.version}" if self.version.isdecimal() else self.name
+        return f"{told}, {self.role}" if self.role else told
+
+    @property
+    def introduction(self) -> str:
+        """The first line of what is printed about its answers."""
+        return f"model: {self}; weights {self.weight_digest[:12]}"
 
 
-def choose_model(workspace: Workspace, registered_name: str, which: str) -> ChosenModel:
+@dataclass(frozen=True)
+class FoundModel:
+    """A model that was found, and whose files have not been fetched yet.
+
+    Args:
+        found: A version of the registry, or a folder.
+        name: See :class:`ChosenModel`.
+        role: See :class:`ChosenModel`.
+    """
+
+    found: Version | Path
+    name: str
+    role: str = ""
+
+    def fetched(self, workspace: Workspace) -> ChosenModel:
+        """Has its files here.
+
+        Raises:
+            MissingOutputError: If they are lost, or the folder holds no model.
+            TrackingError: If the registry cannot be used.
+        """
+        if isinstance(self.found, Path):
+            folder, number = checked_model(self.found), None
+        else:
+            folder, number = tracking.fetch_model(workspace, self.found), self.found.version
+        digest = Trained.read(folder / Trained.file_name()).weight_digest
+        return ChosenModel(
+            folder=str(folder),
+            name=self.name,
+            version=number or digest,
+            weight_digest=digest,
+            role=self.role,
+        )
+
+
+def choose_model(
+    workspace: Workspace, which: str | None = None, name: str | None = None
+) -> ChosenModel:
     """Finds a model and has its files here.
 
     Args:
         workspace: Whose registry and ``var/`` are used.
-        registered_name: The registered model's name.
-        which: A version's number, an alias such as ``champion``, or a model's folder.
+        which: A version's number, an alias such as ``challenger``, or a model's folder; by default
+            the champion, and where there is none the last trained model.
+        name: The registered model's; by default ``register.model_name``.
 
     Raises:
-        MissingOutputError: If there is no such version or folder, or its files are lost.
+        MissingOutputError: If there is no such model, or its files are lost.
+        ParamsError: If the name is needed, and ``params.yaml`` is not valid.
         TrackingError: If the registry cannot be used.
     """
-    if names_a_folder(which):
-        folder = checked_model(Path(which))
-        digest = Trained.read(folder / Trained.file_name()).weight_digest
-        return ChosenModel(folder=str(folder), name=which, version=digest, weight_digest=digest)
-    version = version_named(workspace, registered_name, which)
-    folder = tracking.fetch_model(workspace, version)
-    digest = Trained.read(folder / Trained.file_name()).weight_digest
-    return ChosenModel(
-        folder=str(folder), name=version.name, version=version.version, weight_digest=digest
-    )
+    return find_model(workspace, which, name).fetched(workspace)
+
+
+def find_model(
+    workspace: Workspace, which: str | None = None, name: str | None = None
+) -> FoundModel:
+    """Finds what :func:`choose_model` would take; no file of it is fetched.
+
+    Raises:
+        MissingOutputError: If there is no such version, or nobody has trained a model yet.
+        ParamsError: If the name is needed, and ``params.yaml`` is not valid.
+        TrackingError: If the registry cannot be used.
+    """
+    if which is not None and names_a_folder(which):
+        return FoundModel(Path(which), which)
+    name = name or _registered_name(workspace)
+    if which is None:
+        return _by_default(workspace, name)
+    version = tracking.find_version(workspace, name, which)
+    if version is None:
+        raise _not_there(workspace, name, which)
+    return FoundModel(version, version.name)
 
 
 def names_a_folder(which: str) -> bool:
@@ -59,17 +124,28 @@ def names_a_folder(which: str) -> bool:
     return os.sep in which or (Path(which) / Trained.file_name()).is_file()
 
 
-def version_named(workspace: Workspace, name: str, which: str) -> Version:
-    """A version of a registered model, by its number or an alias.
+def _registered_name(workspace: Workspace) -> str:
+    # Beside a model that was brought along alone there are no parameters.
+    if not workspace.params_file.exists():
+        return RegisterParams().model_name
+    return read_params(workspace.params_file).register_.model_name
 
-    Raises:
-        MissingOutputError: If there is no such version.
-        TrackingError: If the registry cannot be used.
-    """
-    version = tracking.find_version(workspace, name, which)
-    if version is None:
-        raise _not_there(workspace, name, which)
-    return version
+
+def _by_default(workspace: Workspace, name: str) -> FoundModel:
+    # Opening a history takes seconds, and makes one where there is none.
+    registry = tracking.store_exists(workspace)
+    if registry and (champion := tracking.find_version(workspace, name, CHAMPION)):
+        return FoundModel(champion, champion.name, "the champion")
+    if Trained.path_in(workspace).is_file():
+        return FoundModel(
+            workspace.trained,
+            workspace.trained.relative_to(workspace.root).as_posix(),
+            f"the last trained model, as {name} has no champion",
+        )
+    if registry and tracking.all_versions(workspace, name):
+        # Another machine's, one of which can be named.
+        raise _not_there(workspace, name, CHAMPION)
+    raise no_model(f"{name} has no champion, and no model has been trained yet", workspace.trained)
 
 
 def _not_there(workspace: Workspace, name: str, which: str) -> MissingOutputError:
@@ -80,13 +156,13 @@ def _not_there(workspace: Workspace, name: str, which: str) -> MissingOutputErro
         return MissingOutputError(
             f"there is no {what} of {name}: nothing has been registered yet, so {lacking}",
             where="the model registry",
-            fix="make run registers a model, which is --model challenger; or name a model's "
+            fix="graftline run registers a model, which is --model challenger; or name a model's "
             "folder: --model models/trained",
         )
     aliases = sorted({alias for version in versions for alias in version.aliases})
     numbers = ", ".join(version.version for version in versions[:5])
     fix = f"name another: --model {aliases[0] if aliases else versions[0].version}"
-    if which == DEFAULT_MODEL:
+    if which == CHAMPION:
         fix += ", or promote a version first"
     return MissingOutputError(
         f"there is no {what} of {name} in the registry: it has {lacking}",

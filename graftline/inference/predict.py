@@ -110,7 +110,7 @@ def open_predictor(workspace: Workspace, model: Path | None = None) -> Predictor
         MissingOutputError: If there is no model.
     """
     if model is None and not (workspace.trained / _RECORD).is_file():
-        raise _no_model("no model has been trained yet", workspace.trained)
+        raise no_model("no model has been trained yet", workspace.trained)
     return Predictor(checked_model(model or workspace.trained))
 
 
@@ -121,16 +121,17 @@ def checked_model(folder: Path) -> Path:
         MissingOutputError: If it holds no model.
     """
     if not (folder / _RECORD).is_file():
-        raise _no_model("there is no model here", folder)
+        raise no_model("there is no model here", folder)
     return folder
 
 
-def _no_model(what: str, folder: Path) -> MissingOutputError:
+def no_model(what: str, folder: Path) -> MissingOutputError:
+    """The error that a folder holds no model, and how one comes there."""
     return MissingOutputError(
         what,
         where=str(folder),
         allowed="a folder with model.tflite and trained.json, as models/trained is",
-        fix="make run, or dvc repro",
+        fix="graftline run, or dvc repro",
     )
 
 

@@ -1,6 +1,6 @@
 """A project from Python: run it, read what came out, and use the model; see ``docs/api.md``.
 
-What computes runs in a process of its own, as by ``python -m flows.train`` and ``graftline train``.
+What computes runs in a process of its own, by the commands ``graftline run``, ``graftline train``.
 Only such a process has the environment that decides results (:mod:`graftline.core.environment`)
 and the project's own Prefect home; that of the caller, a notebook say, stays as it is.
 """
@@ -36,6 +36,7 @@ from graftline.core.workspace import Workspace
 
 if TYPE_CHECKING:
     from graftline.evaluation.predictor import Predictor
+    from graftline.inference.model_choice import ChosenModel
     from graftline.inference.predict import Prediction
     from graftline.operations.status import Status
     from graftline.registry.listing import Model
@@ -102,7 +103,7 @@ class Project:
         force: bool = False,
         wait_s: float = 0.0,
     ) -> Promotion:
-        """Runs what is stale of the pipeline, as ``python -m flows.train`` does, and shows it.
+        """Runs what is stale of the pipeline, as ``graftline run`` does, and shows it.
 
         Args:
             changes: Values by dotted key, as in ``{"train.epochs": 3}``. They are written to
@@ -119,7 +120,7 @@ class Project:
         """
         from graftline.registry.promotions import Promotion
 
-        words = ["-m", "flows.train", "--wait", f"{wait_s:g}"]
+        words = ["-m", "graftline", "run", "--wait", f"{wait_s:g}"]
         if params_file is not None:
             words += ["--params", str(Path(params_file).expanduser().absolute())]
         for key, value in (changes or {}).items():
@@ -205,12 +206,28 @@ class Project:
 
         return models(self.workspace)
 
-    def model(self, which: str = "champion") -> Predictor:
+    def which_model(self, which: str | os.PathLike[str] | None = None) -> ChosenModel:
+        """Which model predicts, by the rule of every door; its files are brought here.
+
+        Args:
+            which: An alias (``champion``, ``challenger``), a version's number, or a model's folder;
+                by default the champion, and where there is none the last trained model.
+
+        Raises:
+            MissingOutputError: If there is no such model.
+            TrackingError: If the registry cannot be used.
+        """
+        from graftline.inference.model_choice import choose_model
+
+        if isinstance(which, os.PathLike):
+            which = str(Path(which).absolute())
+        return choose_model(self.workspace, which)
+
+    def model(self, which: str | os.PathLike[str] | None = None) -> Predictor:
         """A model from the registry or a folder, ready to predict arrays.
 
         Args:
-            which: An alias (``champion``, ``challenger``), a version's number, or the folder of a
-                model, as ``models/trained`` is.
+            which: See :meth:`which_model`.
 
         Returns:
             It keeps two threads; ``close()``, or ``with``, ends them.
@@ -219,21 +236,21 @@ class Project:
             MissingOutputError: If there is no such model.
             TrackingError: If the registry cannot be used.
         """
-        from graftline.inference.predict import open_predictor
+        from graftline.evaluation.predictor import Predictor
 
-        return open_predictor(self.workspace, self._folder(which))
+        return Predictor(Path(self.which_model(which).folder))
 
     def predict(
         self,
         files: Iterable[str | os.PathLike[str]],
-        which: str = "champion",
+        which: str | os.PathLike[str] | None = None,
         left_out: Counter[str] | None = None,
     ) -> Iterator[Prediction]:
         """Names what is on image files; one that cannot be read does not stop the others.
 
         Args:
             files: Image files, folders, tables and patterns, as ``graftline predict`` takes them.
-            which: The model; see :meth:`model`.
+            which: The model; see :meth:`which_model`.
             left_out: Counts the files in folders that are no images, by the ending of their names.
 
         Yields:
@@ -246,12 +263,8 @@ class Project:
         from graftline.inference.predict import predict
 
         named = [os.fspath(file) for file in files]
-        yield from predict(named, self.workspace, self._folder(which), left_out)
-
-    def _folder(self, which: str) -> Path:
-        from graftline.inference.model_choice import choose_model
-
-        return Path(choose_model(self.workspace, self.params.register_.model_name, which).folder)
+        folder = Path(self.which_model(which).folder)
+        yield from predict(named, self.workspace, folder, left_out)
 
     def _run(self, *words: str) -> None:
         """Runs a process of Graftline's, which prints where this one does."""

@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import graftline
+from graftline.core.code_lock import CODE_LOCK, changed_code
 from graftline.core.dvc_lock import LOCK_FILE
 from graftline.core.environment import ERROR_FILE_VARIABLE, HELD_BY_VARIABLE, RUN_ID_VARIABLE
 from graftline.core.errors import ReproductionError, StageFailedError
@@ -23,7 +25,7 @@ from graftline.core.keras_home import keras_home
 from graftline.core.params import read_params
 from graftline.core.processes import ProcessIdentity, end_group
 from graftline.core.records import Assembled, Dataset, Metrics, Record, Trained
-from graftline.core.repository import git
+from graftline.core.repository import git, top
 from graftline.core.silence import awaited
 from graftline.core.stages import STAGES
 from graftline.core.startup import module_command
@@ -97,6 +99,8 @@ class _Copy:
     logs: Path
     listing: str | None
     """The hash of DVC's listing of ``data/loaded``."""
+    brings_code: bool
+    """Whether the commit holds the library too, as this repository's do; projects' do not."""
 
 
 def reproduce(
@@ -128,7 +132,9 @@ def reproduce(
                 # A commit may hold a link there, which leads to a file of the user's.
                 (place / path.name).unlink(missing_ok=True)
                 shutil.copy(path, place / path.name)
-            return _repeated(_copied(workspace, run, place, listed), run, commit, on_step)
+            copy = _copied(workspace, run, place, listed)
+            _refuse_other_version(copy, run)
+            return _repeated(copy, run, commit, on_step)
 
 
 def _repeated(
@@ -169,7 +175,7 @@ def _wanted(workspace: Workspace, which: str) -> PastRun:
         raise ReproductionError(
             f"the history has no run {run_id!r}",
             where=where,
-            fix="graftline models --json and make ui show the runs that there are",
+            fix="graftline models --json and graftline ui show the runs that there are",
         )
     return run
 
@@ -204,7 +210,7 @@ def _commit(workspace: Workspace, run: PastRun) -> str:
             f"run {run.run_id} names the commit {commit[:_SHOWN_CHARACTERS]!r}, which is no "
             "commit's number",
             allowed="40 (or 64) hexadecimal digits, as git rev-parse HEAD prints them",
-            fix="look at the run's tags (make ui): somebody has altered them",
+            fix="look at the run's tags (graftline ui): somebody has altered them",
         )
     if not has_commit(workspace.root, commit):
         shallow = (git(workspace.root, "rev-parse", "--is-shallow-repository") or "").strip()
@@ -226,6 +232,26 @@ def _commit(workspace: Workspace, run: PastRun) -> str:
             f"git branch reproduce-{commit[:12]} {commit}",
         )
     return commit
+
+
+def _refuse_other_version(copy: _Copy, run: PastRun) -> None:
+    """Sees to it that a run of a project, whose commit holds no code, is run by the same code."""
+    if copy.brings_code:
+        return
+    root = copy.workspace.root
+    if not (changed := changed_code(copy.workspace)) or not (root / CODE_LOCK).is_file():
+        return
+    version = run.tags.get("graftline.version.graftline", "another version")
+    exactly = f"graftline=={version}"
+    raise ReproductionError(
+        f"run {run.run_id} was made with graftline {version}, and here is graftline "
+        f"{graftline.__version__}, in which the code of {', '.join(changed)} is another",
+        where=f"{CODE_LOCK} of the run's commit",
+        allowed="the code that the run was made with",
+        fix=f"make an environment for it, and run this there; nothing is installed by itself:\n"
+        f"python3 -m venv var/{exactly} && var/{exactly}/bin/pip install {exactly}\n"
+        f"var/{exactly}/bin/graftline reproduce {run.run_id}",
+    )
 
 
 def _from_history(workspace: Workspace, run: PastRun, name: str, folder: Path) -> Path:
@@ -250,15 +276,23 @@ def _copied(workspace: Workspace, run: PastRun, place: Path, listed: str | None)
     # The code of that commit may look for downloads there, and puts its own settings in place.
     inherited["KERAS_HOME"] = str(keras_home())
     folder = str(Path(sys.executable).parent)
+    code = _code_in(place)
     environment = inherited | {
         "PATH": os.pathsep.join((folder, inherited.get("PATH", ""))),
         # First the code of the commit, before any that is installed.
-        "PYTHONPATH": os.pathsep.join((str(place), inherited.get("PYTHONPATH", ""))),
+        "PYTHONPATH": os.pathsep.join((str(code or place), inherited.get("PYTHONPATH", ""))),
         "PYTHONDONTWRITEBYTECODE": "1",
         "NO_COLOR": "1",
     }
     logs = workspace.var / "logs" / f"reproduce-{run.run_id[:12]}"
-    return _Copy(copy, environment, logs, listed)
+    return _Copy(copy, environment, logs, listed, code is not None)
+
+
+def _code_in(place: Path) -> Path | None:
+    """The folder of a worktree that holds the library: its top, or the project's own root."""
+    above = (top(place) or place).resolve()
+    folders = (one for one in (place, *place.parents) if one.resolve().is_relative_to(above))
+    return next((one for one in folders if (one / "graftline" / "__init__.py").is_file()), None)
 
 
 def _has_data(copy: _Copy) -> bool:

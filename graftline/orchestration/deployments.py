@@ -124,5 +124,5 @@ def apply_all(workspace: Workspace, api_address: str) -> None:
         raise GraftlineError(
             "Prefect did not take the deployments:\n" + "\n".join(lines[-_TAIL_LINES:]),
             where=str(workspace.root / FILE),
-            fix=f"mend {FILE}, and run make up again",
+            fix=f"mend {FILE}, and run graftline up again",
         )

@@ -23,7 +23,8 @@ def flow_run_name() -> str:
 
 
 def prediction_name() -> str:
-    """As in ``predict photos by champion``."""
+    """As in ``predict photos by challenger``; without a name of the model, what is predicted."""
     request = flow_run.parameters["request"]
     more = f" and {len(request.paths) - 1} more" if len(request.paths) > 1 else ""
-    return f"predict {request.paths[0]}{more} by {request.model}"
+    by = "" if request.model is None else f" by {request.model}"
+    return f"predict {request.paths[0]}{more}{by}"

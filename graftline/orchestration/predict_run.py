@@ -25,6 +25,7 @@ from graftline.core.startup import collect_rarely
 from graftline.core.timings import Timings
 from graftline.core.workspace import Workspace
 from graftline.evaluation.style import percent
+from graftline.inference.model_option import add_model_option
 from graftline.orchestration.api import api_for, quieten
 from graftline.orchestration.screen import Screen, StepEnd
 
@@ -45,12 +46,12 @@ class Request:
     Args:
         paths: Image files, folders, tables and patterns.
         out: The Parquet file.
-        model: An alias or number of the registered model's versions, or a model's folder.
+        model: What ``--model`` names; see :func:`graftline.inference.model_choice.choose_model`.
     """
 
     paths: tuple[str, ...]
     out: Path
-    model: str
+    model: str | None = None
 
 
 def launch(arguments: Sequence[str]) -> int:
@@ -201,12 +202,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help=f"the Parquet file (default: {_FOLDER}/, named after the first PATH)",
     )
-    parser.add_argument(
-        "--model",
-        type=os.path.expanduser,
-        default="champion",
-        help="an alias or number of a registered version, or a model's folder (default: champion)",
-    )
+    add_model_option(parser)
     parser.add_argument(
         "--debug", action="store_true", help="show tracebacks, and Prefect's own lines"
     )

@@ -62,10 +62,16 @@ def _rows(workspace: Workspace, promotion: Promotion, metrics: Metrics) -> list[
             f"{_relative(workspace, workspace.metrics)}, "
             f"{_relative(workspace, workspace.evaluation)}",
         ),
-        ("look", "make ui shows the run in Prefect and MLflow"),
-        ("use", ".venv/bin/graftline predict IMAGE …"),
+        ("look", f"{_command(workspace)} ui shows the run in Prefect and MLflow"),
+        ("use", f"{_command(workspace)} predict IMAGE …"),
     ]
     return rows
+
+
+def _command(workspace: Workspace) -> str:
+    """How the command line is called here: by an environment in the project, or as installed."""
+    own = Path(".venv", "bin", "graftline")
+    return str(own) if (workspace.root / own).is_file() else "graftline"
 
 
 def _balanced(metrics: Metrics) -> str:

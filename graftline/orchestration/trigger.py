@@ -54,7 +54,7 @@ def ensure_trigger(workspace: Workspace, deployment: str = DEPLOYMENT) -> str:
         except ObjectNotFound as error:
             raise ServerError(
                 f"there is no deployment {deployment} that a changed source could run",
-                fix="run make up, or name another one with --deployment FLOW/NAME",
+                fix="run graftline up, or name another one with --deployment FLOW/NAME",
             ) from error
         wanted = AutomationCore(
             name=name,
@@ -139,7 +139,7 @@ def _api(workspace: Workspace) -> dict[str, str]:
     if own is None:
         raise ServerError(
             "no Prefect server runs here, and an automation lives in one",
-            fix="run make up, or name a server by PREFECT_API_URL",
+            fix="run graftline up, or name a server by PREFECT_API_URL",
         )
     return client_environment(server, own)
 

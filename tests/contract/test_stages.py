@@ -17,6 +17,7 @@ from graftline.core.code_state import code_files, imported_files, step_digests
 from graftline.core.params import Params
 from graftline.core.stage_params import keys_of_stages
 from graftline.core.stages import STAGES
+from graftline.core.workspace import Workspace
 from graftline.operations.changes import _READ_AFTER_TRAINING
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -109,6 +110,13 @@ def test_an_input_is_the_source_or_an_earlier_output() -> None:
             if dep != "${data.path}/.":
                 assert any(dep == out or dep.startswith(f"{out}/") for out in made), dep
         made += paths([*stage["outs"], *stage.get("metrics", [])])
+
+
+def test_the_outputs_of_the_workspace_are_those_of_the_stages() -> None:
+    made: list[str] = []
+    for stage in RECORD["stages"].values():
+        made += paths([*stage["outs"], *stage.get("metrics", [])])
+    assert sorted(map(str, Workspace(Path("/x")).outputs)) == sorted(f"/x/{one}" for one in made)
 
 
 def test_git_ignores_every_output_as_dvc_would_have_it() -> None:

@@ -43,7 +43,8 @@ def make(folder: Path) -> Workspace:
     root = folder / "checkout"
     tracked = sh(CHECKOUT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     for name in filter(None, tracked.split("\0")):
-        if name != "dvc.lock" and (CHECKOUT / name).is_file():
+        # The examples are projects of their own.
+        if not name.startswith("examples/") and name != "dvc.lock" and (CHECKOUT / name).is_file():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(CHECKOUT / name, root / name)
     write_images(folder / "images.npz")

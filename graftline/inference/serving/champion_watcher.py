@@ -54,7 +54,7 @@ class Watcher:
         """
         try:
             served = self._place.model.version
-            if self._source.version() == (served.name, served.version):
+            if self._source.key() == served.key:
                 self._told("")
                 return False
             model = self._source.load()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import socket
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from rich.console import Console
 from graftline.core.errors import ServerError, UserError
 from graftline.core.loopback import is_loopback
 from graftline.core.workspace import Workspace
+from graftline.inference.model_option import add_model_option
 from graftline.inference.serving.limits import MEGABYTE, Limits
 
 if TYPE_CHECKING:
@@ -30,14 +30,7 @@ _DEFAULTS = Limits()
 
 def add_options(parser: ArgumentParser) -> None:
     """Adds what ``graftline serve`` takes."""
-    parser.add_argument(
-        "--model",
-        type=os.path.expanduser,  # A shell leaves the ~ of --model=~/x as it is.
-        default="champion",
-        metavar="VERSION|ALIAS|FOLDER",
-        help="a registered version's number, an alias, or a model folder such as models/trained "
-        "(default: champion)",
-    )
+    add_model_option(parser)
     parser.add_argument(
         "--port", type=_whole(0, 65535), default=PORT, help=f"0 takes a free one (default: {PORT})"
     )
@@ -99,14 +92,14 @@ def serve(workspace: Workspace, options: Namespace) -> int:
     from graftline.inference.serving.batching_queue import Desk
     from graftline.inference.serving.champion_watcher import Watcher
     from graftline.inference.serving.metrics import Counters
-    from graftline.inference.serving.models import ModelSlot, source_of
+    from graftline.inference.serving.models import ModelSlot, NamedSource
 
     _log_to_standard_error(debug=options.debug)
     console = Console(highlight=False, soft_wrap=True)
     limits = _limits(workspace, options)
     with _listening(options.host, options.port) as listener:
-        source = source_of(workspace, options.model)
-        with console.status(f"loading {source} …"):
+        source = NamedSource(workspace, options.model)
+        with console.status("loading the model …"):
             place = ModelSlot(source.load())
         counters = Counters()
         desk = Desk(place, limits, counters)
@@ -192,14 +185,19 @@ def _greeting(
     host, port = listener.getsockname()[:2]
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     classes = len(model.predictor.classes)
+    role = f", {model.role}" if model.role else ""
     lines = [
-        f"Serving {model.version}: {classes} classes, {model.predictor.size_px} px, weights "
+        f"Serving {model.version}{role}: {classes} classes, {model.predictor.size_px} px, weights "
         f"{model.version.weight_digest[:12]}",
         f"  page   {address}/",
         f"  API    {address}/docs",
         f"  ask    curl -F image=@photo.png {address}/predict",
     ]
-    watched = f"; a new {options.model} is taken within {options.watch_s:g} s" if may_change else ""
+    watched = (
+        f"; a new {options.model or 'champion'} is taken within {options.watch_s:g} s"
+        if may_change
+        else ""
+    )
     return [*lines, f"Ctrl-C stops it{watched}."]
 
 

@@ -7,16 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
+from graftline.core.records import Trained
 from graftline.core.workspace import Workspace
 from graftline.evaluation.predictor import Predictor
+from graftline.inference.model_choice import FoundModel, find_model, names_a_folder
 from graftline.inference.predict import open_predictor
-
-if TYPE_CHECKING:
-    from graftline.registry.tracking import Version
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class ModelVersion:
     """What is told of a model with every answer.
 
     Args:
-        name: Of the registered model, or of the folder.
+        name: Of the registered model, or the folder.
         version: Its number in the registry; None for a folder.
         weight_digest: Of its weights, as ``trained.json`` has it.
     """
@@ -32,6 +31,11 @@ class ModelVersion:
     name: str
     version: str | None
     weight_digest: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What tells it from another that may come into its place."""
+        return self.name, self.version or self.weight_digest
 
     def __str__(self) -> str:
         return f"folder {self.name}" if self.version is None else f"{self.name} {self.version}"
@@ -47,14 +51,16 @@ class ServedModel:
     Args:
         version: Which one it is.
         predictor: Its predictor, warm.
+        role: Why it was taken where nobody named one, in words.
     """
 
-    def __init__(self, version: ModelVersion, predictor: Predictor) -> None:
+    def __init__(self, version: ModelVersion, predictor: Predictor, role: str = "") -> None:
         self.version = version
         self.predictor = predictor
+        self.role = role
 
     @classmethod
-    def load(cls, name: str, version: str | None, folder: Path) -> ServedModel:
+    def load(cls, name: str, version: str | None, folder: Path, role: str = "") -> ServedModel:
         """Opens a model folder, and runs it once, so that no request pays for the first run.
 
         Raises:
@@ -62,7 +68,7 @@ class ServedModel:
         """
         predictor = open_predictor(Workspace(folder), folder)
         predictor.probabilities([np.zeros((predictor.size_px, predictor.size_px, 3), np.uint8)])
-        return cls(ModelVersion(name, version, predictor.weight_digest), predictor)
+        return cls(ModelVersion(name, version, predictor.weight_digest), predictor, role)
 
 
 class ModelSource(Protocol):
@@ -72,108 +78,63 @@ class ModelSource(Protocol):
     def may_change(self) -> bool:
         """Whether another model may come into its place."""
 
-    def __str__(self) -> str:
-        """What was asked for, in words."""
-
-    def version(self) -> tuple[str, str] | None:
-        """What is to be served now, to be compared; None for a folder, which stays what it is."""
+    def key(self) -> tuple[str, str]:
+        """What is to be served now, as :attr:`ModelVersion.key` tells it."""
 
     def load(self) -> ServedModel:
         """Loads what is to be served now."""
 
 
-class RegistrySource:
-    """A version or an alias of a registered model.
+class NamedSource:
+    """What ``--model`` names; see :func:`graftline.inference.model_choice.choose_model`.
 
     Args:
-        workspace: Whose registry is asked.
-        name: The registered model.
-        which: A version's number, or an alias.
+        workspace: Whose registry and parameters are used.
+        which: None for the champion, and where there is none the last trained model.
     """
 
-    def __init__(self, workspace: Workspace, name: str, which: str) -> None:
-        self._workspace, self._name, self._which = workspace, name, which
+    def __init__(self, workspace: Workspace, which: str | None = None) -> None:
+        self._workspace, self._which = workspace, which
 
     @property
     def may_change(self) -> bool:
-        """A number names the same version for ever, an alias does not."""
-        return not self._which.isdecimal()
+        """A number names the same version for ever, and a folder is read once."""
+        which = self._which
+        return which is None or not (which.isdecimal() or names_a_folder(which))
 
-    def __str__(self) -> str:
-        return f"{self._name}@{self._which}" if self.may_change else f"{self._name}/{self._which}"
-
-    def version(self) -> tuple[str, str]:
-        """The registered model's name and the number of what is to be served now.
+    def key(self) -> tuple[str, str]:
+        """What is to be served now, as :attr:`ModelVersion.key` tells it.
 
         Raises:
-            MissingOutputError: If there is no such version.
+            MissingOutputError: If there is no such model.
             TrackingError: If the registry cannot be used.
         """
-        found = self._found()
+        found = self._found().found
+        if isinstance(found, Path):
+            record = Trained.read(found / Trained.file_name())
+            return _name_of(found), record.weight_digest
         return found.name, found.version
 
     def load(self) -> ServedModel:
         """Fetches and opens what is to be served now.
 
         Raises:
-            MissingOutputError: If there is no such version, or its files are lost.
+            MissingOutputError: If there is no such model, or its files are lost.
             TrackingError: If the registry cannot be used.
         """
-        from graftline.registry import tracking
+        model = self._found()
+        folder = Path(model.fetched(self._workspace).folder)
+        if isinstance(model.found, Path):
+            return ServedModel.load(_name_of(folder), None, folder, model.role)
+        return ServedModel.load(model.name, model.found.version, folder, model.role)
 
-        found = self._found()
-        return ServedModel.load(
-            found.name, found.version, tracking.fetch_model(self._workspace, found)
-        )
-
-    def _found(self) -> Version:
-        from graftline.inference.model_choice import version_named
-
-        return version_named(self._workspace, self._name, self._which)
+    def _found(self) -> FoundModel:
+        return find_model(self._workspace, self._which)
 
 
-class FolderSource:
-    """A model folder, as ``models/trained`` is one.
-
-    Args:
-        folder: With ``model.tflite`` and ``trained.json``.
-    """
-
-    may_change = False
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def __str__(self) -> str:
-        return str(self._folder)
-
-    def version(self) -> None:
-        """A folder is read once."""
-
-    def load(self) -> ServedModel:
-        """Opens the folder.
-
-        Raises:
-            MissingOutputError: If there is no model in it.
-        """
-        return ServedModel.load(self._folder.resolve().name, None, self._folder)
-
-
-def source_of(workspace: Workspace, asked: str) -> ModelSource:
-    """What ``--model`` names.
-
-    Args:
-        workspace: Whose registry and parameters are used.
-        asked: A version's number, an alias, or a folder: one that holds a model, or any path with
-            a slash.
-    """
-    from graftline.core.params import read_params
-    from graftline.inference.model_choice import names_a_folder
-
-    if names_a_folder(asked):
-        return FolderSource(Path(asked))
-    name = read_params(workspace.params_file).register_.model_name
-    return RegistrySource(workspace, name, asked)
+def _name_of(folder: Path) -> str:
+    # Clients need not know where it lies.
+    return folder.resolve().name
 
 
 class ModelSlot:

@@ -24,7 +24,7 @@ from graftline.registry.tracking.last_run_file import LastRun, last_run
 from graftline.registry.tracking.recorder import Recorder, stage_recorder
 from graftline.registry.tracking.registry import register_model
 from graftline.registry.tracking.runs import complete_run, open_run
-from graftline.registry.tracking.store import Store, configure
+from graftline.registry.tracking.store import Store, configure, store_exists
 from graftline.registry.tracking.versions import Version
 
 __all__ = [
@@ -49,5 +49,6 @@ __all__ = [
     "open_run",
     "register_model",
     "stage_recorder",
+    "store_exists",
     "tag_version",
 ]

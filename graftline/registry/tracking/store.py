@@ -94,6 +94,12 @@ def configure(workspace: Workspace) -> Store:
     return Store(f"sqlite:///{root / _DATABASE}", experiment, root, root / "artifacts")
 
 
+def store_exists(workspace: Workspace) -> bool:
+    """Whether there may be a history: opening the default one would make it, and takes seconds."""
+    database = configure(workspace).database
+    return database is None or database.is_file()
+
+
 def open_client(store: Store, patience_s: float = 0.0) -> tuple[MlflowClient, str]:
     """The client of a store, and its experiment's id; both are made at first use.
 

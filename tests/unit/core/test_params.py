@@ -60,9 +60,9 @@ def assert_names_every_key(file: Path) -> None:
     assert read_record(file) == json.loads(read_params(file).model_dump_json(by_alias=True))
 
 
-def test_the_committed_configurations_are_valid(checkout: Path) -> None:
-    files = sorted((checkout / "configs").glob("*.yaml"))
-    assert [file.stem for file in files] == ["flowers12", "mnist-tuned", "mnist"]
+def test_the_parameters_of_the_examples_are_valid(checkout: Path) -> None:
+    files = sorted((checkout / "examples").glob("*/params.yaml"))
+    assert [file.parent.name for file in files] == ["flowers12", "mnist", "mnist-tuned"]
     for file in files:
         assert_names_every_key(file)
 

@@ -82,7 +82,7 @@ def test_what_trains_is_predicted(workspace: Workspace, photos: Path) -> None:
 
     out = workspace.root / "x.parquet"
     with held(workspace, out):
-        model = choose_model(workspace, "graftline", str(workspace.trained))
+        model = choose_model(workspace, str(workspace.trained))
         batch = predict_files(model, [str(photos)], out)
     assert (batch.images, batch.unread, batch.left_out) == (20, 0, {})
     assert pq.read_table(out)["path"].to_pylist() == [one.file for one in predicted]
@@ -108,7 +108,7 @@ def test_what_is_no_image_is_left_out_and_counted(
     assert "left out: 4 file(s) are no images" in capsys.readouterr().err
     out = workspace.root / "x.parquet"
     with held(workspace, out):
-        model = choose_model(workspace, "graftline", str(workspace.trained))
+        model = choose_model(workspace, str(workspace.trained))
         assert predict_files(model, [str(mixed)], out).left_out == left_out
         (mixed / "a.jfif").unlink()
         with pytest.raises(DataError, match=r"no images here: 4 file\(s\) are no images"):

@@ -114,7 +114,7 @@ def test_batch_and_drift_see_them(place: Place) -> None:
     import pyarrow.parquet as pq
 
     out = place.workspace.root / "out.parquet"
-    model = choose_model(place.workspace, "graftline", str(place.workspace.trained))
+    model = choose_model(place.workspace, str(place.workspace.trained))
     with held(place.workspace, out):
         predict_files(model, [str(file) for file in place.files], out)
         drifting = sample(out, finished.CLASSES)

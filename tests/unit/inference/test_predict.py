@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from PIL import Image
+from rich.cells import cell_len
 
 from graftline.cli.predict import show_predictions
 from graftline.core.errors import DataError, MissingOutputError
@@ -219,7 +220,7 @@ def test_without_a_model_it_says_what_to_do(tmp_path: Path) -> None:
         list(predict(["a.png"], Workspace(tmp_path)))
 
     assert "no model has been trained yet" in str(caught.value)
-    assert "make run" in str(caught.value)
+    assert "graftline run" in str(caught.value)
 
 
 def test_another_model_folder_is_taken(workspace: Workspace, model: Path) -> None:
@@ -238,6 +239,25 @@ def test_a_name_with_brackets_is_shown_as_it_is(
     show_predictions(workspace, [str(odd)])
 
     assert "[red]x[bold].png" in capsys.readouterr().out
+
+
+def test_a_long_path_is_cut_in_its_middle(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    below = workspace.root / "very" / ("long" * 30)
+    below.mkdir(parents=True)
+    names = ["night.png", "\N{CJK UNIFIED IDEOGRAPH-591C}.png", "[b]x.png"]
+    for name in names:
+        Image.new("L", (28, 28), 10).save(below / name)
+    show_predictions(workspace, [str(below)])
+
+    _, *table = capsys.readouterr().out.splitlines()
+    assert all(cell_len(row) <= 80 for row in table)
+    shown = [row for row in table if "dark" in row]
+    assert len(shown) == 3, "each file has one line"
+    assert sorted(names) == sorted(name for name in names for row in shown if f"/{name} " in row)
+    assert all("…" in row and row.startswith(f"│ {workspace.root}"[:8]) for row in shown)
 
 
 def test_an_unreadable_file_is_no_prediction() -> None:

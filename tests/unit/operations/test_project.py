@@ -83,7 +83,7 @@ def test_parameters_and_records_are_typed(project: Project) -> None:
 
 def test_a_model_names_arrays_and_files(project: Project, tmp_path: Path) -> None:
     images = np.stack([np.full((20, 30, 3), value, np.uint8) for value in (10, 240)])
-    folder = str(project.workspace.trained)
+    folder = project.workspace.trained
     with project.model(folder) as model:
         found = model.probabilities(images)
         assert [model.classes[row.argmax()] for row in found] == ["dark", "bright"]
@@ -94,11 +94,11 @@ def test_a_model_names_arrays_and_files(project: Project, tmp_path: Path) -> Non
     assert named[0].probability == pytest.approx(found[0, 0])
 
 
-def test_without_a_champion_the_error_says_what_there_is(project: Project) -> None:
-    with pytest.raises(MissingOutputError, match="nothing has been registered yet"):
-        project.model()
-    with pytest.raises(MissingOutputError, match="nothing has been registered yet"):
-        next(project.predict(["one.png"]))
+def test_the_model_is_that_of_every_door(project: Project) -> None:
+    assert "the last trained model" in str(project.which_model())
+    for ask in (project.model, project.which_model, lambda which: next(project.predict([], which))):
+        with pytest.raises(MissingOutputError, match="nothing has been registered yet"):
+            ask("challenger")
 
 
 def test_the_flow_is_started_with_what_was_asked(

@@ -50,7 +50,7 @@ def test_serving_without_a_server_is_refused(capsys: pytest.CaptureFixture[str])
     assert serve.main([]) == 2
     said = capsys.readouterr().err
     assert "no Prefect server runs here" in said
-    assert "make up" in said
+    assert "graftline up" in said
 
 
 def test_taking_down_where_nothing_is_up_says_so(

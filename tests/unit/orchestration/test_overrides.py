@@ -51,8 +51,9 @@ def test_one_wrong_value_writes_none(workspace: Workspace) -> None:
 
 
 def test_a_file_takes_the_place_word_for_word(workspace: Workspace, checkout: Path) -> None:
-    other = checkout / "configs" / "mnist.yaml"
-    (workspace.root / "var" / "mnist").mkdir(parents=True)
+    text = (checkout / "params.yaml").read_text(encoding="utf-8")
+    other = workspace.root / "other.yaml"
+    other.write_text(text.replace("size_px: 96", "size_px: 64"), encoding="utf-8")
     plan_overrides(workspace, other, []).write(workspace)
     assert workspace.params_file.read_bytes() == other.read_bytes()
 

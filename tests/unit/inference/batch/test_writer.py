@@ -36,7 +36,7 @@ def workspace(tmp_path: Path) -> Workspace:
 
 @pytest.fixture
 def model(workspace: Workspace) -> ChosenModel:
-    return choose_model(workspace, "graftline", str(workspace.trained))
+    return choose_model(workspace, str(workspace.trained))
 
 
 @pytest.fixture
@@ -212,7 +212,7 @@ from graftline.inference.batch.writer import held, predict_files
 from graftline.inference.model_choice import choose_model
 from graftline.core.workspace import Workspace
 workspace = Workspace(Path(sys.argv[1]))
-model = choose_model(workspace, "graftline", str(workspace.trained))
+model = choose_model(workspace, str(workspace.trained))
 out = workspace.root / "x.parquet"
 with held(workspace, out):
     predict_files(model, [str(workspace.root / "images")], out, part_rows=4)

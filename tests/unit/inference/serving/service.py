@@ -18,12 +18,13 @@ import uvicorn
 from numpy.typing import NDArray
 from PIL import Image
 
+from graftline.core.workspace import Workspace
 from graftline.inference.serving.app import Service, application
 from graftline.inference.serving.batching_queue import Desk
 from graftline.inference.serving.champion_watcher import Watcher
 from graftline.inference.serving.limits import Limits
 from graftline.inference.serving.metrics import Counters
-from graftline.inference.serving.models import FolderSource, ModelSlot, ModelSource
+from graftline.inference.serving.models import ModelSlot, ModelSource, NamedSource
 
 LIMIT_S = 60
 
@@ -56,7 +57,7 @@ def asked(
     folder: Path, source: ModelSource | None = None, workers: int = 2, **limits: Any
 ) -> Iterator[tuple[Client, Service]]:
     """A client and the service that it asks."""
-    source = source or FolderSource(folder)
+    source = source or NamedSource(Workspace(folder), str(folder))
     place, counters, sizes = ModelSlot(source.load()), Counters(), Limits(**limits)
     service = Service(
         place,

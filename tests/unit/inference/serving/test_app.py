@@ -66,7 +66,10 @@ def test_the_answer_is_that_of_graftline_predict_to_the_last_digit(
     for name, data in images.items():
         (tmp_path / name).write_bytes(data)
     show_predictions(
-        Workspace(tmp_path), [str(tmp_path / name) for name in images], as_json=True, model=model
+        Workspace(tmp_path),
+        [str(tmp_path / name) for name in images],
+        as_json=True,
+        model=str(model),
     )
     expected = [line.replace(f"{tmp_path}/", "") for line in capsys.readouterr().out.splitlines()]
 

@@ -12,14 +12,7 @@ from graftline.core.errors import GraftlineError, MissingOutputError, TrackingEr
 from graftline.core.workspace import Workspace
 from graftline.inference.serving.champion_watcher import Watcher
 from graftline.inference.serving.metrics import Counters
-from graftline.inference.serving.models import (
-    FolderSource,
-    ModelSlot,
-    ModelVersion,
-    RegistrySource,
-    ServedModel,
-    source_of,
-)
+from graftline.inference.serving.models import ModelSlot, ModelVersion, NamedSource, ServedModel
 from graftline.registry import tracking
 from graftline.steps.register import register
 from tests import finished, histories
@@ -38,13 +31,13 @@ class Changing:
         self.folder, self.number = folder, "1"
         self.error: Exception | None = None
 
-    def version(self) -> tuple[str, str]:
+    def key(self) -> tuple[str, str]:
         if self.error is not None:
             raise self.error
         return "digits", self.number
 
     def load(self) -> ServedModel:
-        return ServedModel.load(*self.version(), self.folder)
+        return ServedModel.load(*self.key(), self.folder)
 
 
 @pytest.fixture
@@ -110,23 +103,21 @@ def test_the_answers_change_with_the_model(source: Changing, model: Path) -> Non
 
 
 def test_a_folder_is_served_as_it_is(model: Path, tmp_path: Path) -> None:
-    source = source_of(Workspace(tmp_path), str(model))
+    source = NamedSource(Workspace(tmp_path), str(model))
 
-    assert isinstance(source, FolderSource)
     assert not source.may_change
     assert source.load().version == ModelVersion(model.name, None, finished.digest_of("first"))
 
 
 def test_an_absent_folder_is_told(tmp_path: Path) -> None:
     with pytest.raises(MissingOutputError, match="there is no model here"):
-        source_of(Workspace(tmp_path), f"{tmp_path}/absent").load()
+        NamedSource(Workspace(tmp_path), f"{tmp_path}/absent").load()
 
 
 def test_the_champion_is_found_followed_and_missed(
     tracked: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = source_of(tracked, "champion")
-    assert isinstance(source, RegistrySource)
+    source = NamedSource(tracked, "champion")
     with pytest.raises(MissingOutputError) as missing:
         source.load()
     assert "no version with the alias champion" in missing.value.what
@@ -146,11 +137,11 @@ def test_the_champion_is_found_followed_and_missed(
     assert watcher.look()
     assert place.model.version == ModelVersion("graftline", "2", finished.digest_of("second"))
 
-    numbered = source_of(tracked, "1")
+    numbered = NamedSource(tracked, "1")
     assert not numbered.may_change
     assert numbered.load().version.version == "1"
     with pytest.raises(MissingOutputError, match="number 7"):
-        source_of(tracked, "7").load()
+        NamedSource(tracked, "7").load()
 
     uri = client.get_model_version_download_uri("graftline", "1")
     shutil.rmtree(uri.removeprefix("file://"))

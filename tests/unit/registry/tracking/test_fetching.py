@@ -185,13 +185,13 @@ def test_a_version_that_this_checkout_did_not_register_is_no_champion(
 
 def test_serving_and_predicting_refuse_it_too(registered: Workspace) -> None:
     from graftline.inference.model_choice import choose_model
-    from graftline.inference.serving.models import RegistrySource
+    from graftline.inference.serving.models import NamedSource
 
     planted(registered)
     with pytest.raises(MissingOutputError, match="was not registered by this checkout"):
-        RegistrySource(registered, "graftline", "champion").load()
+        NamedSource(registered, "champion").load()
     with pytest.raises(MissingOutputError, match="was not registered by this checkout"):
-        choose_model(registered, "graftline", "champion")
+        choose_model(registered, "champion")
 
 
 def test_what_was_registered_before_anything_was_noted_is_noted_as_it_is(
