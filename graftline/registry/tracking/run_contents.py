@@ -11,6 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
 from graftline.core import timings
 from graftline.core.checksums import verify
 from graftline.core.code_state import version_of
@@ -18,9 +21,10 @@ from graftline.core.dvc_lock import LOCK_FILE
 from graftline.core.errors import ParamsError, visible
 from graftline.core.files import sha256_file, sha256_record, write_text
 from graftline.core.markdown import table
-from graftline.core.params import Params, read_params
+from graftline.core.params import Params, flattened, read_params
 from graftline.core.records import Assembled, Dataset, Exports, FreezePlan, Metrics, Trained
 from graftline.core.repository import changed_files, git
+from graftline.core.stage_params import DVC_FILE
 from graftline.core.stages import STAGES
 from graftline.core.workspace import Workspace
 from graftline.formats.speeds import FormatSpeeds, read_speeds
@@ -200,6 +204,35 @@ def export_metrics(exports: Exports, speeds: FormatSpeeds | None) -> dict[str, f
     return values
 
 
+def own_metrics_files(workspace: Workspace) -> Iterator[tuple[str, Path]]:
+    """The metrics files of the stages that a project has of its own, each with its stage."""
+    try:
+        text = (workspace.root / DVC_FILE).read_text(encoding="utf-8")
+        stages = YAML(typ="safe", pure=True).load(text)["stages"].items()
+        named = [(name, stage.get("metrics") or ()) for name, stage in stages]
+    except (OSError, ValueError, YAMLError, KeyError, TypeError, AttributeError):
+        # DVC says what is wrong with its file.
+        return
+    for name, entries in named:
+        for entry in entries if name not in STAGES else ():
+            path = workspace.root / str(entry if isinstance(entry, str) else next(iter(entry)))
+            if path.is_file() and path.suffix == ".json":
+                yield name, path
+
+
+def own_metrics(workspace: Workspace) -> dict[str, float]:
+    """The numbers in :func:`own_metrics_files`, as ``stage/key``; what is no JSON has none."""
+    found: dict[str, float] = {}
+    for stage, path in own_metrics_files(workspace):
+        with contextlib.suppress(OSError, ValueError):
+            record = json.loads(path.read_text(encoding="utf-8"))
+            values = flattened(record if isinstance(record, dict) else {})
+            for key, value in values.items():
+                if isinstance(value, int | float) and math.isfinite(value):
+                    found[f"{stage}/{key}"] = float(value)
+    return found
+
+
 def params_file(workspace: Workspace, params: Params, folder: Path) -> Path:
     """``params.yaml``, or what it held in this run if it has been changed since.
 
@@ -238,7 +271,7 @@ def files(
     found = [(path, folder) for path, folder in found if path.is_file()]
     for path, _ in found:
         verify(path)
-    return found
+    return found + [(path, stage) for stage, path in own_metrics_files(workspace)]
 
 
 def files_digest(found: list[tuple[Path, str]]) -> str:
