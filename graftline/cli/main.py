@@ -55,15 +55,10 @@ def main(arguments: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="graftline", description=__doc__)
     parser.add_argument("--version", action="version", version=f"graftline {__version__}")
+    _add_shared(parser)
+    parser.set_defaults(debug=False, directory=Path())
     shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    shared.add_argument(
-        "-C",
-        "--directory",
-        type=Path,
-        default=Path(),
-        help="the checkout's root (default: the current directory)",
-    )
+    _add_shared(shared)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def add(
@@ -160,6 +155,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("schema", "write params.schema.json, for editors", _lazily("cli.written", "write_schema"))
     return parser
+
+
+def _add_shared(parser: argparse.ArgumentParser) -> None:
+    """Adds what may stand before a command's name and behind it."""
+    # No default here: that of a command would overwrite what was said before its name.
+    parser.add_argument(
+        "--debug",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="show the traceback of an error",
+    )
+    parser.add_argument(
+        "-C",
+        "--directory",
+        type=_path,
+        default=argparse.SUPPRESS,
+        help="the checkout's root (default: the current directory)",
+    )
 
 
 def _lazily(module: str, function: str, *names: str) -> Command:

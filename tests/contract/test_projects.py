@@ -24,7 +24,7 @@ from graftline.operations.project_files import (
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted(path.parent for path in (ROOT / "examples").glob("*/params.yaml"))
 LINKED = (
-    *(".dvc/config", ".dvcignore", "None", "dvc.yaml", "flows", "graftline.lock"),
+    *(".dvc/config", ".dvcignore", "dvc.yaml", "flows", "graftline.lock"),
     *("params.schema.json", "prefect.yaml", "tasks"),
 )
 

@@ -100,11 +100,11 @@ def test_what_is_no_image_is_left_out_and_counted(
     left_out: Counter[str] = Counter()
     assert list(images_below(str(mixed), left_out)) == [f"{mixed}/a.jfif"]
     assert left_out == {".txt": 2, ".mp4": 1, "no ending": 1}
-    told = "4 file(s) are no images (.txt 2, .mp4 1, no ending 1)"
+    told = "4 files are no images (.txt 2, .mp4 1, no ending 1)"
     assert Counter(told_left_out(left_out).split()) == Counter(told.split())
 
     assert show_predictions(workspace, [str(mixed)], as_json=True) == 0
-    assert "left out: 4 file(s) are no images" in capsys.readouterr().err
+    assert "left out: 4 files are no images" in capsys.readouterr().err
     out = workspace.root / "x.parquet"
     with held(workspace, out):
         model = choose_model(workspace, str(workspace.trained))

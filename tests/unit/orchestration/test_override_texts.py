@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from graftline.core.errors import DataError, ParamsError
-from graftline.core.params import read_params, with_overrides
+from graftline.core.params import NO_FILES, read_params, with_overrides
 from graftline.core.workspace import Workspace
 from graftline.orchestration.overrides import plan_overrides
 
@@ -118,7 +118,7 @@ def test_a_home_in_a_file_is_written_out_too(
     monkeypatch.setenv("HOME", str(workspace.root))
     text = workspace.params_file.read_text(encoding="utf-8")
     text = text.replace("source: mnist-5k ", "source: folder ").replace(
-        "path: null ", "path: ~/photos "
+        f"path: {NO_FILES} ", "path: ~/photos "
     )
     file = workspace.root / "other.yaml" if by_file else workspace.params_file
     file.write_text(text, encoding="utf-8")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from graftline.core.errors import DataError, ParamsError
 from graftline.core.params import read_params
 from graftline.core.workspace import Workspace
-from graftline.orchestration.overrides import Change, plan_overrides
+from graftline.orchestration.overrides import Change, overrides_to, plan_overrides
 
 
 @pytest.fixture
@@ -132,3 +132,17 @@ def test_what_will_change_is_told_key_by_key(workspace: Workspace) -> None:
     assert change.told(workspace) == ["head.units: [256] → [8]", "train.epochs: 10 → 3"]
     change.write(workspace)
     assert change.told(workspace) == []
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("seed=7", "train.ema=0.99", "head.units=[64, 32]", "freeze.strategy=last_blocks: 2"),
+        *("backbone.cut=null", "register.model_name=1e3", "freeze.budget=off"),
+        "export.min_agreement.onnx=0.9",
+    ],
+)
+def test_parameters_are_what_their_overrides_make(workspace: Workspace, override: str) -> None:
+    wanted = plan_overrides(workspace, None, [override, "train.epochs=3"]).params
+    assert plan_overrides(workspace, None, overrides_to(wanted, workspace)).params == wanted
+    assert overrides_to(read_params(workspace.params_file), workspace) == []
