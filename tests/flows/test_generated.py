@@ -139,7 +139,9 @@ def test_its_model_answers(project: Project, tmp_path: Path) -> None:
     assert process.stdout is not None
     try:
         lines = iter(process.stdout.readline, "")
-        address = next(found[0] for line in lines if (found := re.search(r"http://\S+?\d+", line)))
+        address = next(
+            found[0] for line in lines if (found := re.search(r"http://127\.0\.0\.1:\d+", line))
+        )
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("no_proxy", "*")
             from urllib.request import urlopen
