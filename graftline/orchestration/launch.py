@@ -24,6 +24,7 @@ from graftline.core.processes import termination_as_interrupt
 from graftline.core.startup import collect_rarely
 from graftline.core.timings import FLOW, Timings
 from graftline.core.workspace import Workspace
+from graftline.operations.borrowed_params import borrow, put_back
 from graftline.operations.dvc_exp_guard import refuse_after_interrupted
 from graftline.operations.servers import alive, prefect_server
 from graftline.orchestration.api import api_for, quieten
@@ -50,6 +51,7 @@ class Launch:
         force: Whether every stage runs.
         debug: Whether tracebacks and Prefect's own lines are shown.
         looks: Whether the flow looks first whether there is anything to do.
+        once: Whether ``params.yaml`` is put back at the end.
     """
 
     module: str
@@ -60,6 +62,7 @@ class Launch:
     force: bool = False
     debug: bool = False
     looks: bool = False
+    once: bool = False
 
 
 def launch(module: str, flow: str, arguments: Sequence[str], *, looks: bool = False) -> int:
@@ -140,6 +143,7 @@ def _run(wanted: Launch, workspace: Workspace, screen: Screen) -> Any:
         ) as execution,
         ExitStack() as stack,
     ):
+        stack.callback(_put_back, wanted, workspace, screen)
         if wanted.looks and not (_server_runs(workspace) or execution.news.anything):
             screen.say(f"{execution.news}.")
             return None
@@ -173,6 +177,12 @@ def _server_runs(workspace: Workspace) -> bool:
 def _chosen(wanted: Launch, workspace: Workspace, screen: Screen) -> Params:
     """Puts what was asked for into ``params.yaml`` as it is now; the parameters that it holds."""
     change = plan_overrides(workspace, wanted.params_file, wanted.overrides)
+    for line in change.told(workspace):
+        screen.say(f"params.yaml: {line}{', for this run' if wanted.once else ', for good'}")
+    if wanted.once and workspace.params_file.exists():
+        if change.text is not None:
+            borrow(workspace, change.text)
+        return change.params
     kept = change.write(workspace)
     if kept is not None:
         screen.say(
@@ -180,6 +190,11 @@ def _chosen(wanted: Launch, workspace: Workspace, screen: Screen) -> Params:
             "(or: git checkout params.yaml)"
         )
     return change.params
+
+
+def _put_back(wanted: Launch, workspace: Workspace, screen: Screen) -> None:
+    if wanted.once and (said := put_back(workspace)):
+        screen.say(said)
 
 
 @contextmanager
@@ -230,6 +245,11 @@ def _parsed(module: str, flow: str, arguments: Sequence[str], *, looks: bool) ->
         default=[],
         metavar="KEY=VALUE",
         help="put this value into params.yaml first (train.epochs=3); may be repeated",
+    )
+    parser.add_argument(
+        "--once",
+        action="store_true",
+        help="put params.yaml back at the end of this run: --params and --set hold for it alone",
     )
     waiting = parser.add_mutually_exclusive_group()
     waiting.add_argument(
