@@ -1,6 +1,6 @@
 """A project from Python: run it, read what came out, and use the model; see ``docs/api.md``.
 
-What computes runs in a process of its own, by the commands ``graftline run``, ``graftline train``.
+What computes runs in a process of its own: ``graftline run``, ``graftline train`` and the like.
 Only such a process has the environment that decides results (:mod:`graftline.core.environment`)
 and the project's own Prefect home; that of the caller, a notebook say, stays as it is.
 """
