@@ -55,15 +55,10 @@ def main(arguments: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="graftline", description=__doc__)
     parser.add_argument("--version", action="version", version=f"graftline {__version__}")
+    _add_shared(parser)
+    parser.set_defaults(debug=False, directory=Path())
     shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    shared.add_argument(
-        "-C",
-        "--directory",
-        type=Path,
-        default=Path(),
-        help="the checkout's root (default: the current directory)",
-    )
+    _add_shared(shared)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def add(
@@ -93,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         "run what is stale: the flow flows/train.py, with its options (run --help)",
         _lazily("cli.projects", "run_flow", "debug", "rest"),
         helps=False,
-    )
+    ).set_defaults(rest=())
     for stage in STAGES:
         add(stage, STEP_HELP[stage], run_step)
     shown = ("files", "as_json", "top", "model")
@@ -146,6 +141,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     for name in ("prefect", "mlflow"):
         up.add_argument(f"--{name}-port", type=int, help="if it is free; 0 takes any")
+    add(
+        "upgrade",
+        "bring a project's files to the installed version, but for those that you have changed",
+        _lazily("cli.projects", "show_upgrade"),
+    )
     add("down", "stop what graftline up has started", _lazily("cli.projects", "take_down"))
     add("ui", "both web UIs, on this machine only", _lazily("operations.ui", "run_ui"))
     add(
@@ -155,6 +155,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("schema", "write params.schema.json, for editors", _lazily("cli.written", "write_schema"))
     return parser
+
+
+def _add_shared(parser: argparse.ArgumentParser) -> None:
+    """Adds what may stand before a command's name and behind it."""
+    # No default here: that of a command would overwrite what was said before its name.
+    parser.add_argument(
+        "--debug",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="show the traceback of an error",
+    )
+    parser.add_argument(
+        "-C",
+        "--directory",
+        type=_path,
+        default=argparse.SUPPRESS,
+        help="the checkout's root (default: the current directory)",
+    )
 
 
 def _lazily(module: str, function: str, *names: str) -> Command:

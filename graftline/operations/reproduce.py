@@ -33,11 +33,12 @@ from graftline.core.workspace import Workspace
 from graftline.operations.dvc_commands import dvc_ended
 from graftline.operations.dvc_listings import checked_lock, listing
 from graftline.operations.mend import remove_damaged_objects
+from graftline.operations.own_stages import own_stages
 from graftline.operations.worktrees import CACHE, has_commit, is_commits_number, is_ours, worktree
 from graftline.registry import tracking
 from graftline.registry.tracking import PastRun
 from graftline.registry.tracking.run_contents import test_metrics as metrics_of
-from graftline.registry.tracking.run_contents import versions
+from graftline.registry.tracking.run_contents import versions, why_not_reproducible
 
 DIFFERENT = 1
 """The exit code if anything that matters came out differently."""
@@ -141,12 +142,11 @@ def _repeated(
     copy: _Copy, run: PastRun, commit: str, on_step: Callable[[str], None]
 ) -> Reproduction:
     on_step("load: from DVC's cache")
-    data_from = "DVC"
-    if not _has_data(copy):
-        data_from = "the source"
-        _run_stage(copy, "load", on_step)
-    for stage in STAGES[1:]:
-        _run_stage(copy, stage, on_step)
+    data_from = "DVC" if _has_data(copy) else "the source"
+    own = own_stages(copy.workspace.root, environment=copy.environment)
+    for stage in STAGES[1:] if data_from == "DVC" else STAGES:
+        for name in (*own.get(stage, ()), stage):
+            _run_stage(copy, name, on_step)
     return Reproduction(
         run_id=run.run_id,
         name=run.name,
@@ -193,17 +193,12 @@ def _commit(workspace: Workspace, run: PastRun) -> str:
             "git repository, or git did not trust it",
             fix="commit before the next run; where git does not answer, it says what to do",
         )
-    if run.tags.get("graftline.git_dirty") != "false":
-        names = run.tags.get("graftline.git_changed", "unknown files").splitlines()
-        changed = [name for name in names if name not in _FROM_HISTORY]
-        # The history holds the run's own params.yaml, so it may differ from the commit's.
-        if changed:
-            raise ReproductionError(
-                f"run {run.run_id} was dirty: it was made with changes that no commit holds, in "
-                f"{', '.join(changed)}",
-                allowed="a run of committed files; params.yaml and dvc.lock may differ",
-                fix="commit before a run that is to be reproduced",
-            )
+    if why := why_not_reproducible(run.tags):
+        raise ReproductionError(
+            f"run {run.run_id} was made from files that were not committed: {why}",
+            allowed="a run whose stages read committed files; params.yaml and dvc.lock may differ",
+            fix="commit before a run that is to be reproduced",
+        )
     # Who can write to a history that others share can name any code to be run here.
     if not is_commits_number(commit):
         raise ReproductionError(
@@ -317,7 +312,7 @@ def _has_data(copy: _Copy) -> bool:
 def _run_stage(copy: _Copy, stage: str, on_step: Callable[[str], None]) -> None:
     on_step(f"{stage}: runs again")
     copy.logs.mkdir(parents=True, exist_ok=True)
-    log_file = copy.logs / f"{stage}.log"
+    log_file = copy.logs / f"{stage.replace('/', '-')}.log"
     with log_file.open("w", encoding="utf-8") as log:
         process = subprocess.Popen(
             module_command("dvc", "repro", "--single-item", "--force", stage),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from graftline.core.dvc_file import is_output
 from graftline.core.files import write_text
 from graftline.core.params import (
+    NO_FILES,
     Params,
     params_from_record,
     read_params,
@@ -63,7 +66,7 @@ def plan_overrides(
     params = read_params(source) if not overrides else None
     params = _located(params or params_from_record(record, _origin(source, overrides)), workspace)
     keys = [override.partition("=")[0] for override in overrides]
-    keys += _with_homes(params, record)
+    keys += _with_paths(params, record)
     missing = _missing_sections(params, record)
     if not keys and params_file is None and not missing:
         return Change(params, None)
@@ -71,14 +74,32 @@ def plan_overrides(
     return Change(params, with_values(text, record, keys, missing))
 
 
-def _with_homes(params: Params, record: dict[str, Any]) -> list[str]:
-    """Puts the paths that began with ``~`` into the record as they are; returns their keys.
+def overrides_to(params: Params, workspace: Workspace) -> list[str]:
+    """The ``key=value`` texts that make these parameters of what ``params.yaml`` holds."""
+    before = read_params(workspace.params_file).model_dump(mode="json", by_alias=True)
+    found = []
+    for name, section in params.model_dump(mode="json", by_alias=True).items():
+        if not isinstance(section, dict):
+            pairs = [(name, section, before[name])]
+        else:
+            pairs = [(f"{name}.{key}", one, before[name][key]) for key, one in section.items()]
+        found += [
+            f"{key}={one if isinstance(one, str) else json.dumps(one)}"
+            for key, one, was in pairs
+            if one != was
+        ]
+    return found
 
-    DVC, which hashes ``data.path``, knows no ``~``.
+
+def _with_paths(params: Params, record: dict[str, Any]) -> list[str]:
+    """Puts paths into the record as DVC takes them, which knows neither ``~`` nor null.
+
+    Returns:
+        The keys of those that were others.
     """
     changed = []
     for section, key, value in (
-        ("data", "path", params.data.path),
+        ("data", "path", params.data.path or NO_FILES),
         ("backbone", "weights", params.backbone.weights),
     ):
         if record[section].get(key) != value:
@@ -94,7 +115,8 @@ def _missing_sections(params: Params, record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _located(params: Params, workspace: Workspace) -> Params:
-    if params.data.path is not None:
+    # What a stage makes need not be there yet.
+    if params.data.path is not None and not is_output(workspace.root, params.data.path):
         located(params.data, workspace.root)
     return params
 

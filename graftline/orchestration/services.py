@@ -91,8 +91,14 @@ def up(
             check_answers(api)
             deployments.ensure_pools(workspace)
             deployments.apply_all(workspace, api)
-            if any(one.name == RETRAINS for one in deployments.deployments(workspace)):
+            if any(one.written == RETRAINS for one in deployments.deployments(workspace)):
                 ensure_trigger(workspace)
+            former = list(deployments.without_project(workspace, own_server=chosen is None))
+        for sentence in former:
+            console.print(f"former   {sentence}", markup=False)
+        for pool in set(_pools_up(workspace)) - set(pools):
+            _stop_worker(worker_of(workspace, pool, ""))
+            console.print(f"former   the worker of pool {pool} was stopped", markup=False)
         # Before the worker starts: a run that is gone may hold the place of those to come.
         for name in close_abandoned(workspace):
             console.print(f"closed   {name}: {MESSAGE}", markup=False)
@@ -106,7 +112,7 @@ def up(
             console.print(f"worker   pool {pool}, {told}")
     for one in deployments.deployments(workspace):
         when = ", ".join(one.crons) or "when something triggers it"
-        console.print(f"runs     {one.record.get('entrypoint', '')} as {one.name}: {when}")
+        console.print(f"runs     {one.flow}/{one.name}: {when}")
     console.print("graftline down stops them.")
 
 
@@ -139,7 +145,7 @@ def worker_of(workspace: Workspace, pool: str, api: str) -> Server:
         title="Prefect worker",
         folder=folder,
         arguments=("prefect", "worker", "start", "--pool", pool, "--type", "process")
-        + ("--name", f"graftline-{pool}", "--install-policy", "never", "--with-healthcheck"),
+        + ("--name", pool, "--install-policy", "never", "--with-healthcheck"),
         health_path="/health",
         preferred_port=0,
         environment={

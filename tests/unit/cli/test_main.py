@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import inspect
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,21 @@ def lazy_commands() -> list[tuple[str, argparse.ArgumentParser]]:
     ]
 
 
+def names() -> list[str]:
+    (commands,) = (one for one in _parser()._actions if isinstance(one, argparse._SubParsersAction))
+    return list(commands.choices)
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_folder_stands_before_the_command_or_behind_it(name: str) -> None:
+    needed = {"init": ["a"], "predict": ["a.png"], "reproduce": ["1"]}.get(name, [])
+    for before, behind in ((["-C", "there", "--debug"], []), ([], ["-C", "there", "--debug"])):
+        options = _parser().parse_args([*before, name, *needed, *behind])
+        assert (options.directory, options.debug) == (Path("there"), True)
+    assert _parser().parse_args([name, *needed]).directory == Path()
+    assert _parser().parse_args(["-C", "a", name, *needed, "-C", "b"]).directory == Path("b")
+
+
 @pytest.mark.parametrize(("name", "parser"), lazy_commands(), ids=lambda one: str(one)[:12])
 def test_a_command_calls_a_function_that_takes_its_options(
     name: str, parser: argparse.ArgumentParser
@@ -27,4 +43,5 @@ def test_a_command_calls_a_function_that_takes_its_options(
     named = inspect.getclosurevars(parser.get_default("command")).nonlocals
     function = getattr(import_module(f"graftline.{named['module']}"), named["function"])
     inspect.signature(function).bind(None, **dict.fromkeys(named["names"]))
-    assert set(named["names"]) <= {action.dest for action in parser._actions}, name
+    known = {action.dest for action in parser._actions} | set(parser._defaults)
+    assert set(named["names"]) <= known, name

@@ -11,10 +11,10 @@ import pytest
 
 from graftline.core.errors import MissingOutputError, TrackingError
 from graftline.core.files import write_text
-from graftline.core.params import PromoteParams
 from graftline.core.workspace import Workspace
 from graftline.evaluation import answers
 from graftline.registry import tracking, trained_on
+from graftline.registry.class_sets import foretold
 from graftline.registry.promotion_report import line, markdown
 from graftline.registry.promotions import Promotion
 from graftline.registry.rivals import LeftOut
@@ -62,7 +62,8 @@ def test_the_first_one_must_reach_the_floor(tracked: Workspace) -> None:
 
 
 def test_without_thresholds_nothing_is_promoted(tracked: Workspace) -> None:
-    promotion = run(tracked, "first", range(0), PromoteParams())
+    nothing = {"min_accuracy": None, "margin": None, "significance": None, "max_recall_drop": None}
+    promotion = run(tracked, "first", range(0), ASKED.model_copy(update=nothing))
 
     assert not promotion.promoted
     assert "promote.min_accuracy is not set" in promotion.reason
@@ -333,11 +334,18 @@ def test_other_classes_cannot_be_compared(
         tracked.loaded / "dataset.json", json.dumps(dataset | {"classes": ["dark", "glaring"]})
     )
     finished.write_images(tracked)
-    promotion = run(tracked, "second", range(0))
+    told = "(only the challenger: glaring; only the champion: bright)"
+    assert told in str(foretold(tracked, NAME, finished.CLASSES)), "before the training"
+    assert foretold(tracked, NAME, ("bright", "dark")) is None
+    assert foretold(tracked, "another", finished.CLASSES) is None
 
-    assert not promotion.promoted
-    assert "only the challenger: glaring; only the champion: bright" in promotion.reason
-    assert champion(tracked) == "1"
+    # The same weights too: they name other classes.
+    for weights in ("second", "first"):
+        promotion = run(tracked, weights, range(0))
+        assert not promotion.promoted
+        assert told in promotion.reason
+        assert "--set register.model_name=NAME" in promotion.reason
+        assert champion(tracked) == "1"
 
 
 def test_the_evaluation_must_be_that_of_the_images_and_of_the_model(tracked: Workspace) -> None:
