@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -74,7 +74,9 @@ def _table(predictions: Sequence[Prediction], top: int, width: int) -> Table:
     left = width - sum(widest[1:]) - 3 * len(titles) - 1
     table = Table()
     for title in titles:
-        table.add_column(title, justify="right" if title == "probability" else "left")
+        # A reason may hold a command, of which nothing may be left out.
+        justify: JustifyMethod = "right" if title == "probability" else "left"
+        table.add_column(title, justify=justify, overflow="fold")
     for one, (_, *others) in zip(predictions, rows, strict=True):
         file = _shortened(visible(one.file), max(left, _LEAST_FILE_CELLS))
         table.add_row(escape(file), *others)
