@@ -36,7 +36,7 @@ setup: ## Make .venv from requirements.lock (once; the others call it)
 	  "python3.11; install one, or name it: make setup PYTHON=/path/to/python3" >&2; exit 1
 
 run: setup ## Run the pipeline with params.yaml: load, train, evaluate, register
-	@$(python) -m flows.train $(ARGS)
+	@$(python) -m graftline run $(ARGS)
 
 test: lint ## Lint, types, import arrows, and all the fast tests
 	@$(python) -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
@@ -53,24 +53,25 @@ audit: setup ## What is known against the locked packages (ARGS=--strict: fail i
 torture: setup ## Kill the pipeline 60 times, let bits flip 40 times, look for losses (ARGS="--seed 1")
 	@$(python) -m tests.torture $(ARGS)
 
-mnist: setup ## The full job: all 70 000 MNIST images (DATA=folder if you have them)
+mnist: setup ## The full job, in examples/mnist: all 70 000 images (DATA=folder if you have them)
 	@$(python) -m graftline.data.mnist $(if $(DATA),"$(DATA)")
-	@$(python) -m flows.train --params configs/mnist.yaml $(ARGS)
+	@$(python) -m graftline run -C examples/mnist $(ARGS)
 
 ui: setup ## Prefect's and MLflow's web pages, on this machine alone
 	@$(python) -m graftline ui $(ARGS)
 
 up: setup ## Servers and a worker for the schedules in prefect.yaml, until make down
-	@$(python) -m graftline.orchestration.services up $(ARGS)
+	@$(python) -m graftline up $(ARGS)
 
 down: setup ## Stop what make up started
-	@$(python) -m graftline.orchestration.services down $(ARGS)
+	@$(python) -m graftline down $(ARGS)
 
 serve-flows: setup ## Keep the schedule from this terminal, without a worker, until Ctrl-C
 	@$(python) -m flows.serve $(ARGS)
 
 bench: setup ## Measure against others (ARGS=extraction, memory, mnist or run: a part)
-	@$(python) -m scripts.install_bench
+	@uv pip install --python $(python) --no-deps --compile-bytecode --require-hashes --quiet \
+	  -r requirements-bench.lock || echo "bench: what is missing is reported as absent"
 	@$(python) -m benchmarks $(ARGS)
 
 lint: setup ## ruff, mypy and the import arrows
@@ -87,8 +88,9 @@ schema: setup ## Write what is made from the code: the schema, the references, t
 	@$(python) -m scripts.parameters
 
 lock: setup ## Resolve pyproject.toml into the two requirements locks
-	@uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \
-	  --generate-hashes --no-emit-index-url --no-header --quiet -o requirements.lock $(ARGS)
+	@uv pip compile pyproject.toml --extra onnx --group dev --group published --universal \
+	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \
+	  -o requirements.lock $(ARGS)
 	@uv pip compile --group bench --constraint requirements.lock --universal \
 	  --python-version 3.11 --no-emit-package openvino-telemetry \
 	  --generate-hashes --no-emit-index-url --no-header --quiet -o requirements-bench.lock $(ARGS)

@@ -73,7 +73,6 @@ def main(arguments: Sequence[str]) -> int:
         The exit code.
     """
     options = _parser().parse_args(arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     console = Console()
     for name in options.parts or PARTS:

@@ -52,10 +52,11 @@ def copied_checkout() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="graftline-bench-") as scratch:
         root = Path(scratch) / "checkout"
         for name in filter(None, listed.split("\0")):
-            if Path(name).is_file():
+            # The examples are links into the checkout, and stay so.
+            if Path(name).is_file() or Path(name).is_symlink():
                 target = root / name
                 target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(name, target)
+                shutil.copyfile(name, target, follow_symlinks=False)
         params = Workspace(root).params_file
         committed = subprocess.run(
             ["git", "show", f"HEAD:./{params.name}"], check=True, capture_output=True

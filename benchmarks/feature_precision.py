@@ -1,15 +1,13 @@
 """Whether caching feature maps in 16 bits loses accuracy: the same training from both types.
 
-Run with ``python -m benchmarks.feature_precision --params configs/flowers12.yaml``. Everything up
-to ``freeze`` is done once, in a folder of its own; ``extract`` and ``train`` for each type and
-seed.
+Run with ``python -m benchmarks.feature_precision --params FILE``. Everything up to ``freeze`` is
+done once, in a folder of its own; ``extract`` and ``train`` for each type and seed.
 The validation split decides; the test split is not touched.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
 import time
 from pathlib import Path
@@ -33,7 +31,6 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with tempfile.TemporaryDirectory() as folder:
         workspace = Workspace(Path(folder))
         _prepare(workspace, _params(options, 0, "float32"))

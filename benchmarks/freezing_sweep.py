@@ -12,9 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import os
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -52,9 +50,9 @@ _BATCH = 128
 _TRAININGS_PER_PROCESS = 20
 
 
-def main(arguments: Sequence[str]) -> int:
+def main() -> None:
     """Sweeps, chooses, and shows the table."""
-    options = _options(arguments)
+    options = _options()
     tasks = [TASKS[name] for name in options.tasks]
     if options.repeats:
         tasks = [replace(task, repeats=min(task.repeats, options.repeats)) for task in tasks]
@@ -68,7 +66,6 @@ def main(arguments: Sequence[str]) -> int:
             finished.write(_record_file(records, task, number))
     found = {task.name: recorded(records, task) for task in tasks}
     show({name: repeats for name, repeats in found.items() if repeats}, ROOT / "table.md")
-    return 0
 
 
 def run(task: Task, repeat: int, *, every: bool, also: Sequence[str] = ()) -> None:
@@ -135,6 +132,15 @@ def fitted_to(workspace: Workspace, params: Params, candidate: Candidate) -> Fit
     candidate.plan.write(workspace.freeze_plan)
     extract(workspace, params)
     return fit(workspace, params)
+
+
+def tuned(task: Task, repeat: int, name: str, **tune: Any) -> tuple[Workspace, Params, Fitted]:
+    """One candidate of a repeat, trained to its end with other values in the section ``tune``."""
+    workspace = workspace_of(task, repeat)
+    params = task.params(workspace.root / "images.npz", repeat)
+    params = params.model_copy(update={"tune": params.tune.model_copy(update=tune)})
+    candidate = of_name(prepared(task, repeat, workspace, params), name)
+    return workspace, params, fitted_to(workspace, params, candidate)
 
 
 def answered_right(classifier: Any, images: PackedImages, split: str) -> NDArray[np.bool_]:
@@ -236,7 +242,7 @@ def prepared(task: Task, repeat: int, workspace: Workspace, params: Params) -> A
     return Assembled.read(record)
 
 
-def _options(arguments: Sequence[str]) -> argparse.Namespace:
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.freezing_sweep")
     parser.add_argument("tasks", nargs="*", default=[*TASKS][:-1], metavar="TASK")
     parser.add_argument("--every", action="store_true", help="every cut and every boundary")
@@ -247,7 +253,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         "--also", action="append", default=[], metavar="NAME", help="a candidate beside the grid"
     )
     parser.add_argument("--table", action="store_true", help="train nothing, show what is there")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     unknown = [name for name in options.tasks if name not in TASKS]
     if unknown:
         parser.error(f"no task {unknown[0]}; there are {', '.join(TASKS)}")
@@ -255,5 +261,4 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.exit(main(sys.argv[1:]))
+    main()

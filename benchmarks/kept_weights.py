@@ -9,8 +9,6 @@ makes them, and trains there. The test split tells how good both are, as in the 
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,8 +17,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.freezing_grid import of_name
-from benchmarks.freezing_sweep import answered_right, fitted_to, prepared, workspace_of
+from benchmarks.freezing_sweep import answered_right, tuned
 from benchmarks.freezing_tasks import TASKS, Task
 from graftline.data.shards import PackedImages
 from graftline.training import trainer
@@ -51,7 +48,7 @@ class Both(trainer.BestEpoch):
             variable.assign(value)
 
 
-def main(arguments: Sequence[str]) -> int:
+def main() -> None:
     """Prints the test accuracy of both by repeat, strategy and number of epochs."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kept_weights")
     parser.add_argument("task", choices=[*TASKS])
@@ -59,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--cut", default="block_13_expand_relu")
     parser.add_argument("--epochs", type=int, nargs="+", help="of tuning; the task's own")
     parser.add_argument("--repeats", type=int, default=1)
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     trainer.BestEpoch = Both  # type: ignore[misc]
     task = TASKS[options.task]
     table = Table(title=f"{options.task}, cut after {options.cut}: test accuracy")
@@ -77,7 +74,6 @@ def main(arguments: Sequence[str]) -> int:
                 table.add_row(str(repeat + 1), strategy, str(shown), *_cells(*found))
     table.add_row("mean", "", "", *_cells(*np.mean(means, axis=0)))
     Console().print(table)
-    return 0
 
 
 def _cells(lowest: float, kept: float, *epochs: int) -> list[str]:
@@ -87,11 +83,7 @@ def _cells(lowest: float, kept: float, *epochs: int) -> list[str]:
 
 def _compared(task: Task, repeat: int, name: str, epochs: int) -> tuple[float, float, int, int]:
     """Test accuracy with the lowest loss and with what is kept, and the epochs, of the phase."""
-    workspace = workspace_of(task, repeat)
-    params = task.params(workspace.root / "images.npz", repeat)
-    params = params.model_copy(update={"tune": params.tune.model_copy(update={"epochs": epochs})})
-    candidate = of_name(prepared(task, repeat, workspace, params), name)
-    fitted = fitted_to(workspace, params, candidate)
+    workspace, params, fitted = tuned(task, repeat, name, epochs=epochs)
     images = PackedImages.open(workspace.preprocessed)
     kept = answered_right(fitted.classifier, images, "test").mean()
     both = Both.made
@@ -102,5 +94,4 @@ def _compared(task: Task, repeat: int, name: str, epochs: int) -> tuple[float, f
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.exit(main(sys.argv[1:]))
+    main()

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
-import sys
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,9 +23,9 @@ from graftline.training.phases import tuning_groups
 _STEPS, _BATCH = 4, 32
 
 
-def main(arguments: Sequence[str]) -> int:
+def main() -> None:
     """Times both, in turn, and prints a table."""
-    options = _options(arguments)
+    options = _options()
     table = Table(title=f"fine-tuning MobileNetV2, {options.size_px} px, batches of {_BATCH}")
     for column in ("trains", "float32, images/s", "bfloat16, images/s", "ratio"):
         table.add_column(column, justify="right")
@@ -39,7 +36,6 @@ def main(arguments: Sequence[str]) -> int:
         ratio = statistics.median(half / full for full, half in rounds)
         table.add_row(name, *(f"{rate:.0f}" for rate in rates), f"{ratio:.2f}")
     Console().print(table)
-    return 0
 
 
 def _loop(size_px: int, strategy: Strategy, precision: str) -> Loop:
@@ -80,13 +76,12 @@ def _rate(loop: Loop) -> float:
     return _STEPS * _BATCH / (time.monotonic() - begun_s)
 
 
-def _options(arguments: Sequence[str]) -> argparse.Namespace:
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.precision")
     parser.add_argument("--size-px", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
-    return parser.parse_args(arguments)
+    return parser.parse_args()
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.exit(main(sys.argv[1:]))
+    main()

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,14 +25,15 @@ _CLASSES = tuple(str(number) for number in range(10))
 _SIZE_PX, _IMAGE_PX, _ALPHA, _CUT = 32, 28, 0.35, "block_6_expand_relu"
 
 
-def main(arguments: Sequence[str]) -> int:
+def main() -> None:
     """Measures, or predicts one folder for a measurement."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.prediction", description=__doc__)
     parser.add_argument("--counts", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--one", type=Path, nargs=2, metavar=("MODEL", "FOLDER"))
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     if options.one:
-        return _predict(*options.one)
+        _predict(*options.one)
+        return
     with tempfile.TemporaryDirectory(prefix="graftline-bench-") as folder:
         model = Path(folder) / "model"
         _write_model(model)
@@ -43,10 +43,9 @@ def main(arguments: Sequence[str]) -> int:
             command = [sys.executable, "-m", "benchmarks.prediction", "--one", model, images]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             print(done.stdout.strip(), flush=True)
-    return 0
 
 
-def _predict(model: Path, images: Path) -> int:
+def _predict(model: Path, images: Path) -> None:
     from graftline.inference.batch.writer import held, predict_files, sample
     from graftline.inference.model_choice import choose_model
 
@@ -66,7 +65,6 @@ def _predict(model: Path, images: Path) -> int:
         "file_mb": round(out.stat().st_size / 1e6, 1),
     }
     print(json.dumps(found))
-    return 0
 
 
 def _write_images(folder: Path, count: int) -> None:
@@ -102,4 +100,4 @@ def _write_model(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main()

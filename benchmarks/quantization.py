@@ -12,7 +12,6 @@ bits, ranges from 200 training images; only that enlarging and scaling stay in 3
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,11 +62,11 @@ WAYS = (
 )
 
 
-def main(arguments: list[str]) -> int:
+def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--split", default="validation", choices=("validation", "train"))
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     import_keras()
     workspace = Workspace(Path.cwd())
     trained = Trained.read_in(workspace)
@@ -95,7 +94,6 @@ def main(arguments: list[str]) -> int:
                 flush=True,
             )
     print(f"\nOn the {len(rows):,} images of the {options.split} split.")
-    return 0
 
 
 def _converted(network: Network, way: Way) -> bytes:
@@ -145,4 +143,4 @@ def _predicted(path: Path, images: PackedImages, rows: NDArray[np.int64]) -> NDA
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main()

@@ -9,7 +9,6 @@ how good each is, as there.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
@@ -17,8 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.freezing_grid import of_name
-from benchmarks.freezing_sweep import answered, fitted_to, prepared, workspace_of
+from benchmarks.freezing_sweep import answered, tuned
 from benchmarks.freezing_tasks import TASKS, Task
 from graftline.data.shards import PackedImages
 from graftline.evaluation.calibration import reliability
@@ -26,7 +24,7 @@ from graftline.evaluation.calibration import reliability
 _BINS = 15
 
 
-def main(arguments: Sequence[str]) -> int:
+def main() -> None:
     """Prints one line for each task and repeat."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.smoothing")
     parser.add_argument("tasks", nargs="+", choices=[*TASKS], metavar="TASK")
@@ -34,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--cut", default="block_13_expand_relu")
     parser.add_argument("--smoothing", type=float, nargs="+", default=[0.0, 0.1])
     parser.add_argument("--repeats", type=int, default=2)
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     table = Table(title=f"{options.trains} at {options.cut}: test accuracy, calibration error")
     for column in ("task", "repeat", *(f"smoothing {amount:g}" for amount in options.smoothing)):
         table.add_column(column)
@@ -48,7 +46,6 @@ def main(arguments: Sequence[str]) -> int:
             print(name, repeat + 1, *map(_cell, found), file=sys.stderr, flush=True)
     table.add_row("mean", "", *map(_cell, np.mean(means, axis=0)))
     Console().print(table)
-    return 0
 
 
 def _cell(found: Sequence[float]) -> str:
@@ -57,17 +54,11 @@ def _cell(found: Sequence[float]) -> str:
 
 def _measured(task: Task, repeat: int, plan: str, smoothing: float) -> tuple[float, float]:
     """Accuracy on the test split, and the expected calibration error."""
-    workspace = workspace_of(task, repeat)
-    params = task.params(workspace.root / "images.npz", repeat)
-    tune = params.tune.model_copy(update={"label_smoothing": smoothing})
-    params = params.model_copy(update={"tune": tune})
-    candidate = of_name(prepared(task, repeat, workspace, params), plan)
-    fitted = fitted_to(workspace, params, candidate)
+    workspace, _, fitted = tuned(task, repeat, plan, label_smoothing=smoothing)
     answers, right = answered(fitted.classifier, PackedImages.open(workspace.preprocessed), "test")
     calibration = reliability(answers.max(axis=1), right, _BINS)
     return float(right.mean()), calibration.expected_error
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.exit(main(sys.argv[1:]))
+    main()

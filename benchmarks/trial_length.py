@@ -6,9 +6,6 @@ Reads the workspace that ``benchmarks.freezing_sweep`` left for the task under `
 from __future__ import annotations
 
 import argparse
-import os
-import sys
-from collections.abc import Sequence
 
 import numpy as np
 from rich.console import Console
@@ -29,12 +26,12 @@ _CUT = "block_13_expand_relu"
 _PASSES = (1, 2, 4, 8)
 
 
-def main(arguments: Sequence[str]) -> int:
+def main() -> None:
     """Prints held-out accuracy by strategy and length."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.trial_length")
     parser.add_argument("task", choices=[*TASKS])
     parser.add_argument("--folds", type=int, default=3)
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     workspace = workspace_of(TASKS[options.task], 0)
     params = TASKS[options.task].params(workspace.root / "images.npz")
     folds = race_folds(PackedImages.open(workspace.preprocessed), params.seed)[: options.folds]
@@ -57,9 +54,7 @@ def main(arguments: Sequence[str]) -> int:
             cells.append(f"{100 * right.mean():.1f} %")
         table.add_row(str(passes), *cells)
     Console().print(table)
-    return 0
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.exit(main(sys.argv[1:]))
+    main()

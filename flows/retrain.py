@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from graftline.core.environment import begin_plainly
-from graftline.orchestration.launch import launch
+from graftline.orchestration.launch import call_retrain, launch
 
 if __name__ == "__main__":
     begin_plainly()
@@ -17,15 +17,14 @@ if __name__ == "__main__":
 
 from typing import Any
 
-from prefect import flow
-
 from flows.train import steps
 from graftline.orchestration.pipeline import opened
+from graftline.orchestration.project_flow import project_flow
 from graftline.orchestration.retraining import attempt, outcome_state
 from tasks.detect_changes import look
 
 
-@flow(name="retrain", flow_run_name="retrain")
+@project_flow(call_retrain, name="retrain", flow_run_name="retrain")
 def retrain(force: bool = False, wait_s: float = 0.0) -> Any:
     """Looks for new images, changed parameters or changed code, and trains if there are any.
 

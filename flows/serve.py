@@ -26,6 +26,7 @@ from graftline.core.processes import end_all
 from graftline.core.repository import check_repository
 from graftline.core.startup import collect_rarely
 from graftline.core.workspace import Workspace
+from graftline.operations.names_on_servers import name_on_servers, with_project
 from graftline.operations.servers import client_environment, join_running, leave, prefect_server
 from graftline.orchestration.abandoned import MESSAGE, close_abandoned
 from graftline.orchestration.api_health import check_answers
@@ -87,12 +88,13 @@ def _serve(api: str, model: Deployment, options: argparse.Namespace) -> None:
             "and a time zone as in Europe/Berlin",
             fix="correct --cron or --timezone",
         ) from error
+    name = with_project(options.name, model.project)
     Console(highlight=False, soft_wrap=True).print(
-        f"serving retrain/{options.name} on {api.removesuffix('/api')}: {', '.join(crons)} "
+        f"serving retrain/{name} on {api.removesuffix('/api')}: {', '.join(crons)} "
         f"({options.timezone}). Ctrl-C stops it, and pauses its schedule."
     )
     retrain.serve(
-        name=options.name,
+        name=name,
         schedules=schedules,
         global_limit=ConcurrencyLimitConfig(
             limit=1, collision_strategy=ConcurrencyLimitStrategy(options.collision)
@@ -116,10 +118,10 @@ def _server(workspace: Workspace) -> Iterator[dict[str, str]]:
         raise ServerError(
             "no Prefect server runs here, and without one nothing would be scheduled",
             where=str(server.folder),
-            allowed="the server that make up or make ui has started, or one named by "
+            allowed="the server that graftline up or graftline ui has started, or one named by "
             "PREFECT_API_URL",
-            fix="run make up (servers and a worker, which keeps the schedule of prefect.yaml), or "
-            "make ui in another terminal and then this again",
+            fix="run graftline up (servers and a worker, which keeps the schedule of "
+            "prefect.yaml), or graftline ui in another terminal and then this again",
         )
     try:
         yield client_environment(server, address)
@@ -129,9 +131,10 @@ def _server(workspace: Workspace) -> Iterator[dict[str, str]]:
 
 def _model(workspace: Workspace) -> Deployment:
     for one in deployments(workspace):
-        if one.name == _MODEL:
+        if one.written == _MODEL:
             return one
-    return Deployment({"name": _MODEL, "schedules": [{"cron": "0 3 * * *"}]})
+    record = {"name": _MODEL, "schedules": [{"cron": "0 3 * * *"}]}
+    return Deployment(record, name_on_servers(workspace))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -144,7 +147,9 @@ def _parser() -> argparse.ArgumentParser:
         default="CANCEL_NEW",
         help="what becomes of a run that is due while another is at work (default: CANCEL_NEW)",
     )
-    parser.add_argument("--name", default="served", help="the deployment's name")
+    parser.add_argument(
+        "--name", default="served", help="the deployment's name, before the project's"
+    )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 

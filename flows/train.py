@@ -9,18 +9,17 @@ from __future__ import annotations
 import sys
 
 from graftline.core.environment import begin_plainly
-from graftline.orchestration.launch import launch
+from graftline.orchestration.launch import call_train, launch
 
 if __name__ == "__main__":
     begin_plainly()
     # Before Prefect is imported, which takes seconds in which its server can already start.
     sys.exit(launch("flows.train", "train", sys.argv[1:]))
 
-from prefect import flow
-
 from graftline.core.params import Params
 from graftline.orchestration import naming
 from graftline.orchestration.pipeline import opened
+from graftline.orchestration.project_flow import project_flow
 from graftline.registry.promotions import Promotion
 from tasks.assemble import assemble
 from tasks.evaluate import evaluate
@@ -35,12 +34,15 @@ from tasks.register import register
 from tasks.train import train as train_head
 
 
-@flow(name="train", flow_run_name=naming.flow_run_name, validate_parameters=False)
+@project_flow(
+    call_train, name="train", flow_run_name=naming.flow_run_name, validate_parameters=False
+)
 def train(params: Params | None = None) -> Promotion:
     """Runs what is stale of the pipeline, registers the model, and promotes it if it may be.
 
     Args:
-        params: Shown in Prefect; by default what ``params.yaml`` holds, which the stages read.
+        params: What it runs with, by default what ``params.yaml`` holds. Others are written there
+            first, where the stages read them; the former file is kept in ``var/params/``.
     """
     with opened(params):
         return steps()

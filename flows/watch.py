@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect import flow
-
+from graftline.orchestration.project_flow import project_flow
 from tasks.watch import announce, sight, told
 
 
-@flow(name="watch", flow_run_name="watch")
+@project_flow(name="watch", flow_run_name="watch")
 def watch(place: str | None = None, settle_s: float = 10.0, again_s: float = 3600.0) -> Any:
     """Looks at a place, and emits an event if it holds something else than before.
 

@@ -82,23 +82,13 @@ def clean(workspace: Workspace, *, agreed: bool) -> int:
 
 def leftovers(workspace: Workspace) -> list[Path]:
     """What runs have left in the checkout: outputs, state and caches."""
-    outputs = (
-        workspace.loaded,
-        workspace.preprocessed,
-        workspace.features,
-        workspace.assembled,
-        workspace.freeze_plan,
-        workspace.trained,
-        workspace.freezing_report,
-        workspace.history,
-        workspace.evaluation,
-        workspace.metrics,
-        workspace.promotion,
-        workspace.promotion.with_suffix(".md"),
-        workspace.rollback,
-    )
+    receipts = (workspace.promotion, workspace.promotion.with_suffix(".md"), workspace.rollback)
     others = (workspace.root / name for name in (*STATE, *CACHES))
-    return [path for path in (*outputs, *others) if path.exists() or path.is_symlink()]
+    return [
+        path
+        for path in (*workspace.outputs, *receipts, *others)
+        if path.exists() or path.is_symlink()
+    ]
 
 
 def _refuse_servers(workspace: Workspace) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prefect.logging import get_run_logger
 
+from graftline.core.counts import counted
 from graftline.core.markdown import table
 from graftline.core.records import SPLITS, Dataset
 from graftline.core.workspace import Workspace
@@ -32,7 +33,8 @@ def _publish(workspace: Workspace, dataset: Dataset) -> None:
     ]
     publish.markdown(
         "dataset",
-        f"# {dataset.source}: {dataset.total():,} images, {len(dataset.classes)} classes\n\n"
+        f"# {dataset.source}: {counted(dataset.total(), 'image')}, "
+        f"{counted(len(dataset.classes), 'class', 'classes')}\n\n"
         f"{table(['class', *splits], rows)}\n\n"
         f"{table(['what was found', 'images'], findings)}\n\n"
         f"Digest `{dataset.digest}`.",

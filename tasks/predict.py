@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prefect.logging import get_run_logger
 
+from graftline.core.counts import counted
 from graftline.core.markdown import table
 from graftline.inference.batch import writer as predicting
 from graftline.inference.batch.writer import UNSURE_BELOW, Batch
@@ -28,7 +29,7 @@ def predict(request: Request, model: ChosenModel) -> Batch:
 
 
 def _sentence(batch: Batch) -> str:
-    text = f"{batch.images:,} images"
+    text = counted(batch.images, "image")
     if batch.resumed:
         text += f" ({batch.resumed:,} of them before this start)"
     if batch.resumed < batch.images:

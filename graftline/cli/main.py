@@ -36,7 +36,12 @@ def main(arguments: Sequence[str]) -> int:
     Returns:
         The exit code: 0; 2 for what the user can mend; 1 for a fault of ours; 130 when interrupted.
     """
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    if options.stage == "run":
+        options.rest = rest
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     workspace = Workspace(options.directory.resolve())
     settle(workspace)
     command: Command = options.command
@@ -50,26 +55,40 @@ def main(arguments: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="graftline", description=__doc__)
     parser.add_argument("--version", action="version", version=f"graftline {__version__}")
+    _add_shared(parser)
+    parser.set_defaults(debug=False, directory=Path())
     shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    shared.add_argument(
-        "-C",
-        "--directory",
-        type=Path,
-        default=Path(),
-        help="the checkout's root (default: the current directory)",
-    )
+    _add_shared(shared)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def add(
-        name: str, told: str, command: Command, *, json: bool = False
+        name: str, told: str, command: Command, *, json: bool = False, helps: bool = True
     ) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, parents=[shared], help=told)
+        added = commands.add_parser(name, parents=[shared], help=told, add_help=helps)
         added.set_defaults(command=command, stage=name)
         if json:
             added.add_argument("--json", action="store_true", dest="as_json", help="as JSON")
         return added
 
+    init = add(
+        "init",
+        "make a project, a folder of your own to train in",
+        _lazily("cli.projects", "show_new_project", "folder", "images"),
+    )
+    init.add_argument("folder", type=_path, metavar="DIR", help="the project's folder")
+    init.add_argument(
+        "--images",
+        type=_path,
+        metavar="PATH",
+        help="a folder, table or .npz of images; the parameters are proposed after a look at them",
+    )
+    # What follows is the flow's to read, --help too.
+    add(
+        "run",
+        "run what is stale: the flow flows/train.py, with its options (run --help)",
+        _lazily("cli.projects", "run_flow", "debug", "rest"),
+        helps=False,
+    )
     for stage in STAGES:
         add(stage, STEP_HELP[stage], run_step)
     shown = ("files", "as_json", "top", "model")
@@ -115,6 +134,19 @@ def _parser() -> argparse.ArgumentParser:
     reproduce.add_argument(
         "which", metavar="RUN|VERSION", help="a run's id, a version's number, or an alias"
     )
+    up = add(
+        "up",
+        "servers and a worker for the schedules in prefect.yaml, until graftline down",
+        _lazily("cli.projects", "bring_up", "prefect_port", "mlflow_port"),
+    )
+    for name in ("prefect", "mlflow"):
+        up.add_argument(f"--{name}-port", type=int, help="if it is free; 0 takes any")
+    add(
+        "upgrade",
+        "bring a project's files to the installed version, but for those that you have changed",
+        _lazily("cli.projects", "show_upgrade"),
+    )
+    add("down", "stop what graftline up has started", _lazily("cli.projects", "take_down"))
     add("ui", "both web UIs, on this machine only", _lazily("operations.ui", "run_ui"))
     add(
         "lock",
@@ -123,6 +155,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("schema", "write params.schema.json, for editors", _lazily("cli.written", "write_schema"))
     return parser
+
+
+def _add_shared(parser: argparse.ArgumentParser) -> None:
+    """Adds what may stand before a command's name and behind it."""
+    # No default here: that of a command would overwrite what was said before its name.
+    parser.add_argument(
+        "--debug",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="show the traceback of an error",
+    )
+    parser.add_argument(
+        "-C",
+        "--directory",
+        type=_path,
+        default=argparse.SUPPRESS,
+        help="the checkout's root (default: the current directory)",
+    )
 
 
 def _lazily(module: str, function: str, *names: str) -> Command:
@@ -140,3 +190,7 @@ def _lazily(module: str, function: str, *names: str) -> Command:
         return code
 
     return command
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()

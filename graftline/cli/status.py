@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from graftline.core.counts import counted
 from graftline.core.workspace import Workspace
 from graftline.operations.status import StageStatus, Status, status
 
@@ -56,7 +57,7 @@ def _lines(found: Status) -> Iterator[str]:
         yield (
             f"metrics     test accuracy {one.test_accuracy:.4f} (95 % interval "
             f"{one.test_accuracy_low:.4f} to {one.test_accuracy_high:.4f}) on "
-            f"{one.test_images} images{earlier}"
+            f"{counted(one.test_images, 'image')}{earlier}"
         )
     else:
         yield "metrics     none yet"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 
 from rich.console import Console, RenderableType
 
+from graftline.core.environment import HELD_BY_VARIABLE
 from graftline.core.workspace import Workspace
 from graftline.operations.stage_runner import run_stage
 
@@ -41,7 +43,16 @@ def run_step(workspace: Workspace, options: argparse.Namespace) -> int:
         from graftline.formats.table import terminal_table
 
         console.print(terminal_table(record, read_speeds(workspace, record)))
+    if HELD_BY_VARIABLE in os.environ:
+        # The flow says the rest in its own words, and a log says each thing once.
+        return 0
     console.print(describe(options.stage, record), markup=False)
+    # The last stage that is tracked.
+    if options.stage == "evaluate":
+        from graftline.registry.tracking import last_run
+
+        if (run := last_run(workspace)) and run.warning:
+            console.print(run.warning, markup=False)
     return 0
 
 

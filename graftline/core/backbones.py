@@ -251,6 +251,8 @@ FAMILIES: Mapping[str, Family] = {
 }
 """The table, by name."""
 DEFAULT = _MOBILENET_V2.name
+DEFAULT_CUT = "block_13_expand_relu"
+"""Where that is cut unless the parameters say it: what was measured as best for small data sets."""
 STANFORD_DOGS = (_MOBILENET_V2.name, 1.0)
 """The one backbone, by name and width, that there are Stanford Dogs weights for."""
 

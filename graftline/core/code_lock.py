@@ -68,12 +68,18 @@ def lock_code(workspace: Workspace) -> tuple[str, ...]:
     """Brings ``graftline.lock`` up to date; returns the stages whose code had changed."""
     digests = code_digests(workspace)
     changed = _changed(workspace.root, digests)
-    lines = (f"  {stage}: {digest}\n" for stage, digest in digests.items())
-    text = f"{_HEAD}version: {__version__}\nsteps:\n{''.join(lines)}"
+    text = lock_text(digests)
     # Another version may run the same code.
     if _text(workspace.root) != text:
-        write_text(workspace.root / CODE_LOCK, text)
+        # Projects in one repository may share the file by a link, which stays one.
+        write_text((workspace.root / CODE_LOCK).resolve(), text)
     return changed
+
+
+def lock_text(digests: Mapping[str, str]) -> str:
+    """What ``graftline.lock`` holds for the steps' digests."""
+    lines = (f"  {stage}: {digest}\n" for stage, digest in digests.items())
+    return f"{_HEAD}version: {__version__}\nsteps:\n{''.join(lines)}"
 
 
 def refuse_other_code(workspace: Workspace, stage: str) -> None:

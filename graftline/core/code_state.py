@@ -23,6 +23,7 @@ _NO_PART_OF_A_STEP = frozenset(
         "graftline/__main__.py",
         "graftline/core/__init__.py",
         "graftline/core/errors.py",
+        "graftline/core/installing.py",
         "graftline/core/params/drift.py",
         "graftline/core/params/messages.py",
         "graftline/core/params/notify.py",
@@ -86,7 +87,7 @@ def step_digests(steps: Iterable[str]) -> dict[str, str]:
     return digests
 
 
-def code_files(root: Path, path: str) -> list[str]:
+def code_files(root: Path, path: str, package: str | None = PACKAGE) -> list[str]:
     """A module's file and those that it imports, directly or not, inside functions too.
 
     What only a type checker imports does not count, nor do the modules that start steps.
@@ -94,6 +95,7 @@ def code_files(root: Path, path: str) -> list[str]:
     Args:
         root: The folder that holds the package.
         path: The module's file, relative to it.
+        package: Whose modules count; None takes all that lie below ``root``.
 
     Returns:
         Sorted, relative to ``root``.
@@ -105,15 +107,16 @@ def code_files(root: Path, path: str) -> list[str]:
         if file in found or file in _NO_PART_OF_A_STEP:
             continue
         found.add(file)
-        waiting += imported_files(root, file)
+        waiting += imported_files(root, file, package)
     return sorted(found)
 
 
-def imported_files(root: Path, path: str) -> set[str]:
-    """The files of graftline that one file imports."""
+def imported_files(root: Path, path: str, package: str | None = PACKAGE) -> set[str]:
+    """The files of one package, or of all below ``root``, that one file imports."""
     files: set[str] = set()
     for module in _imported_modules((root / path).read_text(encoding="utf-8"), path):
-        files |= _files(root, module)
+        if package is None or module.partition(".")[0] == package:
+            files |= _files(root, module)
     return files
 
 
@@ -127,7 +130,7 @@ def _imported_modules(text: str, path: str) -> frozenset[str]:
             modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             modules |= set(_from_modules(node, parts))
-    return frozenset(name for name in modules if name.partition(".")[0] == PACKAGE)
+    return frozenset(modules)
 
 
 def _from_modules(node: ast.ImportFrom, parts: list[str]) -> list[str]:

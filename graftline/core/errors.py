@@ -106,6 +106,10 @@ class DownloadError(UserError):
     """An address that could not be reached or that sent something else."""
 
 
+class MissingPackageError(UserError):
+    """A package that something needs which few ask for, and that is not installed here."""
+
+
 class PipelineBusyError(UserError):
     """Another process holds the pipeline."""
 
@@ -144,6 +148,10 @@ class TrackingError(UserError):
 
 class RollbackError(UserError):
     """There is no former champion that could come back."""
+
+
+class ProjectError(UserError):
+    """A folder that is no project or in which none can be made, or a step that one lacks."""
 
 
 class RepositoryError(UserError):

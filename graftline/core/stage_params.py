@@ -14,13 +14,15 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from graftline.core.dvc_file import DVC_FILE
 from graftline.core.dvc_lock import LOCK_FILE, read_lock, read_locked_stage
 from graftline.core.errors import ParamsError
 from graftline.core.params import Params, flattened, params_from_record, read_params
 from graftline.core.workspace import Workspace
 
-DVC_FILE = "dvc.yaml"
 _PARAMS_FILE = "params.yaml"
+READ_AFTER_TRAINING = ("register", "promote")
+"""The sections that the steps read which are no stages: they decide on what has been trained."""
 _ABSENT = object()
 
 
@@ -33,6 +35,14 @@ def keys_of_stages(root: Path) -> dict[str, tuple[str, ...]]:
         return _keys_of_stages((root / DVC_FILE).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):
         return {}
+
+
+def keys_read(root: Path) -> set[str]:
+    """The keys of ``params.yaml`` that any step reads; the whole file's where nobody knows."""
+    stages = keys_of_stages(root)
+    if not stages:
+        return {""}
+    return {key for of_stage in stages.values() for key in of_stage} | {*READ_AFTER_TRAINING}
 
 
 @functools.lru_cache(maxsize=2)

@@ -4,16 +4,8 @@ from __future__ import annotations
 
 from functools import singledispatch
 
-from graftline.core.records import (
-    Assembled,
-    Dataset,
-    Exports,
-    Features,
-    FreezePlan,
-    Metrics,
-    Preprocessed,
-    Trained,
-)
+from graftline.core import records
+from graftline.core.counts import counted
 from graftline.core.stages import POOLED
 
 
@@ -24,43 +16,45 @@ def sentence(record: object) -> str:
 
 
 @sentence.register
-def _(record: Dataset) -> str:
+def _(record: records.Dataset) -> str:
     counts = ", ".join(f"{record.total(split):,} {split}" for split in record.counts)
     notes = [
-        f"{number:,} {what}"
-        for number, what in (
-            (record.corrupt, "broken and left out"),
-            (record.duplicates, "exact duplicates"),
-            (record.leaks, "in more than one given split"),
-            (record.conflicts, "under more than one label"),
+        counted(number, one, many)
+        for number, one, many in (
+            (record.corrupt, "broken and left out", "broken and left out"),
+            (record.duplicates, "exact duplicate", None),
+            (record.leaks, "in more than one given split", "in more than one given split"),
+            (record.conflicts, "under more than one label", "under more than one label"),
         )
         if number
     ]
-    text = f"{record.total():,} images of {len(record.classes)} classes from {record.source}"
+    images = counted(record.total(), "image")
+    text = f"{images} of {counted(len(record.classes), 'class', 'classes')} from {record.source}"
     return f"{text} ({counts})" + (f"; {', '.join(notes)}" if notes else "")
 
 
 @sentence.register
-def _(record: Preprocessed) -> str:
+def _(record: records.Preprocessed) -> str:
     total = sum(record.counts.values())
     if record.uniform_shape is None:
         size = f"of several sizes, none larger than {record.size_px} px"
     else:
         size = "x".join(str(size) for size in record.uniform_shape)
-    return f"{total:,} images, {size}; {record.shrunk:,} were shrunk"
+    return f"{counted(total, 'image')}, {size}; {counted(record.shrunk, 'was', 'were')} shrunk"
 
 
 @sentence.register
-def _(record: Assembled) -> str:
+def _(record: records.Assembled) -> str:
     params = sum(layer.params for layer in record.up_to(record.cut))
     return (
         f"{record.backbone} {record.alpha:g} at {record.size_px} px with weights {record.weights}, "
-        f"cut after {record.cut} ({params:,} weights, {record.feature_dim(record.cut)} features)"
+        f"cut after {record.cut} ({counted(params, 'weight')}, "
+        f"{counted(record.feature_dim(record.cut), 'feature')})"
     )
 
 
 @sentence.register
-def _(record: FreezePlan) -> str:
+def _(record: records.FreezePlan) -> str:
     if record.measured:
         # The reason is a paragraph of figures, which has a place of its own.
         return f"{record.strategy}, cut after {record.cut}: chosen by measurement"
@@ -68,8 +62,8 @@ def _(record: FreezePlan) -> str:
 
 
 @sentence.register
-def _(record: Features) -> str:
-    images = f"{sum(record.counts.values()):,} images"
+def _(record: records.Features) -> str:
+    images = counted(sum(record.counts.values()), "image")
     views = f", the training images in {record.views} views" if record.views > 1 else ""
     if record.boundary is None:
         return (
@@ -84,23 +78,23 @@ def _(record: Features) -> str:
 
 
 @sentence.register
-def _(record: Trained) -> str:
+def _(record: records.Trained) -> str:
     return (
-        f"{record.epochs_run} epochs, kept after epoch {record.best_epoch}: validation accuracy "
-        f"{record.validation_accuracy:.4f}, loss {record.validation_loss:.4f}"
+        f"{counted(record.epochs_run, 'epoch')}, kept after epoch {record.best_epoch}: validation "
+        f"accuracy {record.validation_accuracy:.4f}, loss {record.validation_loss:.4f}"
     )
 
 
 @sentence.register
-def _(record: Metrics) -> str:
+def _(record: records.Metrics) -> str:
     return (
         f"test accuracy {record.test_accuracy:.4f} ({record.test_accuracy_low:.4f} to "
-        f"{record.test_accuracy_high:.4f}, 95 %) on {record.test_images:,} images"
+        f"{record.test_accuracy_high:.4f}, 95 %) on {counted(record.test_images, 'image')}"
     )
 
 
 @sentence.register
-def _(record: Exports) -> str:
+def _(record: records.Exports) -> str:
     if not record.exported:
         return "nothing to export: export.formats is empty"
     told = ", ".join(f"{one.format} {one.agreement:.2%}" for one in record.exported)

@@ -100,6 +100,24 @@ class Workspace:
         return self.root / "reports" / "exports"
 
     @property
+    def outputs(self) -> tuple[Path, ...]:
+        """All that the steps write and DVC keeps."""
+        return (
+            self.loaded,
+            self.preprocessed,
+            self.assembled,
+            self.freeze_plan,
+            self.freezing_report,
+            self.features,
+            self.trained,
+            self.history,
+            self.metrics,
+            self.evaluation,
+            self.exports,
+            self.exports_report,
+        )
+
+    @property
     def checkpoint(self) -> Path:
         """Kept by ``train`` while it is at work: where it stands."""
         return self.var / "checkpoints" / "train" / "standing.npz"

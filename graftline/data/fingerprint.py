@@ -98,7 +98,7 @@ def source_state(workspace: Workspace, params: DataParams) -> SourceState:
         DataError: If the source cannot be used, as the load step would say.
     """
     if params.source == "mnist-5k":
-        return SourceState({"mnist-5k": bundled.SHA256})
+        return SourceState({"mnist-5k": bundled.DIGITS.sha256})
     if params.source == "mnist":
         return SourceState({"mnist": keras_mnist.SHA256})
     root = located(params, workspace.root)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from graftline.core.counts import counted
 from graftline.core.errors import DataError
 from graftline.core.params import MAX_IMAGE_PX, read_params
 from graftline.core.workspace import Workspace
@@ -107,7 +108,8 @@ def told_left_out(left_out: Counter[str]) -> str:
     """How many files were no images, in words."""
     endings = [f"{ending} {count:,}" for ending, count in left_out.most_common(_MOST_ENDINGS)]
     more = ", ..." if len(left_out) > _MOST_ENDINGS else ""
-    return f"{left_out.total():,} file(s) are no images ({', '.join(endings)}{more})"
+    told = counted(left_out.total(), "file is no image", "files are no images")
+    return f"{told} ({', '.join(endings)}{more})"
 
 
 def _is_image(path: str) -> bool:

@@ -10,6 +10,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from graftline.core.errors import DataError
+from graftline.core.installing import extra_command
 from graftline.data import tiff_tags
 from graftline.data.tiff_tags import TiffSamples, samples_of
 
@@ -174,7 +175,7 @@ def _heic(data: bytes) -> ImageFile.ImageFile:
         from pillow_heif import HeifImageFile
     except ImportError as error:
         raise DataError(
-            "is a HEIC image, which needs a package that is not part of Graftline's lock: "
-            ".venv/bin/python -m pip install pillow-heif; or convert it to JPEG or PNG"
+            f"is a HEIC image, which needs the extra heif: {extra_command('heif')}; or convert "
+            "it to JPEG or PNG"
         ) from error
     return _opened_by(HeifImageFile, data)

@@ -46,6 +46,8 @@ RAW = "raw"
 FILE = "file"
 _SHARD_BYTES = 256 << 20
 _KEPT_BYTES = 8 << 20
+_PIECE_BYTES = 1 << 15
+"""Small images are written, and hashed, so many bytes at once."""
 _ROWS = 4096
 _DTYPES: dict[str, type[np.object_ | np.int32 | np.int64]] = {
     "sha256": np.object_,
@@ -77,6 +79,7 @@ class ShardWriter:
         self._shard = -1
         self._offset = 0
         self._file: BinaryIO | None = None
+        self._piece = bytearray()
         self._checksum = xxhash.xxh3_128()
 
     def __enter__(self) -> Self:
@@ -96,10 +99,23 @@ class ShardWriter:
         if self._file is None or self._offset + length > self._shard_bytes:
             self._next_shard()
         offset = self._offset
+        self._offset += length
+        if length >= _PIECE_BYTES:
+            self._flush()
+            self._write(payload)
+        else:
+            self._piece += payload
+            if len(self._piece) >= _PIECE_BYTES:
+                self._flush()
+        return self._shard, offset, length
+
+    def _flush(self) -> None:
+        self._write(self._piece)
+        self._piece.clear()
+
+    def _write(self, payload: bytes | bytearray | memoryview) -> None:
         self._file.write(payload)  # type: ignore[union-attr]
         self._checksum.update(payload)
-        self._offset += length
-        return self._shard, offset, length
 
     def _next_shard(self) -> None:
         self._close()
@@ -110,6 +126,7 @@ class ShardWriter:
 
     def _close(self) -> None:
         if self._file is not None:
+            self._flush()
             self._file.close()
             note_written(self._folder / _shard_name(self._shard), self._checksum.hexdigest())
 

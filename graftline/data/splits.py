@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple
 
+from graftline.core.counts import counted
 from graftline.core.errors import DataError
 from graftline.core.records import SPLITS, Split
 
@@ -164,8 +165,8 @@ def _refuse_small_classes(
         free = sum(group.sha256 not in taken for group in groups)
         if free < len(wanted) or len(groups) <= len(wanted):
             problems.append(
-                f"class {label!r} has {counts[label]} image(s), among them {free} different one(s) "
-                "that no other class and no other split has"
+                f"class {label!r} has {counted(counts[label], 'image')}, among them {free} "
+                "different that no other class and no other split has"
             )
     if problems:
         parts = ", ".join(["train", *reversed(wanted)])

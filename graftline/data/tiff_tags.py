@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from graftline.core.counts import counted
 from graftline.core.errors import DataError
 from graftline.data.white_levels import FLOAT
 
@@ -187,7 +188,7 @@ class _Page:
         )
         named = _PHOTOMETRIC.get(self.photometric, f"photometric interpretation {self.photometric}")
         planes = " in separate planes" if self.planar == 2 else ""
-        return f"{self.samples} sample(s) of {bits} bits, {formats}, {named}{planes}"
+        return f"{counted(self.samples, 'sample')} of {bits} bits, {formats}, {named}{planes}"
 
     def problem(self, tags: Mapping[int, Any], big_endian: bool) -> str | None:
         """Why it is not read, if it is not."""

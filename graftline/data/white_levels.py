@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
+from graftline.core.counts import counted
 from graftline.core.errors import DataError
 from graftline.core.records import WhiteLevels
 
@@ -143,8 +144,8 @@ class Survey:
 
     def _told(self, kinds: list[str] | tuple[str, ...]) -> str:
         return "; ".join(
-            f"{self._counts[kind]} {kind} image(s), the largest value {largest:.10g} where "
-            f"{full:.10g} would be white"
+            f"{counted(self._counts[kind], f'{kind} image')}, the largest value {largest:.10g} "
+            f"where {full:.10g} would be white"
             for kind in kinds
             for _, full, largest in [self._largest[kind]]
         )

@@ -10,20 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from graftline.evaluation import style
 from graftline.evaluation.calibration import Reliability, accuracy_interval
-from graftline.evaluation.style import (
-    BLUE,
-    HEADER_IN,
-    INK,
-    MARGIN_IN,
-    MUTED,
-    VERMILION,
-    new_figure,
-    percent,
-    shorten,
-    styled,
-    thousands,
-)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,7 +47,7 @@ def thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.array(picture).reshape(picture.height, picture.width, image.shape[-1])
 
 
-@styled
+@style.styled
 def learning_curves(history: Mapping[str, Sequence[float]], best_epoch: int) -> Figure:
     """Loss and accuracy by epoch, with the epoch whose weights were kept.
 
@@ -69,16 +57,16 @@ def learning_curves(history: Mapping[str, Sequence[float]], best_epoch: int) -> 
     """
     epochs = list(history["epoch"])
     best = epochs.index(best_epoch)
-    figure = new_figure(
+    figure = style.new_figure(
         f"Kept after epoch {best_epoch} of {len(epochs)}: "
-        f"{percent(history['validation_accuracy'][best])} of the validation images right",
+        f"{style.percent(history['validation_accuracy'][best])} of the validation images right",
         "The large dot is the epoch whose weights were kept",
         10.5,
         4.4,
     )
     loss, accuracy = figure.subplots(1, 2)
     _draw_curves(loss, history, "loss", best, lambda value: f"{value:.3g}", free_end=1)
-    _draw_curves(accuracy, history, "accuracy", best, percent, free_end=0.02)
+    _draw_curves(accuracy, history, "accuracy", best, style.percent, free_end=0.02)
     highest = max(*history["loss"], *history["validation_loss"])
     loss.set(title="Loss (cross-entropy)", ylim=(0, 1.1 * highest))
     accuracy.set(title="Accuracy", ylim=(None, 1.002))
@@ -86,7 +74,7 @@ def learning_curves(history: Mapping[str, Sequence[float]], best_epoch: int) -> 
     return figure
 
 
-@styled
+@style.styled
 def confusion_matrix(
     counts: NDArray[np.integer], classes: Sequence[str], interval: tuple[float, float]
 ) -> Figure:
@@ -97,18 +85,18 @@ def confusion_matrix(
         classes: The K names.
         interval: The 95 % interval of the accuracy.
     """
-    names = [shorten(name, _NAME_LENGTH) for name in classes]
+    names = [style.shorten(name, _NAME_LENGTH) for name in classes]
     # The more classes, the smaller the cells, down to what a page can hold.
     cell_in = min(max(0.19, 0.66 - 0.012 * len(classes)), _MATRIX_MAX_IN / len(classes))
     side_in = cell_in * len(classes)
     names_in = 0.084 * max(len(name) for name in names)
     total, right = int(counts.sum()), int(np.trace(counts))
-    figure = new_figure(
-        f"{percent(right / total)} of {thousands(total)} test images right "
-        f"({percent(interval[0])} to {percent(interval[1])})",
+    figure = style.new_figure(
+        f"{style.percent(right / total)} of {style.thousands(total)} test images right "
+        f"({style.percent(interval[0])} to {style.percent(interval[1])})",
         _worst_confusion(counts, names),
         max(side_in + names_in + 1.4, 6.2),
-        side_in + names_in + HEADER_IN + 0.6,
+        side_in + names_in + style.HEADER_IN + 0.6,
     )
     axes = figure.add_subplot()
     axes.set_anchor("NW")
@@ -119,10 +107,10 @@ def confusion_matrix(
     return figure
 
 
-@styled
+@style.styled
 def reliability_diagram(table: Reliability) -> Figure:
     """Accuracy by confidence with 95 % intervals, above how many images have that confidence."""
-    figure = new_figure(
+    figure = style.new_figure(
         f"Confidences are off by {_points(table.expected_error)} on average",
         f"Expected calibration error {table.expected_error:.3f} in {len(table.images)} bins; "
         f"over all images {_tendency(table.overconfidence)}",
@@ -136,17 +124,17 @@ def reliability_diagram(table: Reliability) -> Figure:
         table.images,
         np.diff(table.edges),
         align="edge",
-        color=BLUE,
+        color=style.BLUE,
         edgecolor="white",
     )
     lower.set(xlabel="confidence in the predicted class", ylabel="images")
     lower.grid(axis="x", visible=False)
-    lower.yaxis.set_major_formatter(lambda value, _: thousands(value))
+    lower.yaxis.set_major_formatter(lambda value, _: style.thousands(value))
     _whole_numbers(lower.yaxis, most=4)
     return figure
 
 
-@styled
+@style.styled
 def worst_mistakes(mistakes: Sequence[Mistake], of: int) -> Figure:
     """The images that the model got wrong while being most sure, the surest first.
 
@@ -158,8 +146,9 @@ def worst_mistakes(mistakes: Sequence[Mistake], of: int) -> Figure:
         return _empty_gallery(of)
     columns = min(max(4, math.ceil(math.sqrt(len(mistakes) * 1.6))), 10)
     rows = math.ceil(len(mistakes) / columns)
-    width_in, height_in = columns * _TILE_IN[0] + MARGIN_IN, rows * _TILE_IN[1] + HEADER_IN
-    figure = new_figure(
+    width_in = columns * _TILE_IN[0] + style.MARGIN_IN
+    height_in = rows * _TILE_IN[1] + style.HEADER_IN
+    figure = style.new_figure(
         _gallery_title(len(mistakes), of),
         "Above: what it is. Below: what the model says, and how sure it is.",
         width_in,
@@ -169,8 +158,8 @@ def worst_mistakes(mistakes: Sequence[Mistake], of: int) -> Figure:
     figure.set_layout_engine("none")
     for place, mistake in enumerate(mistakes):
         row, column = divmod(place, columns)
-        left_in = MARGIN_IN + column * _TILE_IN[0]
-        bottom_in = height_in - HEADER_IN - row * _TILE_IN[1] - _PICTURE_IN - 0.22
+        left_in = style.MARGIN_IN + column * _TILE_IN[0]
+        bottom_in = height_in - style.HEADER_IN - row * _TILE_IN[1] - _PICTURE_IN - 0.22
         _draw_mistake(figure, mistake, left_in, bottom_in)
     return figure
 
@@ -188,8 +177,8 @@ def _draw_curves(
     )
     dots = "o" if len(epochs) <= 30 else None
     for values, other, colour, title in (
-        (training, validation, BLUE, "training"),
-        (validation, training, VERMILION, "validation"),
+        (training, validation, style.BLUE, "training"),
+        (validation, training, style.VERMILION, "validation"),
     ):
         axes.plot(epochs, values, color=colour, marker=dots, markersize=3.5)
         axes.annotate(
@@ -202,8 +191,8 @@ def _draw_curves(
             weight="bold",
             annotation_clip=False,
         )
-    axes.axvline(epochs[best], color=MUTED, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
-    axes.plot(epochs[best], validation[best], "o", color=VERMILION, markersize=9)
+    axes.axvline(epochs[best], color=style.MUTED, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
+    axes.plot(epochs[best], validation[best], "o", color=style.VERMILION, markersize=9)
     # Beside the dotted line, at the end where this kind of curve seldom is.
     left = best >= (len(epochs) - 1) / 2
     axes.annotate(
@@ -214,7 +203,7 @@ def _draw_curves(
         textcoords="offset points",
         ha="right" if left else "left",
         va="top" if free_end == 1 else "bottom",
-        color=VERMILION,
+        color=style.VERMILION,
     )
     axes.set_xlabel("epoch")
     axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
@@ -251,7 +240,7 @@ def _colour_matrix(axes: Axes, counts: NDArray[np.integer]) -> None:
 def _write_counts(axes: Axes, counts: NDArray[np.integer], font_pt: float) -> None:
     for (true, predicted), count in np.ndenumerate(counts):
         if count or true == predicted:
-            text = thousands(count)
+            text = style.thousands(count)
             axes.text(
                 predicted,
                 true,
@@ -259,16 +248,18 @@ def _write_counts(axes: Axes, counts: NDArray[np.integer], font_pt: float) -> No
                 ha="center",
                 va="center",
                 fontsize=font_pt * min(1, 4 / len(text)),
-                color=INK,
+                color=style.INK,
             )
-    axes.text(len(counts) - 0.3, -0.75, "recall", va="center", color=MUTED, fontsize=font_pt * 0.9)
+    axes.text(
+        len(counts) - 0.3, -0.75, "recall", va="center", color=style.MUTED, fontsize=font_pt * 0.9
+    )
     for true, row in enumerate(counts):
         axes.text(
             len(counts) - 0.3,
             true,
-            percent(row[true] / row.sum()) if row.sum() else "no image",
+            style.percent(row[true] / row.sum()) if row.sum() else "no image",
             va="center",
-            color=MUTED,
+            color=style.MUTED,
             fontsize=font_pt * 0.9,
         )
 
@@ -300,18 +291,18 @@ def _draw_reliability(axes: Axes, table: Reliability) -> None:
             for share, images in zip(accuracy, table.images[filled], strict=True)
         ]
     ).T
-    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+    axes.plot([0, 1], [0, 1], color=style.MUTED, linewidth=1, linestyle=(0, (4, 3)))
     axes.text(
         0.04,
         0.06,
         "as sure as right",
-        color=MUTED,
+        color=style.MUTED,
         rotation=45,
         rotation_mode="anchor",
         transform_rotates_text=True,
     )
-    axes.vlines(confidence, low, high, color=BLUE, linewidth=1.5, alpha=0.5)
-    axes.plot(confidence, accuracy, "o", color=BLUE, markersize=7)
+    axes.vlines(confidence, low, high, color=style.BLUE, linewidth=1.5, alpha=0.5)
+    axes.plot(confidence, accuracy, "o", color=style.BLUE, markersize=7)
     axes.set(xlim=(0, 1.01), ylim=(0, 1.02), ylabel="images that are right (95 % intervals)")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
@@ -322,15 +313,18 @@ def _gallery_title(shown: int, of: int) -> str:
         return "The only mistake"
     if shown == of:
         return f"All {of} mistakes, the surest first"
-    return f"The {shown} surest of {thousands(of)} mistakes"
+    return f"The {shown} surest of {style.thousands(of)} mistakes"
 
 
 def _empty_gallery(of: int) -> Figure:
     if of:
-        title, subtitle = f"{thousands(of)} mistakes", "None is shown: evaluate.worst_mistakes is 0"
+        title, subtitle = (
+            f"{style.thousands(of)} mistakes",
+            "None is shown: evaluate.worst_mistakes is 0",
+        )
     else:
         title, subtitle = "No mistakes", "Every test image is right"
-    return new_figure(title, subtitle, 6.4, 0.9)
+    return style.new_figure(title, subtitle, 6.4, 0.9)
 
 
 def _draw_mistake(figure: Figure, mistake: Mistake, left_in: float, bottom_in: float) -> None:
@@ -350,14 +344,14 @@ def _draw_mistake(figure: Figure, mistake: Mistake, left_in: float, bottom_in: f
         interpolation="nearest" if pixelated else "antialiased",
     )
     for above_in, alignment, text, colour in (
-        (_PICTURE_IN + 0.05, "bottom", mistake.label, BLUE),
-        (-0.05, "top", mistake.predicted, VERMILION),
-        (-0.21, "top", percent(mistake.probability), MUTED),
+        (_PICTURE_IN + 0.05, "bottom", mistake.label, style.BLUE),
+        (-0.05, "top", mistake.predicted, style.VERMILION),
+        (-0.21, "top", style.percent(mistake.probability), style.MUTED),
     ):
         figure.text(
             (left_in + _PICTURE_IN / 2) / width_in,
             (bottom_in + above_in) / height_in,
-            shorten(text, 18),
+            style.shorten(text, 18),
             ha="center",
             va=alignment,
             color=colour,

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from graftline.core.checksums import verify_all
 from graftline.core.errors import MissingOutputError
+from graftline.core.installing import require
 from graftline.core.records import ExportFormat, Record, WhiteLevels
 
 CONTRACT_FILE = "contract.json"
@@ -130,6 +131,7 @@ def _text(path: Path) -> str:
     if path.is_dir():
         return (path / "assets" / CONTRACT_FILE).read_text(encoding="utf-8")
     if path.suffix == ".onnx":
+        require("onnx", "a file of the format onnx", str(path))
         import onnx
 
         try:

@@ -156,7 +156,7 @@ def _not_there(workspace: Workspace, name: str, which: str) -> MissingOutputErro
         return MissingOutputError(
             f"there is no {what} of {name}: nothing has been registered yet, so {lacking}",
             where="the model registry",
-            fix="make run registers a model, which is --model challenger; or name a model's "
+            fix="graftline run registers a model, which is --model challenger; or name a model's "
             "folder: --model models/trained",
         )
     aliases = sorted({alias for version in versions for alias in version.aliases})

@@ -131,7 +131,7 @@ def no_model(what: str, folder: Path) -> MissingOutputError:
         what,
         where=str(folder),
         allowed="a folder with model.tflite and trained.json, as models/trained is",
-        fix="make run, or dvc repro",
+        fix="graftline run, or dvc repro",
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Literal
 
+from graftline.core.counts import counted
 from graftline.core.errors import ParamsError
 from graftline.core.params import FirstBlocks, FromLayer, LastBlocks
 from graftline.core.records import Assembled, FreezePlan, LayerRecord
@@ -53,12 +54,12 @@ def plan_freezing(
         count = strategy.last_blocks
         blocks = _some_blocks(layers, count, "freeze.strategy.last_blocks")[-count:]
         chosen, name = _layers_of(layers, blocks), f"last_blocks: {count}"
-        reason = f"the last {count} blocks before the cut train, those before them are frozen"
+        reason = f"{_trains('last', count, ' before the cut')}, those before are frozen"
     elif isinstance(strategy, FirstBlocks):
         count = strategy.first_blocks
         blocks = _some_blocks(layers, count, "freeze.strategy.first_blocks")[:count]
         chosen, name = _layers_of(layers, blocks), f"first_blocks: {count}"
-        reason = f"the first {count} blocks train, those after them are frozen"
+        reason = f"{_trains('first', count)}, those after are frozen"
     else:
         chosen, name, reason = _from_layer(layers, strategy)
     # Statistics and scales of the base stay as they were learnt on its many images.
@@ -108,7 +109,8 @@ def _some_blocks(layers: tuple[LayerRecord, ...], count: int, key: str) -> list[
     blocks = blocks_of(layers)
     if count > len(blocks):
         raise ParamsError(
-            f"{key}: got {count}, and the backbone has {len(blocks)} blocks up to its cut",
+            f"{key}: got {count}, and the backbone has {counted(len(blocks), 'block')} up to its "
+            "cut",
             where="params.yaml",
             allowed=f"1 to {len(blocks)}",
             fix="take fewer blocks, or set freeze.strategy: none to train them all",
@@ -131,3 +133,7 @@ def _boundary(layers: tuple[LayerRecord, ...], trainable: tuple[str, ...]) -> st
         if layer.clean:
             boundary = layer.name
     return boundary
+
+
+def _trains(which: str, count: int, where: str = "") -> str:
+    return f"the {which} {counted(count, 'block')}{where} train{'s' if count == 1 else ''}"

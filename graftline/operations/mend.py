@@ -41,7 +41,7 @@ def mend(workspace: Workspace) -> tuple[list[Path], list[Path]]:
     """
     with pipeline_lock(workspace):
         # First what may be a link to an object, and would lead nowhere without it.
-        outputs = [path for path in _outputs(workspace) if _is_damaged(workspace, path)]
+        outputs = [path for path in workspace.outputs if _is_damaged(workspace, path)]
         for path in outputs:
             _remove(path)
         return outputs, remove_damaged_objects(workspace.root)
@@ -76,23 +76,6 @@ def remove_damaged_objects(
             path.unlink()
             removed.append(path)
     return removed
-
-
-def _outputs(workspace: Workspace) -> Iterator[Path]:
-    yield workspace.freeze_plan
-    yield workspace.metrics
-    yield workspace.history
-    yield from (
-        workspace.loaded,
-        workspace.preprocessed,
-        workspace.assembled,
-        workspace.freezing_report,
-        workspace.features,
-        workspace.trained,
-        workspace.evaluation,
-        workspace.exports,
-        workspace.exports_report,
-    )
 
 
 def _is_damaged(workspace: Workspace, path: Path) -> bool:

@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import graftline
+from graftline.core.code_lock import CODE_LOCK, changed_code
 from graftline.core.dvc_lock import LOCK_FILE
 from graftline.core.environment import ERROR_FILE_VARIABLE, HELD_BY_VARIABLE, RUN_ID_VARIABLE
 from graftline.core.errors import ReproductionError, StageFailedError
@@ -23,7 +25,7 @@ from graftline.core.keras_home import keras_home
 from graftline.core.params import read_params
 from graftline.core.processes import ProcessIdentity, end_group
 from graftline.core.records import Assembled, Dataset, Metrics, Record, Trained
-from graftline.core.repository import git
+from graftline.core.repository import git, top
 from graftline.core.silence import awaited
 from graftline.core.stages import STAGES
 from graftline.core.startup import module_command
@@ -31,11 +33,12 @@ from graftline.core.workspace import Workspace
 from graftline.operations.dvc_commands import dvc_ended
 from graftline.operations.dvc_listings import checked_lock, listing
 from graftline.operations.mend import remove_damaged_objects
+from graftline.operations.own_stages import own_stages
 from graftline.operations.worktrees import CACHE, has_commit, is_commits_number, is_ours, worktree
 from graftline.registry import tracking
 from graftline.registry.tracking import PastRun
 from graftline.registry.tracking.run_contents import test_metrics as metrics_of
-from graftline.registry.tracking.run_contents import versions
+from graftline.registry.tracking.run_contents import versions, why_not_reproducible
 
 DIFFERENT = 1
 """The exit code if anything that matters came out differently."""
@@ -97,6 +100,8 @@ class _Copy:
     logs: Path
     listing: str | None
     """The hash of DVC's listing of ``data/loaded``."""
+    brings_code: bool
+    """Whether the commit holds the library too, as this repository's do; projects' do not."""
 
 
 def reproduce(
@@ -128,19 +133,20 @@ def reproduce(
                 # A commit may hold a link there, which leads to a file of the user's.
                 (place / path.name).unlink(missing_ok=True)
                 shutil.copy(path, place / path.name)
-            return _repeated(_copied(workspace, run, place, listed), run, commit, on_step)
+            copy = _copied(workspace, run, place, listed)
+            _refuse_other_version(copy, run)
+            return _repeated(copy, run, commit, on_step)
 
 
 def _repeated(
     copy: _Copy, run: PastRun, commit: str, on_step: Callable[[str], None]
 ) -> Reproduction:
     on_step("load: from DVC's cache")
-    data_from = "DVC"
-    if not _has_data(copy):
-        data_from = "the source"
-        _run_stage(copy, "load", on_step)
-    for stage in STAGES[1:]:
-        _run_stage(copy, stage, on_step)
+    data_from = "DVC" if _has_data(copy) else "the source"
+    own = own_stages(copy.workspace.root, environment=copy.environment)
+    for stage in STAGES[1:] if data_from == "DVC" else STAGES:
+        for name in (*own.get(stage, ()), stage):
+            _run_stage(copy, name, on_step)
     return Reproduction(
         run_id=run.run_id,
         name=run.name,
@@ -169,7 +175,7 @@ def _wanted(workspace: Workspace, which: str) -> PastRun:
         raise ReproductionError(
             f"the history has no run {run_id!r}",
             where=where,
-            fix="graftline models --json and make ui show the runs that there are",
+            fix="graftline models --json and graftline ui show the runs that there are",
         )
     return run
 
@@ -187,24 +193,19 @@ def _commit(workspace: Workspace, run: PastRun) -> str:
             "git repository, or git did not trust it",
             fix="commit before the next run; where git does not answer, it says what to do",
         )
-    if run.tags.get("graftline.git_dirty") != "false":
-        names = run.tags.get("graftline.git_changed", "unknown files").splitlines()
-        changed = [name for name in names if name not in _FROM_HISTORY]
-        # The history holds the run's own params.yaml, so it may differ from the commit's.
-        if changed:
-            raise ReproductionError(
-                f"run {run.run_id} was dirty: it was made with changes that no commit holds, in "
-                f"{', '.join(changed)}",
-                allowed="a run of committed files; params.yaml and dvc.lock may differ",
-                fix="commit before a run that is to be reproduced",
-            )
+    if why := why_not_reproducible(run.tags):
+        raise ReproductionError(
+            f"run {run.run_id} was made from files that were not committed: {why}",
+            allowed="a run whose stages read committed files; params.yaml and dvc.lock may differ",
+            fix="commit before a run that is to be reproduced",
+        )
     # Who can write to a history that others share can name any code to be run here.
     if not is_commits_number(commit):
         raise ReproductionError(
             f"run {run.run_id} names the commit {commit[:_SHOWN_CHARACTERS]!r}, which is no "
             "commit's number",
             allowed="40 (or 64) hexadecimal digits, as git rev-parse HEAD prints them",
-            fix="look at the run's tags (make ui): somebody has altered them",
+            fix="look at the run's tags (graftline ui): somebody has altered them",
         )
     if not has_commit(workspace.root, commit):
         shallow = (git(workspace.root, "rev-parse", "--is-shallow-repository") or "").strip()
@@ -226,6 +227,26 @@ def _commit(workspace: Workspace, run: PastRun) -> str:
             f"git branch reproduce-{commit[:12]} {commit}",
         )
     return commit
+
+
+def _refuse_other_version(copy: _Copy, run: PastRun) -> None:
+    """Sees to it that a run of a project, whose commit holds no code, is run by the same code."""
+    if copy.brings_code:
+        return
+    root = copy.workspace.root
+    if not (changed := changed_code(copy.workspace)) or not (root / CODE_LOCK).is_file():
+        return
+    version = run.tags.get("graftline.version.graftline", "another version")
+    exactly = f"graftline=={version}"
+    raise ReproductionError(
+        f"run {run.run_id} was made with graftline {version}, and here is graftline "
+        f"{graftline.__version__}, in which the code of {', '.join(changed)} is another",
+        where=f"{CODE_LOCK} of the run's commit",
+        allowed="the code that the run was made with",
+        fix=f"make an environment for it, and run this there; nothing is installed by itself:\n"
+        f"python3 -m venv var/{exactly} && var/{exactly}/bin/pip install {exactly}\n"
+        f"var/{exactly}/bin/graftline reproduce {run.run_id}",
+    )
 
 
 def _from_history(workspace: Workspace, run: PastRun, name: str, folder: Path) -> Path:
@@ -250,15 +271,23 @@ def _copied(workspace: Workspace, run: PastRun, place: Path, listed: str | None)
     # The code of that commit may look for downloads there, and puts its own settings in place.
     inherited["KERAS_HOME"] = str(keras_home())
     folder = str(Path(sys.executable).parent)
+    code = _code_in(place)
     environment = inherited | {
         "PATH": os.pathsep.join((folder, inherited.get("PATH", ""))),
         # First the code of the commit, before any that is installed.
-        "PYTHONPATH": os.pathsep.join((str(place), inherited.get("PYTHONPATH", ""))),
+        "PYTHONPATH": os.pathsep.join((str(code or place), inherited.get("PYTHONPATH", ""))),
         "PYTHONDONTWRITEBYTECODE": "1",
         "NO_COLOR": "1",
     }
     logs = workspace.var / "logs" / f"reproduce-{run.run_id[:12]}"
-    return _Copy(copy, environment, logs, listed)
+    return _Copy(copy, environment, logs, listed, code is not None)
+
+
+def _code_in(place: Path) -> Path | None:
+    """The folder of a worktree that holds the library: its top, or the project's own root."""
+    above = (top(place) or place).resolve()
+    folders = (one for one in (place, *place.parents) if one.resolve().is_relative_to(above))
+    return next((one for one in folders if (one / "graftline" / "__init__.py").is_file()), None)
 
 
 def _has_data(copy: _Copy) -> bool:
@@ -283,7 +312,7 @@ def _has_data(copy: _Copy) -> bool:
 def _run_stage(copy: _Copy, stage: str, on_step: Callable[[str], None]) -> None:
     on_step(f"{stage}: runs again")
     copy.logs.mkdir(parents=True, exist_ok=True)
-    log_file = copy.logs / f"{stage}.log"
+    log_file = copy.logs / f"{stage.replace('/', '-')}.log"
     with log_file.open("w", encoding="utf-8") as log:
         process = subprocess.Popen(
             module_command("dvc", "repro", "--single-item", "--force", stage),

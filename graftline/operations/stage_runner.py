@@ -1,8 +1,7 @@
-"""Runs one step as a DVC stage does: locked, tracked, and with its error left for the caller."""
+"""Runs one step as a DVC stage does: locked and tracked."""
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import logging
 import os
@@ -10,13 +9,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from graftline.core.code_lock import refuse_other_code
-from graftline.core.environment import ERROR_FILE_VARIABLE, HELD_BY_VARIABLE, RUN_ID_VARIABLE
-from graftline.core.errors import GraftlineError, StorageFullError, from_system
-from graftline.core.files import scratch_folder, write_text
+from graftline.core.environment import HELD_BY_VARIABLE, RUN_ID_VARIABLE
+from graftline.core.errors import GraftlineError, from_system
+from graftline.core.files import scratch_folder
+from graftline.core.installing import require
 from graftline.core.locks import pipeline_lock, stage_lock
 from graftline.core.params import Params, read_params
 from graftline.core.repository import check_own_git
@@ -46,8 +45,7 @@ def run_stage(stage: str, workspace: Workspace) -> Any:
         The step's record of :mod:`graftline.core.records`.
 
     Raises:
-        GraftlineError: Whatever the step raises; it is also written to the file that the
-            environment variable ``GRAFTLINE_ERROR_FILE`` names.
+        GraftlineError: Whatever the step raises.
     """
     timings = Timings()
     try:
@@ -56,6 +54,9 @@ def run_stage(stage: str, workspace: Workspace) -> Any:
         with pipeline_lock(workspace), stage_lock(workspace, stage), _scratch():
             refuse_other_code(workspace, stage)
             params = read_params(workspace.params_file)
+            # Told by the first step, and not by the last one after hours of training.
+            if "onnx" in params.export.formats:
+                require("onnx", "the format onnx", "export.formats: onnx")
             started_s = time.monotonic()
             finished_training.forget_if_recorded(workspace)
             earlier = EarlierResults(workspace, stage, params)
@@ -68,14 +69,12 @@ def run_stage(stage: str, workspace: Workspace) -> Any:
                 # The last that is done: what fails before it costs no training.
                 finished_training.note_finished(workspace)
             return record
-    except GraftlineError as error:
-        leave_error(error)
+    except GraftlineError:
         raise
     except Exception as error:
-        if (known := from_system(error, workspace.root)) is None:
-            raise
-        leave_error(known)
-        raise known from error
+        if (known := from_system(error, workspace.root)) is not None:
+            raise known from error
+        raise
 
 
 @contextmanager
@@ -90,14 +89,6 @@ def _scratch() -> Iterator[None]:
             yield
         finally:
             tempfile.tempdir = before
-
-
-def leave_error(error: GraftlineError) -> None:
-    """Writes an error where the process that started this stage looks for it."""
-    if target := os.environ.get(ERROR_FILE_VARIABLE):
-        # Where nothing can be written, the error that says so cannot be either; it is printed.
-        with contextlib.suppress(OSError, StorageFullError):
-            write_text(Path(target), error.to_json())
 
 
 def _run(

@@ -19,6 +19,7 @@ from graftline.core.stage_params import changed_params
 from graftline.core.stages import STAGES
 from graftline.core.workspace import Workspace
 from graftline.operations.dvc_commands import STATUS, dvc_ended
+from graftline.operations.own_stages import own_stages
 from graftline.registry.tracking import LastRun, last_run
 
 _BUSY = "blocked by"
@@ -79,7 +80,8 @@ def _stages(workspace: Workspace) -> list[StageStatus]:
     present = read_record(workspace.params_file)
     unlocked = changed_code(workspace) if (workspace.root / CODE_LOCK).exists() else ()
     found: list[StageStatus] = []
-    for name in STAGES:
+    own = own_stages(workspace.root, changes)
+    for name in (one for stage in STAGES for one in (*own.get(stage, ()), stage)):
         reasons = tuple(_reasons(changes.get(name, ()), locked.get(name), present))
         if name in unlocked:
             reasons += (f"its code has changed, which {CODE_LOCK} does not say yet",)

@@ -19,6 +19,7 @@ from graftline.operations.servers import join, kept_alive, leave, prefect_server
 from graftline.orchestration.api_health import absence_told, asked_of, check_answers
 
 T = TypeVar("T")
+_ready = False
 _CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
 
 
@@ -32,6 +33,11 @@ def quieten(workspace: Workspace, *, debug: bool) -> None:
     settle(workspace)
     # Prefect tells of everything on its pages; here a line per step is enough.
     os.environ.setdefault(_CONSOLE_LEVEL, "INFO" if debug else "CRITICAL")
+
+
+def is_ready() -> bool:
+    """Whether this process is in :func:`api_for`."""
+    return _ready
 
 
 @contextmanager
@@ -56,7 +62,7 @@ def api_for(
     if address is not None:
         flow = imported()
         check_answers(address)
-        with absence_told(address, say):
+        with absence_told(address, say), _marked():
             yield flow
         return
     # Port 4200 is left to those who stay: graftline ui, and whatever the user runs.
@@ -68,8 +74,18 @@ def api_for(
             flow = imported()
             with timings.span("server"):
                 own = start.result()
-        with asked_of(server, own), kept_alive(server, own, say):
+        with asked_of(server, own), kept_alive(server, own, say), _marked():
             yield flow
     finally:
         with timings.span("leave"):
             leave(server)
+
+
+@contextmanager
+def _marked() -> Iterator[None]:
+    global _ready
+    _ready = True
+    try:
+        yield
+    finally:
+        _ready = False

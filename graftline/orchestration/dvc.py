@@ -12,10 +12,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, ClassVar, Literal
 
+from graftline.core.dvc_file import DVC_FILE
 from graftline.core.environment import ERROR_FILE_VARIABLE
 from graftline.core.errors import (
     GraftlineError,
@@ -34,6 +35,7 @@ from graftline.core.workspace import Workspace
 from graftline.operations.dvc_commands import STATUS, dvc_ended
 from graftline.operations.earlier_results import TAKEN
 from graftline.operations.mend import remove_damaged_objects
+from graftline.operations.own_stages import own_stages
 from graftline.operations.warm_dvc import DvcStandby, order
 
 Doing = Literal["executed", "restored", "unchanged"]
@@ -52,6 +54,9 @@ _NOISE = (
     "\tgit add ",
     "To enable auto staging",
     "\tdvc config core.autostage",
+    # What TensorFlow says of itself in each process.
+    "WARNING: All log messages before absl::InitializeLog()",
+    "I0000 00:00:",
     # LiteRT's own code tells it once in each process, and has no switch for it.
     "INFO: Created TensorFlow Lite XNNPACK delegate",
     # What failed, and why, is told by the error that the task raises.
@@ -102,10 +107,12 @@ class Staleness:
     Args:
         stale: The stages that it would run, as far as that can be told before any of them has run.
         restored: Those whose outputs were gone, and came back from its cache.
+        own: The project's own stages, by the step that waits for them.
     """
 
     stale: frozenset[str]
     restored: frozenset[str] = frozenset()
+    own: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def staleness(workspace: Workspace) -> Staleness:
@@ -127,13 +134,14 @@ def staleness(workspace: Workspace) -> Staleness:
         for stage, changes in report.items()
         if (outputs := _only_deleted(changes)) is not None
     }
+    own = own_stages(workspace.root, report, _environment())
     outputs = sorted({output for of_stage in deleted.values() for output in of_stage})
     # What the cache lacks too is left to its stage.
     if not outputs or _asked(workspace, "checkout", *outputs).returncode:
-        return Staleness(frozenset(report))
+        return Staleness(frozenset(report), own=own)
     left = frozenset(_status(workspace))
     restored = frozenset(stage for stage, of_stage in deleted.items() if of_stage)
-    return Staleness(left, restored - left)
+    return Staleness(left, restored - left, own)
 
 
 def _status(workspace: Workspace) -> dict[str, Any]:
@@ -149,7 +157,7 @@ def _status(workspace: Workspace) -> dict[str, Any]:
             fix="run dvc status, which says the same at length",
         )
     report: dict[str, Any] = json.loads(finished.stdout or "{}")
-    return {name.rpartition(":")[2]: changes for name, changes in report.items()}
+    return {name.removeprefix(f"{DVC_FILE}:"): changes for name, changes in report.items()}
 
 
 def _only_deleted(changes: list[Any]) -> list[str] | None:

@@ -27,7 +27,7 @@ from graftline.core.workspace import Workspace
 from graftline.operations.dvc_exp_guard import refuse_after_interrupted
 from graftline.operations.servers import alive, prefect_server
 from graftline.orchestration.api import api_for, quieten
-from graftline.orchestration.overrides import plan_overrides
+from graftline.orchestration.overrides import overrides_to, plan_overrides
 from graftline.orchestration.screen import Screen
 
 if TYPE_CHECKING:
@@ -54,12 +54,12 @@ class Launch:
 
     module: str
     flow: str
-    params_file: Path | None
-    overrides: Sequence[str]
-    wait_s: float
-    force: bool
-    debug: bool
-    looks: bool
+    params_file: Path | None = None
+    overrides: Sequence[str] = ()
+    wait_s: float = 0.0
+    force: bool = False
+    debug: bool = False
+    looks: bool = False
 
 
 def launch(module: str, flow: str, arguments: Sequence[str], *, looks: bool = False) -> int:
@@ -88,7 +88,39 @@ def launch(module: str, flow: str, arguments: Sequence[str], *, looks: bool = Fa
     return reported(command, debug=wanted.debug)
 
 
-def _run(wanted: Launch, workspace: Workspace, screen: Screen) -> None:
+def call_train(params: Params | None = None) -> Any:
+    """What a call of the flow ``train`` from Python or a notebook does, in the project here.
+
+    Args:
+        params: What it runs with; written to ``params.yaml`` first, where the stages read it, with
+            the former file kept. None takes what stands there.
+
+    Returns:
+        What the flow returns.
+
+    Raises:
+        GraftlineError: If it fails.
+    """
+    workspace = Workspace.here()
+    overrides = () if params is None else overrides_to(params, workspace)
+    return _run(Launch("flows.train", "train", overrides=overrides), workspace, Screen())
+
+
+def call_retrain(force: bool = False, wait_s: float = 0.0) -> Any:
+    """What a call of the flow ``retrain`` from Python does; None if there was nothing to do.
+
+    Args:
+        force: Whether every stage runs.
+        wait_s: How long to wait for another holder of the pipeline, in seconds.
+
+    Raises:
+        GraftlineError: If it fails.
+    """
+    wanted = Launch("flows.retrain", "retrain", wait_s=wait_s, force=force, looks=True)
+    return _run(wanted, Workspace.here(), Screen())
+
+
+def _run(wanted: Launch, workspace: Workspace, screen: Screen) -> Any:
     from graftline.orchestration.pipeline import prepared
 
     started_s = time.monotonic()
@@ -110,7 +142,7 @@ def _run(wanted: Launch, workspace: Workspace, screen: Screen) -> None:
     ):
         if wanted.looks and not (_server_runs(workspace) or execution.news.anything):
             screen.say(f"{execution.news}.")
-            return
+            return None
         imported = partial(_imported, wanted, execution)
         flow = stack.enter_context(api_for(workspace, imported, screen.say, timings))
         # Who interrupts a flow wants it to end, even if its server does not answer.
@@ -129,6 +161,7 @@ def _run(wanted: Launch, workspace: Workspace, screen: Screen) -> None:
         from graftline.orchestration.run_summary import show_closing
 
         show_closing(screen, workspace, outcome, time.monotonic() - started_s)
+    return outcome
 
 
 def _server_runs(workspace: Workspace) -> bool:

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import datetime
-import io
-import re
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
-from ruamel.yaml.nodes import ScalarNode
-from ruamel.yaml.representer import RoundTripRepresenter
-from ruamel.yaml.scalarstring import DoubleQuotedScalarString
-
+from graftline.core.dvc_file import is_output
 from graftline.core.files import write_text
 from graftline.core.params import (
+    NO_FILES,
     Params,
     params_from_record,
     read_params,
@@ -25,15 +20,9 @@ from graftline.core.params import (
     read_text,
     with_overrides,
 )
+from graftline.core.params.yaml_changes import with_values
 from graftline.core.workspace import Workspace
 from graftline.data.source_path import located
-
-_WIDTH = 1000
-_REPLACED = object()
-# Words and paths of several letters; yes, off, null and so on mean more to some readers of YAML.
-_PLAIN = re.compile(
-    r"(?!(?:yes|no|on|off|true|false|null)$)[A-Za-z/][\w./-]+", re.ASCII | re.IGNORECASE
-)
 
 
 @dataclass(frozen=True)
@@ -77,22 +66,40 @@ def plan_overrides(
     params = read_params(source) if not overrides else None
     params = _located(params or params_from_record(record, _origin(source, overrides)), workspace)
     keys = [override.partition("=")[0] for override in overrides]
-    keys += _with_homes(params, record)
+    keys += _with_paths(params, record)
     missing = _missing_sections(params, record)
     if not keys and params_file is None and not missing:
         return Change(params, None)
     text = read_text(source)
-    return Change(params, _with_values(text, record, keys, missing))
+    return Change(params, with_values(text, record, keys, missing))
 
 
-def _with_homes(params: Params, record: dict[str, Any]) -> list[str]:
-    """Puts the paths that began with ``~`` into the record as they are; returns their keys.
+def overrides_to(params: Params, workspace: Workspace) -> list[str]:
+    """The ``key=value`` texts that make these parameters of what ``params.yaml`` holds."""
+    before = read_params(workspace.params_file).model_dump(mode="json", by_alias=True)
+    found = []
+    for name, section in params.model_dump(mode="json", by_alias=True).items():
+        if not isinstance(section, dict):
+            pairs = [(name, section, before[name])]
+        else:
+            pairs = [(f"{name}.{key}", one, before[name][key]) for key, one in section.items()]
+        found += [
+            f"{key}={one if isinstance(one, str) else json.dumps(one)}"
+            for key, one, was in pairs
+            if one != was
+        ]
+    return found
 
-    DVC, which hashes ``data.path``, knows no ``~``.
+
+def _with_paths(params: Params, record: dict[str, Any]) -> list[str]:
+    """Puts paths into the record as DVC takes them, which knows neither ``~`` nor null.
+
+    Returns:
+        The keys of those that were others.
     """
     changed = []
     for section, key, value in (
-        ("data", "path", params.data.path),
+        ("data", "path", params.data.path or NO_FILES),
         ("backbone", "weights", params.backbone.weights),
     ):
         if record[section].get(key) != value:
@@ -108,7 +115,8 @@ def _missing_sections(params: Params, record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _located(params: Params, workspace: Workspace) -> Params:
-    if params.data.path is not None:
+    # What a stage makes need not be there yet.
+    if params.data.path is not None and not is_output(workspace.root, params.data.path):
         located(params.data, workspace.root)
     return params
 
@@ -119,59 +127,6 @@ def _present(workspace: Workspace) -> str | None:
 
 def _origin(source: Path, overrides: Sequence[str]) -> str:
     return " ".join([str(source), *(f"--set {override}" for override in overrides)])
-
-
-def _with_values(
-    text: str, record: dict[str, Any], keys: Sequence[str], missing: dict[str, Any]
-) -> str:
-    if not keys and not missing:
-        return text
-    yaml = YAML()
-    yaml.Representer = _Representer
-    yaml.preserve_quotes = True
-    yaml.width = _WIDTH
-    # A file of comments alone holds nothing that could be set.
-    document = yaml.load(text) or CommentedMap()
-    for dotted in keys:
-        *parents, last = dotted.split(".")
-        value: Any = record
-        for key in (*parents, last):
-            value = value.get(key, _REPLACED) if isinstance(value, dict) else _REPLACED
-        if value is _REPLACED:
-            # A later override has put a plain value above this one.
-            continue
-        section = document
-        for key in parents:
-            if not isinstance(section.get(key), CommentedMap):
-                section[key] = CommentedMap()
-            section = section[key]
-        section[last] = _styled(value)
-    document.update(missing)
-    stream = io.StringIO()
-    yaml.dump(document, stream)
-    return stream.getvalue()
-
-
-class _Representer(RoundTripRepresenter):
-    """Writes null as the word, which says more than nothing at all."""
-
-    def represent_null(self, _: Any) -> ScalarNode:
-        return self.represent_scalar("tag:yaml.org,2002:null", "null")
-
-
-_Representer.add_representer(type(None), _Representer.represent_null)
-
-
-def _styled(value: Any) -> Any:
-    if isinstance(value, str) and not _PLAIN.fullmatch(value):
-        # In quotes it is the same text to every reader of YAML, whatever its version.
-        return DoubleQuotedScalarString(value)
-    if not isinstance(value, (list, dict)):
-        return value
-    yaml = YAML(typ="rt")
-    node = yaml.seq(value) if isinstance(value, list) else yaml.map(**value)
-    node.fa.set_flow_style()
-    return node
 
 
 def _keep(workspace: Workspace) -> Path | None:

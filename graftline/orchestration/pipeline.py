@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from graftline.core.code_lock import lock_code
+from graftline.core.counts import counted
 from graftline.core.environment import HELD_BY_VARIABLE, RUN_ID_VARIABLE, settle
-from graftline.core.errors import GraftlineError, ParamsError
+from graftline.core.errors import DataError, GraftlineError, ParamsError
 from graftline.core.locks import pipeline_lock
 from graftline.core.params import Params, read_params
 from graftline.core.repository import check_repository
@@ -64,13 +65,18 @@ class Pipeline:
     _source: Future[SourceState] | None = None
     _run: Future[str] | None = None
     _changed: bool = False
+    _ran: set[str] = field(default_factory=set)
 
     def look(self) -> None:
         """Starts asking DVC what is stale, and looking at what the source holds."""
         if self._staleness is None:
             self._staleness = self._pool.submit(dvc.staleness, self.workspace)
             self._staleness.add_done_callback(self._make_ready)
-            self._source = self._pool.submit(source_state, self.workspace, self.params.data)
+            self._source = self._pool.submit(self._source_now)
+
+    def own_before(self, step: str) -> tuple[str, ...]:
+        """The project's own stages that a step waits for, and that have not run yet."""
+        return tuple(name for name in self._known().own.get(step, ()) if name not in self._ran)
 
     @property
     def news(self) -> News:
@@ -80,9 +86,10 @@ class Pipeline:
             DataError: If the source cannot be used.
             GraftlineError: If DVC cannot tell what is stale.
         """
-        stale = self._known().stale
+        known = self._known()
+        own = [name for names in known.own.values() for name in names]
         source = self._result(self._source)
-        return news_of(self.workspace, self.params, source, stale, forced=self.force)
+        return news_of(self.workspace, self.params, source, known.stale, forced=self.force, own=own)
 
     def note_finished(self) -> None:
         """Writes down that every step has come to its end, and with which images it began."""
@@ -127,6 +134,7 @@ class Pipeline:
                 as the stage reads it.
         """
         self._raise_early()
+        self._ran.add(stage)
         force = self.force or (stage == "load" and self._unseen())
         # Even if every stage is forced: DVC may be fetching outputs still.
         known = self._known()
@@ -136,9 +144,8 @@ class Pipeline:
         environment = {HELD_BY_VARIABLE: str(os.getpid())}
         if stage in TRACKED:
             environment[RUN_ID_VARIABLE] = self.run_id
-        command = dvc.StageCommand(
-            stage, self.log_folder / f"{stage}.log", environment, force, silence_s
-        )
+        log_file = self.log_folder / f"{stage.replace('/', '-')}.log"
+        command = dvc.StageCommand(stage, log_file, environment, force, silence_s)
         doing = dvc.reproduce(self.workspace, command, on_line, self._standby)
         finished_training.forget_if_recorded(self.workspace)
         # Between the stage's own look and DVC's there is a moment.
@@ -147,6 +154,9 @@ class Pipeline:
             note_loaded(self.workspace, self._result(self._source))
         # Only a stage after a changed one can be stale without DVC's having said so before.
         self._changed = self._changed or doing != "unchanged"
+        if doing != "unchanged" and "load" not in self._ran:
+            # What load is about to read is what this stage has made.
+            self._source = self._pool.submit(self._source_now)
         return _STATES[doing]
 
     def other_classes(self, classes: Collection[str]) -> str | None:
@@ -203,6 +213,15 @@ class Pipeline:
             return
         if self.force or known.result().stale:
             self._standby.prepare()
+
+    def _source_now(self) -> SourceState:
+        try:
+            return source_state(self.workspace, self.params.data)
+        except DataError:
+            if not self._known().own.get("load"):
+                raise
+            # A stage of the project's own makes it first.
+            return SourceState({})
 
     def _known(self) -> dvc.Staleness:
         self.look()
@@ -273,7 +292,7 @@ def prepared(
         if orphan := dvc.end_orphans(workspace):
             screen.say(f"stage {orphan} was still at work for a flow that is gone; it was ended")
         if left := remove_leftovers(workspace):
-            screen.say(f"{len(left)} files that a killed process had left were removed")
+            screen.say(f"removed {counted(len(left), 'file')} that a killed process had left")
         for name in put_torn_aside(workspace):
             screen.say(
                 f"{name} is not whole (cut off, or damaged); it lies in var/torn/ now, and results "

@@ -74,6 +74,15 @@ def launch(arguments: Sequence[str]) -> int:
     return reported(command, debug=options.debug)
 
 
+def call_predict(request: Request) -> tuple[Batch, Drift]:
+    """What a call of the flow from Python or a notebook does, in the project that it is in.
+
+    Raises:
+        GraftlineError: If it fails.
+    """
+    return _run(request, Workspace.here(), debug=False)
+
+
 def default_out(path: str) -> Path:
     """Where predictions go unless ``--out`` says: the same place for the same input."""
     name = Path(path).resolve().stem.strip(".*?[]") or "images"
@@ -166,7 +175,7 @@ def _relative(path: Path) -> str:
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
-def _run(request: Request, workspace: Workspace, *, debug: bool) -> None:
+def _run(request: Request, workspace: Workspace, *, debug: bool) -> tuple[Batch, Drift]:
     began_s = time.monotonic()
     quieten(workspace, debug=debug)
     screen = Screen()
@@ -178,6 +187,7 @@ def _run(request: Request, workspace: Workspace, *, debug: bool) -> None:
 
             flush_logs()
     screen.summary(_rows(batch, drift), time.monotonic() - began_s)
+    return batch, drift
 
 
 def _imported() -> Any:

@@ -13,6 +13,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
+from graftline.core.counts import counted
 from graftline.core.markdown import table
 from graftline.core.records import Metrics
 from graftline.operations.changes import News
@@ -21,6 +22,7 @@ from graftline.orchestration.pipeline import current, held
 from graftline.orchestration.retry import CAN_PASS
 from graftline.registry.promotion_report import line
 from graftline.registry.promotions import Promotion
+from graftline.registry.tracking import last_run
 
 
 @contextmanager
@@ -62,7 +64,7 @@ def outcome_state(news: News, outcome: Promotion | None = None) -> Any:
     metrics = Metrics.read_in(current().workspace)
     accuracy = (
         f"test accuracy {metrics.test_accuracy:.2%} ({metrics.test_accuracy_low:.2%} to "
-        f"{metrics.test_accuracy_high:.2%}) on {metrics.test_images:,} images"
+        f"{metrics.test_accuracy_high:.2%}) on {counted(metrics.test_images, 'image')}"
     )
     publish.markdown(
         "retraining",
@@ -73,6 +75,8 @@ def outcome_state(news: News, outcome: Promotion | None = None) -> Any:
         "What there was to train for, and what came of it",
     )
     message = f"{news}. {line(outcome)}; {accuracy}"
+    if (run := last_run(current().workspace)) and run.warning:
+        message += f". Of note: {run.warning}"
     get_run_logger().info(message)
     return Completed(message=message, data=outcome)
 

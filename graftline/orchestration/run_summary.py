@@ -6,11 +6,15 @@ import csv
 from collections import Counter
 from pathlib import Path
 
+from rich.markup import escape
+
+from graftline.core.counts import counted
 from graftline.core.records import Exports, FreezePlan, Metrics
 from graftline.core.workspace import Workspace
 from graftline.orchestration.screen import Screen
 from graftline.registry.promotion_report import line
 from graftline.registry.promotions import Promotion
+from graftline.registry.tracking import last_run
 
 _UNSURE_WIDTH = 0.05
 _MISCALIBRATED = 0.05
@@ -36,8 +40,8 @@ def _rows(workspace: Workspace, promotion: Promotion, metrics: Metrics) -> list[
     rows = [
         (
             "accuracy",
-            f"{metrics.test_accuracy:.2%} of {metrics.test_images:,} test images (95 % interval "
-            f"{metrics.test_accuracy_low:.2%} to {metrics.test_accuracy_high:.2%}); "
+            f"{metrics.test_accuracy:.2%} of {counted(metrics.test_images, 'test image')} "
+            f"(95 % interval {metrics.test_accuracy_low:.2%} to {metrics.test_accuracy_high:.2%}); "
             f"{_balanced(metrics)}always naming the most frequent class: "
             f"{metrics.majority_baseline:.2%}",
         ),
@@ -62,10 +66,18 @@ def _rows(workspace: Workspace, promotion: Promotion, metrics: Metrics) -> list[
             f"{_relative(workspace, workspace.metrics)}, "
             f"{_relative(workspace, workspace.evaluation)}",
         ),
-        ("look", "make ui shows the run in Prefect and MLflow"),
-        ("use", ".venv/bin/graftline predict IMAGE …"),
+        ("look", f"{_command(workspace)} ui shows the run in Prefect and MLflow"),
+        ("use", f"{_command(workspace)} predict IMAGE …"),
     ]
+    if (run := last_run(workspace)) and run.warning:
+        rows.append(("repeat", escape(run.warning)))
     return rows
+
+
+def _command(workspace: Workspace) -> str:
+    """How the command line is called here: by an environment in the project, or as installed."""
+    own = Path(".venv", "bin", "graftline")
+    return str(own) if (workspace.root / own).is_file() else "graftline"
 
 
 def _balanced(metrics: Metrics) -> str:
@@ -106,7 +118,9 @@ def _weak_point(confusion: Path, metrics: Metrics) -> str | None:
     sentences = []
     if pair := _most_confused(confusion):
         true, predicted, count, total = pair
-        sentences.append(f"{count} of {total} images of {true} are taken for {predicted}")
+        taken = "is taken" if count == 1 else "are taken"
+        images = counted(total, "image")
+        sentences.append(f"{count} of {images} of {true} {taken} for {predicted}")
     if metrics.classes:
         name, one = min(metrics.classes.items(), key=lambda item: item[1].f1)
         sentences.append(f"the lowest F1 is that of {name}, {one.f1:.3f}")

@@ -1,17 +1,12 @@
-"""The unattended processes: Prefect's and MLflow's servers and a worker for the schedules.
-
-python -m graftline.orchestration.services up    # make up
-python -m graftline.orchestration.services down  # make down
+"""``graftline up`` and ``down``: Prefect's and MLflow's servers and a worker for the schedules.
 
 Each is started once, detached from the terminal, on this machine's own addresses alone.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -19,13 +14,11 @@ import psutil
 from filelock import FileLock
 from rich.console import Console
 
-from graftline.core.environment import begin_plainly, prefect_address, quiet_environment, settle
-from graftline.core.exit_codes import reported
+from graftline.core.environment import prefect_address, quiet_environment
 from graftline.core.private import password_told
 from graftline.core.processes import ProcessIdentity, end_all
 from graftline.core.redaction import without_secrets
 from graftline.core.repository import check_repository
-from graftline.core.startup import collect_rarely
 from graftline.core.workspace import Workspace
 from graftline.operations.servers import (
     HOST,
@@ -98,8 +91,14 @@ def up(
             check_answers(api)
             deployments.ensure_pools(workspace)
             deployments.apply_all(workspace, api)
-            if any(one.name == RETRAINS for one in deployments.deployments(workspace)):
+            if any(one.written == RETRAINS for one in deployments.deployments(workspace)):
                 ensure_trigger(workspace)
+            former = list(deployments.without_project(workspace, own_server=chosen is None))
+        for sentence in former:
+            console.print(f"former   {sentence}", markup=False)
+        for pool in set(_pools_up(workspace)) - set(pools):
+            _stop_worker(worker_of(workspace, pool, ""))
+            console.print(f"former   the worker of pool {pool} was stopped", markup=False)
         # Before the worker starts: a run that is gone may hold the place of those to come.
         for name in close_abandoned(workspace):
             console.print(f"closed   {name}: {MESSAGE}", markup=False)
@@ -113,8 +112,8 @@ def up(
             console.print(f"worker   pool {pool}, {told}")
     for one in deployments.deployments(workspace):
         when = ", ".join(one.crons) or "when something triggers it"
-        console.print(f"runs     {one.record.get('entrypoint', '')} as {one.name}: {when}")
-    console.print("make down stops them.")
+        console.print(f"runs     {one.flow}/{one.name}: {when}")
+    console.print("graftline down stops them.")
 
 
 def down(workspace: Workspace, console: Console) -> None:
@@ -146,7 +145,7 @@ def worker_of(workspace: Workspace, pool: str, api: str) -> Server:
         title="Prefect worker",
         folder=folder,
         arguments=("prefect", "worker", "start", "--pool", pool, "--type", "process")
-        + ("--name", f"graftline-{pool}", "--install-policy", "never", "--with-healthcheck"),
+        + ("--name", pool, "--install-policy", "never", "--with-healthcheck"),
         health_path="/health",
         preferred_port=0,
         environment={
@@ -240,41 +239,3 @@ def _alone(workspace: Workspace) -> Iterator[None]:
     workspace.var.mkdir(parents=True, exist_ok=True)
     with FileLock(workspace.var / "standing.lock"):
         yield
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Runs one of the two.
-
-    Returns:
-        The exit code: 0; 2 for what the user can mend; 1 for a fault of ours.
-    """
-    parser = argparse.ArgumentParser(
-        prog="python -m graftline.orchestration.services", description=__doc__
-    )
-    parser.add_argument("direction", choices=("up", "down"))
-    parser.add_argument(
-        "--prefect-port", type=int, default=PREFECT_PORT, help="if it is free; 0 takes any"
-    )
-    parser.add_argument(
-        "--mlflow-port", type=int, default=MLFLOW_PORT, help="if it is free; 0 takes any"
-    )
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    options = parser.parse_args(arguments)
-    workspace = Workspace.here()
-    settle(workspace)
-    console = Console(highlight=False, soft_wrap=True)
-
-    def run() -> int:
-        if options.direction == "down":
-            down(workspace, console)
-            return 0
-        up(workspace, console, prefect_port=options.prefect_port, mlflow_port=options.mlflow_port)
-        return 0
-
-    return reported(run, debug=options.debug)
-
-
-if __name__ == "__main__":
-    begin_plainly()
-    collect_rarely()
-    sys.exit(main(sys.argv[1:]))

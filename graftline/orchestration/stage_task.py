@@ -16,6 +16,7 @@ from prefect.states import Completed
 
 from graftline.core.records import Record
 from graftline.core.silence import SILENCE_S
+from graftline.core.stages import STAGES
 from graftline.core.summaries import sentence
 from graftline.core.workspace import Workspace
 from graftline.orchestration import pipeline
@@ -51,6 +52,9 @@ def step(name: str, **options: Any) -> Callable[[Callable[P, R]], Callable[P, R]
 
         @functools.wraps(function)
         def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            if name in STAGES:
+                for own in pipeline.current().own_before(name):
+                    run_own_stage(own)
             returned: Any = prefect_task(*args, **kwargs)
             # Of a task that ends in a state of its own, Prefect returns just that.
             return cast(R, returned.result() if isinstance(returned, PrefectState) else returned)
@@ -92,6 +96,33 @@ def run_stage(
     return _run(stage, work)
 
 
+def run_own_stage(stage: str) -> None:
+    """Runs a stage of the project's own, which has no task in ``tasks/``, as a task of its name.
+
+    Raises:
+        GraftlineError: If the stage fails.
+    """
+
+    def work(execution: Pipeline, show: Callable[[str], None]) -> tuple[Any, State, str]:
+        last = ""
+
+        def on_line(line: str) -> None:
+            nonlocal last
+            last = line
+            get_run_logger().info(line)
+            show(line)
+
+        state = execution.run_stage(stage, SILENCE_S, on_line)
+        return None, state, last
+
+    @step(stage)
+    def own() -> Any:
+        # Its last line stands for what came out, and has been logged.
+        return _run(stage, work, logs=False)
+
+    own()
+
+
 def run_step(name: str, work: Callable[[Pipeline], Done[R]]) -> R:
     """Runs a step that is no stage of DVC's, in the task that calls it.
 
@@ -105,7 +136,9 @@ def run_step(name: str, work: Callable[[Pipeline], Done[R]]) -> R:
     return _run(name, lambda execution, _: work(execution))
 
 
-def _run(name: str, work: Callable[[Pipeline, Callable[[str], None]], Done[R]]) -> R:
+def _run(
+    name: str, work: Callable[[Pipeline, Callable[[str], None]], Done[R]], *, logs: bool = True
+) -> R:
     execution = pipeline.current()
     # Each try of a task has the same number.
     if (run_id := str(task_run.id)) not in execution.task_run_ids:
@@ -113,7 +146,8 @@ def _run(name: str, work: Callable[[Pipeline, Callable[[str], None]], Done[R]]) 
     started_s = time.monotonic()
     with execution.timings.span(f"step {name}"), execution.screen.step(name) as show:
         record, state, text = work(execution, show)
-        get_run_logger().info(text)
+        if logs:
+            get_run_logger().info(text)
     execution.screen.end(StepEnd(name, state, time.monotonic() - started_s, text))
     return concluded(record, state)
 

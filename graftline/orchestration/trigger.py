@@ -1,6 +1,6 @@
 """The automation between a changed source and the retraining: made once, kept up to date.
 
-python -m graftline.orchestration.trigger --deployment retrain/nightly
+python -m graftline.orchestration.trigger --deployment retrain/nightly-digits-3f9a2c
 python -m graftline.orchestration.trigger --remove
 """
 
@@ -19,6 +19,7 @@ from graftline.core.errors import ServerError
 from graftline.core.exit_codes import reported
 from graftline.core.startup import collect_rarely
 from graftline.core.workspace import Workspace
+from graftline.operations.names_on_servers import name_on_servers, with_project
 from graftline.operations.servers import address, client_environment, prefect_server
 from graftline.orchestration.api_health import check_answers
 
@@ -27,15 +28,20 @@ EVENT = "graftline.source.changed"
 CHECKOUT_LABEL = "graftline.checkout"
 """The label of that event that says whose source it is."""
 RETRAINS = "nightly"
-DEPLOYMENT = f"retrain/{RETRAINS}"
+"""The deployment of ``prefect.yaml`` that is run, unless another one is named."""
 
 
-def ensure_trigger(workspace: Workspace, deployment: str = DEPLOYMENT) -> str:
+def deployment_of(workspace: Workspace) -> str:
+    """The full name of the deployment that is run, unless another one is named."""
+    return f"retrain/{with_project(RETRAINS, name_on_servers(workspace))}"
+
+
+def ensure_trigger(workspace: Workspace, deployment: str | None = None) -> str:
     """Has the deployment run whenever the flow ``watch`` of this checkout announces a change.
 
     Args:
         workspace: The checkout; other ones on the same server have automations of their own.
-        deployment: FLOW/NAME of what is to run.
+        deployment: FLOW/NAME of what is to run; by default that of the checkout.
 
     Returns:
         The automation's name.
@@ -48,13 +54,14 @@ def ensure_trigger(workspace: Workspace, deployment: str = DEPLOYMENT) -> str:
     from prefect.exceptions import ObjectNotFound
 
     name = _name(workspace)
+    deployment = deployment or deployment_of(workspace)
     with get_client(sync_client=True) as client:
         try:
             found = client.read_deployment_by_name(deployment)
         except ObjectNotFound as error:
             raise ServerError(
                 f"there is no deployment {deployment} that a changed source could run",
-                fix="run make up, or name another one with --deployment FLOW/NAME",
+                fix="run graftline up, or name another one with --deployment FLOW/NAME",
             ) from error
         wanted = AutomationCore(
             name=name,
@@ -107,7 +114,7 @@ def main(arguments: Sequence[str]) -> int:
         prog="python -m graftline.orchestration.trigger", description=__doc__
     )
     parser.add_argument(
-        "--deployment", default=DEPLOYMENT, help=f"what is to run (default: {DEPLOYMENT})"
+        "--deployment", metavar="FLOW/NAME", help=f"what is to run (default: {RETRAINS} of here)"
     )
     parser.add_argument("--remove", action="store_true", help="take the automation away")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -123,8 +130,9 @@ def main(arguments: Sequence[str]) -> int:
             removed = remove_trigger(workspace)
             console.print("removed" if removed else "there was no automation of this checkout")
         else:
-            name = ensure_trigger(workspace, options.deployment)
-            console.print(f"{options.deployment} runs by itself: {name}", markup=False)
+            deployment = options.deployment or deployment_of(workspace)
+            name = ensure_trigger(workspace, deployment)
+            console.print(f"{deployment} runs by itself: {name}", markup=False)
         return 0
 
     return reported(run, debug=options.debug)
@@ -139,7 +147,7 @@ def _api(workspace: Workspace) -> dict[str, str]:
     if own is None:
         raise ServerError(
             "no Prefect server runs here, and an automation lives in one",
-            fix="run make up, or name a server by PREFECT_API_URL",
+            fix="run graftline up, or name a server by PREFECT_API_URL",
         )
     return client_environment(server, own)
 

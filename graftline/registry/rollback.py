@@ -126,14 +126,14 @@ def _former(workspace: Workspace, champion: Version, versions: Sequence[Version]
             f"{champion.name} version {number} became the champion without a receipt of Graftline, "
             "so the one before it is not known",
             where=where,
-            fix="set the alias champion by hand: make ui, Models; graftline models lists the "
+            fix="set the alias champion by hand: graftline ui, Models; graftline models lists the "
             "versions",
         )
     if receipt.champion_version is None:
         raise RollbackError(
             f"{champion.name} version {number} was the first champion; there is none before it",
             where=where,
-            fix="train and promote another, or take the alias champion away by hand: make ui, "
+            fix="train and promote another, or take the alias champion away by hand: graftline ui, "
             "Models",
         )
     for version in versions:
@@ -142,7 +142,8 @@ def _former(workspace: Workspace, champion: Version, versions: Sequence[Version]
     raise RollbackError(
         f"the former champion, version {receipt.champion_version}, is not in the registry any more",
         where=where,
-        fix="set the alias champion by hand: make ui, Models; graftline models lists the versions",
+        fix="set the alias champion by hand: graftline ui, Models; graftline models lists the "
+        "versions",
     )
 
 

@@ -5,17 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from graftline.evaluation import style
 from graftline.evaluation.paired import LEVEL
-from graftline.evaluation.style import (
-    BLUE,
-    INK,
-    MUTED,
-    VERMILION,
-    new_figure,
-    percent,
-    styled,
-    thousands,
-)
 from graftline.selection.decision import p_words
 from graftline.selection.profile import DepthScore, Profile
 from graftline.selection.records import Verdict
@@ -28,21 +19,21 @@ if TYPE_CHECKING:
 _ROW_IN = 0.42
 
 
-@styled
+@style.styled
 def depth_profile(profile: Profile, verdict: Verdict) -> Figure:
     """Accuracy of the probe by depth and by number of training images."""
     best, last = profile.best, profile.last
     if best.layer == last.layer:
-        title = f"Frozen features are best at the last layer: {percent(best.accuracy)}"
+        title = f"Frozen features are best at the last layer: {style.percent(best.accuracy)}"
     else:
         title = (
-            f"Frozen features are best at {best.layer}: {percent(best.accuracy)}, "
-            f"against {percent(last.accuracy)} at the last layer"
+            f"Frozen features are best at {best.layer}: {style.percent(best.accuracy)}, "
+            f"against {style.percent(last.accuracy)} at the last layer"
         )
-    figure = new_figure(
+    figure = style.new_figure(
         title,
-        f"Share of {thousands(profile.answers.shape[1])} training images that a probe names right "
-        "which was fitted without them; bars are one standard error",
+        f"Share of {style.thousands(profile.answers.shape[1])} training images that a probe names "
+        "right which was fitted without them; bars are one standard error",
         11.5,
         5.4,
     )
@@ -52,21 +43,21 @@ def depth_profile(profile: Profile, verdict: Verdict) -> Figure:
     return figure
 
 
-@styled
+@style.styled
 def race_chart(race: Race, candidates: Sequence[str], verdict: Verdict) -> Figure:
     """Accuracy of each candidate in each round, the dearest candidate on top."""
     shown = [name for name in candidates if any(one.candidate == name for one in race.results)]
     rounds = max(result.rung for result in race.results)
     if verdict.chosen == verdict.best:
-        title = f"{_capital(verdict.chosen)} wins with {percent(verdict.accuracy)}"
+        title = f"{_capital(verdict.chosen)} wins with {style.percent(verdict.accuracy)}"
     else:
         title = (
             f"{_capital(verdict.chosen)} is cheaper and not surely worse "
             f"(p {p_words(verdict.p_value)})"
         )
-    figure = new_figure(
+    figure = style.new_figure(
         title,
-        f"Accuracy on {thousands(verdict.held_out)} held-out images after short trainings; "
+        f"Accuracy on {style.thousands(verdict.held_out)} held-out images after short trainings; "
         "bars are one standard error",
         10.5,
         1.9 + _ROW_IN * len(shown),
@@ -78,7 +69,9 @@ def race_chart(race: Race, candidates: Sequence[str], verdict: Verdict) -> Figur
     axes.set_yticks(range(len(shown)), shown)
     for label, name in zip(axes.get_yticklabels(), shown, strict=True):
         chosen = name == verdict.chosen
-        label.set(color=VERMILION if chosen else INK, weight="bold" if chosen else "normal")
+        label.set(
+            color=style.VERMILION if chosen else style.INK, weight="bold" if chosen else "normal"
+        )
     axes.set_ylim(-0.7, len(shown) - 0.3)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)
@@ -100,13 +93,17 @@ def _draw_depths(axes: Axes, profile: Profile, verdict: Verdict) -> None:
     best = profile.best
     # Within this band a depth is as good as the best, as far as these images tell.
     axes.axhspan(
-        best.accuracy - best.standard_error, best.accuracy, color=BLUE, alpha=0.12, linewidth=0
+        best.accuracy - best.standard_error,
+        best.accuracy,
+        color=style.BLUE,
+        alpha=0.12,
+        linewidth=0,
     )
     axes.errorbar(
         places,
         [score.accuracy for score in scores],
         [score.standard_error for score in scores],
-        color=BLUE,
+        color=style.BLUE,
         marker="o",
         markersize=5,
         capsize=3,
@@ -114,12 +111,12 @@ def _draw_depths(axes: Axes, profile: Profile, verdict: Verdict) -> None:
     places_of = {score.layer: place for place, score in enumerate(scores)}
     tuned = verdict.strategy != "all"
     if verdict.cut != best.layer:
-        _mark(axes, places_of[best.layer], best, percent(best.accuracy), BLUE)
+        _mark(axes, places_of[best.layer], best, style.percent(best.accuracy), style.BLUE)
     if verdict.cut in places_of:
         place = places_of[verdict.cut]
         score = scores[place]
-        words = f"{percent(score.accuracy)}{' frozen' if tuned else ''}, cut here"
-        _mark(axes, place, score, words, VERMILION, after_best=place > places_of[best.layer])
+        words = f"{style.percent(score.accuracy)}{' frozen' if tuned else ''}, cut here"
+        _mark(axes, place, score, words, style.VERMILION, after_best=place > places_of[best.layer])
     axes.set_xticks(
         places,
         [f"{score.layer}\n{score.multiply_adds / 1e6:.3g} M" for score in scores],
@@ -130,7 +127,7 @@ def _draw_depths(axes: Axes, profile: Profile, verdict: Verdict) -> None:
     )
     for label, score in zip(axes.get_xticklabels(), scores, strict=True):
         if score.layer == verdict.cut:
-            label.set(color=VERMILION, weight="bold")
+            label.set(color=style.VERMILION, weight="bold")
     axes.set_title("Where the backbone is cut, and multiply-adds up to there")
     axes.margins(x=0.05, y=0.16)
     axes.grid(axis="x", visible=False)
@@ -163,13 +160,13 @@ def _draw_curve(axes: Axes, profile: Profile) -> None:
         sizes,
         [point.accuracy for point in profile.curve],
         [point.standard_error for point in profile.curve],
-        color=BLUE,
+        color=style.BLUE,
         marker="o",
         markersize=5,
         capsize=3,
     )
     axes.set_xscale("log", base=2)
-    axes.set_xticks(sizes, [thousands(size) for size in sizes])
+    axes.set_xticks(sizes, [style.thousands(size) for size in sizes])
     axes.minorticks_off()
     axes.set_title("More training images, best depth")
     axes.margins(x=0.12, y=0.16)
@@ -180,7 +177,7 @@ def _draw_curve(axes: Axes, profile: Profile) -> None:
 def _draw_candidate(
     axes: Axes, place: int, results: Sequence[Result], rounds: int, *, chosen: bool
 ) -> None:
-    colour = VERMILION if chosen else BLUE
+    colour = style.VERMILION if chosen else style.BLUE
     last = results[-1]
     for result in results:
         # Earlier rounds are paler: they are what led there.
@@ -195,7 +192,7 @@ def _draw_candidate(
             markersize=8 if result is last else 4,
             capsize=3,
         )
-    note = percent(last.accuracy)
+    note = style.percent(last.accuracy)
     if last.rung < rounds:
         note += f", out after round {last.rung}"
     elif last.loss_p_value < 1:
@@ -208,7 +205,7 @@ def _draw_candidate(
         xytext=(7, 0),
         textcoords="offset points",
         va="center",
-        color=colour if last.kept else MUTED,
+        color=colour if last.kept else style.MUTED,
         weight="bold" if chosen else "normal",
         fontsize=9,
         annotation_clip=False,
@@ -217,7 +214,7 @@ def _draw_candidate(
 
 def _explain_rounds(axes: Axes, race: Race, rounds: int) -> None:
     shown = {result.rung: result.images_shown for result in race.results}
-    text = ", then ".join(thousands(shown[rung]) for rung in range(1, rounds + 1))
+    text = ", then ".join(style.thousands(shown[rung]) for rung in range(1, rounds + 1))
     pale = "; pale dots are earlier rounds" if rounds > 1 else ""
     axes.set_title(f"Each was shown {text} images{pale}", fontsize=9)
 

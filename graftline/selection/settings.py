@@ -5,14 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from graftline.core.params import (
-    AugmentParams,
-    ExtractParams,
-    FreezeParams,
-    HeadParams,
-    TrainParams,
-    TuneParams,
-)
+from graftline.core import params
 
 
 @dataclass(frozen=True)
@@ -30,12 +23,12 @@ class Settings:
     """
 
     seed: int
-    head: HeadParams
-    freeze: FreezeParams
-    train: TrainParams
-    tune: TuneParams
-    augment: AugmentParams
-    extract: ExtractParams
+    head: params.HeadParams
+    freeze: params.FreezeParams
+    train: params.TrainParams
+    tune: params.TuneParams
+    augment: params.AugmentParams
+    extract: params.ExtractParams
 
     @property
     def views(self) -> int:

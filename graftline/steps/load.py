@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
+from graftline.core.counts import counted
 from graftline.core.csv_files import write_csv
 from graftline.core.errors import DataError
 from graftline.core.files import replacing_directory, replacing_file
@@ -29,6 +30,8 @@ from graftline.data.splits import Image, assigned, natural_order, refuse_missing
 from graftline.data.white_levels import Survey, WhiteRule
 
 _REPORT = "report.txt"
+_IN_SPLITS = ("image stands in more than one split", "images stand in more than one split")
+_UNDER_LABELS = ("image stands under more than one label", "images stand under more than one label")
 _log = logging.getLogger("graftline.steps.load")
 _LISTED = 50
 _PROGRESS_EVERY = 256
@@ -82,7 +85,8 @@ def _alike(catalog: Catalog) -> list[str]:
     lines = []
     for group in similar.groups(catalog.labels):
         shown = [
-            f"{label!r} ({catalog.counts[label]} image(s), {catalog.examples[label]} the first)"
+            f"{label!r} ({counted(catalog.counts[label], 'image')}, {catalog.examples[label]} the "
+            "first)"
             for label in group
         ]
         lines.append(f"{' and '.join(shown)} differ in {similar.difference(group)}")
@@ -137,7 +141,7 @@ def _judge(broken: Sequence[Broken], params: DataParams, workspace: Workspace) -
         _write_table(temporary, broken)
     lines = _cut([f"{image.name}: {image.reason}" for image in broken])
     raise DataError(
-        "\n  ".join([f"{len(broken)} image(s) cannot be used:", *lines]),
+        "\n  ".join([f"{counted(len(broken), 'image')} cannot be used:", *lines]),
         where=f"all of them are listed in {table}",
         allowed=f"whole images ({KNOWN}) of at most {params.max_image_px} pixels",
         fix="mend or remove them, or set data.on_corrupt to skip to go on without them",
@@ -173,7 +177,7 @@ def _refuse_leaks(repeats: Repeats, params: DataParams) -> None:
         return
     lines = _cut([described(group) for group in repeats.leaks])
     raise DataError(
-        "\n  ".join([f"{len(repeats.leaks)} image(s) stand in more than one split:", *lines]),
+        "\n  ".join([f"{counted(len(repeats.leaks), *_IN_SPLITS)}:", *lines]),
         where=f"data.source: {params.source}, data.path: {params.path}",
         allowed="with data.on_leak: fail, none",
         fix="remove all but one of each, or set data.on_leak to warn",
@@ -254,9 +258,11 @@ def _report(
 ) -> str:
     counts = ", ".join(f"{dataset.total(split)} {split}" for split in SPLITS)
     paragraphs = [
-        f"{dataset.total()} images of {len(dataset.classes)} classes from {dataset.source}: "
-        f"{counts}.\nDigest {dataset.digest}.\n{dataset.duplicates} image(s) repeat an earlier "
-        "one, pixel for pixel.",
+        f"{counted(dataset.total(), 'image')} of "
+        f"{counted(len(dataset.classes), 'class', 'classes')} from {dataset.source}: {counts}.\n"
+        f"Digest {dataset.digest}.\n"
+        f"{counted(dataset.duplicates, 'image repeats', 'images repeat')} an earlier one, pixel "
+        "for pixel.",
         _section("The same image in more than one given split", map(described, repeats.leaks)),
         _section("The same image under more than one label", map(described, repeats.conflicts)),
         _section("Classes whose names look alike", alike),
@@ -284,18 +290,20 @@ def _tell(
     workspace: Workspace,
 ) -> None:
     report = workspace.loaded / _REPORT
-    _log.info("%d images of %d classes", dataset.total(), len(dataset.classes))
     remarks = (
-        (dataset.leaks, "image(s) stand in more than one split", repeats.leaks),
-        (dataset.conflicts, "image(s) stand under more than one label", repeats.conflicts),
+        (dataset.leaks, _IN_SPLITS, repeats.leaks),
+        (dataset.conflicts, _UNDER_LABELS, repeats.conflicts),
     )
-    for count, text, groups in remarks:
+    for count, words, groups in remarks:
         if count:
-            _log.warning("%d %s; %s lists them: %s", count, text, report, described(groups[0]))
+            said = counted(count, *words)
+            _log.warning("%s; %s lists them: %s", said, report, described(groups[0]))
     for line in alike:
         _log.warning("names of classes look alike: %s", line)
     if dataset.corrupt:
-        _log.warning("%d image(s) were skipped; %s lists them", dataset.corrupt, report)
+        skipped = counted(dataset.corrupt, "image was", "images were")
+        _log.warning("%s skipped; %s lists them", skipped, report)
     if warned:
         files = len({name for name, _ in warned})
-        _log.warning("%d image(s) were read with a decoder's warning; see %s", files, report)
+        read = counted(files, "image was", "images were")
+        _log.warning("%s read with a decoder's warning; see %s", read, report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graftline.core.counts import counted
 from graftline.core.params import Params
 from graftline.core.records import Dataset, Metrics, Trained
 from graftline.core.records.register import Registered
@@ -67,8 +68,8 @@ def _tags(trained: Trained, metrics: Metrics, dataset: Dataset) -> dict[str, str
 def _description(metrics: Metrics, dataset: Dataset) -> str:
     classes = ", ".join(dataset.classes[:20]) + (" and more" if len(dataset.classes) > 20 else "")
     text = (
-        f"{metrics.test_accuracy:.2%} of {metrics.test_images:,} test images of {dataset.source} "
-        f"right (95 % interval {metrics.test_accuracy_low:.2%} to "
+        f"{metrics.test_accuracy:.2%} of {counted(metrics.test_images, 'test image')} of "
+        f"{dataset.source} right (95 % interval {metrics.test_accuracy_low:.2%} to "
         f"{metrics.test_accuracy_high:.2%}). Classes: {classes}."
     )
     # A database may take no control characters, which a class in a table may be named with.

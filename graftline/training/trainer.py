@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from graftline.core.counts import counted
 from graftline.training.checkpoints import TrainState
 from graftline.training.loop import Loop, right
 from graftline.training.losses import cross_entropies
@@ -119,9 +120,10 @@ class Trainer:
         ]
         if self.total_epochs:
             _LOG.info(
-                f"goes on after {len(self.history)} epochs, in the middle of epoch {standing.epoch}"
+                f"goes on after {counted(len(self.history), 'epoch')}, in the middle of epoch "
+                f"{standing.epoch}"
                 if standing.chunks
-                else f"goes on after {len(self.history)} epochs"
+                else f"goes on after {counted(len(self.history), 'epoch')}"
             )
         for row in self.history:
             if self.on_epoch is not None:

@@ -18,6 +18,7 @@ KEPT = ("params.yaml", "data/.gitignore", "models/.gitignore", "reports/.gitigno
 GONE = (
     "data/loaded/x",
     "data/features/x",
+    "models/exports/x",
     "models/trained/x",
     "models/freeze_plan.json",
     "reports/metrics.json",

@@ -14,10 +14,10 @@ from ruamel.yaml import YAML
 import graftline
 from graftline.core.code_lock import locked_digests
 from graftline.core.code_state import code_files, imported_files, step_digests
-from graftline.core.params import Params
-from graftline.core.stage_params import keys_of_stages
+from graftline.core.params import NO_FILES, Params
+from graftline.core.stage_params import READ_AFTER_TRAINING, keys_of_stages
 from graftline.core.stages import STAGES
-from graftline.operations.changes import _READ_AFTER_TRAINING
+from graftline.core.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORD = YAML(typ="safe").load(ROOT / "dvc.yaml")
@@ -84,7 +84,7 @@ def test_every_section_is_read_somewhere() -> None:
     assert declared == set(SECTIONS.values()) - {"drift", "notify", "promote", "register"}
     steps = (ROOT / f"graftline/steps/{step}.py" for step in AFTER_TRAINING)
     after = set().union(*(sections_read(step) for step in steps))
-    assert after == set(_READ_AFTER_TRAINING) == {"promote", "register"}
+    assert after == set(READ_AFTER_TRAINING) == {"promote", "register"}
 
 
 def test_what_each_stage_reads_is_found_in_dvc_yaml() -> None:
@@ -109,6 +109,13 @@ def test_an_input_is_the_source_or_an_earlier_output() -> None:
             if dep != "${data.path}/.":
                 assert any(dep == out or dep.startswith(f"{out}/") for out in made), dep
         made += paths([*stage["outs"], *stage.get("metrics", [])])
+
+
+def test_the_outputs_of_the_workspace_are_those_of_the_stages() -> None:
+    made: list[str] = []
+    for stage in RECORD["stages"].values():
+        made += paths([*stage["outs"], *stage.get("metrics", [])])
+    assert sorted(map(str, Workspace(Path("/x")).outputs)) == sorted(f"/x/{one}" for one in made)
 
 
 def test_git_ignores_every_output_as_dvc_would_have_it() -> None:
@@ -156,12 +163,15 @@ class TestSource:
     """How DVC sees ``data.path``, with a stage that has the dependency of ``load``."""
 
     @pytest.fixture
-    def repository(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    def repository(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params_text: str) -> Path:
         root = tmp_path / "checkout"
         root.mkdir()
-        for name in ("None", ".dvcignore", "params.yaml"):
-            shutil.copy(ROOT / name, root)
-        shutil.copytree(ROOT / ".dvc", root / ".dvc", ignore=lambda *_: ["cache", "tmp"])
+        (root / "data").mkdir()
+        for name in (NO_FILES, ".dvcignore"):
+            shutil.copy(ROOT / name, root / name)
+        (root / "params.yaml").write_text(params_text, encoding="utf-8")
+        left = ["cache", "config.local", "tmp"]
+        shutil.copytree(ROOT / ".dvc", root / ".dvc", ignore=lambda *_: left)
         (root / ".gitignore").write_text("var/\n/out\n")
         (root / "dvc.yaml").write_text(
             "stages:\n"
@@ -194,7 +204,9 @@ class TestSource:
             changing = source / "first.png"
         changing.write_bytes(b"1")
         params = (repository / "params.yaml").read_text()
-        (repository / "params.yaml").write_text(params.replace("path: null", f"path: {path}"))
+        (repository / "params.yaml").write_text(
+            params.replace(f"path: {NO_FILES}", f"path: {path}")
+        )
 
         assert dvc("repro") == 0
         assert dvc("status", "--quiet") == 0

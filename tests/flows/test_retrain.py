@@ -150,7 +150,8 @@ def test_an_absent_source_is_said_to_be(checkout_after: Workspace, tmp_path: Pat
     from flows.retrain import retrain
 
     text = toy.PARAMS.replace(
-        "{source: mnist-5k}", f"{{source: folder, path: {tmp_path / 'absent'}}}"
+        "{source: mnist-5k, path: data/no-files}",
+        f"{{source: folder, path: {tmp_path / 'absent'}}}",
     )
     checkout_after.params_file.write_text(text)
     state = retrain(return_state=True)

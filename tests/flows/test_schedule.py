@@ -47,7 +47,7 @@ def standing(workspace: Workspace, *arguments: str) -> str:
     environment.pop("PREFECT_HOME")
     environment.pop("PREFECT_API_URL", None)
     done = subprocess.run(
-        [sys.executable, "-m", "graftline.orchestration.services", *arguments],
+        [sys.executable, "-m", "graftline", *arguments],
         cwd=workspace.root,
         env=environment,
         capture_output=True,

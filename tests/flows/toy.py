@@ -53,7 +53,7 @@ STAGES: dict[str, dict[str, Any]] = {
 }
 PARAMS = """\
 seed: 7  # a comment that must stay
-data: {source: mnist-5k}
+data: {source: mnist-5k, path: data/no-files}
 preprocess: {size_px: 32}
 backbone: {weights: random, cut: block_13_expand_relu}
 head: {units: [4]}

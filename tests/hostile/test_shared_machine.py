@@ -63,14 +63,14 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 def addresses(checkout: Workspace) -> Iterator[dict[str, str]]:
     """What ``make up`` prints, by the first word of its lines; the worker has run a flow since."""
     ports = ("--prefect-port", "0", "--mlflow-port", "0")
-    said = run(checkout, 0o000, "graftline.orchestration.services", "up", *ports)
+    said = run(checkout, 0o000, "graftline", "up", *ports)
     found = dict(line.split(maxsplit=1) for line in said.splitlines() if line)
     try:
         # A user who has the login is served as ever, and so is the worker.
         assert ended(found["Prefect"], checkout, started(found["Prefect"], checkout)) == "COMPLETED"
         yield found
     finally:
-        run(checkout, 0o000, "graftline.orchestration.services", "down")
+        run(checkout, 0o000, "graftline", "down")
 
 
 def as_owner(workspace: Workspace) -> dict[str, str]:

@@ -5,7 +5,7 @@ Sections are named by the step that they belong to, so that DVC depends on them 
 
 from graftline.core.params.augment import AugmentParams
 from graftline.core.params.backbone import BackboneParams
-from graftline.core.params.data import MAX_IMAGE_PX, TABLE_ENDINGS, DataParams
+from graftline.core.params.data import MAX_IMAGE_PX, NO_FILES, TABLE_ENDINGS, DataParams
 from graftline.core.params.drift import DriftParams
 from graftline.core.params.export import ExportParams
 from graftline.core.params.extract import ExtractParams
@@ -40,6 +40,7 @@ __all__ = [
     "HeadParams",
     "LastBlocks",
     "MAX_IMAGE_PX",
+    "NO_FILES",
     "NotifyParams",
     "Params",
     "PromoteParams",

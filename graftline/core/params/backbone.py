@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
 
-from graftline.core.backbones import DEFAULT, FAMILIES, STANFORD_DOGS, Family
+from graftline.core.backbones import DEFAULT, DEFAULT_CUT, FAMILIES, STANFORD_DOGS, Family
 from graftline.core.params.fields import HomePath, Section, Sha256, shown
 from graftline.core.redaction import names_a_user
 
@@ -47,7 +47,9 @@ class BackboneParams(Section):
     cut: str | None = Field(
         default=None,
         min_length=1,
-        description="The layer after which the backbone is cut; null: its usual last layer.",
+        description="The layer after which the backbone is cut; null: its usual last layer. Left "
+        f"out, it is {DEFAULT_CUT} for {DEFAULT}, and null for all others.",
+        json_schema_extra={"default": DEFAULT_CUT},
     )
 
     @property
@@ -59,6 +61,14 @@ class BackboneParams(Section):
     def cut_layer(self) -> str:
         """The layer after which the backbone is cut."""
         return self.cut or self.family.last_layer
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_cut(cls, given: Any) -> Any:
+        # What a short parameter file leaves out is what the committed one says.
+        if isinstance(given, dict) and given.get("name", DEFAULT) == DEFAULT:
+            return {"cut": DEFAULT_CUT, **given}
+        return given
 
     @model_validator(mode="after")
     def _has_this_width(self) -> BackboneParams:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from graftline.core.params.fields import FileName, Fraction, HomePath, Section
 
 SOURCES_WITH_PATH = ("idx", "npz", "folder", "manifest")
+
+NO_FILES = "data/no-files"
+"""What stands in ``params.yaml`` for a path of null, which DVC cannot take as a dependency."""
 
 TABLE_ENDINGS = (".csv", ".tsv", ".parquet")
 """How the names of tables end, in small letters."""
@@ -17,16 +20,23 @@ MAX_IMAGE_PX = 50_000_000
 """Of an image, width x height, where ``data.max_image_px`` says nothing else."""
 
 
+def _path_or_none(given: Any) -> Any:
+    return None if given == NO_FILES else given
+
+
 class DataParams(Section):
     """The images that ``load`` reads, and how it splits them."""
 
     source: Literal["mnist-5k", "mnist", "idx", "npz", "folder", "manifest"] = Field(
         description="The kind of image source."
     )
-    path: Annotated[HomePath, Field(min_length=1)] | None = Field(
+    path: Annotated[
+        Annotated[HomePath, Field(min_length=1)] | None, BeforeValidator(_path_or_none)
+    ] = Field(
         default=None,
         description="A folder (idx, folder, manifest) or file (npz), absolute, from ~ on, or "
-        "relative to the checkout. Null for the sources that need none.",
+        f"relative to the checkout. {NO_FILES} or null for the sources that need none; DVC wants "
+        "the former, and flows write it.",
     )
     manifest: FileName = Field(
         default="manifest.csv",
@@ -80,7 +90,7 @@ class DataParams(Section):
             )
         if self.source not in SOURCES_WITH_PATH and self.path is not None:
             raise ValueError(
-                f"source {self.source} takes no data.path (got {self.path!r}); set it to null"
+                f"source {self.source} takes no data.path (got {self.path!r}); set it to {NO_FILES}"
             )
         if self.source == "manifest" and not self.manifest.lower().endswith(TABLE_ENDINGS):
             raise ValueError(

@@ -14,14 +14,14 @@ class PromoteParams(Section):
     """
 
     min_accuracy: float | None = Field(
-        default=None,
+        default=0.9,
         ge=0,
         le=1,
         description="The floor: accuracy on the test split that every champion has, the first one "
         "too, both of all images and with each class counting the same. Null: nothing is promoted.",
     )
     margin: float | None = Field(
-        default=None,
+        default=-0.01,
         gt=-1,
         lt=1,
         description="How far above the champion's accuracy the challenger's must surely be. Below "
@@ -36,14 +36,14 @@ class PromoteParams(Section):
         "where both were trained on the same data. 0: not worse.",
     )
     significance: float | None = Field(
-        default=None,
+        default=0.05,
         gt=0,
         lt=0.5,
         description="Level of the exact tests (McNemar's, one-sided) and of the interval's lower "
         "end. Null: no champion is replaced.",
     )
     max_recall_drop: float | None = Field(
-        default=None,
+        default=0.05,
         ge=0,
         le=1,
         description="By how much the recall of a class may fall; what surely falls by more, by an "

@@ -14,6 +14,7 @@ import unicodedata
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
+from graftline.core.counts import counted
 from graftline.core.errors import DataError, visible
 from graftline.core.records import SPLITS, Split
 from graftline.data.litter import is_litter
@@ -55,7 +56,8 @@ def catalog(root: Path, max_px: int, max_images: int = sys.maxsize) -> Catalog:
                 empty.append(str(class_folder.relative_to(root)))
     if empty:
         raise DataError(
-            f"{len(empty)} class folder(s) hold no image: {', '.join(empty)}",
+            f"{counted(len(empty), 'class folder holds', 'class folders hold')} no image: "
+            f"{', '.join(empty)}",
             where=f"data.path: {root}",
             fix="put images into each, or remove the folder",
         )

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path, PureWindowsPath
 
+from graftline.core.counts import counted
 from graftline.core.errors import DataError
 from graftline.core.params import TABLE_ENDINGS
 from graftline.core.records import Split
@@ -185,7 +186,7 @@ def _wrong_rows(table: Path, problems: Sequence[str], count: int) -> DataError:
     if count > len(problems):
         listed.append(f"... and {count - len(problems)} more")
     return DataError(
-        "\n  ".join([f"{count} row(s) of {table.name} cannot be used:", *listed]),
+        "\n  ".join([f"{counted(count, 'row')} of {table.name} cannot be used:", *listed]),
         where=str(table),
         allowed=f"paths of existing files inside {table.parent}, a label, and a split if there "
         f"is such a column: {allowed()}",

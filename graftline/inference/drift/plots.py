@@ -6,16 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graftline.evaluation.style import (
-    BLUE,
-    MUTED,
-    VERMILION,
-    new_figure,
-    percent,
-    shorten,
-    styled,
-    thousands,
-)
+from graftline.evaluation import style
 from graftline.inference.drift.decision import Drift
 from graftline.inference.drift.statistics import FeatureTests
 
@@ -28,17 +19,18 @@ _MOST_LABELS = 12
 _NAME_LENGTH = 18
 
 
-@styled
+@style.styled
 def drift_picture(
     drift: Drift, features: FeatureTests, held_out: FeatureTests, min_distance: float
 ) -> Figure:
     """Distances of all features, the features that moved most, and the labels' shares."""
     state = "have drifted" if drift.alarm else "have not drifted"
-    title = f"These images {state}: {percent(drift.share)} of the features did"
-    figure = new_figure(
-        f"{title}, {percent(drift.threshold)} may",
-        f"{thousands(drift.images)} images of the batch and {thousands(drift.reference_images)} of "
-        f"the training split; {thousands(drift.features)} features",
+    title = f"These images {state}: {style.percent(drift.share)} of the features did"
+    figure = style.new_figure(
+        f"{title}, {style.percent(drift.threshold)} may",
+        f"{style.thousands(drift.images)} images of the batch and "
+        f"{style.thousands(drift.reference_images)} of the training split; "
+        f"{style.thousands(drift.features)} features",
         13.0,
         4.8,
     )
@@ -53,10 +45,10 @@ def _draw_distances(
     axes: Axes, drift: Drift, features: FeatureTests, held_out: FeatureTests, min_distance: float
 ) -> None:
     bins = np.linspace(0, 1, _BINS + 1).tolist()
-    usual = f"validation split ({thousands(drift.held_out_images)} images)"
-    axes.hist(held_out.distances, bins, color=BLUE, alpha=0.65, label=usual)
-    axes.hist(features.distances, bins, color=VERMILION, alpha=0.65, label="this batch")
-    axes.axvline(min_distance, color=MUTED, linestyle="--", linewidth=1.2)
+    usual = f"validation split ({style.thousands(drift.held_out_images)} images)"
+    axes.hist(held_out.distances, bins, color=style.BLUE, alpha=0.65, label=usual)
+    axes.hist(features.distances, bins, color=style.VERMILION, alpha=0.65, label="this batch")
+    axes.axvline(min_distance, color=style.MUTED, linestyle="--", linewidth=1.2)
     axes.set_title(f"Distance from the training images; above {min_distance:g} it counts")
     axes.set_xlabel("Kolmogorov-Smirnov distance")
     axes.set_ylabel("features")
@@ -66,7 +58,7 @@ def _draw_distances(
 
 def _draw_top(axes: Axes, drift: Drift) -> None:
     places = range(len(drift.top))
-    axes.barh(places, [one.shift for one in drift.top], color=VERMILION, alpha=0.85)
+    axes.barh(places, [one.shift for one in drift.top], color=style.VERMILION, alpha=0.85)
     axes.set_yticks(places, [f"feature {one.feature}" for one in drift.top], fontsize=8.5)
     axes.invert_yaxis()
     axes.set_title("How far the features with the largest distance moved")
@@ -83,9 +75,9 @@ def _draw_labels(axes: Axes, drift: Drift) -> None:
     places = np.arange(len(shown))
     train = [100 * share.train for _, share in shown]
     batch = [100 * share.batch for _, share in shown]
-    axes.barh(places - 0.2, train, 0.4, color=BLUE, alpha=0.65, label="training split")
-    axes.barh(places + 0.2, batch, 0.4, color=VERMILION, alpha=0.85, label="this batch")
-    axes.set_yticks(places, [shorten(name, _NAME_LENGTH) for name, _ in shown], fontsize=8.5)
+    axes.barh(places - 0.2, train, 0.4, color=style.BLUE, alpha=0.65, label="training split")
+    axes.barh(places + 0.2, batch, 0.4, color=style.VERMILION, alpha=0.85, label="this batch")
+    axes.set_yticks(places, [style.shorten(name, _NAME_LENGTH) for name, _ in shown], fontsize=8.5)
     axes.invert_yaxis()
     some = f"the {len(shown)} that changed most" if len(shown) < len(drift.labels) else "all"
     axes.set_title(f"Labels that the model gives ({some})")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from graftline.core.counts import counted
 from graftline.core.errors import ServerError, UserError
 from graftline.core.loopback import is_loopback
 from graftline.core.workspace import Workspace
@@ -184,10 +185,10 @@ def _greeting(
 ) -> list[str]:
     host, port = listener.getsockname()[:2]
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    classes = len(model.predictor.classes)
+    classes = counted(len(model.predictor.classes), "class", "classes")
     role = f", {model.role}" if model.role else ""
     lines = [
-        f"Serving {model.version}{role}: {classes} classes, {model.predictor.size_px} px, weights "
+        f"Serving {model.version}{role}: {classes}, {model.predictor.size_px} px, weights "
         f"{model.version.weight_digest[:12]}",
         f"  page   {address}/",
         f"  API    {address}/docs",
@@ -206,8 +207,8 @@ def _closing(counters: Counters) -> str:
     refused = counters.count("graftline_images_total", outcome="refused")
     swaps = counters.count("graftline_model_swaps_total")
     return (
-        f"Stopped: {answered:,.0f} images answered, {refused:,.0f} refused, {swaps:,.0f} new "
-        "models taken."
+        f"Stopped: {counted(round(answered), 'image')} answered, {refused:,.0f} refused, "
+        f"{counted(round(swaps), 'new model')} taken."
     )
 
 

@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    Info,
-    ProcessCollector,
-    generate_latest,
-)
+import prometheus_client
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from graftline.inference.serving.models import ModelVersion
@@ -26,45 +18,47 @@ class Counters:
     """Counts what a server does; each server has its own."""
 
     def __init__(self) -> None:
-        self._registry = registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
-        self._requests = Counter(
+        self._registry = registry = prometheus_client.CollectorRegistry()
+        prometheus_client.ProcessCollector(registry=registry)
+        self._requests = prometheus_client.Counter(
             "graftline_requests", "Requests answered.", ["path", "status"], registry=registry
         )
-        self._seconds = Histogram(
+        self._seconds = prometheus_client.Histogram(
             "graftline_request_seconds",
             "From a request's first byte to its answer's last.",
             ["path"],
             buckets=_SECONDS,
             registry=registry,
         )
-        self._images = Counter(
+        self._images = prometheus_client.Counter(
             "graftline_images",
             "Images that got an answer (answered) or a reason why not (refused).",
             ["outcome"],
             registry=registry,
         )
-        self._run_images = Histogram(
+        self._run_images = prometheus_client.Histogram(
             "graftline_run_images",
             "Images that were run together, from one request or several.",
             buckets=_IMAGES,
             registry=registry,
         )
-        self._waiting = Gauge(
+        self._waiting = prometheus_client.Gauge(
             "graftline_requests_waiting",
             "Requests that no worker has taken yet.",
             registry=registry,
         )
-        self._under_way = Gauge(
+        self._under_way = prometheus_client.Gauge(
             "graftline_requests_under_way",
             "Requests that are read, waiting or computed.",
             registry=registry,
         )
-        self._model = Info("graftline_model", "The model that answers now.", registry=registry)
-        self._swaps = Counter(
+        self._model = prometheus_client.Info(
+            "graftline_model", "The model that answers now.", registry=registry
+        )
+        self._swaps = prometheus_client.Counter(
             "graftline_model_swaps", "New versions that took the place of one.", registry=registry
         )
-        self._failed_looks = Counter(
+        self._failed_looks = prometheus_client.Counter(
             "graftline_registry_failures",
             "Looks for a new version that failed; the old one goes on serving.",
             registry=registry,
@@ -119,4 +113,4 @@ class Counters:
 
     def text(self) -> bytes:
         """All of it, as Prometheus reads it."""
-        return generate_latest(self._registry)
+        return prometheus_client.generate_latest(self._registry)

@@ -21,6 +21,15 @@ class LastRun(Record):
     experiment: str
     process: ProcessIdentity
     """Of the execution."""
+    not_reproducible: str | None = None
+    """Why it cannot be run again as it was; None if it can."""
+
+    @property
+    def warning(self) -> str | None:
+        """A sentence for the end of a run that cannot be reproduced, with what to do."""
+        if self.not_reproducible is None:
+            return None
+        return f"this run cannot be reproduced: {self.not_reproducible}; commit before the next one"
 
     @property
     def interrupted(self) -> bool:

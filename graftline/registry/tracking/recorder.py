@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import subprocess
+import sysconfig
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -233,5 +234,7 @@ def stage_recorder(workspace: Workspace, params: Params, stage: str) -> Iterator
 def _environment() -> dict[str, str]:
     # The helper imports the same Graftline, wherever the workspace is.
     source = str(Path(graftline.__file__).parents[1])
+    if source in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
+        return dict(os.environ)
     path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH", ""))))
     return {**os.environ, "PYTHONPATH": path}

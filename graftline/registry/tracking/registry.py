@@ -151,6 +151,10 @@ def requirements() -> list[str]:
     return [f"{name}=={importlib.metadata.version(name)}" for name in _REQUIREMENTS]
 
 
+# What a wheel carries for new projects is nothing that a model runs.
+_NO_CODE = shutil.ignore_patterns("__pycache__", "project_files")
+
+
 def _save(folder: Path, workspace: Workspace, trained: Trained, logged: Any) -> None:
     from graftline.data.image_files import largest_px
     from graftline.evaluation.feature_reference import REFERENCE_FILE
@@ -165,7 +169,7 @@ def _save(folder: Path, workspace: Workspace, trained: Trained, logged: Any) -> 
     seal(parts)
     package = folder / "code" / "graftline"
     source = Path(graftline.__file__).parent
-    shutil.copytree(source, package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(source, package, ignore=_NO_CODE)
     # MLflow warns of its own type hints when it is imported, and then tells what it checks.
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     with warnings.catch_warnings():

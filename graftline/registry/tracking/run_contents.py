@@ -7,7 +7,7 @@ import json
 import math
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +20,9 @@ from graftline.core.files import sha256_file, sha256_record, write_text
 from graftline.core.markdown import table
 from graftline.core.params import Params, read_params
 from graftline.core.records import Assembled, Dataset, Exports, FreezePlan, Metrics, Trained
-from graftline.core.repository import changed_files, git
+from graftline.core.repository import git
 from graftline.core.stages import STAGES
+from graftline.core.uncommitted import PARAMS_FILE, uncommitted_files
 from graftline.core.workspace import Workspace
 from graftline.formats.speeds import FormatSpeeds, read_speeds
 from graftline.registry.tracking.class_keys import class_keys
@@ -93,6 +94,21 @@ def origin_tags(workspace: Workspace, params: Params, door: str) -> dict[str, st
         if os.environ.get(variable):
             tags[tag] = os.environ[variable]
     return tags
+
+
+def why_not_reproducible(tags: Mapping[str, str]) -> str | None:
+    """What keeps a run from being made again, by its tags; None if nothing does.
+
+    The history holds a run's own ``params.yaml`` and ``dvc.lock``, so these may differ from those
+    of the commit.
+    """
+    if not tags.get("graftline.git_commit"):
+        return "git knows no commit of it"
+    if tags.get("graftline.git_dirty") == "false":
+        return None
+    names = tags.get("graftline.git_changed", "unknown files").splitlines()
+    changed = [name for name in names if name not in (PARAMS_FILE, LOCK_FILE)]
+    return f"no commit holds {', '.join(changed)} as it was" if changed else None
 
 
 def versions() -> dict[str, str]:
@@ -326,10 +342,7 @@ def _git_tags(root: Path) -> dict[str, str]:
     commit = (git(root, "rev-parse", "HEAD") or "").strip()
     if not commit:
         return {}
-    changed = changed_files(root)
-    if changed is not None:
-        # It tells what came out, not what went in, and has a tag of its own.
-        changed = [name for name in changed if name != LOCK_FILE]
+    changed = uncommitted_files(root)
     dirty = "unknown" if changed is None else str(bool(changed)).lower()
     tags = {
         "mlflow.source.type": "LOCAL",

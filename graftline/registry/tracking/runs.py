@@ -48,13 +48,13 @@ def start(workspace: Workspace, params: Params, owner: executions.Owner) -> exec
     """Opens a run that belongs to ``owner``."""
     store = configure(workspace)
     client, experiment_id = open_client(store)
+    tags = run_contents.origin_tags(workspace, params, owner.door)
     with reported(store):
         close_abandoned(store, client)
         run = client.create_run(
             experiment_id,
             run_name=run_contents.run_name(params),
-            tags=run_contents.origin_tags(workspace, params, owner.door)
-            | _process_tags(store, owner),
+            tags=tags | _process_tags(store, owner),
         )
         _log_params(client, run, params)
     execution = executions.Execution(
@@ -76,6 +76,7 @@ def start(workspace: Workspace, params: Params, owner: executions.Owner) -> exec
             uri=store.shown,
             experiment=store.experiment,
             process=owner.process,
+            not_reproducible=run_contents.why_not_reproducible(tags),
         ),
     )
     return execution

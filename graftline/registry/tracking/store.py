@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from filelock import FileLock
 from graftline.core.database_templates import begin_with_copy
 from graftline.core.environment import MLFLOW_SWITCHES
 from graftline.core.errors import StorageFullError, TrackingError, from_system, storage_full
+from graftline.core.installing import install_command
 from graftline.core.redaction import ESCAPES, ESCAPING, is_misread, without_secrets
 from graftline.core.workspace import Workspace
 
@@ -138,7 +138,7 @@ def reported(store: Store) -> Iterator[None]:
         raise TrackingError(
             f"the tracking store cannot be used: its driver is absent: {_first_line(error)}",
             where=store.shown,
-            fix=f"install it here: {sys.executable} -m pip install {error.name or 'DRIVER'}",
+            fix=f"install it here: {install_command(error.name or 'DRIVER')}",
         ) from error
     except (MlflowException, SQLAlchemyError, OSError) as error:
         if isinstance(from_system(error, store.root), StorageFullError):
@@ -158,6 +158,8 @@ def _opened(store: Store) -> tuple[MlflowClient, str]:
     # MLflow tells of every migration of a new database, which says nothing to a user.
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    # In an environment that uv has made it misses pip, though what a model needs is listed for it.
+    logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
     # What it logs there, with a traceback, it raises too.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     store.root.mkdir(parents=True, exist_ok=True)

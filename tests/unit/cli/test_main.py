@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import inspect
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,21 @@ def lazy_commands() -> list[tuple[str, argparse.ArgumentParser]]:
         for name, one in commands.choices.items()
         if "module" in inspect.getclosurevars(one.get_default("command")).nonlocals
     ]
+
+
+def names() -> list[str]:
+    (commands,) = (one for one in _parser()._actions if isinstance(one, argparse._SubParsersAction))
+    return list(commands.choices)
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_folder_stands_before_the_command_or_behind_it(name: str) -> None:
+    needed = {"predict": ["a.png"], "reproduce": ["1"]}.get(name, [])
+    for before, behind in ((["-C", "there", "--debug"], []), ([], ["-C", "there", "--debug"])):
+        options = _parser().parse_args([*before, name, *needed, *behind])
+        assert (options.directory, options.debug) == (Path("there"), True)
+    assert _parser().parse_args([name, *needed]).directory == Path()
+    assert _parser().parse_args(["-C", "a", name, *needed, "-C", "b"]).directory == Path("b")
 
 
 @pytest.mark.parametrize(("name", "parser"), lazy_commands(), ids=lambda one: str(one)[:12])

@@ -366,7 +366,7 @@ DOORS = (
         "graftline.cli.main",
         "graftline.orchestration.launch",
         "graftline.orchestration.predict_run",
-        "graftline.orchestration.services",
+        "graftline.cli.projects",
     ),
     *("graftline.orchestration.trigger", "flows.serve"),
 )

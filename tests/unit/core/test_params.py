@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from graftline.core.backbones import FAMILIES
 from graftline.core.errors import ParamsError
 from graftline.core.params import (
+    NO_FILES,
     STRATEGY_FORMS,
     FirstBlocks,
     FromLayer,
@@ -47,24 +48,44 @@ def refused(record: Any) -> ParamsError:
     return caught.value
 
 
-def test_the_committed_file_is_valid_and_names_every_key(checkout: Path) -> None:
-    params = read_params(checkout / "params.yaml")
+def test_the_committed_file_is_valid_and_names_every_key(params_text: str, tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text(params_text, encoding="utf-8")
+    params = read_params(file)
     assert params.data.source == "mnist-5k"
     assert params.backbone.weights == "stanford-dogs"
     assert params.preprocess.size_px == 96
-    assert_names_every_key(checkout / "params.yaml")
+    assert_names_every_key(file)
+
+
+def test_a_short_file_is_the_committed_one(checkout: Path) -> None:
+    short = {"data": {"source": "mnist-5k"}, "backbone": {"weights": "stanford-dogs"}}
+    assert params_from_record(short, "short.yaml") == read_params(checkout / "params.yaml")
+
+
+def test_the_cut_of_one_backbone_is_nothing_to_another() -> None:
+    params = params_from_record(with_key("backbone.name", "EfficientNetV2B0"), "params.yaml")
+    assert params.backbone.cut is None
 
 
 def assert_names_every_key(file: Path) -> None:
     # What a file leaves out, `dvc exp run -S` cannot set.
-    assert read_record(file) == json.loads(read_params(file).model_dump_json(by_alias=True))
+    complete = json.loads(read_params(file).model_dump_json(by_alias=True))
+    complete["data"]["path"] = complete["data"]["path"] or NO_FILES
+    assert read_record(file) == complete
 
 
-def test_the_committed_configurations_are_valid(checkout: Path) -> None:
-    files = sorted((checkout / "configs").glob("*.yaml"))
-    assert [file.stem for file in files] == ["flowers12", "mnist-tuned", "mnist"]
+def test_the_parameters_of_the_examples_are_valid(checkout: Path) -> None:
+    files = sorted((checkout / "examples").glob("*/params.yaml"))
+    assert [file.parent.name for file in files] == ["flowers12", "mnist", "mnist-tuned"]
     for file in files:
         assert_names_every_key(file)
+
+
+def test_a_source_without_files_has_no_path() -> None:
+    params = params_from_record(with_key("data.path", NO_FILES), "params.yaml")
+    assert params.data.path is None
+    assert "data.path" in refused(with_key("data", {"source": "folder", "path": NO_FILES})).what
 
 
 def test_what_is_left_out_takes_its_default() -> None:
@@ -175,10 +196,9 @@ def test_impossible_combinations_are_refused(changes: dict[str, Any], message: s
 def test_each_backbone_takes_imagenet_weights_of_its_own_sizes_and_its_usual_cut() -> None:
     for family in FAMILIES.values():
         for size_px in family.imagenet_sizes_px or (family.smallest_px, 100, 300):
-            backbone = {"name": family.name, "weights": "imagenet"}
+            backbone = {"name": family.name, "weights": "imagenet", "cut": None}
             record = LEAST | {"backbone": backbone, "preprocess": {"size_px": size_px}}
             params = params_from_record(record, "params.yaml")
-            assert params.backbone.cut is None
             assert params.backbone.cut_layer == family.last_layer
     cut = params_from_record(with_key("backbone.cut", "block_2_add"), "").backbone.cut_layer
     assert cut == "block_2_add"

@@ -60,7 +60,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_sources_without_files_are_what_their_pinned_hash_says(workspace: Workspace) -> None:
-    assert source_state(workspace, data("mnist-5k")).files == {"mnist-5k": bundled.SHA256}
+    assert source_state(workspace, data("mnist-5k")).files == {"mnist-5k": bundled.DIGITS.sha256}
     assert source_state(workspace, data("mnist")).files == {"mnist": keras_mnist.SHA256}
 
 

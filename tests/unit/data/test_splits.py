@@ -113,8 +113,8 @@ def test_too_small_classes_are_all_named():
         split(images)
     text = str(caught.value)
     assert "train, validation, test" in text
-    assert "class 'cat' has 2 image(s)" in text
-    assert "class 'eel' has 1 image(s)" in text
+    assert "class 'cat' has 2 images" in text
+    assert "class 'eel' has 1 image" in text
     assert "dog" not in text
     assert "at least 3 different images" in text
 

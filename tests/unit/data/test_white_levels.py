@@ -50,7 +50,7 @@ def shown(workspace: Workspace, source: Path, **data: Any) -> dict[str, list[int
 def test_few_bits_are_refused_with_the_level_to_set(tmp_path: Path) -> None:
     write(tmp_path / "source", DIM)
     error = refused(Workspace(tmp_path / "checkout"), params("folder", tmp_path / "source"))
-    assert "20 16-bit image(s), the largest value 4000 where 65535 would be white" in error.what
+    assert "20 16-bit images, the largest value 4000 where 65535 would be white" in error.what
     assert error.where == "data.white_level: null"
     assert error.fix == (
         "set data.white_level to 4095 (12 bits) or 16383 (14 bits) or 65535 (all that the files "
@@ -85,14 +85,14 @@ def test_an_image_above_the_level_cannot_be_used(tmp_path: Path) -> None:
     write(tmp_path / "source", DIM)
     wanted = params("folder", tmp_path / "source", white_level=3999)
     words = refused(Workspace(tmp_path / "checkout"), wanted).what
-    assert "1 image(s) cannot be used" in words
+    assert "1 image cannot be used" in words
     assert "has the raw value 4000, above white, which is 3999" in words
 
 
 def test_12_bits_in_files_of_32(tmp_path: Path) -> None:
     write(tmp_path / "source", [tiff(1, 1, [in_order([4095], "u4")], (32,))])
     error = refused(Workspace(tmp_path / "checkout"), params("folder", tmp_path / "source"))
-    assert "1 32-bit image(s), the largest value 4095" in error.what
+    assert "1 32-bit image, the largest value 4095" in error.what
     assert "4095 (12 bits)" in str(error.fix)
 
 
@@ -107,7 +107,7 @@ def test_a_dark_image_of_floating_point_values_is_scaled_as_the_others(tmp_path:
     write(tmp_path / "source", files)
     workspace = Workspace(tmp_path / "checkout")
     error = refused(workspace, params("folder", tmp_path / "source"))
-    assert "2 floating-point image(s), the largest value 200 where 1 would be white" in error.what
+    assert "2 floating-point images, the largest value 200 where 1 would be white" in error.what
     assert "set data.white_level to 255 (8 bits)" in str(error.fix)
     seen = shown(workspace, tmp_path / "source", white_level=255)
     assert seen == {"deep-00": [0, 1], "deep-01": [0, 200]}

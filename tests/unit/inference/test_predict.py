@@ -220,7 +220,7 @@ def test_without_a_model_it_says_what_to_do(tmp_path: Path) -> None:
         list(predict(["a.png"], Workspace(tmp_path)))
 
     assert "no model has been trained yet" in str(caught.value)
-    assert "make run" in str(caught.value)
+    assert "graftline run" in str(caught.value)
 
 
 def test_another_model_folder_is_taken(workspace: Workspace, model: Path) -> None:

@@ -63,7 +63,7 @@ def test_a_listing_in_the_cache_that_names_a_file_outside_is_never_followed(
 ) -> None:
     listed(tmp_path / CACHE, "classes.json", name)
     monkeypatch.setattr(reproduce, "dvc_ended", lambda *_, **__: pytest.fail("DVC was started"))
-    copy = reproduce._Copy(Workspace(tmp_path), {}, tmp_path, DIGEST)
+    copy = reproduce._Copy(Workspace(tmp_path), {}, tmp_path, DIGEST, False)
     with pytest.raises(ReproductionError, match="leads out of the folder"):
         reproduce._has_data(copy)
 

@@ -75,7 +75,7 @@ def test_changed_parameters_are_news_where_a_step_reads_them(workspace: Workspac
         ("export", {"formats": ["onnx"]}, 'export.formats: [] → ["onnx"]'),
         # Read by no stage, and by the steps that decide on what was trained.
         ("register", {"model_name": "other"}, "register.model_name: graftline → other"),
-        ("promote", {"margin": -0.2}, "promote.margin: null → -0.2"),
+        ("promote", {"margin": -0.2}, "promote.margin: -0.01 → -0.2"),
     ):
         assert news(workspace, changed(section, **value)).params == (told,)
 

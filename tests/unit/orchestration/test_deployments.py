@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -15,12 +16,16 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_the_committed_file_schedules_the_retraining() -> None:
-    nightly = next(one for one in deployments(Workspace(ROOT)) if one.name == "nightly")
+    nightly = next(one for one in deployments(Workspace(ROOT)) if one.written == "nightly")
     assert nightly.record["entrypoint"] == "flows.retrain.retrain"
     assert nightly.crons == ("0 3 * * *",)
     assert nightly.record["concurrency_limit"]["limit"] == 1
     assert nightly.environment["PREFECT_FLOWS_DEFAULT_RETRIES"] == "2"
-    assert pools(Workspace(ROOT)) == ["graftline"]
+    assert nightly.flow == "retrain"
+    assert nightly.name == f"nightly-{nightly.project}"
+    # What the project and the pool share is not said twice.
+    assert pools(Workspace(ROOT)) == [nightly.project]
+    assert re.fullmatch("graftline-[0-9a-f]{6}", nightly.project)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +55,7 @@ def test_serving_without_a_server_is_refused(capsys: pytest.CaptureFixture[str])
     assert serve.main([]) == 2
     said = capsys.readouterr().err
     assert "no Prefect server runs here" in said
-    assert "make up" in said
+    assert "graftline up" in said
 
 
 def test_taking_down_where_nothing_is_up_says_so(

@@ -8,11 +8,14 @@ from rich.console import Console
 
 from graftline.core.files import write_text
 from graftline.core.params import PromoteParams
+from graftline.core.processes import ProcessIdentity
 from graftline.core.records import FreezePlan
 from graftline.core.workspace import Workspace
 from graftline.orchestration.run_summary import show_closing
 from graftline.orchestration.screen import Screen, StepEnd
 from graftline.registry.promotions import Promotion
+from graftline.registry.tracking import LastRun, configure
+from graftline.registry.tracking.last_run_file import keep_last_run
 from tests import finished
 
 PROMOTED = Promotion(
@@ -72,6 +75,24 @@ def test_it_says_who_the_champion_is_when_it_stays(workspace: Workspace) -> None
     said = " ".join(closing(workspace, none).split())
     assert "there is no champion yet: worse" in said
     assert "digits version 7 (challenger); there is no champion" in said
+
+
+def test_a_run_that_cannot_be_reproduced_says_so(workspace: Workspace) -> None:
+    assert "repeat" not in closing(workspace)
+    store = configure(workspace)
+    run = LastRun(
+        run_id="abc",
+        name="digits",
+        door="flow",
+        status="FINISHED",
+        uri=store.shown,
+        experiment=store.experiment,
+        process=ProcessIdentity.of(),
+        not_reproducible="no commit holds dvc.yaml, clean [x].py as it was",
+    )
+    keep_last_run(store, run)
+    said = " ".join(closing(workspace).split())
+    assert "cannot be reproduced: no commit holds dvc.yaml, clean [x].py as it was; commit" in said
 
 
 def test_it_names_the_exported_files(workspace: Workspace) -> None:

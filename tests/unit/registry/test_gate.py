@@ -9,6 +9,7 @@ from graftline.evaluation.answers import Answers, TestSplit
 from graftline.evaluation.comparison import ClassRecall, Comparison, Paired, compare
 from graftline.registry.gate import checks
 
+NOTHING = PromoteParams(min_accuracy=None, margin=None, significance=None, max_recall_drop=None)
 ASKED = PromoteParams(min_accuracy=0.9, margin=-0.01, significance=0.05, max_recall_drop=0.05)
 
 
@@ -113,13 +114,8 @@ def test_what_is_not_set_is_not_passed(name: str) -> None:
 
 def test_without_thresholds_nothing_passes_not_even_a_perfect_first_one() -> None:
     perfect = comparison(accuracy=1.0, difference_low=0.5, p_better=0, p_worse=1)
-    assert failed(perfect, PromoteParams()) == [
-        "min_accuracy",
-        "margin",
-        "significance",
-        "max_recall_drop",
-    ]
-    assert failed(perfect, PromoteParams(), first=True) == ["min_accuracy"]
+    assert failed(perfect, NOTHING) == ["min_accuracy", "margin", "significance", "max_recall_drop"]
+    assert failed(perfect, NOTHING, first=True) == ["min_accuracy"]
 
 
 def test_the_first_one_needs_the_floor_alone() -> None:

@@ -182,7 +182,7 @@ def broken_folder(source):
 def test_all_broken_images_are_told_before_it_stops(workspace, source):
     broken_folder(source)
     text = str(refused(workspace, params("folder", source, max_image_px=5000)))
-    assert "4 image(s) cannot be used" in text
+    assert "4 images cannot be used" in text
     for words in (
         "a/text.png: is no image of a known kind",
         "a/truncated.jpg: cannot be decoded: image file is truncated",
@@ -244,7 +244,7 @@ def test_broken_images_can_be_skipped(workspace, source, caplog):
         dataset = load(workspace, params("folder", source, on_corrupt="skip"))
     assert dataset.corrupt == 3
     assert dataset.total() == 11
-    assert "3 image(s) were skipped" in caplog.text
+    assert "3 images were skipped" in caplog.text
     with (workspace.loaded / "skipped.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["file"] for row in rows] == ["a/text.png", "a/truncated.jpg", "b/zero.png"]
@@ -283,14 +283,14 @@ def test_leaks_are_told_by_name(workspace, source, caplog):
     assert dataset.given_splits == ("train", "test")
     line = "train/a/3.png (a, train) = test/a/leak.png (a, test)"
     assert line in (workspace.loaded / "report.txt").read_text()
-    assert "1 image(s) stand in more than one split" in caplog.text
+    assert "1 image stands in more than one split" in caplog.text
     assert line in caplog.text
 
 
 def test_leaks_can_stop_the_load(workspace, source):
     leaky_folder(source)
     error = refused(workspace, params("folder", source, on_leak="fail"))
-    assert "1 image(s) stand in more than one split" in error.what
+    assert "1 image stands in more than one split" in error.what
     assert "train/a/3.png (a, train) = test/a/leak.png (a, test)" in error.what
     assert "data.on_leak" in str(error)
 
@@ -301,7 +301,7 @@ def test_the_same_image_under_two_labels_is_told_by_name(workspace, source, capl
     with caplog.at_level(logging.WARNING, "graftline.steps.load"):
         dataset = load(workspace, params("folder", source, on_leak="fail"))
     assert (dataset.conflicts, dataset.leaks) == (1, 0)
-    assert "1 image(s) stand under more than one label" in caplog.text
+    assert "1 image stands under more than one label" in caplog.text
     report = (workspace.loaded / "report.txt").read_text()
     assert "a/2.png (a, " in report
     assert "b/same.png (b, " in report
@@ -333,13 +333,13 @@ def test_one_class(workspace, source):
 
 def test_an_empty_class(workspace, source):
     write_folder(source, {"a": 9, "b": 9, "c": 0})
-    assert "hold no image: c" in refused(workspace, params("folder", source)).what
+    assert "holds no image: c" in refused(workspace, params("folder", source)).what
 
 
 def test_a_class_too_small_to_split(workspace, source):
     write_folder(source, {"a": 9, "b": 2})
     error = refused(workspace, params("folder", source))
-    assert "class 'b' has 2 image(s)" in error.what
+    assert "class 'b' has 2 images" in error.what
 
 
 def test_a_label_in_test_that_training_lacks(workspace, source):

@@ -11,7 +11,6 @@ import pytest
 
 from graftline.core.errors import MissingOutputError, TrackingError
 from graftline.core.files import write_text
-from graftline.core.params import PromoteParams
 from graftline.core.workspace import Workspace
 from graftline.evaluation import answers
 from graftline.registry import tracking, trained_on
@@ -63,7 +62,8 @@ def test_the_first_one_must_reach_the_floor(tracked: Workspace) -> None:
 
 
 def test_without_thresholds_nothing_is_promoted(tracked: Workspace) -> None:
-    promotion = run(tracked, "first", range(0), PromoteParams())
+    nothing = {"min_accuracy": None, "margin": None, "significance": None, "max_recall_drop": None}
+    promotion = run(tracked, "first", range(0), ASKED.model_copy(update=nothing))
 
     assert not promotion.promoted
     assert "promote.min_accuracy is not set" in promotion.reason

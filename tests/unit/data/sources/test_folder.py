@@ -117,7 +117,7 @@ def test_an_empty_class_is_named(tmp_path):
     write_folder(tmp_path / "train", {"cat": 1, "dog": 1, "eel": 0})
     write_folder(tmp_path / "test", {"cat": 1, "dog": 0}, 10)
     text = refused(tmp_path)
-    assert "2 class folder(s) hold no image: test/dog, train/eel" in text
+    assert "2 class folders hold no image: test/dog, train/eel" in text
 
 
 def test_no_folders(tmp_path):

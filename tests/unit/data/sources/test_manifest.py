@@ -126,7 +126,7 @@ def test_all_wrong_rows_are_named_at_once(root):
         "../outside.png,dog,train\n"
         ",dog,train\n",
     )
-    assert "6 row(s) of manifest.csv cannot be used" in text
+    assert "6 rows of manifest.csv cannot be used" in text
     assert "row 3: 'img/absent.png' is not there" in text
     assert "row 4: 'img/1.png' has no label" in text
     assert "row 5: 'img/2.png' has the split 'later', which is none" in text

@@ -96,7 +96,7 @@ def test_such_classes_are_refused_and_named(workspace, tmp_path, kind):
         load(workspace, params(kind, source))
     text = str(caught.value)
     first = {"folder": "Cat/0.png", "manifest": "1.png", "npz": "images[1]"}[kind]
-    assert f"'Cat' (8 image(s), {first} the first) and 'cat' (8 image(s)" in text
+    assert f"'Cat' (8 images, {first} the first) and 'cat' (8 images" in text
     assert "differ in small and capital letters" in text
     assert "data.on_similar_classes to warn" in text
     assert caught.value.exit_code == 2

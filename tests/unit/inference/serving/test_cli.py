@@ -73,7 +73,7 @@ def test_it_serves_until_it_is_told_to_stop(
         told, _ = process.communicate(timeout=LIMIT_S)
     assert '"label": "bright"' in json.dumps(answer)
     assert process.returncode == 0, told
-    assert "Stopped: 1 images answered" in told
+    assert "Stopped: 1 image answered" in told
     assert "Traceback" not in told
 
 

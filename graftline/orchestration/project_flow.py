@@ -1,0 +1,58 @@
+"""A flow that is the project's own wherever it is called: from a shell, Python or a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+from prefect import Flow
+from prefect.context import FlowRunContext
+
+from graftline.core.timings import Timings
+from graftline.core.workspace import Workspace
+from graftline.orchestration import api
+from graftline.orchestration.screen import Screen
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class ProjectFlow(Flow[P, R]):
+    """A flow of Prefect's that, called by itself, tells the project's own server.
+
+    Prefect alone would start a server for the user's home, and keep the run there.
+    """
+
+    start: Callable[..., Any] | None = None
+    """Calls the flow again, with an API that answers; takes the flow's own arguments."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs the flow; within a flow of the user's as a part of that."""
+        if api.is_ready() or FlowRunContext.get() is not None:
+            return super().__call__(*args, **kwargs)
+        # Whoever wants Prefect's state wants no summary.
+        if self.start is not None and "return_state" not in kwargs:
+            return self.start(*args, **kwargs)
+        workspace = Workspace.here()
+        api.quieten(workspace, debug=False)
+        with api.api_for(workspace, lambda: self, Screen().say, Timings()):
+            return super().__call__(*args, **kwargs)
+
+
+def project_flow(
+    start: Callable[..., Any] | None = None, **options: Any
+) -> Callable[[Callable[P, R]], ProjectFlow[P, R]]:
+    """Makes a function a flow of the project.
+
+    Args:
+        start: What a call of the flow does; see :attr:`ProjectFlow.start`. By default the flow runs
+            with the project's API, and nothing else is seen to.
+        options: Those of Prefect's ``flow``.
+    """
+
+    def coated(function: Callable[P, R]) -> ProjectFlow[P, R]:
+        made = ProjectFlow(function, **options)
+        made.start = start
+        return made
+
+    return coated
