@@ -28,7 +28,7 @@ def names() -> list[str]:
 
 @pytest.mark.parametrize("name", names())
 def test_the_folder_stands_before_the_command_or_behind_it(name: str) -> None:
-    needed = {"predict": ["a.png"], "reproduce": ["1"]}.get(name, [])
+    needed = {"init": ["a"], "predict": ["a.png"], "reproduce": ["1"]}.get(name, [])
     for before, behind in ((["-C", "there", "--debug"], []), ([], ["-C", "there", "--debug"])):
         options = _parser().parse_args([*before, name, *needed, *behind])
         assert (options.directory, options.debug) == (Path("there"), True)
@@ -43,4 +43,5 @@ def test_a_command_calls_a_function_that_takes_its_options(
     named = inspect.getclosurevars(parser.get_default("command")).nonlocals
     function = getattr(import_module(f"graftline.{named['module']}"), named["function"])
     inspect.signature(function).bind(None, **dict.fromkeys(named["names"]))
-    assert set(named["names"]) <= {action.dest for action in parser._actions}, name
+    known = {action.dest for action in parser._actions} | set(parser._defaults)
+    assert set(named["names"]) <= known, name
