@@ -28,7 +28,9 @@ def names() -> list[str]:
 
 @pytest.mark.parametrize("name", names())
 def test_the_folder_stands_before_the_command_or_behind_it(name: str) -> None:
-    needed = {"init": ["a"], "predict": ["a.png"], "reproduce": ["1"]}.get(name, [])
+    needed = {"compare": ["1", "2"], "init": ["a"], "predict": ["a.png"], "reproduce": ["1"]}.get(
+        name, []
+    )
     for before, behind in ((["-C", "there", "--debug"], []), ([], ["-C", "there", "--debug"])):
         options = _parser().parse_args([*before, name, *needed, *behind])
         assert (options.directory, options.debug) == (Path("there"), True)
