@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from prefect.logging import get_run_logger
+
 from graftline.core.counts import counted
 from graftline.core.markdown import table
 from graftline.core.records import SPLITS, Dataset
 from graftline.core.workspace import Workspace
-from graftline.orchestration import publish
+from graftline.orchestration import pipeline, publish
 from graftline.orchestration.stage_task import run_stage, step
 
 
 @step("load")
 def load() -> Dataset:
-    """Reads a source; leaves its counts as an artifact."""
+    """Reads a source; leaves its counts as an artifact, and says if the champion knows others."""
     return run_stage("load", Dataset, _publish)
 
 
@@ -38,3 +40,5 @@ def _publish(workspace: Workspace, dataset: Dataset) -> None:
         f"Digest `{dataset.digest}`.",
         "Images by class and split, and what was found wrong with them",
     )
+    if told := pipeline.current().other_classes(dataset.classes):
+        get_run_logger().warning(told)

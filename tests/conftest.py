@@ -98,3 +98,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def checkout() -> Path:
     """The checkout's root."""
     return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def params_text() -> str:
+    """``params.yaml`` as git has it: somebody may be trying other values in the file."""
+    from graftline.operations.project_files import copied_files
+
+    return copied_files()["params.yaml"]

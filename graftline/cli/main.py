@@ -143,6 +143,11 @@ def make_parser() -> argparse.ArgumentParser:
     )
     for name in ("prefect", "mlflow"):
         up.add_argument(f"--{name}-port", type=int, help="if it is free; 0 takes any")
+    add(
+        "upgrade",
+        "bring a project's files to the installed version, but for those that you have changed",
+        _lazily("cli.projects", "show_upgrade"),
+    )
     add("down", "stop what graftline up has started", _lazily("cli.projects", "take_down"))
     add("ui", "both web UIs, on this machine only", _lazily("operations.ui", "run_ui"))
     add(

@@ -1,4 +1,4 @@
-"""Makes a project, and runs it: ``graftline init``, ``run``, ``up`` and ``down``."""
+"""Makes a project, runs it, keeps it: ``init``, ``run``, ``up``, ``down`` and ``upgrade``."""
 
 from __future__ import annotations
 
@@ -32,6 +32,33 @@ def show_new_project(_: Workspace, folder: Path, images: Path | None) -> int:
     made = make_project(folder, images)
     for line in _told(made.root, made):
         console.print(line, markup=False)
+    return 0
+
+
+def show_upgrade(workspace: Workspace) -> int:
+    """Runs ``graftline upgrade``.
+
+    Returns:
+        The exit code 0.
+    """
+    from graftline.operations.upgrade import upgrade
+
+    console = Console(highlight=False, soft_wrap=True)
+    done = upgrade(workspace)
+    for name in done.written:
+        console.print(f"written  {name}", markup=False)
+    for name in done.removed:
+        console.print(f"removed  {name}: graftline {done.now} has none", markup=False)
+    for name in done.absent:
+        console.print(f"absent   {name}: you have taken it away", markup=False)
+    for name, difference in done.kept.items():
+        console.print(f"yours    {name}, as it was; what graftline {done.now} has otherwise:")
+        console.print(difference, markup=False)
+    if done.stale:
+        console.print(f"stale    {', '.join(done.stale)}: their code has changed")
+    changed = f"from graftline {done.before} to {done.now}"
+    what = "look at it with git diff, and commit" if done.written or done.removed else "current"
+    console.print(f"upgrade  {changed if done.before != done.now else done.now}: {what}")
     return 0
 
 

@@ -151,7 +151,7 @@ class RollbackError(UserError):
 
 
 class ProjectError(UserError):
-    """A folder in which a project cannot be made, or is none."""
+    """A folder that is no project or in which none can be made, or a step that one lacks."""
 
 
 class RepositoryError(UserError):

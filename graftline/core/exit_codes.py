@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -10,7 +12,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from graftline.core.errors import GraftlineError, from_system, visible
+from graftline.core.environment import ERROR_FILE_VARIABLE
+from graftline.core.errors import GraftlineError, StorageFullError, from_system, visible
+from graftline.core.files import write_text
 from graftline.core.printed import lost, outlive_full_disk
 from graftline.core.redaction import without_secrets
 
@@ -40,6 +44,8 @@ def reported(command: Callable[[], int], *, debug: bool, answers: bool = False) 
         debug: Whether tracebacks are shown.
         answers: Whether what it prints is what it was asked for; see :mod:`graftline.core.printed`.
 
+    What it raises is also left for the process that started this one, if that asks for it.
+
     Returns:
         What the command returns; 2 for what the user can mend; 1 for a fault of ours; 130 when
         interrupted.
@@ -56,6 +62,7 @@ def reported(command: Callable[[], int], *, debug: bool, answers: bool = False) 
             console.print(f"no space was left for all that was printed to {what}", style="yellow")
         return code
     except GraftlineError as error:
+        leave_error(error)
         if debug:
             _show_traceback(console)
         console.print(f"error: {error}", style="red", markup=False)
@@ -67,6 +74,7 @@ def reported(command: Callable[[], int], *, debug: bool, answers: bool = False) 
         if debug:
             _show_traceback(console)
         if (known := from_system(error, Path.cwd())) is not None:
+            leave_error(known)
             console.print(f"error: {known}", style="red", markup=False)
             return known.exit_code
         console.print(
@@ -75,6 +83,14 @@ def reported(command: Callable[[], int], *, debug: bool, answers: bool = False) 
             markup=False,
         )
         return 1
+
+
+def leave_error(error: GraftlineError) -> None:
+    """Writes an error where the process that started this one looks for it."""
+    if target := os.environ.get(ERROR_FILE_VARIABLE):
+        # Where nothing can be written, the error that says so cannot be either; it is printed.
+        with contextlib.suppress(OSError, StorageFullError):
+            write_text(Path(target), error.to_json())
 
 
 def _show_traceback(console: Console) -> None:

@@ -76,7 +76,9 @@ def make_project(root: Path, images: Path | None) -> NewProject:
     _refuse_others(root, files)
     for path, text in files.items():
         write_text(root / path, text)
-    Written(version=graftline.__version__, files=digests(files)).write(root / WRITTEN_FILE)
+    Written(version=graftline.__version__, name=name, files=digests(files)).write(
+        root / WRITTEN_FILE
+    )
     above = _repository(root)
     if above is None:
         _first_commit(root, [*files, WRITTEN_FILE])

@@ -52,6 +52,8 @@ class Written(Record):
 
     version: str
     """Of Graftline."""
+    name: str
+    """The project's, as the files have it that were made for it."""
     files: dict[str, str]
     """SHA-256 by path; what the user has changed since has another."""
 
@@ -106,7 +108,7 @@ def project_name(root: Path) -> str:
 
 def digest(text: str) -> str:
     """SHA-256 of a file's text, as :class:`Written` has it."""
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def digests(files: Mapping[str, str]) -> dict[str, str]:

@@ -1,21 +1,18 @@
-"""Runs one step as a DVC stage does: locked, tracked, and with its error left for the caller."""
+"""Runs one step as a DVC stage does: locked and tracked."""
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from graftline.core.code_lock import refuse_other_code
-from graftline.core.environment import ERROR_FILE_VARIABLE
-from graftline.core.errors import GraftlineError, StorageFullError, from_system
-from graftline.core.files import scratch_folder, write_text
+from graftline.core.errors import GraftlineError, from_system
+from graftline.core.files import scratch_folder
 from graftline.core.installing import require
 from graftline.core.locks import pipeline_lock, stage_lock
 from graftline.core.params import Params, read_params
@@ -44,8 +41,7 @@ def run_stage(stage: str, workspace: Workspace) -> Any:
         The step's record of :mod:`graftline.core.records`.
 
     Raises:
-        GraftlineError: Whatever the step raises; it is also written to the file that the
-            environment variable ``GRAFTLINE_ERROR_FILE`` names.
+        GraftlineError: Whatever the step raises.
     """
     timings = Timings()
     try:
@@ -67,14 +63,12 @@ def run_stage(stage: str, workspace: Workspace) -> Any:
                 # The last that is done: what fails before it costs no training.
                 finished_training.note_finished(workspace)
             return record
-    except GraftlineError as error:
-        leave_error(error)
+    except GraftlineError:
         raise
     except Exception as error:
-        if (known := from_system(error, workspace.root)) is None:
-            raise
-        leave_error(known)
-        raise known from error
+        if (known := from_system(error, workspace.root)) is not None:
+            raise known from error
+        raise
 
 
 @contextmanager
@@ -89,14 +83,6 @@ def _scratch() -> Iterator[None]:
             yield
         finally:
             tempfile.tempdir = before
-
-
-def leave_error(error: GraftlineError) -> None:
-    """Writes an error where the process that started this stage looks for it."""
-    if target := os.environ.get(ERROR_FILE_VARIABLE):
-        # Where nothing can be written, the error that says so cannot be either; it is printed.
-        with contextlib.suppress(OSError, StorageFullError):
-            write_text(Path(target), error.to_json())
 
 
 def _run(stage: str, workspace: Workspace, params: Params, timings: Timings) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -156,6 +156,22 @@ class Pipeline:
             # What load is about to read is what this stage has made.
             self._source = self._pool.submit(self._source_now)
         return _STATES[doing]
+
+    def other_classes(self, classes: Collection[str]) -> str | None:
+        """Says before the training that its model cannot take the champion's place.
+
+        Args:
+            classes: Of the data.
+
+        Returns:
+            What was said; None where the champion knows the same classes, or there is none.
+        """
+        from graftline.registry.class_sets import foretold
+
+        told = foretold(self.workspace, self.params.register_.model_name, classes)
+        if told is not None:
+            self.screen.say(told)
+        return told
 
     def complete(self, error: BaseException | None) -> None:
         """Closes the tracked run with what it still lacks, unless that is done.

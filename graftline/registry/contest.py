@@ -18,6 +18,7 @@ from graftline.evaluation import answers
 from graftline.evaluation.answers import Answers, TestSplit
 from graftline.evaluation.comparison import Comparison, compare, pair
 from graftline.registry import tracking, trained_on
+from graftline.registry.class_sets import begin_anew, only_in_each
 from graftline.registry.gate import BASELINE, Check, against, checks, too_few
 from graftline.registry.promotions import (
     LEFT_TAG,
@@ -35,7 +36,6 @@ from graftline.registry.tracking.versions import DATASET_TAG
 ROLLED_BACK = "was rolled back"
 RULES = 2
 """Raised when the gate decides by other rules, so that an earlier verdict is not taken for one."""
-_CLASSES_TOLD = 20
 
 
 @dataclass(frozen=True)
@@ -119,15 +119,17 @@ def decided(contest: Contest) -> Promotion:
             comparison=_alone(contest, mine),
             best_version=_best_number(contest) or contest.challenger.version,
         )
+    own = Trained.read_in(contest.workspace).classes
+    # First: the same weights with other names for the classes are another model.
+    if different := _other_classes(own, folder, "champion"):
+        anew = begin_anew(contest.challenger.name)
+        return _receipt(contest, f"{different}; {anew}", promoted=False)
     if contest.same_weights:
         return _receipt(
             contest,
             f"it has the weights of the champion, version {contest.champion.version}",
             promoted=False,
         )
-    own = Trained.read_in(contest.workspace).classes
-    if different := _other_classes(own, folder, "champion"):
-        return _receipt(contest, different, promoted=False)
     return _contested(contest, mine, contest.rival(contest.champion, folder))
 
 
@@ -312,15 +314,5 @@ def _challenger_answers(contest: Contest) -> Answers:
 def _other_classes(own: tuple[str, ...], folder: Path, whose: str) -> str | None:
     """Why a model cannot be compared with another one that knows other classes."""
     classes = Trained.read(folder / Trained.file_name()).classes
-    if set(classes) == set(own):
-        return None
-
-    def told(names: set[str]) -> str:
-        shown = sorted(names)[:_CLASSES_TOLD]
-        more = len(names) - len(shown)
-        return (", ".join(shown) or "none") + (f" and {more} more" if more else "")
-
-    return (
-        "the two know other classes, and cannot be compared (only the challenger: "
-        f"{told(set(own) - set(classes))}; only the {whose}: {told(set(classes) - set(own))})"
-    )
+    different = only_in_each(own, classes, whose)
+    return different and f"the two know other classes, and cannot be compared ({different})"

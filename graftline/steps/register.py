@@ -18,7 +18,7 @@ _MAX_DESCRIPTION_CHARACTERS = 5000
 def register(workspace: Workspace, params: Params, run_id: str) -> Registered:
     """Makes the trained model a new version of ``register.model_name``.
 
-    If the newest version has the same weights, and its files are whole, it stays the newest.
+    If a version has the same weights, and its files are whole, it is taken instead of a new one.
 
     Args:
         workspace: Where the trained and evaluated model lies.

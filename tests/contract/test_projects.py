@@ -23,8 +23,10 @@ from graftline.operations.project_files import (
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted(path.parent for path in (ROOT / "examples").glob("*/params.yaml"))
-LINKED = (".dvcignore", "dvc.yaml", "flows", "graftline.lock", "params.schema.json")
-LINKED = (*LINKED, "prefect.yaml", "tasks", ".dvc/config")
+LINKED = (
+    *(".dvc/config", ".dvcignore", "dvc.yaml", "flows", "graftline.lock"),
+    *("params.schema.json", "prefect.yaml", "tasks"),
+)
 
 
 def test_the_wheel_takes_along_what_a_project_is_made_of() -> None:

@@ -163,13 +163,15 @@ class TestSource:
     """How DVC sees ``data.path``, with a stage that has the dependency of ``load``."""
 
     @pytest.fixture
-    def repository(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    def repository(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params_text: str) -> Path:
         root = tmp_path / "checkout"
         root.mkdir()
         (root / "data").mkdir()
-        for name in (NO_FILES, ".dvcignore", "params.yaml"):
+        for name in (NO_FILES, ".dvcignore"):
             shutil.copy(ROOT / name, root / name)
-        shutil.copytree(ROOT / ".dvc", root / ".dvc", ignore=lambda *_: ["cache", "tmp"])
+        (root / "params.yaml").write_text(params_text, encoding="utf-8")
+        left = ["cache", "config.local", "tmp"]
+        shutil.copytree(ROOT / ".dvc", root / ".dvc", ignore=lambda *_: left)
         (root / ".gitignore").write_text("var/\n/out\n")
         (root / "dvc.yaml").write_text(
             "stages:\n"

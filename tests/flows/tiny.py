@@ -38,15 +38,21 @@ def write_images(path: Path) -> None:
     np.savez(path, images=images, labels=labels)
 
 
+def copy_tracked(root: Path) -> None:
+    """Copies the checkout's files that git does not ignore, but for ``dvc.lock``."""
+    tracked = sh(CHECKOUT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    for name in filter(None, tracked.split("\0")):
+        path = CHECKOUT / name
+        if name != "dvc.lock" and (path.is_file() or path.is_symlink()):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            # The examples are links into the checkout, and stay so.
+            shutil.copy(path, root / name, follow_symlinks=False)
+
+
 def make(folder: Path) -> Workspace:
     """Copies what is tracked, writes small parameters and images, and commits."""
     root = folder / "checkout"
-    tracked = sh(CHECKOUT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
-    for name in filter(None, tracked.split("\0")):
-        # The examples are projects of their own.
-        if not name.startswith("examples/") and name != "dvc.lock" and (CHECKOUT / name).is_file():
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(CHECKOUT / name, root / name)
+    copy_tracked(root)
     write_images(folder / "images.npz")
     record = {
         "seed": 3,

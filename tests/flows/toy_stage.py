@@ -10,12 +10,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from graftline.core.errors import DataError, GraftlineError
+from graftline.core.exit_codes import leave_error
 from graftline.core.files import write_text
 from graftline.core.locks import pipeline_lock, stage_lock
 from graftline.core.params import Params, read_params
 from graftline.core.records import Features, Preprocessed
 from graftline.core.workspace import Workspace
-from graftline.operations.stage_runner import leave_error
 from graftline.steps.export import export
 from tests import finished
 

@@ -84,8 +84,8 @@ def register_model(
 ) -> tuple[Version, bool]:
     """Makes the trained model a version, and points ``alias`` at it.
 
-    A version of the same weights and the same file, if that is whole, is taken instead of a second
-    one.
+    A version of the same weights, classes and file, if that is whole, is taken instead of a second
+    one, however old it is.
 
     Args:
         workspace: Where the trained model lies.
@@ -107,7 +107,6 @@ def register_model(
     store = configure(workspace)
     client, _ = open_client(store, PATIENCE_S)
     with reported(store):
-        newest = _newest(client, name)
         verify(workspace.trained / LITERT_FILE)
         digests = {
             DIGEST_TAG: trained.weight_digest,
@@ -115,16 +114,20 @@ def register_model(
             RECORD_TAG: sha256_file(Trained.path_in(workspace)),
         }
         # The same weights may be in another file: one that gives features, which an older did not.
-        same = newest and all(
-            newest.tags.get(name) == digests[name] for name in (DIGEST_TAG, FILE_TAG)
-        )
-        if newest and same and _is_whole(client, newest):
-            if newest.tags.get(RECORD_TAG) == digests[RECORD_TAG]:
+        same = [
+            version
+            for version in _of_weights(client, name, trained.weight_digest)
+            if version.tags.get(FILE_TAG) == digests[FILE_TAG]
+        ]
+        for version in same:
+            if not _is_whole(client, version, trained):
+                continue
+            if version.tags.get(RECORD_TAG) == digests[RECORD_TAG]:
                 # A process that was killed may have registered it, and not come to this.
-                note_version(store, client, newest, digests, created=False)
-            if alias not in newest.aliases:
-                client.set_registered_model_alias(name, alias, newest.version)
-            return as_version(client.get_model_version(name, newest.version)), True
+                note_version(store, client, version, digests, created=False)
+            if alias not in version.aliases:
+                client.set_registered_model_alias(name, alias, version.version)
+            return as_version(client.get_model_version(name, version.version)), True
         model_id = ensure_model(client, run_id, workspace, trained, anew=bool(same))
         _ensure_registered_model(client, name)
         created = client.create_model_version(
@@ -241,8 +244,11 @@ def _is_logged(client: MlflowClient, model_id: str, trained: Trained) -> bool:
     return logged.status == "READY" and logged.tags.get(DIGEST_TAG) == trained.weight_digest
 
 
-def _is_whole(client: MlflowClient, version: Version) -> bool:
-    """Whether a version's files are there with the bytes that they were registered with."""
+def _is_whole(client: MlflowClient, version: Version, trained: Trained) -> bool:
+    """Whether its files are there with the bytes that they were registered with, and its classes.
+
+    The same weights may name other classes: those of data in which one was renamed.
+    """
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
@@ -255,7 +261,10 @@ def _is_whole(client: MlflowClient, version: Version) -> bool:
         files = [place / "MLmodel", *place.rglob(LITERT_FILE)]
         if len(files) != 2 or not all(path.is_file() for path in files):
             return False
-        return has_files_of(files[1].parent, version)
+        parts = files[1].parent
+        if not has_files_of(parts, version):
+            return False
+        return Trained.read(parts / Trained.file_name()).classes == trained.classes
 
 
 def has_files_of(folder: Path, version: Version) -> bool:
@@ -275,12 +284,13 @@ def has_files_of(folder: Path, version: Version) -> bool:
     )
 
 
-def _newest(client: MlflowClient, name: str) -> Version | None:
+def _of_weights(client: MlflowClient, name: str, digest: str) -> list[Version]:
+    """The versions of the same weights, the newest first."""
     found = client.search_model_versions(
-        f"name='{name}'", max_results=1, order_by=["version_number DESC"]
+        f"name='{name}' and tags.`{DIGEST_TAG}` = '{digest}'", order_by=["version_number DESC"]
     )
     # The search leaves the aliases out.
-    return as_version(client.get_model_version(name, found[0].version)) if found else None
+    return [as_version(client.get_model_version(name, one.version)) for one in found]
 
 
 def _ensure_registered_model(client: MlflowClient, name: str) -> None:

@@ -158,6 +158,8 @@ def _opened(store: Store) -> tuple[MlflowClient, str]:
     # MLflow tells of every migration of a new database, which says nothing to a user.
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    # In an environment that uv has made it misses pip, though what a model needs is listed for it.
+    logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
     # What it logs there, with a traceback, it raises too.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     store.root.mkdir(parents=True, exist_ok=True)

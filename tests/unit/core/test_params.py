@@ -48,12 +48,14 @@ def refused(record: Any) -> ParamsError:
     return caught.value
 
 
-def test_the_committed_file_is_valid_and_names_every_key(checkout: Path) -> None:
-    params = read_params(checkout / "params.yaml")
+def test_the_committed_file_is_valid_and_names_every_key(params_text: str, tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text(params_text, encoding="utf-8")
+    params = read_params(file)
     assert params.data.source == "mnist-5k"
     assert params.backbone.weights == "stanford-dogs"
     assert params.preprocess.size_px == 96
-    assert_names_every_key(checkout / "params.yaml")
+    assert_names_every_key(file)
 
 
 def test_a_short_file_is_the_committed_one(checkout: Path) -> None:

@@ -49,9 +49,8 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-def limited(workspace: Workspace, checkout: Path, max_px: int) -> None:
-    text = (checkout / "params.yaml").read_text(encoding="utf-8")
-    changed = text.replace("max_image_px: 50000000", f"max_image_px: {max_px}")
+def limited(workspace: Workspace, params_text: str, max_px: int) -> None:
+    changed = params_text.replace("max_image_px: 50000000", f"max_image_px: {max_px}")
     workspace.params_file.write_text(changed, encoding="utf-8")
 
 
@@ -124,10 +123,10 @@ def test_a_broken_image_is_not_left_out(tmp_path: Path) -> None:
 
 
 def test_one_limit_holds_for_every_door(
-    workspace: Workspace, checkout: Path, tmp_path: Path
+    workspace: Workspace, params_text: str, tmp_path: Path
 ) -> None:
     assert largest_px(workspace) == Limits().image_px == 50_000_000
-    limited(workspace, checkout, 100)
+    limited(workspace, params_text, 100)
     large = tmp_path / "large.png"
     Image.fromarray(np.zeros((10, 11), np.uint8)).save(large)
     told = "has 11 x 10 = 110 pixels, more than 100"

@@ -18,9 +18,9 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, checkout: Path) -> Workspace:
+def workspace(tmp_path: Path, params_text: str) -> Workspace:
     made = Workspace(tmp_path)
-    made.params_file.write_text((checkout / "params.yaml").read_text(encoding="utf-8"))
+    made.params_file.write_text(params_text)
     return made
 
 
@@ -45,10 +45,10 @@ def workspace(tmp_path: Path, checkout: Path) -> Workspace:
 @example("${data.source}")
 @example("~")
 def test_a_text_is_what_was_typed_to_graftline_and_to_dvc(
-    checkout: Path, tmp_path_factory: pytest.TempPathFactory, text: str
+    params_text: str, tmp_path_factory: pytest.TempPathFactory, text: str
 ) -> None:
     workspace = Workspace(tmp_path_factory.mktemp("any"))
-    workspace.params_file.write_text((checkout / "params.yaml").read_text(encoding="utf-8"))
+    workspace.params_file.write_text(params_text)
     change = plan_overrides(workspace, None, [f"backbone.cut=x{text}", "train.epochs=3 # few"])
     change.write(workspace)
 

@@ -13,9 +13,9 @@ from graftline.orchestration.overrides import Change, overrides_to, plan_overrid
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, checkout: Path) -> Workspace:
+def workspace(tmp_path: Path, params_text: str) -> Workspace:
     made = Workspace(tmp_path)
-    made.params_file.write_text((checkout / "params.yaml").read_text(encoding="utf-8"))
+    made.params_file.write_text(params_text)
     return made
 
 
@@ -50,10 +50,9 @@ def test_one_wrong_value_writes_none(workspace: Workspace) -> None:
         plan_overrides(workspace, None, ["train.batch_size=64", "train.epoch=3"])
 
 
-def test_a_file_takes_the_place_word_for_word(workspace: Workspace, checkout: Path) -> None:
-    text = (checkout / "params.yaml").read_text(encoding="utf-8")
+def test_a_file_takes_the_place_word_for_word(workspace: Workspace, params_text: str) -> None:
     other = workspace.root / "other.yaml"
-    other.write_text(text.replace("size_px: 96", "size_px: 64"), encoding="utf-8")
+    other.write_text(params_text.replace("size_px: 96", "size_px: 64"), encoding="utf-8")
     plan_overrides(workspace, other, []).write(workspace)
     assert workspace.params_file.read_bytes() == other.read_bytes()
 
@@ -86,10 +85,14 @@ def test_values_are_written_as_people_write_them(
     units=st.lists(st.integers(1, 9999), max_size=4),
 )
 def test_what_is_written_is_what_was_checked(
-    checkout: Path, tmp_path_factory: pytest.TempPathFactory, seed: int, rate: float, units: object
+    params_text: str,
+    tmp_path_factory: pytest.TempPathFactory,
+    seed: int,
+    rate: float,
+    units: object,
 ) -> None:
     workspace = Workspace(tmp_path_factory.mktemp("any"))
-    workspace.params_file.write_text((checkout / "params.yaml").read_text(encoding="utf-8"))
+    workspace.params_file.write_text(params_text)
     change = plan_overrides(
         workspace, None, [f"seed={seed}", f"train.learning_rate={rate!r}", f"head.units={units}"]
     )

@@ -14,6 +14,7 @@ from graftline.core.files import write_text
 from graftline.core.workspace import Workspace
 from graftline.evaluation import answers
 from graftline.registry import tracking, trained_on
+from graftline.registry.class_sets import foretold
 from graftline.registry.promotion_report import line, markdown
 from graftline.registry.promotions import Promotion
 from graftline.registry.rivals import LeftOut
@@ -333,11 +334,18 @@ def test_other_classes_cannot_be_compared(
         tracked.loaded / "dataset.json", json.dumps(dataset | {"classes": ["dark", "glaring"]})
     )
     finished.write_images(tracked)
-    promotion = run(tracked, "second", range(0))
+    told = "(only the challenger: glaring; only the champion: bright)"
+    assert told in str(foretold(tracked, NAME, finished.CLASSES)), "before the training"
+    assert foretold(tracked, NAME, ("bright", "dark")) is None
+    assert foretold(tracked, "another", finished.CLASSES) is None
 
-    assert not promotion.promoted
-    assert "only the challenger: glaring; only the champion: bright" in promotion.reason
-    assert champion(tracked) == "1"
+    # The same weights too: they name other classes.
+    for weights in ("second", "first"):
+        promotion = run(tracked, weights, range(0))
+        assert not promotion.promoted
+        assert told in promotion.reason
+        assert "--set register.model_name=NAME" in promotion.reason
+        assert champion(tracked) == "1"
 
 
 def test_the_evaluation_must_be_that_of_the_images_and_of_the_model(tracked: Workspace) -> None:

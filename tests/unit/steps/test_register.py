@@ -212,6 +212,25 @@ def test_new_weights_are_a_new_version_and_the_challenger(
     assert client.get_model_version("graftline", "1").aliases == []
 
 
+def test_weights_of_long_ago_are_found_and_classes_of_another_name_are_another_model(
+    registered: tuple[Workspace, Registered], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, first = registered
+    finished.train(workspace, "second")
+    register(workspace, PARAMS, tracking.open_run(workspace, PARAMS))
+    finished.train(workspace, "first")
+    third = register(workspace, PARAMS, tracking.open_run(workspace, PARAMS))
+
+    assert (third.version, third.run_id) == (first.version, first.run_id)
+    client = histories.client_of(workspace)
+    assert client.get_model_version_by_alias("graftline", "challenger").version == 1
+
+    monkeypatch.setattr(finished, "CLASSES", ("dark", "glaring"))
+    finished.train(workspace, "first")
+    renamed = register(workspace, PARAMS, tracking.open_run(workspace, PARAMS))
+    assert (renamed.version, renamed.already_registered) == ("3", False)
+
+
 @pytest.mark.parametrize("name", ["model.tflite", "trained.json", "XXH128SUMS"])
 @pytest.mark.parametrize("harm", ["removed", "a bit"])
 def test_a_version_whose_files_are_not_whole_gets_a_successor(

@@ -1,0 +1,79 @@
+"""``graftline upgrade``: what is as it was written is renewed, what is the user's is kept."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import graftline
+from graftline.core.errors import ProjectError
+from graftline.core.workspace import Workspace
+from graftline.operations import project_files
+from graftline.operations import upgrade as upgrading
+from graftline.operations.new_project import make_project
+from graftline.operations.project_files import WRITTEN_FILE, Written, copied_files
+from graftline.operations.upgrade import upgrade
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_project(tmp_path_factory.mktemp("made") / "p", None).root
+
+
+@pytest.fixture
+def project(made: Path, tmp_path: Path) -> Workspace:
+    return Workspace(shutil.copytree(made, tmp_path / "p"))
+
+
+@pytest.fixture
+def newer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version that writes two files otherwise, has one more, and one less."""
+    files = copied_files()
+    files["tasks/load.py"] += "# newer\n"
+    files["tasks/train.py"] += "# newer\n"
+    files["tasks/new.py"] = "# new\n"
+    del files["flows/watch.py"]
+    monkeypatch.setattr(upgrading, "copied_files", lambda: dict(files))
+    for module in (graftline, project_files.graftline):
+        monkeypatch.setattr(module, "__version__", "9.9.9")
+
+
+def test_the_same_version_changes_nothing(project: Workspace) -> None:
+    before = (project.root / WRITTEN_FILE).read_bytes()
+    done = upgrade(project)
+    assert (done.written, done.removed, done.kept, done.absent) == ([], [], {}, [])
+    assert (project.root / WRITTEN_FILE).read_bytes() == before
+
+
+@pytest.mark.usefixtures("newer")
+def test_untouched_files_are_renewed_and_touched_ones_are_kept(project: Workspace) -> None:
+    mine = project.root / "tasks" / "train.py"
+    text = mine.read_text() + "# mine\n"
+    mine.write_text(text)
+    (project.root / "flows" / "serve.py").unlink()
+    params = project.params_file.read_text().replace("seed: 0", "seed: 4")
+    project.params_file.write_text(params)
+
+    done = upgrade(project)
+    assert set(done.written) == {"tasks/load.py", "tasks/new.py", "pyproject.toml"}
+    assert done.removed == ["flows/watch.py"]
+    assert done.absent == ["flows/serve.py"]
+    assert set(done.kept) == {"tasks/train.py"}
+    assert (
+        "-# mine\n" in done.kept["tasks/train.py"] and "+# newer\n" in done.kept["tasks/train.py"]
+    )
+    assert mine.read_text() == text
+    assert project.params_file.read_text() == params
+    assert "graftline==9.9.9" in (project.root / "pyproject.toml").read_text()
+    assert not (project.root / "flows" / "watch.py").exists()
+    assert Written.read_in(project).version == "9.9.9"
+    # What is the user's is so the next time, too.
+    again = upgrade(project)
+    assert (again.written, set(again.kept)) == ([], {"tasks/train.py"})
+
+
+def test_a_folder_that_init_has_not_made_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ProjectError, match="nobody knows which files"):
+        upgrade(Workspace(tmp_path))
