@@ -24,7 +24,7 @@ from graftline.core.processes import termination_as_interrupt
 from graftline.core.startup import collect_rarely
 from graftline.core.timings import FLOW, Timings
 from graftline.core.workspace import Workspace
-from graftline.operations.dvc_exp_guard import refuse_after_interrupted
+from graftline.operations.dvc_exp_guard import refuse_after_interrupted, told_of_experiment
 from graftline.operations.servers import alive, prefect_server
 from graftline.orchestration.api import api_for, quieten
 from graftline.orchestration.overrides import overrides_to, plan_overrides
@@ -172,6 +172,8 @@ def _server_runs(workspace: Workspace) -> bool:
 
 def _chosen(wanted: Launch, workspace: Workspace, screen: Screen) -> Params:
     """Puts what was asked for into ``params.yaml`` as it is now; the parameters that it holds."""
+    if (told := told_of_experiment(workspace)) and not wanted.looks:
+        screen.say(f"{told}; to go back to the commit's: git checkout params.yaml")
     change = plan_overrides(workspace, wanted.params_file, wanted.overrides)
     kept = change.write(workspace)
     if kept is not None:
