@@ -90,7 +90,7 @@ def make_parser() -> argparse.ArgumentParser:
         "run what is stale: the flow flows/train.py, with its options (run --help)",
         _lazily("cli.projects", "run_flow", "debug", "rest"),
         helps=False,
-    )
+    ).set_defaults(rest=())
     for stage in STAGES:
         add(stage, STEP_HELP[stage], run_step)
     shown = ("files", "as_json", "top", "model")
