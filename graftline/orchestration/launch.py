@@ -25,7 +25,7 @@ from graftline.core.startup import collect_rarely
 from graftline.core.timings import FLOW, Timings
 from graftline.core.workspace import Workspace
 from graftline.operations.borrowed_params import borrow, put_back
-from graftline.operations.dvc_exp_guard import refuse_after_interrupted
+from graftline.operations.dvc_exp_guard import refuse_after_interrupted, told_of_experiment
 from graftline.operations.servers import alive, prefect_server
 from graftline.orchestration.api import api_for, quieten
 from graftline.orchestration.overrides import overrides_to, plan_overrides
@@ -176,6 +176,8 @@ def _server_runs(workspace: Workspace) -> bool:
 
 def _chosen(wanted: Launch, workspace: Workspace, screen: Screen) -> Params:
     """Puts what was asked for into ``params.yaml`` as it is now; the parameters that it holds."""
+    if (told := told_of_experiment(workspace)) and not wanted.looks:
+        screen.say(f"{told}; to go back to the commit's: git checkout params.yaml")
     change = plan_overrides(workspace, wanted.params_file, wanted.overrides)
     for line in change.told(workspace):
         screen.say(f"params.yaml: {line}{', for this run' if wanted.once else ', for good'}")
