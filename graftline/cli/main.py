@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from graftline import __version__
+from graftline.cli.completion import SHELLS
 from graftline.cli.steps import STEP_HELP, run_step
 from graftline.core.environment import begin_plainly, settle
 from graftline.core.exit_codes import replace_what_cannot_be_shown, reported
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     Returns:
         The exit code: 0; 2 for what the user can mend; 1 for a fault of ours; 130 when interrupted.
     """
-    parser = _parser()
+    parser = make_parser()
     options, rest = parser.parse_known_args(arguments)
     if options.stage == "run":
         options.rest = rest
@@ -52,7 +53,8 @@ def main(arguments: Sequence[str]) -> int:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The command line with all commands."""
     parser = argparse.ArgumentParser(prog="graftline", description=__doc__)
     parser.add_argument("--version", action="version", version=f"graftline {__version__}")
     _add_shared(parser)
@@ -113,6 +115,27 @@ def _parser() -> argparse.ArgumentParser:
         "remove what a failing disk has damaged, to be made anew",
         _lazily("cli.mend", "show_mended"),
     )
+    mistakes = add(
+        "mistakes",
+        "the test images that the model names wrongly, the surest first",
+        _lazily("cli.mistakes", "show_mistakes", "as_json", "limit"),
+        json=True,
+    )
+    mistakes.add_argument(
+        "--limit", type=_count, default=20, help="how many; 0 shows all (default: 20)"
+    )
+    compare = add(
+        "compare",
+        "two models side by side: parameters, metrics, and a paired test",
+        _lazily("cli.compare", "show_comparison", "one", "other", "as_json"),
+        json=True,
+    )
+    for name, letter in (("one", "A"), ("other", "B")):
+        compare.add_argument(
+            name,
+            metavar=letter,
+            help="a version's number, an alias, a run's id, or a model's folder",
+        )
     add(
         "models",
         "the versions in the registry, and what became of each",
@@ -153,6 +176,18 @@ def _parser() -> argparse.ArgumentParser:
         "write the digests of the steps' code to graftline.lock",
         _lazily("cli.written", "write_lock"),
     )
+    add(
+        "doctor",
+        "whether all is well: versions, devices, disk, servers, weights; and what to do",
+        _lazily("cli.doctor", "show_doctor", "as_json"),
+        json=True,
+    )
+    completion = add(
+        "completion",
+        "print a script that completes commands and options in a shell",
+        _lazily("cli.completion", "write_completion", "shell"),
+    )
+    completion.add_argument("shell", choices=SHELLS, help="the shell that it is for")
     add("schema", "write params.schema.json, for editors", _lazily("cli.written", "write_schema"))
     return parser
 
@@ -190,6 +225,12 @@ def _lazily(module: str, function: str, *names: str) -> Command:
         return code
 
     return command
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 on")
+    return int(text)
 
 
 def _path(text: str) -> Path:

@@ -70,11 +70,18 @@ def located(file: PublishedFile) -> Path:
         DownloadError: If it must be fetched and cannot be.
         StorageFullError: If the disk is full.
     """
+    if (place := present(file)) is not None:
+        return place
+    _fetch(file)
+    return file.cached
+
+
+def present(file: PublishedFile) -> Path | None:
+    """Where the file lies on this machine; None if it does not."""
     for place in (_installed(file), file.cached):
         if place is not None and _is_right(place, file):
             return place
-    _fetch(file)
-    return file.cached
+    return None
 
 
 def _installed(file: PublishedFile) -> Path | None:
