@@ -133,7 +133,7 @@ def test_a_checkout_where_nothing_ran_yet(tmp_path: Path, checkout: Path) -> Non
 def test_a_folder_without_a_pipeline_is_an_error(tmp_path: Path) -> None:
     finished.write_params(Workspace(tmp_path))
 
-    with pytest.raises(GraftlineError, match="no checkout of Graftline") as caught:
+    with pytest.raises(GraftlineError, match="no project of Graftline") as caught:
         status(Workspace(tmp_path))
     assert caught.value.fix
 
