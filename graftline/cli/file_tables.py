@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.cells import cell_len, set_cell_size
+from rich.console import JustifyMethod
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -30,7 +31,9 @@ def file_table(titles: Sequence[str], rows: Sequence[Sequence[str]], width: int)
     left = max(width - sum(widest) - 3 * len(titles) - 1, _LEAST_FILE_CELLS)
     table = Table()
     for title in titles:
-        table.add_column(title, justify="right" if title in NUMBERS else "left")
+        # A reason may hold a command, of which nothing may be left out.
+        justify: JustifyMethod = "right" if title in NUMBERS else "left"
+        table.add_column(title, justify=justify, overflow="fold")
     for file, *others in rows:
         table.add_row(escape(_shortened(file, left)), *others)
     return table

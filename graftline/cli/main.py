@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from graftline import __version__
+from graftline.cli.completion import SHELLS
 from graftline.cli.steps import STEP_HELP, run_step
 from graftline.core.environment import begin_plainly, settle
 from graftline.core.exit_codes import replace_what_cannot_be_shown, reported
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     Returns:
         The exit code: 0; 2 for what the user can mend; 1 for a fault of ours; 130 when interrupted.
     """
-    parser = _parser()
+    parser = make_parser()
     options, rest = parser.parse_known_args(arguments)
     if options.stage == "run":
         options.rest = rest
@@ -52,7 +53,8 @@ def main(arguments: Sequence[str]) -> int:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The command line with all commands."""
     parser = argparse.ArgumentParser(prog="graftline", description=__doc__)
     parser.add_argument("--version", action="version", version=f"graftline {__version__}")
     _add_shared(parser)
@@ -174,6 +176,18 @@ def _parser() -> argparse.ArgumentParser:
         "write the digests of the steps' code to graftline.lock",
         _lazily("cli.written", "write_lock"),
     )
+    add(
+        "doctor",
+        "whether all is well: versions, devices, disk, servers, weights; and what to do",
+        _lazily("cli.doctor", "show_doctor", "as_json"),
+        json=True,
+    )
+    completion = add(
+        "completion",
+        "print a script that completes commands and options in a shell",
+        _lazily("cli.completion", "write_completion", "shell"),
+    )
+    completion.add_argument("shell", choices=SHELLS, help="the shell that it is for")
     add("schema", "write params.schema.json, for editors", _lazily("cli.written", "write_schema"))
     return parser
 

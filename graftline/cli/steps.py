@@ -31,6 +31,9 @@ def run_step(workspace: Workspace, options: argparse.Namespace) -> int:
     # What cannot be fetched in the end is an error of ours, which says more.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     record = run_stage(options.stage, workspace)
+    if HELD_BY_VARIABLE in os.environ:
+        # The flow tells it in its own words and tables, and a log says each thing once.
+        return 0
     console = Console(soft_wrap=True, highlight=False)
     if options.stage == "freeze":
         for name in ("verdict.md", "table.md"):
@@ -43,9 +46,6 @@ def run_step(workspace: Workspace, options: argparse.Namespace) -> int:
         from graftline.formats.table import terminal_table
 
         console.print(terminal_table(record, read_speeds(workspace, record)))
-    if HELD_BY_VARIABLE in os.environ:
-        # The flow says the rest in its own words, and a log says each thing once.
-        return 0
     console.print(describe(options.stage, record), markup=False)
     # The last stage that is tracked.
     if options.stage == "evaluate":

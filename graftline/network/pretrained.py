@@ -18,7 +18,7 @@ from graftline.core.keras_home import keras_home
 from graftline.core.params import BackboneParams
 from graftline.core.workspace import Workspace
 from graftline.data.download import fetch
-from graftline.data.published import PublishedFile, located
+from graftline.data.published import PublishedFile, located, present
 from graftline.network.h5_safety import refuse_hostile
 
 STANFORD_DOGS = PublishedFile(
@@ -70,6 +70,27 @@ def resolve_weights(workspace: Workspace, backbone: BackboneParams, size_px: int
             fetch(name, target, pinned)
         return _checked(name, target, pinned)
     return _checked(name, workspace.root / name, pinned)
+
+
+def present_weights(
+    workspace: Workspace, backbone: BackboneParams, size_px: int
+) -> BaseWeights | None:
+    """The same if nothing has to be downloaded for it; else None.
+
+    Raises:
+        WeightsError: If the file is absent that a path names, or is another one than was pinned.
+    """
+    name = backbone.weights
+    if name == "stanford-dogs" and present(STANFORD_DOGS) is None:
+        return None
+    if name == "imagenet":
+        file = backbone.family.imagenet_file(backbone.alpha, size_px)
+        if not (keras_home() / "models" / file).is_file():
+            return None
+    if name.startswith("https://"):
+        if not (workspace.var / "weights" / f"{backbone.weights_sha256}.h5").is_file():
+            return None
+    return resolve_weights(workspace, backbone, size_px)
 
 
 def load_into(base: Any, weights: BaseWeights) -> None:

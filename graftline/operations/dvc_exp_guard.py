@@ -14,7 +14,7 @@ from pathlib import Path
 
 from graftline.core.errors import InterruptedExperimentError
 from graftline.core.processes import runs
-from graftline.core.repository import git_folders
+from graftline.core.repository import git, git_folders
 from graftline.core.workspace import Workspace
 from graftline.operations.dvc_holders import read_holders
 
@@ -39,13 +39,13 @@ def refuse_after_interrupted(workspace: Workspace) -> None:
     folders = git_folders(workspace.root)
     if folders is None or _dvc_works(workspace.root):
         return
-    git, common = folders
-    head = _read(git / "HEAD").strip()
+    own, common = folders
+    head = _read(own / "HEAD").strip()
     stashed = _STASHED.search(_last_line(common / "logs" / "refs" / "stash"))
     if head.startswith("ref:"):
-        _refuse_after_conflict(workspace, _last_line(git / "logs" / "HEAD"), stashed)
+        _refuse_after_conflict(workspace, _last_line(own / "logs" / "HEAD"), stashed)
         return
-    branch = _left_branch(git)
+    branch = _left_branch(own)
     if branch is None:
         return
     # Who checks out a commit by hand takes another than that from which they stashed something.
@@ -82,9 +82,9 @@ def _refuse_after_conflict(workspace: Workspace, moved: str, stashed: re.Match[s
         )
 
 
-def _left_branch(git: Path) -> str | None:
+def _left_branch(own: Path) -> str | None:
     """The branch that was left last, if DVC alone has moved HEAD since."""
-    for line in reversed(_read(git / "logs" / "HEAD").splitlines()):
+    for line in reversed(_read(own / "logs" / "HEAD").splitlines()):
         left = _LEFT.search(line)
         if left is not None and not _COMMIT.fullmatch(left["branch"]):
             return left["branch"]
@@ -116,3 +116,45 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
+
+def experiment_left(workspace: Workspace) -> str | None:
+    """The experiment whose ``params.yaml`` lies here, as ``dvc exp run -S`` leaves it; else None.
+
+    A ``params.yaml`` that was committed since is nobody's leaving.
+    """
+    root = workspace.root
+    name = workspace.params_file.name
+    here = git(root, "hash-object", "--", name)
+    if here is None or here == git(root, "rev-parse", f"HEAD:./{name}"):
+        return None
+    listed = git(root, "for-each-ref", "--format=%(refname) %(objectname)", "refs/exps") or ""
+    for line in listed.splitlines():
+        reference, commit = line.split()
+        if reference.startswith("refs/exps/exec/"):
+            continue
+        # Relative to the checkout, which may lie below the repository's top.
+        if git(root, "rev-parse", f"{commit}:./{name}") == here:
+            return reference.rpartition("/")[2]
+    return None
+
+
+def told_of_experiment(workspace: Workspace) -> str | None:
+    """A sentence on the experiment whose ``params.yaml`` lies here; None if none does."""
+    if any(name in os.environ for name in _INSIDE) or (left := experiment_left(workspace)) is None:
+        return None
+    return f"params.yaml is as dvc exp run has left it after the experiment {left}"
+
+
+def refuse_experiment(workspace: Workspace) -> None:
+    """Sees to it that what runs by itself goes by parameters that somebody has chosen.
+
+    Raises:
+        InterruptedExperimentError: If ``params.yaml`` is what an experiment has left.
+    """
+    if told := told_of_experiment(workspace):
+        raise InterruptedExperimentError(
+            f"{told}, and nobody has committed it",
+            where=str(workspace.params_file),
+            fix="git commit params.yaml to go on from it, or git checkout params.yaml",
+        )

@@ -24,6 +24,7 @@ from graftline.core.startup import import_keras
 from graftline.core.timings import Timings
 from graftline.core.workspace import Workspace
 from graftline.operations import finished_training
+from graftline.operations.borrowed_params import refuse_abandoned
 from graftline.operations.dvc_exp_guard import refuse_after_interrupted
 from graftline.operations.earlier_results import TAKEN, EarlierResults
 
@@ -52,6 +53,7 @@ def run_stage(stage: str, workspace: Workspace) -> Any:
         check_own_git(workspace.root)
         refuse_after_interrupted(workspace)
         with pipeline_lock(workspace), stage_lock(workspace, stage), _scratch():
+            refuse_abandoned(workspace)
             refuse_other_code(workspace, stage)
             params = read_params(workspace.params_file)
             # Told by the first step, and not by the last one after hours of training.

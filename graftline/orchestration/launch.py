@@ -24,7 +24,8 @@ from graftline.core.processes import termination_as_interrupt
 from graftline.core.startup import collect_rarely
 from graftline.core.timings import FLOW, Timings
 from graftline.core.workspace import Workspace
-from graftline.operations.dvc_exp_guard import refuse_after_interrupted
+from graftline.operations.borrowed_params import borrow, put_back
+from graftline.operations.dvc_exp_guard import refuse_after_interrupted, told_of_experiment
 from graftline.operations.servers import alive, prefect_server
 from graftline.orchestration.api import api_for, quieten
 from graftline.orchestration.overrides import overrides_to, plan_overrides
@@ -51,6 +52,7 @@ class Launch:
         force: Whether every stage runs.
         debug: Whether tracebacks and Prefect's own lines are shown.
         looks: Whether the flow looks first whether there is anything to do.
+        once: Whether ``params.yaml`` is put back at the end.
         require_promotion: Whether a model that does not become the champion has an exit code of
             its own.
     """
@@ -63,6 +65,7 @@ class Launch:
     force: bool = False
     debug: bool = False
     looks: bool = False
+    once: bool = False
     require_promotion: bool = False
 
 
@@ -152,6 +155,7 @@ def _run(wanted: Launch, workspace: Workspace, screen: Screen) -> Any:
         ) as execution,
         ExitStack() as stack,
     ):
+        stack.callback(_put_back, wanted, workspace, screen)
         if wanted.looks and not (_server_runs(workspace) or execution.news.anything):
             screen.say(f"{execution.news}.")
             return None
@@ -184,7 +188,15 @@ def _server_runs(workspace: Workspace) -> bool:
 
 def _chosen(wanted: Launch, workspace: Workspace, screen: Screen) -> Params:
     """Puts what was asked for into ``params.yaml`` as it is now; the parameters that it holds."""
+    if (told := told_of_experiment(workspace)) and not wanted.looks:
+        screen.say(f"{told}; to go back to the commit's: git checkout params.yaml")
     change = plan_overrides(workspace, wanted.params_file, wanted.overrides)
+    for line in change.told(workspace):
+        screen.say(f"params.yaml: {line}{', for this run' if wanted.once else ', for good'}")
+    if wanted.once and workspace.params_file.exists():
+        if change.text is not None:
+            borrow(workspace, change.text)
+        return change.params
     kept = change.write(workspace)
     if kept is not None:
         screen.say(
@@ -192,6 +204,11 @@ def _chosen(wanted: Launch, workspace: Workspace, screen: Screen) -> Params:
             "(or: git checkout params.yaml)"
         )
     return change.params
+
+
+def _put_back(wanted: Launch, workspace: Workspace, screen: Screen) -> None:
+    if wanted.once and (said := put_back(workspace)):
+        screen.say(said)
 
 
 @contextmanager
@@ -242,6 +259,11 @@ def _parsed(module: str, flow: str, arguments: Sequence[str], *, looks: bool) ->
         default=[],
         metavar="KEY=VALUE",
         help="put this value into params.yaml first (train.epochs=3); may be repeated",
+    )
+    parser.add_argument(
+        "--once",
+        action="store_true",
+        help="put params.yaml back at the end of this run: --params and --set hold for it alone",
     )
     waiting = parser.add_mutually_exclusive_group()
     waiting.add_argument(

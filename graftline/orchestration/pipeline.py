@@ -24,6 +24,7 @@ from graftline.core.timings import Timings
 from graftline.core.workspace import Workspace
 from graftline.data.fingerprint import SourceState, source_state
 from graftline.operations import finished_training
+from graftline.operations.borrowed_params import put_back_abandoned
 from graftline.operations.changes import News, is_loaded, news_of, note_finished, note_loaded
 from graftline.operations.dvc_repair import put_torn_aside
 from graftline.operations.leftovers import remove_leftovers
@@ -298,6 +299,8 @@ def prepared(
                 f"{name} is not whole (cut off, or damaged); it lies in var/torn/ now, and results "
                 "come from DVC's cache"
             )
+        if said := put_back_abandoned(workspace):
+            screen.say(f"a run with --once was killed: {said}")
         if changed := lock_code(workspace):
             screen.say(f"graftline.lock: the code of {', '.join(changed)} has changed")
         pipeline = Pipeline(workspace, params(), screen, force, timings or Timings())

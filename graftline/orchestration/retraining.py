@@ -17,6 +17,7 @@ from graftline.core.counts import counted
 from graftline.core.markdown import table
 from graftline.core.records import Metrics
 from graftline.operations.changes import News
+from graftline.operations.dvc_exp_guard import refuse_experiment
 from graftline.orchestration import publish
 from graftline.orchestration.pipeline import current, held
 from graftline.orchestration.retry import CAN_PASS
@@ -37,11 +38,14 @@ def attempt(*, force: bool, wait_s: float) -> Iterator[None]:
 
     Raises:
         PipelineBusyError: If another process holds the pipeline.
-        GraftlineError: If the source cannot be used, or DVC cannot tell what is stale.
+        GraftlineError: If the source cannot be used, DVC cannot tell what is stale, or
+            ``params.yaml`` is what an experiment has left.
     """
     try:
         with held(wait_s=wait_s, force=force) as execution:
             execution.flow_run_id = str(flow_run.id)
+            if not force:
+                refuse_experiment(execution.workspace)
             yield
     except CAN_PASS:
         raise

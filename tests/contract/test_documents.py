@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from graftline.cli.main import _parser
+from graftline.cli.main import make_parser
 from scripts import parameters
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,7 +59,7 @@ def test_every_module_that_is_named_exists(document: Path) -> None:
 def test_every_subcommand_that_is_named_exists(document: Path) -> None:
     (subcommands,) = (
         action.choices
-        for action in _parser()._actions
+        for action in make_parser()._actions
         if action.choices is not None and isinstance(action.choices, dict)
     )
     for words in commands(document):

@@ -157,3 +157,20 @@ def test_an_absent_source_is_said_to_be(checkout_after: Workspace, tmp_path: Pat
     state = retrain(return_state=True)
     assert state.type.value == "FAILED"
     assert "which cannot be reached" in (state.message or "")
+
+
+def test_what_an_experiment_has_left_is_not_trained_by_itself(
+    checkout_after: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = checkout_after.root
+    text = checkout_after.params_file.read_text()
+    checkout_after.params_file.write_text(
+        text.replace("learning_rate: 0.001", "learning_rate: 1.0")
+    )
+    made = subprocess.run(
+        ["git", "stash", "create"], cwd=root, check=True, capture_output=True, text=True
+    ).stdout.strip()
+    subprocess.run(["git", "update-ref", "refs/exps/ab/cd/sixth-ruby", made], cwd=root, check=True)
+    assert run() == 2
+    assert "the experiment sixth-ruby, and nobody has committed it" in capsys.readouterr().err
+    assert toy.ran(checkout_after) == []

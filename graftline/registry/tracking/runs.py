@@ -174,6 +174,7 @@ def fill(
     tags["mlflow.note.content"] = run_contents.note(params, outputs, evaluated=evaluated)
     _log_tags(client, run_id, tags)
     _log_figures(client, run, outputs)
+    _log_changed(client, run, run_contents.own_metrics(workspace))
     if evaluated and outputs.trained and outputs.metrics:
         from graftline.registry.tracking.registry import ensure_model
 

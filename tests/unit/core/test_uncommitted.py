@@ -34,6 +34,11 @@ FILES = {
     "params.yaml": "seed: 0\ndata: {path: images}\nnotify: {webhook: null}\n",
     "clean.yaml": "size: 3\n",
     "graftline.lock": "steps: {}\n",
+    "examples/.dvc/config": "",
+    "examples/dvc.yaml": "stages: {look: {cmd: cat x, deps: [README.md]}}\n",
+    "sub/dvc.yaml": "stages: {look: {cmd: python look.py, deps: [x.csv]}}\n",
+    "sub/look.py": "",
+    "sub/x.csv": "",
     "prefect.yaml": "cron: nightly\n",
     "flows/train.py": "",
     "scripts/clean.py": "import helper\nfrom shared import sizes\n",
@@ -48,6 +53,7 @@ FILES = {
 READ = {
     *("dvc.yaml", "clean.yaml", "graftline.lock", "scripts/clean.py", "scripts/helper.py"),
     *("shared/sizes.py", "counting/words.py", "tools/count.sh", "scans/a.png"),
+    *("sub/dvc.yaml", "sub/look.py", "sub/x.csv"),
 }
 
 

@@ -11,7 +11,12 @@ import pytest
 
 from graftline.core.errors import InterruptedExperimentError
 from graftline.core.workspace import Workspace
-from graftline.operations.dvc_exp_guard import refuse_after_interrupted
+from graftline.operations.dvc_exp_guard import (
+    experiment_left,
+    refuse_after_interrupted,
+    refuse_experiment,
+    told_of_experiment,
+)
 
 
 def git(root: Path, *arguments: str) -> None:
@@ -124,3 +129,30 @@ def test_a_stash_of_ones_own_is_no_such_thing(left: Workspace) -> None:
 
 def test_no_repository_is_no_such_thing(tmp_path: Path) -> None:
     refuse_after_interrupted(Workspace(tmp_path))
+
+
+def test_what_an_experiment_has_left_is_told_until_it_is_committed(tmp_path: Path) -> None:
+    root = tmp_path / "work" / "vision"
+    root.mkdir(parents=True)
+    workspace = Workspace(root)
+    git(tmp_path, "init", "--quiet")
+    workspace.params_file.write_text("seed: 1\n")
+    git(root, "add", ".")
+    git(root, "commit", "--message", "one")
+    workspace.params_file.write_text("seed: 2\n")
+    assert told_of_experiment(workspace) is None
+    # As DVC keeps it: a commit of its own under this name.
+    made = subprocess.run(
+        ["git", "stash", "create"], cwd=root, check=True, capture_output=True, text=True
+    ).stdout.strip()
+    git(root, "update-ref", "refs/exps/ab/cd/sixth-ruby", made)
+    assert experiment_left(workspace) == "sixth-ruby"
+    with pytest.raises(InterruptedExperimentError, match="experiment sixth-ruby") as caught:
+        refuse_experiment(workspace)
+    assert "git checkout params.yaml" in str(caught.value)
+
+    workspace.params_file.write_text("seed: 3\n")
+    refuse_experiment(workspace)
+    workspace.params_file.write_text("seed: 2\n")
+    git(root, "commit", "--all", "--message", "two")
+    refuse_experiment(workspace)

@@ -1,0 +1,81 @@
+"""What is well and what is not, with what helps; exit code 0 only if all is well."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from graftline.cli.main import main
+from graftline.core.workspace import Workspace
+from graftline.operations import doctor
+from graftline.operations.doctor import examine
+
+FILES = ("params.yaml", "dvc.yaml", "graftline.lock", "data/no-files", ".dvcignore")
+
+
+@pytest.fixture
+def project(tmp_path: Path, checkout: Path) -> Workspace:
+    root = tmp_path / "project"
+    (root / "data").mkdir(parents=True)
+    for name in FILES:
+        shutil.copy(checkout / name, root / name)
+    text = (root / "params.yaml").read_text().replace("stanford-dogs ", "random ")
+    (root / "params.yaml").write_text(text)
+    for command in (
+        ["git", "init", "-q"],
+        [sys.executable, "-m", "dvc", "init", "-q"],
+        ["git", "add", "--all"],
+        ["git", "commit", "-qm", "first"],
+    ):
+        subprocess.run(command, cwd=root, check=True, capture_output=True)
+    return Workspace(root)
+
+
+def found(workspace: Workspace) -> dict[str, doctor.Finding]:
+    return {one.name: one for one in examine(workspace).findings}
+
+
+class Usage(NamedTuple):
+    total: int
+    used: int
+    free: int
+
+
+def test_what_is_well_and_what_is_not(
+    project: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["doctor", "-C", str(project.root)]
+    assert main([*command, "--json"]) == 0
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    names = {one["name"] for one in findings}
+    assert names == {
+        *("versions", "devices", "disk", "git", "dvc", "code", "parameters", "weights", "servers")
+    }
+
+    (project.root / "graftline.lock").write_text("version: 0\nsteps: {}\n")
+    (project.root / "params.yaml").write_text("train: 3\n")
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: Usage(10**9, 10**9, 10**6))
+    monkeypatch.setattr(doctor, "requires", lambda _: ["numpy>=99", "no-such-package", "dvc"])
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    assert main(command) == 2
+    said = " ".join(capsys.readouterr().out.split())
+    assert "no-such-package is not installed; numpy 2" in said and "is none of >=99" in said
+    assert "0.0 GB free" in said and "dvc gc" in said
+    assert "not committed: graftline.lock, params.yaml" in said
+    assert "graftline lock, and commit it" in said
+    assert "the parameters are not valid" in said
+    assert "MLflow at http://127.0.0.1:1 does not answer" in said
+    assert "faults." in said
+
+
+def test_outside_a_project_it_says_what_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor", "-C", str(tmp_path)]) == 2
+    assert "there is no dvc.yaml here" in " ".join(capsys.readouterr().out.split())
