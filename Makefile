@@ -36,7 +36,7 @@ setup: ## Make .venv from requirements.lock (once; the others call it)
 	  "python3.11; install one, or name it: make setup PYTHON=/path/to/python3" >&2; exit 1
 
 run: setup ## Run the pipeline with params.yaml: load, train, evaluate, register
-	@$(python) -m graftline run $(ARGS)
+	@$(python) -m flows.train $(ARGS)
 
 test: lint ## Lint, types, import arrows, and all the fast tests
 	@$(python) -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)

@@ -12,11 +12,11 @@ _INTRODUCTION = """\
 
 A backbone is a network that was trained on many other images, and that a fresh head, which names
 your classes, is put on. `backbone.name` takes any network in this table, by its name in Keras
-Applications. What sets one apart from another stands in one place,
-`graftline/core/backbones.py`: how its inputs are scaled, which layers make a block, which widths
-and sizes it has, and which file holds its ImageNet weights. The rest of the pipeline (cutting,
-freezing, caching, converting, training) treats all alike; `tests/model/test_backbones.py` holds
-one network of each make to the same contract.
+Applications. What sets one apart from another stands in one place, `graftline/core/backbones.py`:
+how its inputs are scaled, which layers make a block, which widths and sizes it has, and which file
+holds its ImageNet weights. The rest of the pipeline (cutting, freezing, caching, converting,
+training) treats all alike; `tests/model/test_backbones.py` holds one network of each make to the
+same contract.
 
 """
 _COLUMNS = (

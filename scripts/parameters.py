@@ -40,9 +40,9 @@ _INTRODUCTION = """\
 of another kind and a combination that cannot work are refused before anything runs. A key that is
 left out takes its default. `params.schema.json` tells the same to editors.
 
-Any key can be changed for one run, by its dotted name:
+Any key can be changed by its dotted name, for one run with `--once`, and for good without it:
 
-    python -m flows.train --set train.learning_rate=0.0005 --set "freeze.strategy=last_blocks: 2"
+    graftline run --once --set train.learning_rate=0.0005 --set "freeze.strategy=last_blocks: 2"
     dvc exp run -S train.learning_rate=0.0005 -S "freeze.strategy=last_blocks: 2"
 
 With `--set`, the value of a key that is text (`data.path`, `backbone.cut`, `notify.command`) is the

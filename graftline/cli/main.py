@@ -115,6 +115,27 @@ def make_parser() -> argparse.ArgumentParser:
         "remove what a failing disk has damaged, to be made anew",
         _lazily("cli.mend", "show_mended"),
     )
+    mistakes = add(
+        "mistakes",
+        "the test images that the model names wrongly, the surest first",
+        _lazily("cli.mistakes", "show_mistakes", "as_json", "limit"),
+        json=True,
+    )
+    mistakes.add_argument(
+        "--limit", type=_count, default=20, help="how many; 0 shows all (default: 20)"
+    )
+    compare = add(
+        "compare",
+        "two models side by side: parameters, metrics, and a paired test",
+        _lazily("cli.compare", "show_comparison", "one", "other", "as_json"),
+        json=True,
+    )
+    for name, letter in (("one", "A"), ("other", "B")):
+        compare.add_argument(
+            name,
+            metavar=letter,
+            help="a version's number, an alias, a run's id, or a model's folder",
+        )
     add(
         "models",
         "the versions in the registry, and what became of each",
@@ -204,6 +225,12 @@ def _lazily(module: str, function: str, *names: str) -> Command:
         return code
 
     return command
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 on")
+    return int(text)
 
 
 def _path(text: str) -> Path:

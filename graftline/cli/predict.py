@@ -6,19 +6,15 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
 
+from graftline.cli.file_tables import file_table
 from graftline.core.errors import visible
 from graftline.core.workspace import Workspace
 from graftline.data.image_files import told_left_out
 from graftline.inference.model_choice import choose_model
 from graftline.inference.predict import Prediction, predict
-
-_LEAST_FILE_CELLS = 24
 
 
 def show_predictions(
@@ -54,7 +50,9 @@ def show_predictions(
         complaints.print("error: there are no images here", style="red")
         return 2
     if not as_json:
-        console.print(_table(predictions, top, console.width))
+        titles = ("file", "label", "probability", "runners-up")[: 3 + (top > 1)]
+        rows = [_row(one, top) for one in predictions]
+        console.print(file_table(titles, rows, console.width))
     broken = sum(one.error is not None for one in predictions)
     if broken:
         complaints.print(
@@ -63,44 +61,11 @@ def show_predictions(
     return 2 if broken else 0
 
 
-def _table(predictions: Sequence[Prediction], top: int, width: int) -> Table:
-    titles = ("file", "label", "probability", "runners-up")[: 3 + (top > 1)]
-    rows = [_row(one, top) for one in predictions]
-    widest = [
-        max(cell_len(Text.from_markup(cell).plain) for cell in column)
-        for column in zip(titles, *rows, strict=True)
-    ]
-    # Of the frame a column takes a line and a space on each side.
-    left = width - sum(widest[1:]) - 3 * len(titles) - 1
-    table = Table()
-    for title in titles:
-        table.add_column(title, justify="right" if title == "probability" else "left")
-    for one, (_, *others) in zip(predictions, rows, strict=True):
-        file = _shortened(visible(one.file), max(left, _LEAST_FILE_CELLS))
-        table.add_row(escape(file), *others)
-    return table
-
-
-def _shortened(path: str, cells: int) -> str:
-    """The path with its middle left out, if it takes more cells: its end tells files apart."""
-    if cell_len(path) <= cells:
-        return path
-    begun = set_cell_size(path, cells // 3).rstrip()
-    end = path
-    while cell_len(end) > cells - cell_len(begun) - 1:
-        end = end[1:]
-    return f"{begun}…{end}"
-
-
 def _row(one: Prediction, top: int) -> list[str]:
     if one.error is not None:
-        cells = [escape(visible(one.file)), "[red]not read[/red]", "", escape(visible(one.error))]
+        cells = [visible(one.file), "[red]not read[/red]", "", escape(visible(one.error))]
         return cells[: 3 + (top > 1)]
     others = list(one.probabilities.items())[1:top]
     runners_up = ", ".join(f"{escape(name)} {value:.1%}" for name, value in others)
-    row = [
-        escape(visible(one.file)),
-        f"[bold]{escape(str(one.label))}[/bold]",
-        f"{one.probability:.1%}",
-    ]
+    row = [visible(one.file), f"[bold]{escape(str(one.label))}[/bold]", f"{one.probability:.1%}"]
     return [*row, runners_up] if top > 1 else row

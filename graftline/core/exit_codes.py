@@ -18,6 +18,8 @@ from graftline.core.files import write_text
 from graftline.core.printed import lost, outlive_full_disk
 from graftline.core.redaction import without_secrets
 
+NOT_PROMOTED = 3
+"""Of a flow whose model has to become the champion, and did not."""
 _INTERRUPTED = 130
 _FAULT = (
     "this is a fault in Graftline, or in something below it; run again with --debug for the "

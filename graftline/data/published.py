@@ -129,7 +129,8 @@ def _installers() -> list[list[str]]:
     if is_installed("pip"):
         found.append(["pip", sys.executable, "-m", "pip", "install"])
     # Of an environment that uv has made, which has no pip; and it may know another index.
-    if uv := shutil.which("uv"):
+    beside = Path(sys.executable).parent
+    if uv := shutil.which("uv") or shutil.which("uv", path=beside):
         found.append(["uv", uv, "pip", "install", "--python", sys.executable])
     return found
 

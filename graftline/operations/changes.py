@@ -37,6 +37,14 @@ class FinishedFlow(Record):
     """Of the source when the flow began; see :class:`graftline.data.fingerprint.SourceState`."""
 
 
+class LoadedSource(Record):
+    """``var/source/loaded.json``: what the source held when it was last loaded, by any door."""
+
+    lies_at: ClassVar[str] = "var/source/loaded.json"
+
+    source_digest: str
+
+
 class News(Record):
     """What there is to train for."""
 
@@ -119,6 +127,22 @@ def note_finished(workspace: Workspace, params: Params, source: SourceState) -> 
     FinishedFlow(
         weight_digest=_weights(workspace) or "", params=_record(params), source_digest=source.digest
     ).write(FinishedFlow.path_in(workspace))
+
+
+def note_loaded(workspace: Workspace, source: SourceState) -> None:
+    """Writes down what ``load`` has read.
+
+    Args:
+        workspace: The checkout.
+        source: What the source held before.
+    """
+    LoadedSource(source_digest=source.digest).write(LoadedSource.path_in(workspace))
+
+
+def is_loaded(workspace: Workspace, source: SourceState) -> bool:
+    """Whether ``load`` has read just this by now, as ``dvc repro`` may have had it do."""
+    noted = LoadedSource.find_in(workspace)
+    return noted is not None and noted.source_digest == source.digest
 
 
 def last_finished(workspace: Workspace) -> FinishedFlow | None:

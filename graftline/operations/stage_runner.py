@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import tempfile
 import time
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from graftline.core.code_lock import refuse_other_code
+from graftline.core.environment import HELD_BY_VARIABLE, RUN_ID_VARIABLE
 from graftline.core.errors import GraftlineError, from_system
 from graftline.core.files import scratch_folder
 from graftline.core.installing import require
@@ -22,8 +24,11 @@ from graftline.core.startup import import_keras
 from graftline.core.timings import Timings
 from graftline.core.workspace import Workspace
 from graftline.operations import finished_training
+from graftline.operations.borrowed_params import refuse_abandoned
 from graftline.operations.dvc_exp_guard import refuse_after_interrupted
+from graftline.operations.earlier_results import TAKEN, EarlierResults
 
+_log = logging.getLogger(__name__)
 TRACKED = ("train", "evaluate")
 """The stages that write to the tracked run while they work."""
 _HEAVY = {
@@ -48,6 +53,7 @@ def run_stage(stage: str, workspace: Workspace) -> Any:
         check_own_git(workspace.root)
         refuse_after_interrupted(workspace)
         with pipeline_lock(workspace), stage_lock(workspace, stage), _scratch():
+            refuse_abandoned(workspace)
             refuse_other_code(workspace, stage)
             params = read_params(workspace.params_file)
             # Told by the first step, and not by the last one after hours of training.
@@ -55,10 +61,12 @@ def run_stage(stage: str, workspace: Workspace) -> Any:
                 require("onnx", "the format onnx", "export.formats: onnx")
             started_s = time.monotonic()
             finished_training.forget_if_recorded(workspace)
-            record = _run(stage, workspace, params, timings)
+            earlier = EarlierResults(workspace, stage, params)
+            record = _run(stage, workspace, params, timings, earlier)
             # Outside the outputs, which hold nothing that changes between two equal runs.
             timings.write(workspace, stage, time.monotonic() - started_s)
             _refuse_changed(workspace, stage, params)
+            earlier.note()
             if stage == "train":
                 # The last that is done: what fails before it costs no training.
                 finished_training.note_finished(workspace)
@@ -85,21 +93,41 @@ def _scratch() -> Iterator[None]:
             tempfile.tempdir = before
 
 
-def _run(stage: str, workspace: Workspace, params: Params, timings: Timings) -> Any:
-    if stage not in TRACKED:
+def _run(
+    stage: str, workspace: Workspace, params: Params, timings: Timings, earlier: EarlierResults
+) -> Any:
+    with timings.span("restore"):
+        restored = earlier.take()
+    if restored is not None:
+        _log.info(TAKEN)
+
+    def work(**more: Any) -> Any:
+        if restored is not None:
+            return restored
         step = _imported(stage, params, timings)
         with timings.span("work"):
-            return step(workspace, params)
+            return step(workspace, params, **more)
+
+    # A flow looks at the source itself.
+    if stage == "load" and HELD_BY_VARIABLE not in os.environ:
+        from graftline.data.fingerprint import source_state
+        from graftline.operations.changes import note_loaded
+
+        source = source_state(workspace, params.data)
+        record = work()
+        note_loaded(workspace, source)
+        return record
+    # A flow completes its run from the outputs.
+    if stage not in TRACKED or (restored is not None and RUN_ID_VARIABLE in os.environ):
+        return work()
     from graftline.registry.tracking import stage_recorder
 
     # The recorder's own process imports MLflow while this one imports TensorFlow.
     with stage_recorder(workspace, params, stage) as recorder:
-        step = _imported(stage, params, timings)
-        with timings.span("work"):
-            if stage == "train":
-                record = step(workspace, params, on_epoch=recorder.epoch, keep_checkpoint=True)
-            else:
-                record = step(workspace, params)
+        if stage == "train":
+            record = work(on_epoch=recorder.epoch, keep_checkpoint=True)
+        else:
+            record = work()
         # Before the run is told that the stage has ended well.
         _refuse_changed(workspace, stage, params)
         return record

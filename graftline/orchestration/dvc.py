@@ -33,6 +33,7 @@ from graftline.core.silence import SILENCE_S, Watch, looks_every_s, stalled
 from graftline.core.stages import STAGES
 from graftline.core.workspace import Workspace
 from graftline.operations.dvc_commands import STATUS, dvc_ended
+from graftline.operations.earlier_results import TAKEN
 from graftline.operations.mend import remove_damaged_objects
 from graftline.operations.own_stages import own_stages
 from graftline.operations.warm_dvc import DvcStandby, order
@@ -327,6 +328,8 @@ def _lines(process: subprocess.Popen[str]) -> Iterator[str]:
 
 def _doing(stage: str, lines: list[str]) -> Doing:
     said = "\n".join(lines)
+    if TAKEN in lines:
+        return "restored"
     if f"Running stage '{stage}'" in said:
         return "executed"
     if f"Stage '{stage}' is cached - skipping run" in said:

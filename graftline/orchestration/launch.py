@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 from graftline.core.environment import prefect_address
 from graftline.core.errors import ServerError
-from graftline.core.exit_codes import reported
+from graftline.core.exit_codes import NOT_PROMOTED, reported
 from graftline.core.processes import termination_as_interrupt
 from graftline.core.startup import collect_rarely
 from graftline.core.timings import FLOW, Timings
 from graftline.core.workspace import Workspace
+from graftline.operations.borrowed_params import borrow, put_back
 from graftline.operations.dvc_exp_guard import refuse_after_interrupted, told_of_experiment
 from graftline.operations.servers import alive, prefect_server
 from graftline.orchestration.api import api_for, quieten
@@ -33,6 +34,7 @@ from graftline.orchestration.screen import Screen
 if TYPE_CHECKING:
     from graftline.core.params import Params
     from graftline.orchestration.pipeline import Pipeline
+    from graftline.registry.promotions import Promotion
 
 _HASTE_S = 10.0
 
@@ -50,6 +52,9 @@ class Launch:
         force: Whether every stage runs.
         debug: Whether tracebacks and Prefect's own lines are shown.
         looks: Whether the flow looks first whether there is anything to do.
+        once: Whether ``params.yaml`` is put back at the end.
+        require_promotion: Whether a model that does not become the champion has an exit code of
+            its own.
     """
 
     module: str
@@ -60,6 +65,8 @@ class Launch:
     force: bool = False
     debug: bool = False
     looks: bool = False
+    once: bool = False
+    require_promotion: bool = False
 
 
 def launch(module: str, flow: str, arguments: Sequence[str], *, looks: bool = False) -> int:
@@ -73,8 +80,8 @@ def launch(module: str, flow: str, arguments: Sequence[str], *, looks: bool = Fa
             no server runs that could be told, none is started.
 
     Returns:
-        The exit code: 0; 2 for what the user can mend; 1 for a fault of ours; 130 when
-        interrupted.
+        The exit code: 0; 2 for what the user can mend; 1 for a fault of ours; 3 if the model is
+        not the champion then, and that was asked for; 130 when interrupted.
     """
     wanted = _parsed(module, flow, arguments, looks=looks)
     collect_rarely()
@@ -82,10 +89,18 @@ def launch(module: str, flow: str, arguments: Sequence[str], *, looks: bool = Fa
 
     def command() -> int:
         with termination_as_interrupt():
-            _run(wanted, Workspace.here(), screen)
-        return 0
+            outcome = _run(wanted, Workspace.here(), screen)
+        if not wanted.require_promotion or outcome is None or is_champion(outcome):
+            return 0
+        screen.say(f"exit code {NOT_PROMOTED}: the model was not promoted (--require-promotion)")
+        return NOT_PROMOTED
 
     return reported(command, debug=wanted.debug)
+
+
+def is_champion(promotion: Promotion) -> bool:
+    """Whether the model that a flow has registered is the champion after it."""
+    return promotion.champion_now == promotion.challenger_version
 
 
 def call_train(params: Params | None = None) -> Any:
@@ -140,6 +155,7 @@ def _run(wanted: Launch, workspace: Workspace, screen: Screen) -> Any:
         ) as execution,
         ExitStack() as stack,
     ):
+        stack.callback(_put_back, wanted, workspace, screen)
         if wanted.looks and not (_server_runs(workspace) or execution.news.anything):
             screen.say(f"{execution.news}.")
             return None
@@ -175,6 +191,12 @@ def _chosen(wanted: Launch, workspace: Workspace, screen: Screen) -> Params:
     if (told := told_of_experiment(workspace)) and not wanted.looks:
         screen.say(f"{told}; to go back to the commit's: git checkout params.yaml")
     change = plan_overrides(workspace, wanted.params_file, wanted.overrides)
+    for line in change.told(workspace):
+        screen.say(f"params.yaml: {line}{', for this run' if wanted.once else ', for good'}")
+    if wanted.once and workspace.params_file.exists():
+        if change.text is not None:
+            borrow(workspace, change.text)
+        return change.params
     kept = change.write(workspace)
     if kept is not None:
         screen.say(
@@ -182,6 +204,11 @@ def _chosen(wanted: Launch, workspace: Workspace, screen: Screen) -> Params:
             "(or: git checkout params.yaml)"
         )
     return change.params
+
+
+def _put_back(wanted: Launch, workspace: Workspace, screen: Screen) -> None:
+    if wanted.once and (said := put_back(workspace)):
+        screen.say(said)
 
 
 @contextmanager
@@ -233,6 +260,11 @@ def _parsed(module: str, flow: str, arguments: Sequence[str], *, looks: bool) ->
         metavar="KEY=VALUE",
         help="put this value into params.yaml first (train.epochs=3); may be repeated",
     )
+    parser.add_argument(
+        "--once",
+        action="store_true",
+        help="put params.yaml back at the end of this run: --params and --set hold for it alone",
+    )
     waiting = parser.add_mutually_exclusive_group()
     waiting.add_argument(
         "--wait",
@@ -250,6 +282,12 @@ def _parsed(module: str, flow: str, arguments: Sequence[str], *, looks: bool) ->
         help="refuse at once if another process holds the pipeline (the default)",
     )
     parser.add_argument("--force", action="store_true", help="run every stage, stale or not")
+    parser.add_argument(
+        "--require-promotion",
+        action="store_true",
+        help=f"end with exit code {NOT_PROMOTED} if the model is not the champion then; other exit "
+        "codes: 0 done, 2 what you can mend, 1 a fault of Graftline's, 130 interrupted",
+    )
     parser.add_argument(
         "--debug", action="store_true", help="show tracebacks, and Prefect's own lines"
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from graftline.core.dvc_file import is_output
+from graftline.core.errors import ParamsError
 from graftline.core.files import write_text
 from graftline.core.params import (
     NO_FILES,
@@ -21,6 +22,8 @@ from graftline.core.params import (
     with_overrides,
 )
 from graftline.core.params.yaml_changes import with_values
+from graftline.core.params.yaml_text import parse_yaml
+from graftline.core.stage_params import changed_params
 from graftline.core.workspace import Workspace
 from graftline.data.source_path import located
 
@@ -36,6 +39,19 @@ class Change:
 
     params: Params
     text: str | None
+
+    def told(self, workspace: Workspace) -> list[str]:
+        """What it would change in the file, a line for each key, as in ``train.epochs: 3 → 4``."""
+        present = _present(workspace)
+        if self.text is None or self.text == present:
+            return []
+        try:
+            before = read_record(workspace.params_file) if present is not None else {}
+        except ParamsError:
+            return ["all of it"]
+        after = parse_yaml(self.text, str(workspace.params_file))
+        # A section that was not there differs in every key of it.
+        return list(changed_params({key: {} for key in after} | before, after))
 
     def write(self, workspace: Workspace) -> Path | None:
         """Writes it; returns where the former ``params.yaml`` lies if it was replaced."""

@@ -24,7 +24,8 @@ from graftline.core.timings import Timings
 from graftline.core.workspace import Workspace
 from graftline.data.fingerprint import SourceState, source_state
 from graftline.operations import finished_training
-from graftline.operations.changes import News, news_of, note_finished
+from graftline.operations.borrowed_params import put_back_abandoned
+from graftline.operations.changes import News, is_loaded, news_of, note_finished, note_loaded
 from graftline.operations.dvc_repair import put_torn_aside
 from graftline.operations.leftovers import remove_leftovers
 from graftline.operations.stage_runner import TRACKED
@@ -150,6 +151,8 @@ class Pipeline:
         finished_training.forget_if_recorded(self.workspace)
         # Between the stage's own look and DVC's there is a moment.
         refuse_recorded_otherwise(self.workspace, stage, self.params)
+        if stage == "load":
+            note_loaded(self.workspace, self._result(self._source))
         # Only a stage after a changed one can be stale without DVC's having said so before.
         self._changed = self._changed or doing != "unchanged"
         if doing != "unchanged" and "load" not in self._ran:
@@ -227,7 +230,9 @@ class Pipeline:
 
     def _unseen(self) -> bool:
         """Whether there are images that DVC does not see, as it follows no link to a folder."""
-        return "load" not in self._known().stale and bool(self.news.images)
+        if "load" in self._known().stale or not self.news.images:
+            return False
+        return not is_loaded(self.workspace, self._result(self._source))
 
     def _raise_early(self) -> None:
         # A history that cannot be written is better known before an hour of training.
@@ -294,6 +299,8 @@ def prepared(
                 f"{name} is not whole (cut off, or damaged); it lies in var/torn/ now, and results "
                 "come from DVC's cache"
             )
+        if said := put_back_abandoned(workspace):
+            screen.say(f"a run with --once was killed: {said}")
         if changed := lock_code(workspace):
             screen.say(f"graftline.lock: the code of {', '.join(changed)} has changed")
         pipeline = Pipeline(workspace, params(), screen, force, timings or Timings())

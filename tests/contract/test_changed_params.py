@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -29,11 +30,23 @@ CHANGES = {
 READERS = (
     "tests/contract",
     "tests/test_project.py",
-    "tests/unit/core",
+    *(f"tests/unit/core/test_{name}.py" for name in ("params", "stage_params", "code_lock")),
     "tests/unit/data/test_image_files.py",
-    "tests/unit/operations",
-    "tests/unit/orchestration",
+    *(f"tests/unit/orchestration/test_{name}.py" for name in ("overrides", "override_texts")),
 )
+# A project's own tests look at the project as it is; the other has a checkout of its own.
+ALLOWED = {"tests/test_project.py", "tests/unit/core/test_repository.py"}
+
+
+def test_no_test_names_the_parameters_of_this_checkout() -> None:
+    reads = re.compile(r"\b(checkout|ROOT|CHECKOUT) / \"params\.yaml\"")
+    root = tiny.CHECKOUT
+    found = {
+        str(path.relative_to(root))
+        for path in (root / "tests").rglob("test_*.py")
+        if reads.search(path.read_text(encoding="utf-8"))
+    }
+    assert found <= ALLOWED, "the fixture params_text has them as git does"
 
 
 @pytest.mark.slow

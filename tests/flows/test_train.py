@@ -118,9 +118,21 @@ def test_a_second_run_finds_everything_cached(
     said = capsys.readouterr().out
     assert "97.50% of 1,000 test images" in said
     assert "1 of 2 images of bright are taken for dark" in said
-    # The registry now has these weights.
-    assert run() == 0
+    # The registry now has these weights, whose version is the champion.
+    assert run("--require-promotion") == 0
     assert states() == dict.fromkeys(STEPS, "Cached")
+
+
+@pytest.mark.slow
+def test_a_model_that_is_not_promoted_has_an_exit_code_where_that_is_asked_for(
+    checkout_after: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stricter = ("--set", "promote.min_accuracy=0.99")
+    assert run(*stricter, "--require-promotion") == 3
+    said = capsys.readouterr().out
+    assert "exit code 3: the model was not promoted (--require-promotion)" in said
+    assert run() == 0
+    assert {one.info.status for one in histories.runs_of(checkout_after)} == {"FINISHED"}
 
 
 @pytest.mark.slow

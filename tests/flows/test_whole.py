@@ -10,13 +10,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from graftline.core.dvc_lock import read_lock, read_locked_stage
+from graftline.core.files import write_text
 from graftline.core.params import read_params
 from graftline.core.records import Metrics, Trained
 from graftline.core.stages import STAGES
 from graftline.core.workspace import Workspace
+from graftline.operations.earlier_results import TAKEN
 from tests.flows.tiny import COMMIT, make, sh
 
 
@@ -30,7 +33,7 @@ def flow_states(whole: Workspace, *arguments: str) -> dict[str, str]:
     return {
         stage: state
         for stage in STAGES
-        for state in ("cached", "executed")
+        for state in ("cached", "executed", "restored")
         if f"{stage:<10} {state}" in said
     }
 
@@ -110,6 +113,41 @@ def test_the_same_seed_gives_the_same_weights_and_metrics_by_either_door(whole: 
     # What train wrote is the same to the byte, so evaluate has nothing to do.
     assert json.loads(sh(whole.root, "dvc", "status", "--json")) == {}
     assert whole.metrics.read_bytes() == metrics
+
+
+@pytest.mark.slow
+def test_going_back_trains_nothing_and_registers_nothing_a_second_time(whole: Workspace) -> None:
+    def versions() -> int:
+        said = sh(whole.root, sys.executable, "-m", "graftline", "models", "--json")
+        return len(json.loads(said))
+
+    later = Trained.read_in(whole).weight_digest
+    assert versions() == 1
+    assert flow_states(whole, "--set", "train.learning_rate=0.01")["train"] == "restored"
+    assert Trained.read_in(whole).weight_digest != later
+    assert versions() == 2, "dvc repro registers nothing, so that this flow did"
+
+    text = whole.params_file.read_text(encoding="utf-8")
+    assert '"learning_rate": 0.01' in text
+    write_text(whole.params_file, text.replace('"learning_rate": 0.01', '"learning_rate": 0.02'))
+    said = sh(whole.root, "dvc", "repro")
+    assert executed(said) == ["freeze", "train", "evaluate", "export"]
+    assert said.count(TAKEN) == 4
+    assert Trained.read_in(whole).weight_digest == later
+    assert flow_states(whole) == dict.fromkeys(STAGES, "cached")
+    assert versions() == 2, "the version that has these weights is found"
+
+
+@pytest.mark.slow
+def test_what_dvc_has_loaded_a_flow_does_not_load_again(whole: Workspace) -> None:
+    images = whole.root.parent / "images.npz"
+    before = images.read_bytes()
+    with np.load(images) as one:
+        np.savez(images, images=one["images"][::-1], labels=one["labels"][::-1])
+    assert "load" in executed(sh(whole.root, "dvc", "repro"))
+    assert flow_states(whole) == dict.fromkeys(STAGES, "cached")
+    images.write_bytes(before)
+    assert "load" in executed(sh(whole.root, "dvc", "repro"))
 
 
 def edit(whole: Workspace, module: str) -> None:

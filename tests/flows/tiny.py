@@ -53,10 +53,18 @@ def make(folder: Path) -> Workspace:
     """Copies what is tracked, writes small parameters and images, and commits."""
     root = folder / "checkout"
     copy_tracked(root)
-    write_images(folder / "images.npz")
+    make_small(Workspace(root), folder / "images.npz")
+    for command in (("git", "init", "-q"), ("git", "add", "-A"), (*COMMIT, "start")):
+        sh(root, *command)
+    return Workspace(root)
+
+
+def make_small(workspace: Workspace, images: Path) -> None:
+    """Writes images, and parameters of a tiny network for them."""
+    write_images(images)
     record = {
         "seed": 3,
-        "data": {"source": "npz", "path": str(folder / "images.npz")},
+        "data": {"source": "npz", "path": str(images)},
         "preprocess": {"size_px": 32},
         "backbone": {"alpha": 0.35, "weights": "random", "cut": "block_6_expand_relu"},
         "head": {"units": [8], "dropout": 0.1},
@@ -72,7 +80,4 @@ def make(folder: Path) -> Workspace:
         "notify": {},
     }
     # JSON is YAML too.
-    (root / "params.yaml").write_text(json.dumps(record, indent=2))
-    for command in (("git", "init", "-q"), ("git", "add", "-A"), (*COMMIT, "start")):
-        sh(root, *command)
-    return Workspace(root)
+    workspace.params_file.write_text(json.dumps(record, indent=2))

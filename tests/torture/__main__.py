@@ -43,7 +43,7 @@ def main() -> int:
         markup=False,
     )
     campaign = Campaign(
-        place.make(folder),
+        place.make(folder, generated=options.project),
         options.kills,
         options.seed,
         lambda text: console.print(text, markup=False, soft_wrap=True),
@@ -121,6 +121,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--flips", type=int, default=40, help="of bits in files (default: 40)")
     parser.add_argument(
         "--seed", type=int, default=secrets.randbelow(10_000), help="of all that is left to chance"
+    )
+    parser.add_argument(
+        "--project",
+        action="store_true",
+        help="in a project of graftline init, by an environment that has the wheel",
     )
     parser.add_argument("--keep", action="store_true", help="keep the checkout in any case")
     return parser.parse_args()

@@ -108,15 +108,27 @@ class Place:
         tiny.sh(self.root, "git", "clean", "-qfdx", "data", "models", "reports")
 
 
-def make(folder: Path) -> Place:
-    """A fresh place in an empty folder."""
+def make(folder: Path, *, generated: bool = False) -> Place:
+    """A fresh place in an empty folder.
+
+    Args:
+        folder: Empty.
+        generated: Whether it is a project that ``graftline init`` makes, under the library that is
+            installed for this interpreter, and no copy of this checkout.
+    """
     place = Place(folder, f"{os.getpid()}-{folder.name}")
     for made in (place.temporary, place.said):
         made.mkdir(parents=True)
     (folder / "gitconfig").write_text("[user]\n\tname = Torture\n\temail = torture@localhost\n")
-    workspace = tiny.make(folder)
+    library = _installed(folder) if generated else place.root
+    if generated:
+        tiny.sh(folder, sys.executable, "-m", "graftline", "init", str(place.root))
+        workspace = place.workspace
+        tiny.make_small(workspace, folder / "images.npz")
+    else:
+        workspace = tiny.make(folder)
     _write_images(folder / "images.npz")
-    _save_checkpoints_often(workspace.root / "graftline" / "training" / "checkpoints.py")
+    _save_checkpoints_often(library / "graftline" / "training" / "checkpoints.py")
     tiny.sh(workspace.root, "python", "-m", "graftline", "lock")
     tiny.sh(workspace.root, "git", "add", "-A")
     tiny.sh(workspace.root, *tiny.COMMIT, "torture")
@@ -124,6 +136,15 @@ def make(folder: Path) -> Place:
     params = json.loads(workspace.params_file.read_text())
     workspace.params_file.write_text(json.dumps({**params, **_PARAMS}, indent=2))
     return place
+
+
+def _installed(folder: Path) -> Path:
+    """Where the library lies that a project's processes import."""
+    code = "import graftline; print(graftline.__file__)"
+    library = Path(tiny.sh(folder, sys.executable, "-c", code).strip()).parents[1]
+    if (library / "tests").is_dir():
+        raise RuntimeError(f"{library} is a checkout: this needs an environment with the wheel")
+    return library
 
 
 def _write_images(path: Path) -> None:
@@ -140,6 +161,8 @@ def _save_checkpoints_often(module: Path) -> None:
     # A training of seconds would otherwise be over before its first checkpoint.
     text = module.read_text(encoding="utf-8")
     before, after = _CHECKPOINT_EVERY
+    if after in text:
+        return
     if text.count(before) != 1:
         raise RuntimeError(f"{module} does not say {before!r} any more; mend {__file__}")
     module.write_text(text.replace(before, after), encoding="utf-8")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -33,6 +33,7 @@ class PastRun:
     status: str
     tags: Mapping[str, str]
     metrics: Mapping[str, float]
+    params: Mapping[str, str] = field(default_factory=dict)
 
 
 def find_version(workspace: Workspace, name: str, which: str) -> Version | None:
@@ -86,6 +87,7 @@ def find_run(workspace: Workspace, run_id: str) -> PastRun | None:
         status=run.info.status,
         tags=dict(run.data.tags),
         metrics=dict(run.data.metrics),
+        params=dict(run.data.params),
     )
 
 

@@ -11,14 +11,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
 from graftline.core import timings
 from graftline.core.checksums import verify
 from graftline.core.code_state import version_of
+from graftline.core.dvc_file import DVC_FILE
 from graftline.core.dvc_lock import LOCK_FILE
 from graftline.core.errors import ParamsError, visible
 from graftline.core.files import sha256_file, sha256_record, write_text
 from graftline.core.markdown import table
-from graftline.core.params import Params, read_params
+from graftline.core.params import Params, flattened, read_params
 from graftline.core.records import Assembled, Dataset, Exports, FreezePlan, Metrics, Trained
 from graftline.core.repository import git
 from graftline.core.stages import STAGES
@@ -216,6 +220,35 @@ def export_metrics(exports: Exports, speeds: FormatSpeeds | None) -> dict[str, f
     return values
 
 
+def own_metrics_files(workspace: Workspace) -> Iterator[tuple[str, Path]]:
+    """The metrics files of the stages that a project has of its own, each with its stage."""
+    try:
+        text = (workspace.root / DVC_FILE).read_text(encoding="utf-8")
+        stages = YAML(typ="safe", pure=True).load(text)["stages"].items()
+        named = [(name, stage.get("metrics") or ()) for name, stage in stages]
+    except (OSError, ValueError, YAMLError, KeyError, TypeError, AttributeError):
+        # DVC says what is wrong with its file.
+        return
+    for name, entries in named:
+        for entry in entries if name not in STAGES else ():
+            path = workspace.root / str(entry if isinstance(entry, str) else next(iter(entry)))
+            if path.is_file() and path.suffix == ".json":
+                yield name, path
+
+
+def own_metrics(workspace: Workspace) -> dict[str, float]:
+    """The numbers in :func:`own_metrics_files`, as ``stage/key``; what is no JSON has none."""
+    found: dict[str, float] = {}
+    for stage, path in own_metrics_files(workspace):
+        with contextlib.suppress(OSError, ValueError):
+            record = json.loads(path.read_text(encoding="utf-8"))
+            values = flattened(record if isinstance(record, dict) else {})
+            for key, value in values.items():
+                if isinstance(value, int | float) and math.isfinite(value):
+                    found[f"{stage}/{key}"] = float(value)
+    return found
+
+
 def params_file(workspace: Workspace, params: Params, folder: Path) -> Path:
     """``params.yaml``, or what it held in this run if it has been changed since.
 
@@ -254,7 +287,7 @@ def files(
     found = [(path, folder) for path, folder in found if path.is_file()]
     for path, _ in found:
         verify(path)
-    return found
+    return found + [(path, stage) for stage, path in own_metrics_files(workspace)]
 
 
 def files_digest(found: list[tuple[Path, str]]) -> str:

@@ -174,6 +174,7 @@ def fill(
     tags["mlflow.note.content"] = run_contents.note(params, outputs, evaluated=evaluated)
     _log_tags(client, run_id, tags)
     _log_figures(client, run, outputs)
+    _log_changed(client, run, run_contents.own_metrics(workspace))
     if evaluated and outputs.trained and outputs.metrics:
         from graftline.registry.tracking.registry import ensure_model
 
@@ -239,7 +240,7 @@ def _log_params(client: MlflowClient, run: Run, params: Params) -> None:
     from mlflow.entities import Param
 
     missing = [
-        Param(key, _param_text(value))
+        Param(key, param_text(value))
         for key, value in params.flat().items()
         if key not in run.data.params
     ]
@@ -247,7 +248,8 @@ def _log_params(client: MlflowClient, run: Run, params: Params) -> None:
         client.log_batch(run.info.run_id, params=missing)
 
 
-def _param_text(value: object) -> str:
+def param_text(value: object) -> str:
+    """A parameter as a run has it."""
     # As in params.yaml, where True and None would be texts.
     text = value if isinstance(value, str) else json.dumps(value)
     return text[:_MAX_PARAM_CHARACTERS]

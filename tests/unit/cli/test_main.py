@@ -23,7 +23,13 @@ def lazy_commands() -> list[tuple[str, argparse.ArgumentParser]]:
     ]
 
 
-NEEDED = {"completion": ["bash"], "init": ["folder"], "predict": ["a.png"], "reproduce": ["1"]}
+NEEDED = {
+    "compare": ["1", "2"],
+    "completion": ["bash"],
+    "init": ["folder"],
+    "predict": ["a.png"],
+    "reproduce": ["1"],
+}
 
 
 def names() -> list[str]:

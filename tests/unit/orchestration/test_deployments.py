@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flows import serve
-from graftline.cli.main import main
+from graftline.cli.projects import take_down
 from graftline.core.errors import ParamsError
 from graftline.core.workspace import Workspace
 from graftline.orchestration.deployments import FILE, deployments, pools
@@ -59,10 +59,8 @@ def test_serving_without_a_server_is_refused(capsys: pytest.CaptureFixture[str])
 
 
 def test_taking_down_where_nothing_is_up_says_so(
-    checkout: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["down"]) == 0
+    assert take_down(Workspace(tmp_path)) == 0
     assert "nothing was up here" in capsys.readouterr().out
-    assert not (checkout / "var" / "prefect").exists() or not any(
-        (checkout / "var" / "prefect").glob("*.json")
-    )
+    assert not (tmp_path / "var" / "prefect").exists()

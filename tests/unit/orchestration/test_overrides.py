@@ -127,6 +127,13 @@ def test_sections_that_are_left_out_are_written_with_their_defaults(workspace: W
     assert plan_overrides(workspace, None, []).text is None
 
 
+def test_what_will_change_is_told_key_by_key(workspace: Workspace) -> None:
+    change = plan_overrides(workspace, None, ["train.epochs=3", "head.units=[8]"])
+    assert change.told(workspace) == ["head.units: [256] → [8]", "train.epochs: 10 → 3"]
+    change.write(workspace)
+    assert change.told(workspace) == []
+
+
 @pytest.mark.parametrize(
     "override",
     [
