@@ -42,6 +42,7 @@ class Predictor:
 
     Attributes:
         white: Tells what is white in an image of more than 8 bits, by the training images.
+        drawings: Whether it was trained on grey drawings.
 
     Raises:
         MissingOutputError: If the model is not there.
@@ -53,6 +54,7 @@ class Predictor:
         self.size_px = trained.size_px
         self.weight_digest = trained.weight_digest
         self.white = rule_of(trained.white)
+        self.drawings = trained.drawings
         self._runner = LiteRunner(folder / LITERT_FILE)
 
     @property

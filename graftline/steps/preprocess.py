@@ -57,6 +57,7 @@ def preprocess(workspace: Workspace, params: Params) -> Preprocessed:
             uniform_shape=shapes[0] if len(set(shapes)) == 1 else None,
             shrunk=int((images.shapes[:, :2] > size_px).any(axis=1).sum()),
             white=dataset.white,
+            drawings=dataset.drawings,
         )
         record.write(folder / record.file_name())
     return record

@@ -73,6 +73,7 @@ def train(
     checkpoints = Checkpoints(workspace.checkpoint, _key(workspace, params))
     fitted = fit(workspace, params, checkpoints, on_epoch)
     classifier, history, best = fitted.classifier, fitted.history, fitted.best_epoch
+    preprocessed = Preprocessed.read_in(workspace)
     record = Trained(
         classes=assembled.classes,
         size_px=assembled.size_px,
@@ -86,7 +87,8 @@ def train(
         frozen_digest_after=variables_digest(fitted.frozen),
         trainable_params=_count(classifier.trainable_variables),
         frozen_params=_count(fitted.frozen),
-        white=Preprocessed.read_in(workspace).white,
+        white=preprocessed.white,
+        drawings=preprocessed.drawings,
     )
     with replacing_directory(workspace.trained, sealed=True) as folder:
         export_model(classifier, assembled.size_px, folder)

@@ -14,6 +14,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from benchmarks import screenshots
+from graftline.core.records import Trained
 from graftline.core.workspace import Workspace
 from tests import finished
 from tests.unit.inference.serving.service import Client, asked, encoded
@@ -47,6 +48,8 @@ SHOWN = """() => {
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     workspace = Workspace(tmp_path_factory.mktemp("model"))
     finished.train(workspace)
+    place = Trained.path_in(workspace)
+    Trained.read(place).model_copy(update={"drawings": True}).write(place)
     with asked(workspace.trained, images=3) as (client, _):
         yield client
 
@@ -75,6 +78,7 @@ def page(browser_page: Page, client: Client) -> Iterator[Page]:
     browser_page.on("console", heard)
     browser_page.on("pageerror", lambda error: complaints.append(str(error)))
     browser_page.goto(f"{client.address}/")
+    expect(browser_page.locator("#drawing")).to_be_visible()
     yield browser_page
     browser_page.remove_listener("request", sent)
     browser_page.remove_listener("console", heard)
@@ -150,6 +154,19 @@ def test_a_drawing_is_sent_as_mnist_has_its_digits(page: Page) -> None:
     clear = page.get_by_role("button", name="Clear")
     clear.click()
     expect(clear).to_be_disabled()
+
+
+def test_only_a_model_of_grey_drawings_has_a_drawing_area(
+    browser_page: Page, tmp_path: Path
+) -> None:
+    workspace = Workspace(tmp_path)
+    finished.train(workspace)
+    with asked(workspace.trained) as (photographs, _):
+        assert photographs.get("/model").json()["drawings"] is False
+        browser_page.goto(f"{photographs.address}/")
+        expect(browser_page.locator("#facts")).to_contain_text("2 classes")
+        expect(browser_page.locator("#drawing")).to_be_hidden()
+        expect(browser_page.locator("#drawn")).to_be_hidden()
 
 
 def test_it_is_used_with_the_keyboard_and_read_aloud(page: Page) -> None:

@@ -9,6 +9,7 @@ from graftline.core.records.record import Record
 Split = Literal["train", "validation", "test"]
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+_LARGEST_DRAWING_PX = 64
 
 
 class WhiteLevels(Record):
@@ -54,6 +55,15 @@ class Dataset(Record):
     """Different images that stand under more than one label."""
     white: WhiteLevels = WhiteLevels()
     """How images of more than 8 bits are read."""
+
+    @property
+    def drawings(self) -> bool:
+        """Whether they are what one draws with a mouse: all of them grey, and as small as digits.
+
+        Photographs and scans are neither.
+        """
+        largest_px = max(self.max_height_px, self.max_width_px)
+        return self.channels == (1,) and largest_px <= _LARGEST_DRAWING_PX
 
     @property
     def most_frequent(self) -> str:

@@ -23,3 +23,5 @@ class Preprocessed(Record):
     """Images that were larger than size_px in some direction."""
     white: WhiteLevels = WhiteLevels()
     """The data set's."""
+    drawings: bool = False
+    """The data set's; see :class:`graftline.core.records.load.Dataset`."""

@@ -37,3 +37,5 @@ class Trained(Record):
     """Of ``reports/history.csv``; null in a record of an earlier version."""
     white: WhiteLevels = WhiteLevels()
     """How images of more than 8 bits are read: by the rule of the training images."""
+    drawings: bool = False
+    """Whether it was trained on grey drawings; false in a record of an earlier version."""

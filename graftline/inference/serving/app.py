@@ -173,6 +173,7 @@ def _add_state(app: FastAPI, service: Service) -> None:
                 model=_version(served.version),
                 classes=list(served.predictor.classes),
                 size_px=served.predictor.size_px,
+                drawings=served.predictor.drawings,
                 limits=schemas.Limit(
                     request_bytes=limits.request_bytes,
                     images=limits.images,

@@ -100,6 +100,9 @@ class Served(_Schema):
     model: AnsweringModel
     classes: list[str] = Field(examples=[["1", "7"]])
     size_px: int
+    drawings: bool = Field(
+        description="Whether it was trained on grey drawings, so that the page has a drawing area."
+    )
     limits: Limit
 
 

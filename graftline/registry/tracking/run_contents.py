@@ -22,7 +22,8 @@ from graftline.core.dvc_lock import LOCK_FILE
 from graftline.core.errors import ParamsError, visible
 from graftline.core.files import sha256_file, sha256_record, write_text
 from graftline.core.markdown import table
-from graftline.core.params import Params, flattened, read_params
+from graftline.core.params import NO_FILES, Params, flattened, params_from_record, read_params
+from graftline.core.params.yaml_text import parse_yaml
 from graftline.core.records import Assembled, Dataset, Exports, FreezePlan, Metrics, Trained
 from graftline.core.repository import git
 from graftline.core.stages import STAGES
@@ -38,6 +39,8 @@ _MAX_TAG_CHARACTERS = 4000
 _MAX_NAME_CHARACTERS = 250
 """As long as the column of a database is that holds a run's name."""
 _MAX_CLASSES_AS_METRICS = 100
+_MAX_CHANGED = 4
+_TOLD_ANYWAY = ("data.source", "data.path", "backbone.cut", "freeze.strategy", "notify.")
 
 
 @dataclass(frozen=True)
@@ -75,12 +78,18 @@ def read_outputs(workspace: Workspace) -> Outputs:
     )
 
 
-def run_name(params: Params) -> str:
-    """A name that tells runs apart: data, cut and what is frozen."""
+def run_name(workspace: Workspace, params: Params) -> str:
+    """A name that tells runs apart: data, cut, what is frozen, and what differs from the commit.
+
+    Args:
+        workspace: Whose committed ``params.yaml`` is asked.
+        params: What the run is made with.
+    """
     source: str = params.data.source
     if params.data.path is not None:
         source = f"{source} {Path(params.data.path).name}"
-    return f"{source}, {params.backbone.cut_layer}, {_strategy(params)}"[:_MAX_NAME_CHARACTERS]
+    told = [source, params.backbone.cut_layer, _strategy(params), *_changed(workspace, params)]
+    return ", ".join(told)[:_MAX_NAME_CHARACTERS]
 
 
 def origin_tags(workspace: Workspace, params: Params, door: str) -> dict[str, str]:
@@ -262,7 +271,10 @@ def params_file(workspace: Workspace, params: Params, folder: Path) -> Path:
             return workspace.params_file
     path = folder / workspace.params_file.name
     # YAML takes JSON as it is.
-    write_text(path, json.dumps(params.model_dump(mode="json", by_alias=True), indent=2) + "\n")
+    record = params.model_dump(mode="json", by_alias=True)
+    # As DVC takes it, which runs the stages of a run that is reproduced.
+    record["data"]["path"] = record["data"]["path"] or NO_FILES
+    write_text(path, json.dumps(record, indent=2) + "\n")
     return path
 
 
@@ -352,6 +364,31 @@ def _verdict(metrics: Metrics) -> str:
         f"(95 % interval {metrics.test_accuracy_low:.2%} to {metrics.test_accuracy_high:.2%}; "
         f"always naming the most frequent class: {metrics.majority_baseline:.2%})"
     )
+
+
+def _changed(workspace: Workspace, params: Params) -> Iterator[str]:
+    """The parameters that are others than the last commit's, but for those named anyway."""
+    text = git(workspace.root, "show", f"HEAD:./{workspace.params_file.name}")
+    if text is None:
+        return
+    try:
+        committed = params_from_record(parse_yaml(text, "HEAD"), "HEAD").flat()
+    except ParamsError:
+        # Of another version of Graftline.
+        return
+    now = params.flat()
+    changed = [
+        f"{key}={_short(value)}"
+        for key, value in now.items()
+        if committed.get(key) != value and not key.startswith(_TOLD_ANYWAY)
+    ]
+    yield from changed[:_MAX_CHANGED]
+    if len(changed) > _MAX_CHANGED:
+        yield f"{len(changed) - _MAX_CHANGED} more"
+
+
+def _short(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _strategy(params: Params) -> str:

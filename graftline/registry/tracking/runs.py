@@ -53,7 +53,7 @@ def start(workspace: Workspace, params: Params, owner: executions.Owner) -> exec
         close_abandoned(store, client)
         run = client.create_run(
             experiment_id,
-            run_name=run_contents.run_name(params),
+            run_name=run_contents.run_name(workspace, params),
             tags=tags | _process_tags(store, owner),
         )
         _log_params(client, run, params)

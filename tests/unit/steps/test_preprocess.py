@@ -37,6 +37,7 @@ def test_small_images_pass_as_they_are(workspace, tmp_path):
         counts={"train": 14, "validation": 2, "test": 4},
         uniform_shape=(6, 8, 1),
         shrunk=0,
+        drawings=True,
     )
     loaded, packed = PackedImages.open(workspace.loaded), PackedImages.open(workspace.preprocessed)
     assert packed.hashes.tolist() == loaded.hashes.tolist()
@@ -54,6 +55,7 @@ def test_large_images_are_shrunk_and_decoded_once(workspace, tmp_path):
     load(workspace, chosen)
     record = preprocess(workspace, chosen)
     assert record.shrunk == 1
+    assert not record.drawings, "one in colour, and larger than a drawing"
     assert record.uniform_shape is None
     packed = PackedImages.open(workspace.preprocessed)
     [large] = np.flatnonzero(packed.names == "a/large.png")

@@ -328,6 +328,7 @@ def test_it_tells_how_it_is(client: Client, running: tuple[Any, Service]) -> Non
     told = client.get("/model").json()
     assert (told["classes"], told["size_px"]) == (["dark", "bright"], 32)
     assert told["limits"]["images"] == 4
+    assert told["drawings"] is False
 
 
 def test_a_stopped_service_is_not_ready(model: Path) -> None:

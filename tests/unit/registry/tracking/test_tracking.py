@@ -318,7 +318,26 @@ def test_classes_of_hostile_names_lose_nothing_in_the_store(tracked: Workspace) 
 def test_the_name_of_a_run_is_no_longer_than_a_database_keeps(tracked: Workspace) -> None:
     params = finished.some_params()
     data = params.data.model_copy(update={"source": "folder", "path": "/" + "x" * 255})
-    assert len(run_contents.run_name(params.model_copy(update={"data": data}))) == 250
+    named = params.model_copy(update={"data": data})
+    assert len(run_contents.run_name(tracked, named)) == 250
+
+
+def test_the_name_of_a_run_tells_what_differs_from_the_committed_parameters(
+    tracked: Workspace,
+) -> None:
+    def name(**train: float) -> str:
+        return run_contents.run_name(tracked, finished.some_params(**train))
+
+    usual = "mnist-5k, block_13_expand_relu, last_blocks 2"
+    assert name(epochs=3) == usual, "without a commit there is nothing to differ from"
+    for command in (["init", "-q"], ["add", "params.yaml"], ["commit", "-qm", "parameters"]):
+        subprocess.run(["git", *command], cwd=tracked.root, check=True)
+    assert name() == usual
+    assert name(epochs=3, learning_rate=0.02) == (
+        f"{usual}, train.epochs=3, train.learning_rate=0.02"
+    )
+    many = {"epochs": 3, "batch_size": 8, "learning_rate": 0.02, "label_smoothing": 0.1, "ema": 0.9}
+    assert name(**many).endswith(", 1 more")
 
 
 def test_git_tells_commit_and_dirtiness_but_for_the_lock_file(tracked: Workspace) -> None:
