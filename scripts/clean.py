@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
@@ -57,13 +58,16 @@ def clean(workspace: Workspace, *, agreed: bool) -> int:
         UserError: If a DVC remote lies inside what would go.
     """
     console = Console(highlight=False, soft_wrap=True)
-    there = leftovers(workspace)
+    ran = projects(workspace)
+    there = [path for one in ran for path in leftovers(one)]
     if not there:
         console.print("clean: there is nothing to remove")
         return 0
-    with pipeline_lock(workspace):
-        _refuse_servers(workspace)
-        _refuse_remotes(workspace, there)
+    with ExitStack() as stack:
+        for one in ran:
+            stack.enter_context(pipeline_lock(one))
+            _refuse_servers(one)
+            _refuse_remotes(one, leftovers(one))
         _tell(console, workspace, there)
         if not agreed:
             if not sys.stdin.isatty():
@@ -75,13 +79,21 @@ def clean(workspace: Workspace, *, agreed: bool) -> int:
         for path in there:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     # The lock itself lay in var/, and left a folder behind when it was let go.
-    shutil.rmtree(workspace.var, ignore_errors=True)
+    for one in ran:
+        shutil.rmtree(one.var, ignore_errors=True)
     console.print("clean: done")
     return 0
 
 
+def projects(workspace: Workspace) -> list[Workspace]:
+    """The checkout, and those of its examples that have run."""
+    files = sorted((workspace.root / "examples").glob("*/params.yaml"))
+    examples = (Workspace(file.parent) for file in files)
+    return [workspace, *(one for one in examples if leftovers(one))]
+
+
 def leftovers(workspace: Workspace) -> list[Path]:
-    """What runs have left in the checkout: outputs, state and caches."""
+    """What runs have left in a project: outputs, state and caches."""
     receipts = (workspace.promotion, workspace.promotion.with_suffix(".md"), workspace.rollback)
     others = (workspace.root / name for name in (*STATE, *CACHES))
     return [

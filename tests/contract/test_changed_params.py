@@ -58,6 +58,8 @@ def test_no_test_reads_the_parameters_that_a_user_has_changed(
     (root / "params.yaml").write_text(params_text, encoding="utf-8")
     for command in (("git", "init", "-q"), ("git", "add", "-A"), (*tiny.COMMIT, "start")):
         tiny.sh(root, *command)
+    # The environment stands in each checkout, and is ignored there.
+    (root / ".venv").symlink_to(Path(sys.prefix))
     for number, label in enumerate(("a", "b")):
         (root / "var" / "pictures" / label).mkdir(parents=True)
         picture = Image.new("L", (20, 20), 100 * number)

@@ -14,7 +14,10 @@ from graftline.core.locks import pipeline_lock
 from graftline.core.workspace import Workspace
 from scripts.clean import clean
 
-KEPT = ("params.yaml", "data/.gitignore", "models/.gitignore", "reports/.gitignore", ".venv/x")
+KEPT = (
+    *("params.yaml", "data/.gitignore", "models/.gitignore", "reports/.gitignore", ".venv/x"),
+    "examples/mnist/params.yaml",
+)
 GONE = (
     "data/loaded/x",
     "data/features/x",
@@ -25,6 +28,8 @@ GONE = (
     "var/mlflow.db",
     ".dvc/cache/files/x",
     ".mypy_cache/x",
+    "examples/mnist/data/loaded/x",
+    "examples/mnist/var/mlflow.db",
 )
 
 

@@ -156,7 +156,7 @@ def test_its_model_answers(project: Project, tmp_path: Path) -> None:
 def test_it_is_up_and_down(project: Project) -> None:
     said = project.run("graftline", "up", "--prefect-port", "0", "--mlflow-port", "0")
     try:
-        assert "flows.retrain.retrain as nightly" in said
+        assert "runs retrain/nightly-bluten" in said
     finally:
         assert "stopped" in project.run("graftline", "down")
 

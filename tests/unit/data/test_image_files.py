@@ -110,7 +110,7 @@ def test_what_is_no_image_is_left_out_and_counted(
         model = choose_model(workspace, str(workspace.trained))
         assert predict_files(model, [str(mixed)], out).left_out == left_out
         (mixed / "a.jfif").unlink()
-        with pytest.raises(DataError, match=r"no images here: 4 file\(s\) are no images"):
+        with pytest.raises(DataError, match=r"no images here: 4 files are no images"):
             predict_files(model, [str(mixed)], out)
 
 
