@@ -184,7 +184,7 @@ class Pipeline:
         """
         if self._run is None:
             return
-        from graftline.registry.tracking import complete_run
+        from graftline.registry.tracking import complete_run, note_flow_run
 
         opened, self._run = self._run, None
         status = _status_of(error)
@@ -192,6 +192,7 @@ class Pipeline:
             complete_run(
                 opened.result(), self.workspace, self.params, cached=self.cached, status=status
             )
+            note_flow_run(self.workspace, opened.result(), self.flow_run_id)
         except GraftlineError as second:
             if error is None:
                 raise
