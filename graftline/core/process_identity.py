@@ -51,6 +51,9 @@ def tag_lives(tag: str) -> bool:
     """Whether the process that made a name with :func:`name_tag` is still there."""
     pid, _, started = tag.partition("-")
     try:
-        return int(start_time(int(pid))) == int(started)
+        same = int(start_time(int(pid))) == int(started)
+        # One that nobody has waited for keeps its number, and writes nothing any more. So it stays
+        # in a container whose first process waits for nobody.
+        return same and psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False

@@ -96,9 +96,10 @@ def check_repository(root: Path) -> None:
     """
     if not (root / "dvc.yaml").is_file():
         raise RepositoryError(
-            "there is no dvc.yaml here, so this is no checkout of Graftline",
+            "there is no dvc.yaml here, so this is no project of Graftline",
             where=str(root),
-            fix="change into the checkout's root and run again, or name it: graftline … -C FOLDER",
+            fix="change into the project's root and run again, or name it: graftline -C FOLDER …; "
+            "graftline init FOLDER makes a new one",
         )
     if not _goes_without_git(root):
         check_git(root)

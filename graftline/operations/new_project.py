@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,8 +119,8 @@ def _refuse_own(root: Path) -> None:
         raise ProjectError(
             "this is a project already",
             where=str(root),
-            fix=f"cd {root}, and graftline run; or graftline upgrade after a newer Graftline was "
-            "installed",
+            fix=f"cd {shlex.quote(str(root))} && graftline run; or graftline upgrade there, after "
+            "a newer Graftline was installed",
         )
 
 

@@ -69,7 +69,8 @@ def upgrade(workspace: Workspace) -> Upgrade:
             "them",
             where=str(root),
             allowed="a project that graftline init has made",
-            fix=f"git checkout -- {WRITTEN_FILE}, if it was committed",
+            fix="make one: graftline init FOLDER; where this is one: "
+            f"git checkout -- {WRITTEN_FILE}",
         )
     with pipeline_lock(workspace):
         done = Upgrade(known.version, graftline.__version__, changed_code(workspace))

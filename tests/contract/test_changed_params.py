@@ -16,7 +16,7 @@ from tests.flows import tiny
 CHANGES = {
     "seed: 0": "seed: 5",
     "source: mnist-5k": "source: folder",
-    "path: null": "path: var/pictures",
+    "path: data/no-files": "path: var/pictures",
     "max_image_px: 50000000": "max_image_px: 40000000",
     "size_px: 96": "size_px: 64",
     "weights: stanford-dogs": "weights: random",

@@ -22,7 +22,7 @@ from graftline.core.dvc_lock import LOCK_FILE
 from graftline.core.errors import ParamsError, visible
 from graftline.core.files import sha256_file, sha256_record, write_text
 from graftline.core.markdown import table
-from graftline.core.params import Params, flattened, params_from_record, read_params
+from graftline.core.params import NO_FILES, Params, flattened, params_from_record, read_params
 from graftline.core.params.yaml_text import parse_yaml
 from graftline.core.records import Assembled, Dataset, Exports, FreezePlan, Metrics, Trained
 from graftline.core.repository import git
@@ -271,7 +271,10 @@ def params_file(workspace: Workspace, params: Params, folder: Path) -> Path:
             return workspace.params_file
     path = folder / workspace.params_file.name
     # YAML takes JSON as it is.
-    write_text(path, json.dumps(params.model_dump(mode="json", by_alias=True), indent=2) + "\n")
+    record = params.model_dump(mode="json", by_alias=True)
+    # As DVC takes it, which runs the stages of a run that is reproduced.
+    record["data"]["path"] = record["data"]["path"] or NO_FILES
+    write_text(path, json.dumps(record, indent=2) + "\n")
     return path
 
 

@@ -323,4 +323,4 @@ def test_a_copy_without_hidden_files_gets_dvc_back(tmp_path: Path, below: str) -
 
 def test_another_folder_is_no_checkout(tmp_path: Path) -> None:
     git(tmp_path, "init", "-q")
-    assert "no checkout of Graftline" in problem(tmp_path).what
+    assert "no project of Graftline" in problem(tmp_path).what

@@ -83,7 +83,7 @@ def test_without_any_model_it_says_what_to_do(tmp_path: Path) -> None:
         choose_model(Workspace(tmp_path))
     said = str(caught.value)
     assert "graftline has no champion, and no model has been trained yet" in said
-    assert "make run" in said
+    assert "graftline run" in said
     assert not (tmp_path / "var").exists(), "asking makes no history"
 
 

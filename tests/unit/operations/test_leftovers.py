@@ -74,10 +74,11 @@ def test_half_of_everything_goes_after_a_kill_and_not_before(
         assert remove_leftovers(workspace) == []
         assert files(tmp_path) == before
         process.kill()
-        process.wait()
-    with pipeline_lock(workspace):
-        # Two files, a folder, a scratch folder, the record of the stage's holder.
-        assert len(remove_leftovers(workspace)) == 5
+        # Until it is dead; that nobody has waited for it yet keeps nothing alive.
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        with pipeline_lock(workspace):
+            # Two files, a folder, a scratch folder, the record of the stage's holder.
+            assert len(remove_leftovers(workspace)) == 5
     assert {name for name in files(tmp_path) if not name.endswith(".lock")} == {"params.yaml"}
     assert remove_leftovers(workspace) == []
 

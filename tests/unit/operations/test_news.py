@@ -124,4 +124,4 @@ def test_many_changes_are_told_briefly(workspace: Workspace) -> None:
     )
     found = news(workspace, params)
     assert len(found.params) == 6
-    assert str(found).endswith("; 1 more parameters")
+    assert str(found).endswith("; 1 more parameter")

@@ -133,7 +133,7 @@ def test_a_checkout_where_nothing_ran_yet(tmp_path: Path, checkout: Path) -> Non
 def test_a_folder_without_a_pipeline_is_an_error(tmp_path: Path) -> None:
     finished.write_params(Workspace(tmp_path))
 
-    with pytest.raises(GraftlineError, match="no checkout of Graftline") as caught:
+    with pytest.raises(GraftlineError, match="no project of Graftline") as caught:
         status(Workspace(tmp_path))
     assert caught.value.fix
 
@@ -189,7 +189,7 @@ def test_the_last_results_are_told(
 
     assert show_status(workspace) == 0
     told = capsys.readouterr().out
-    assert "test accuracy 0.9000 (95 % interval 0.8900 to 0.9080) on 1000 images" in told
+    assert "test accuracy 0.9000 (95 % interval 0.8900 to 0.9080) on 1,000 images" in told
     assert "of an earlier state" in told
     assert "digits [bold]: interrupted, by flow (f00)" in told
     assert "digits version 4, challenger" in told
