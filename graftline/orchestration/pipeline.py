@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from graftline.core.backbone_cuts import check_cut
 from graftline.core.code_lock import lock_code
 from graftline.core.counts import counted
 from graftline.core.environment import HELD_BY_VARIABLE, RUN_ID_VARIABLE, settle
@@ -305,6 +306,7 @@ def prepared(
         if changed := lock_code(workspace):
             screen.say(f"graftline.lock: the code of {', '.join(changed)} has changed")
         pipeline = Pipeline(workspace, params(), screen, force, timings or Timings())
+        check_cut(pipeline.params.backbone)
         pipeline.look()
         _current = pipeline
         try:

@@ -30,9 +30,7 @@ def test_the_last_run_is_named_by_its_pages(ran: tuple[Workspace, str]) -> None:
 
 
 def test_servers_of_the_users_are_named_with_the_pages_of_the_runs(
-    ran: tuple[Workspace, str],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    ran: tuple[Workspace, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     workspace, run_id = ran
     monkeypatch.setenv("PREFECT_API_URL", "http://prefect.example/api")
