@@ -11,6 +11,9 @@ from graftline.operations import servers
 from graftline.operations.servers import Server, mlflow_server, prefect_server
 from graftline.registry.tracking import LastRun, last_run
 
+_TRAINING = "workflowType=machine_learning"
+"""Without it MLflow shows its menu for language models."""
+
 
 def prefect_page(address: str, run: LastRun | None) -> str:
     """The page of the last flow run; without one, Prefect's first page."""
@@ -28,14 +31,14 @@ def mlflow_runs_page(address: str, run: LastRun | None) -> str:
     """
     if run is None or not run.experiment_id:
         return address
-    return f"{address}/#/experiments/{run.experiment_id}/runs?workflowType=machine_learning"
+    return f"{address}/#/experiments/{run.experiment_id}/runs?{_TRAINING}"
 
 
 def mlflow_run_page(address: str, run: LastRun | None) -> str | None:
     """The page of the last run; None without one."""
     if run is None or not run.experiment_id:
         return None
-    return f"{address}/#/experiments/{run.experiment_id}/runs/{run.run_id}"
+    return f"{address}/#/experiments/{run.experiment_id}/runs/{run.run_id}?{_TRAINING}"
 
 
 def chosen_prefect(workspace: Workspace) -> str | None:

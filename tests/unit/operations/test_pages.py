@@ -25,7 +25,10 @@ def test_the_last_run_is_named_by_its_pages(ran: tuple[Workspace, str]) -> None:
     workspace, run_id = ran
     assert pages_of_last_run(workspace) == [
         ("flow run", "http://127.0.0.1:4200/runs/flow-run/a-flow-run"),
-        ("results", f"http://127.0.0.1:5000/#/experiments/1/runs/{run_id}"),
+        (
+            "results",
+            f"http://127.0.0.1:5000/#/experiments/1/runs/{run_id}?workflowType=machine_learning",
+        ),
     ]
 
 
@@ -41,7 +44,7 @@ def test_servers_of_the_users_are_named_with_the_pages_of_the_runs(
         "http://prefect.example/runs/flow-run/a-flow-run",
         "MLflow",
         "http://mlflow.example/#/experiments/1/runs?workflowType=machine_learning",
-        f"http://mlflow.example/#/experiments/1/runs/{run_id}",
+        f"http://mlflow.example/#/experiments/1/runs/{run_id}?workflowType=machine_learning",
     ]
 
 
