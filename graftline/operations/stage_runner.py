@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from graftline.core.backbone_cuts import check_cut
 from graftline.core.code_lock import refuse_other_code
 from graftline.core.environment import HELD_BY_VARIABLE, RUN_ID_VARIABLE
 from graftline.core.errors import GraftlineError, from_system
@@ -56,6 +57,7 @@ def run_stage(stage: str, workspace: Workspace) -> Any:
             refuse_abandoned(workspace)
             refuse_other_code(workspace, stage)
             params = read_params(workspace.params_file)
+            check_cut(params.backbone)
             # Told by the first step, and not by the last one after hours of training.
             if "onnx" in params.export.formats:
                 require("onnx", "the format onnx", "export.formats: onnx")

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 from rich.console import Console
 
-from graftline.core.environment import prefect_address
 from graftline.core.errors import ServerError
 from graftline.core.private import password_told
 from graftline.core.processes import termination_as_interrupt
-from graftline.core.redaction import without_secrets
 from graftline.core.workspace import Workspace
+from graftline.operations.pages import (
+    chosen_mlflow,
+    chosen_prefect,
+    mlflow_run_page,
+    mlflow_runs_page,
+    prefect_page,
+)
 from graftline.operations.servers import Server, alive, join, leave, mlflow_server, prefect_server
+from graftline.registry.tracking import last_run
 
 _LOOK_S = 2.0
 
@@ -38,8 +43,12 @@ def run_ui(workspace: Workspace) -> int:
         if own:
             with console.status("starting the servers (a new database takes some seconds) …"):
                 lines += _joined(own, stack)
+        run = last_run(workspace)
         for title, address in sorted(lines, reverse=True):
-            console.print(f"{title:8} {address}")
+            page = prefect_page if title == "Prefect" else mlflow_runs_page
+            console.print(f"{title:8} {page(address, run)}", markup=False)
+            if title == "MLflow" and (one := mlflow_run_page(address, run)):
+                console.print(f"{'':8} {one}", markup=False)
         if not own:
             return 0
         if any(server.login_file for server in own):
@@ -55,16 +64,14 @@ def run_ui(workspace: Workspace) -> int:
 def _wanted(workspace: Workspace) -> tuple[list[Server], list[tuple[str, str]]]:
     own: list[Server] = []
     chosen: list[tuple[str, str]] = []
-    address = prefect_address(os.environ, workspace.root)
-    if address is None:
-        own.append(prefect_server(workspace))
-    else:
-        chosen.append(("Prefect", without_secrets(address).removesuffix("/api")))
-    tracking = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if tracking.startswith(("http://", "https://")):
-        chosen.append(("MLflow", without_secrets(tracking)))
-    else:
-        own.append(mlflow_server(workspace))
+    for title, address, server in (
+        ("Prefect", chosen_prefect(workspace), prefect_server),
+        ("MLflow", chosen_mlflow(), mlflow_server),
+    ):
+        if address is None:
+            own.append(server(workspace))
+        else:
+            chosen.append((title, address))
     return own, chosen
 
 

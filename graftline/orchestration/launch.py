@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graftline.core.backbone_cuts import check_cut
 from graftline.core.environment import prefect_address
 from graftline.core.errors import ServerError
 from graftline.core.exit_codes import NOT_PROMOTED, reported
@@ -143,7 +144,7 @@ def _run(wanted: Launch, workspace: Workspace, screen: Screen) -> Any:
     quieten(workspace, debug=wanted.debug)
     refuse_after_interrupted(workspace)
     # A word that is wrong is told before any waiting; what holds is read after it.
-    plan_overrides(workspace, wanted.params_file, wanted.overrides)
+    check_cut(plan_overrides(workspace, wanted.params_file, wanted.overrides).params.backbone)
     with (
         prepared(
             workspace,

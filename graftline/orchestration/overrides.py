@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from graftline.core.backbones import DEFAULT, DEFAULT_CUT
 from graftline.core.dvc_file import is_output
 from graftline.core.errors import ParamsError
 from graftline.core.files import write_text
@@ -78,7 +79,9 @@ def plan_overrides(
         DataError: If ``data.path`` leads nowhere; DVC would say so in words of its own.
     """
     source = params_file or workspace.params_file
-    record = with_overrides(read_record(source), overrides)
+    before = read_record(source)
+    overrides = [*overrides, *_cut_with_backbone(before, overrides)]
+    record = with_overrides(before, overrides)
     params = read_params(source) if not overrides else None
     params = _located(params or params_from_record(record, _origin(source, overrides)), workspace)
     keys = [override.partition("=")[0] for override in overrides]
@@ -90,9 +93,21 @@ def plan_overrides(
     return Change(params, with_values(text, record, keys, missing))
 
 
+def _cut_with_backbone(before: dict[str, Any], overrides: Sequence[str]) -> list[str]:
+    """Another backbone does not have the layer after which this one is cut: its usual one then."""
+    given = dict(override.partition("=")[::2] for override in overrides)
+    section = before.get("backbone")
+    now = section.get("name", DEFAULT) if isinstance(section, dict) else DEFAULT
+    name = given.get("backbone.name", now)
+    if name == now or "backbone.cut" in given:
+        return []
+    return [f"backbone.cut={DEFAULT_CUT if name == DEFAULT else 'null'}"]
+
+
 def overrides_to(params: Params, workspace: Workspace) -> list[str]:
     """The ``key=value`` texts that make these parameters of what ``params.yaml`` holds."""
     before = read_params(workspace.params_file).model_dump(mode="json", by_alias=True)
+    other = params.backbone.name != before["backbone"]["name"]
     found = []
     for name, section in params.model_dump(mode="json", by_alias=True).items():
         if not isinstance(section, dict):
@@ -102,7 +117,8 @@ def overrides_to(params: Params, workspace: Workspace) -> list[str]:
         found += [
             f"{key}={one if isinstance(one, str) else json.dumps(one)}"
             for key, one, was in pairs
-            if one != was
+            # Left out beside another backbone, it would become the usual one.
+            if one != was or (key == "backbone.cut" and other)
         ]
     return found
 

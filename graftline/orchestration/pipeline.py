@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from graftline.core.backbone_cuts import check_cut
 from graftline.core.code_lock import lock_code
 from graftline.core.counts import counted
 from graftline.core.environment import HELD_BY_VARIABLE, RUN_ID_VARIABLE, settle
@@ -184,7 +185,7 @@ class Pipeline:
         """
         if self._run is None:
             return
-        from graftline.registry.tracking import complete_run
+        from graftline.registry.tracking import complete_run, note_flow_run
 
         opened, self._run = self._run, None
         status = _status_of(error)
@@ -192,6 +193,7 @@ class Pipeline:
             complete_run(
                 opened.result(), self.workspace, self.params, cached=self.cached, status=status
             )
+            note_flow_run(self.workspace, opened.result(), self.flow_run_id)
         except GraftlineError as second:
             if error is None:
                 raise
@@ -304,6 +306,7 @@ def prepared(
         if changed := lock_code(workspace):
             screen.say(f"graftline.lock: the code of {', '.join(changed)} has changed")
         pipeline = Pipeline(workspace, params(), screen, force, timings or Timings())
+        check_cut(pipeline.params.backbone)
         pipeline.look()
         _current = pipeline
         try:

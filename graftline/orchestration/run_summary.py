@@ -11,6 +11,7 @@ from rich.markup import escape
 from graftline.core.counts import counted
 from graftline.core.records import Exports, FreezePlan, Metrics
 from graftline.core.workspace import Workspace
+from graftline.operations.pages import pages_of_last_run
 from graftline.orchestration.screen import Screen
 from graftline.registry.promotion_report import line
 from graftline.registry.promotions import Promotion
@@ -34,6 +35,9 @@ def show_closing(
     """
     metrics = Metrics.read_in(workspace)
     screen.summary(_rows(workspace, promotion, metrics), seconds)
+    # Whole, so that a terminal makes links of them.
+    for title, address in pages_of_last_run(workspace):
+        screen.console.print(f"  {title:<10} {address}", markup=False, soft_wrap=True)
 
 
 def _rows(workspace: Workspace, promotion: Promotion, metrics: Metrics) -> list[tuple[str, str]]:

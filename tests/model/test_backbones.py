@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from graftline.core.backbone_cuts import cuts_of
 from graftline.core.backbones import FAMILIES, Family, family_of
 from graftline.core.errors import MissingOutputError, ParamsError
 from graftline.core.params import FirstBlocks, HeadParams, LastBlocks
@@ -26,7 +27,7 @@ from graftline.network.classifier import (
     build_preparation,
     frozen_part,
 )
-from graftline.network.cutting import build_base, cut_after, layer_records
+from graftline.network.cutting import _clean_layers, build_base, cut_after, layer_records
 from graftline.network.freeze_plans import Strategy, blocks_of, plan_freezing
 from graftline.network.keras_io import convert_to_litert, load_model, save_model, variables_digest
 from graftline.network.litert import LiteRunner
@@ -420,3 +421,13 @@ def test_the_same_model_gives_the_same_file_wherever_its_objects_lie(tmp_path: P
     assert (tmp_path / "0.keras").read_bytes() == (tmp_path / "1.keras").read_bytes()
     loaded = load_model(tmp_path / "0.keras")
     assert variables_digest(loaded.variables) == variables_digest(twins[1].variables)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_list_of_cuts_is_that_of_the_network(name: str) -> None:
+    for alpha in FAMILIES[name].alphas:
+        base = build_base(96, alpha, 0, name)
+        clean = _clean_layers(base)
+        maps = [one.name for one in base.layers[1:] if len(one.output.shape) == 4]
+        assert cuts_of(name) == [one for one in maps if one in clean], alpha

@@ -20,7 +20,7 @@ from graftline.registry.tracking.downloads import (
     find_run,
     find_version,
 )
-from graftline.registry.tracking.last_run_file import LastRun, last_run
+from graftline.registry.tracking.last_run_file import LastRun, last_run, note_flow_run
 from graftline.registry.tracking.recorder import Recorder, stage_recorder
 from graftline.registry.tracking.registry import register_model
 from graftline.registry.tracking.runs import complete_run, open_run
@@ -46,6 +46,7 @@ __all__ = [
     "log_file",
     "log_receipt",
     "move_champion",
+    "note_flow_run",
     "open_run",
     "register_model",
     "stage_recorder",

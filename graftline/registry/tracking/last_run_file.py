@@ -19,6 +19,10 @@ class LastRun(Record):
     uri: str
     """The store's address without a password."""
     experiment: str
+    experiment_id: str = ""
+    """Its number in the store; empty in a file of an earlier version."""
+    flow_run_id: str | None = None
+    """Prefect's, of the flow that has come to the end of this run."""
     process: ProcessIdentity
     """Of the execution."""
     not_reproducible: str | None = None
@@ -45,6 +49,14 @@ def last_run(workspace: Workspace) -> LastRun | None:
 def keep_last_run(store: Store, run: LastRun) -> None:
     """Writes down the run that was opened last."""
     run.write(store.last_run)
+
+
+def note_flow_run(workspace: Workspace, run_id: str, flow_run_id: str | None) -> None:
+    """Notes which flow run it was, if it is the last one."""
+    store = configure(workspace)
+    run = LastRun.find(store.last_run)
+    if run is not None and run.run_id == run_id:
+        run.model_copy(update={"flow_run_id": flow_run_id}).write(store.last_run)
 
 
 def note_status(store: Store, run_id: str, status: str) -> None:

@@ -79,7 +79,7 @@ def read_outputs(workspace: Workspace) -> Outputs:
 
 
 def run_name(workspace: Workspace, params: Params) -> str:
-    """A name that tells runs apart: data, cut, what is frozen, and what differs from the commit.
+    """A name that tells runs apart: what differs from the commit, data, cut, what is frozen.
 
     Args:
         workspace: Whose committed ``params.yaml`` is asked.
@@ -88,7 +88,8 @@ def run_name(workspace: Workspace, params: Params) -> str:
     source: str = params.data.source
     if params.data.path is not None:
         source = f"{source} {Path(params.data.path).name}"
-    told = [source, params.backbone.cut_layer, _strategy(params), *_changed(workspace, params)]
+    # MLflow's list of runs shows the first thirty characters of a name.
+    told = [*_changed(workspace, params), source, params.backbone.cut_layer, _strategy(params)]
     return ", ".join(told)[:_MAX_NAME_CHARACTERS]
 
 

@@ -75,6 +75,7 @@ def start(workspace: Workspace, params: Params, owner: executions.Owner) -> exec
             status="RUNNING",
             uri=store.shown,
             experiment=store.experiment,
+            experiment_id=experiment_id,
             process=owner.process,
             not_reproducible=run_contents.why_not_reproducible(tags),
         ),

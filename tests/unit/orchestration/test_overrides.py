@@ -146,3 +146,22 @@ def test_parameters_are_what_their_overrides_make(workspace: Workspace, override
     wanted = plan_overrides(workspace, None, [override, "train.epochs=3"]).params
     assert plan_overrides(workspace, None, overrides_to(wanted, workspace)).params == wanted
     assert overrides_to(read_params(workspace.params_file), workspace) == []
+
+
+def test_another_backbone_is_cut_after_its_usual_layer_unless_it_is_said(
+    workspace: Workspace,
+) -> None:
+    other = ["backbone.name=EfficientNetV2B0", "backbone.weights=random"]
+    change = plan_overrides(workspace, None, other)
+    assert change.params.backbone.cut is None
+    assert any(line.startswith("backbone.cut: ") for line in change.told(workspace))
+    said = plan_overrides(workspace, None, [*other, "backbone.cut=block2b_add"])
+    assert said.params.backbone.cut == "block2b_add"
+    # What a notebook asks for is taken as it is.
+    backbone = change.params.backbone.model_copy(update={"cut": "block_13_expand_relu"})
+    asked = change.params.model_copy(update={"backbone": backbone})
+    assert "backbone.cut=block_13_expand_relu" in overrides_to(asked, workspace)
+
+    change.write(workspace)
+    back = plan_overrides(workspace, None, ["backbone.name=MobileNetV2"])
+    assert back.params.backbone.cut == "block_13_expand_relu"

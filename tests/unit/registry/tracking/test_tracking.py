@@ -334,10 +334,10 @@ def test_the_name_of_a_run_tells_what_differs_from_the_committed_parameters(
         subprocess.run(["git", *command], cwd=tracked.root, check=True)
     assert name() == usual
     assert name(epochs=3, learning_rate=0.02) == (
-        f"{usual}, train.epochs=3, train.learning_rate=0.02"
+        f"train.epochs=3, train.learning_rate=0.02, {usual}"
     )
     many = {"epochs": 3, "batch_size": 8, "learning_rate": 0.02, "label_smoothing": 0.1, "ema": 0.9}
-    assert name(**many).endswith(", 1 more")
+    assert name(**many).endswith(f", 1 more, {usual}")
 
 
 def test_git_tells_commit_and_dirtiness_but_for_the_lock_file(tracked: Workspace) -> None:
