@@ -117,7 +117,7 @@ def test_a_second_run_finds_everything_cached(
     assert toy.ran(checkout_after) == []
     said = capsys.readouterr().out
     assert "97.50% of 1,000 test images" in said
-    assert "1 of 2 images of bright are taken for dark" in said
+    assert "1 of 2 images of bright is taken for dark" in said
     # The registry now has these weights, whose version is the champion.
     assert run("--require-promotion") == 0
     assert states() == dict.fromkeys(STEPS, "Cached")
