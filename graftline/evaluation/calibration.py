@@ -91,7 +91,8 @@ def accuracy_interval(right: int, images: int) -> tuple[float, float]:
     scale = 2 * (images + _POINT**2)
     centre = (2 * right + _POINT**2) / scale
     half = _POINT / scale * math.sqrt(4 * right * (1 - share) + _POINT**2)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # Rounding must not leave the accuracy itself outside: with none right, the low end is 0.
+    return max(0.0, min(centre - half, share)), min(1.0, max(centre + half, share))
 
 
 def _edges(bins: int) -> NDArray[np.float64]:

@@ -12,6 +12,7 @@ from graftline.core.timings import Timings
 from graftline.core.workspace import Workspace
 from graftline.orchestration import api
 from graftline.orchestration.screen import Screen
+from graftline.orchestration.settle import flush_logs
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -36,7 +37,12 @@ class ProjectFlow(Flow[P, R]):
         workspace = Workspace.here()
         api.quieten(workspace, debug=False)
         with api.api_for(workspace, lambda: self, Screen().say, Timings()):
-            return super().__call__(*args, **kwargs)
+            try:
+                return super().__call__(*args, **kwargs)
+            finally:
+                # While its server is there: what sends events would send those of the next call
+                # to this call's server, too.
+                flush_logs()
 
 
 def project_flow(

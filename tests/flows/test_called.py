@@ -20,6 +20,7 @@ import prefect  # A notebook may have imported it for something else.
 from pathlib import Path
 from flows.retrain import retrain
 from flows.train import train
+from flows.watch import watch
 from graftline.core.params import read_params
 
 print("first", train().decision)
@@ -27,6 +28,10 @@ assert retrain() is None
 params = read_params(Path("params.yaml"))
 faster = params.train.model_copy(update={"learning_rate": 0.05})
 print("second", train(params.model_copy(update={"train": faster})).decision)
+Path("images").mkdir()
+for name in ("one", "two"):
+    Path("images", f"{name}.png").write_bytes(b"")
+    watch("images", settle_s=0.0)
 """
 
 
@@ -55,5 +60,7 @@ def test_the_projects_server_has_the_run_and_params_are_used(tmp_path: Path) -> 
     assert not list(home.rglob("prefect.db"))
     with sqlite3.connect(workspace.var / "prefect" / "prefect.db") as database:
         [(count,)] = database.execute("select count(*) from flow_run where state_type='COMPLETED'")
-    # With nothing new and no server, the second call started none.
-    assert count == 2
+        events = database.execute("select count(*) from events where event like 'graftline.%'")
+        assert events.fetchone() == (1,)
+    # With nothing new and no server, the call of retrain started none.
+    assert count == 4

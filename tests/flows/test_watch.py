@@ -39,6 +39,7 @@ def test_a_change_runs_the_deployment_once(
     prefect_api: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PREFECT_API_URL", prefect_api)
     workspace = Workspace(tmp_path)
     place = tmp_path / "images"
     place.mkdir()
