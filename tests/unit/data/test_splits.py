@@ -121,13 +121,13 @@ def test_too_small_classes_are_all_named():
 
 def test_many_copies_are_no_images_to_split():
     images = [Image("one", "cat", None)] * 50 + fresh({"dog": 30})
-    with pytest.raises(DataError, match=r"class 'cat' has 50 image\(s\), among them 1 different"):
+    with pytest.raises(DataError, match=r"class 'cat' has 50 images, among them 1 different"):
         split(images)
 
 
 def test_images_that_another_class_has_too_are_not_its_own():
     shared = [Image(f"shared-{number}", label, None) for number in range(6) for label in "aab"]
-    with pytest.raises(DataError, match=r"class 'b' has 7 image\(s\), among them 1 different"):
+    with pytest.raises(DataError, match=r"class 'b' has 7 images, among them 1 different"):
         split(shared + fresh({"b": 1}))
 
 
