@@ -29,6 +29,7 @@ from tests.model import small
 from tests.unit.steps.test_evaluate import write_loaded
 
 
+@pytest.mark.slow
 def test_the_first_layers_statistics_are_the_moments_of_what_it_is_given(
     assembled: Workspace,
 ) -> None:
@@ -104,6 +105,7 @@ def test_what_is_random_while_training_has_no_part_in_it(layer: Callable[[], Any
     )
 
 
+@pytest.mark.slow
 def test_how_images_are_batched_hardly_matters(assembled: Workspace) -> None:
     classifier, packed = small.untrained(assembled), PackedImages.open(assembled.preprocessed)
     backbone, indices = classifier.get_layer(BACKBONE), packed.indices("train")[:65]

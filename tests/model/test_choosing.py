@@ -119,6 +119,7 @@ def chosen(assembled: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Ch
     return Chosen(workspace, seen)
 
 
+@pytest.mark.slow
 def test_the_same_inputs_give_the_same_bytes(
     chosen: Chosen, workspace: Workspace, scripted: Free
 ) -> None:

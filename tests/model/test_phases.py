@@ -88,6 +88,7 @@ def test_rates_fall_from_block_to_block(two_blocks: Workspace) -> None:
     assert sorted(grouped) == sorted(trainable)
 
 
+@pytest.mark.slow
 def test_gradual_unfreezing_starts_with_the_last_block(two_blocks: Workspace) -> None:
     tune = TuneParams(epochs=4, batch_size=16, gradual_unfreezing=True, learning_rate=0.01)
     classifier, one = phase(two_blocks, tune, TrainParams())
@@ -159,6 +160,7 @@ def test_sixteen_bits_train_weights_of_thirty_two(two_blocks: Workspace) -> None
     assert half.loop.logits(half.validation_set).dtype == np.float32
 
 
+@pytest.mark.slow
 def test_batch_normalization_keeps_its_statistics_in_every_phase(
     two_blocks: Workspace, tmp_path: Path
 ) -> None:

@@ -89,6 +89,7 @@ def test_what_is_exported_scores_what_the_history_says(last_block: Workspace) ->
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "rules",
     [
@@ -117,6 +118,7 @@ def test_confidences_of_the_head_alone_are_mended(
     assert (as_trained.argmax(axis=1) == exported.argmax(axis=1)).all()
 
 
+@pytest.mark.slow
 def test_early_stopping_keeps_none_that_are_worse_than_the_best(
     head_only: Workspace, tmp_path: Path
 ) -> None:

@@ -41,6 +41,7 @@ def silence_after(pid: int, seconds: float) -> float:
     return watch.silent_s()
 
 
+@pytest.mark.slow
 def test_a_process_that_sleeps_is_silent_and_one_that_computes_is_not() -> None:
     for code, silent in ((SLEEPS, True), (SPINS, False)):
         with subprocess.Popen(python(code)) as process:

@@ -101,7 +101,9 @@ def test_the_confusion_matrix_without_mistakes_and_with_an_absent_class() -> Non
     assert "no image" in said
 
 
-@pytest.mark.parametrize("classes", [2, 12, 100, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "classes", [2, 12, *(pytest.param(many, marks=pytest.mark.slow) for many in (100, 300))]
+)
 def test_any_number_of_classes_with_long_names_fits_on_a_page(classes: int, tmp_path: Path) -> None:
     names = [f"a rather long name of a class of things {index}" for index in range(classes)]
     counts = np.eye(classes, dtype=int) + np.eye(classes, k=1, dtype=int)

@@ -108,7 +108,9 @@ def test_a_former_champion_that_is_gone_or_not_whole_does_not_come_back(two: Wor
     assert champion(two) == "2"
 
 
-@pytest.mark.parametrize("at", ["move_champion", "tag_version"])
+@pytest.mark.parametrize(
+    "at", ["move_champion", pytest.param("tag_version", marks=pytest.mark.slow)]
+)
 def test_one_that_was_interrupted_is_finished_and_goes_no_further_back(
     two: Workspace, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:

@@ -153,6 +153,7 @@ def test_what_the_champion_was_trained_on_is_left_out(tracked: Workspace) -> Non
     )
 
 
+@pytest.mark.slow
 def test_of_an_older_champion_what_was_not_in_its_test_split_is_left_out(
     tracked: Workspace,
 ) -> None:
@@ -199,6 +200,7 @@ def test_what_the_challenger_was_trained_on_counts_for_nothing(tracked: Workspac
     assert "each of the 1,000 test images is also among those" in promotion.reason
 
 
+@pytest.mark.slow
 def test_too_few_images_that_neither_knows_decide_nothing(tracked: Workspace) -> None:
     contests.load(tracked, "old", trained=range(1000, 2000))
     run(tracked, "first", range(30))
@@ -261,6 +263,7 @@ def test_small_losses_on_new_data_do_not_add_up(tracked: Workspace) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_best_champion_whose_files_are_lost_is_set_aside(tracked: Workspace) -> None:
     run(tracked, "first", range(22))
     contests.load(tracked, "more")
@@ -301,6 +304,7 @@ OLD = """
 """
 
 
+@pytest.mark.slow
 def test_receipts_of_before_are_read_and_their_verdicts_decided_anew(tracked: Workspace) -> None:
     receipt = Promotion.model_validate_json(OLD)
     assert (receipt.champion_version, receipt.rules, receipt.best_version) == ("1", 1, None)

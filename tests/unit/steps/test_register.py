@@ -231,8 +231,22 @@ def test_weights_of_long_ago_are_found_and_classes_of_another_name_are_another_m
     assert (renamed.version, renamed.already_registered) == ("3", False)
 
 
-@pytest.mark.parametrize("name", ["model.tflite", "trained.json", "XXH128SUMS"])
-@pytest.mark.parametrize("harm", ["removed", "a bit"])
+@pytest.mark.parametrize(
+    ("name", "harm"),
+    [
+        ("model.tflite", "a bit"),
+        ("trained.json", "removed"),
+        *(
+            pytest.param(name, harm, marks=pytest.mark.slow)
+            for name, harm in (
+                ("model.tflite", "removed"),
+                ("trained.json", "a bit"),
+                ("XXH128SUMS", "removed"),
+                ("XXH128SUMS", "a bit"),
+            )
+        ),
+    ],
+)
 def test_a_version_whose_files_are_not_whole_gets_a_successor(
     registered: tuple[Workspace, Registered], name: str, harm: str
 ) -> None:

@@ -76,6 +76,7 @@ def test_a_shift_draws_down_and_right_apart_and_contrast_goes_both_ways() -> Non
 
 @settings(max_examples=15)
 @given(order=st.permutations(range(COUNT)), batch=st.integers(1, COUNT), view=st.integers(1, 5))
+@pytest.mark.slow
 def test_a_view_is_the_same_in_any_batches_and_order(
     order: list[int], batch: int, view: int
 ) -> None:
