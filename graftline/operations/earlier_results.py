@@ -34,31 +34,13 @@ from graftline.core.files import (
     write_text,
 )
 from graftline.core.params import Params
-from graftline.core.records import (
-    Assembled,
-    Exports,
-    Features,
-    FreezePlan,
-    Metrics,
-    Preprocessed,
-    Record,
-    Trained,
-)
+from graftline.core.records import OF_STAGE, Record
 from graftline.core.stage_params import keys_of_stages, picked
 from graftline.core.workspace import Workspace
 from graftline.operations.dvc_commands import dvc_ended
 
 TAKEN = "the inputs are those of an earlier run, whose results came from DVC's cache"
 """What a stage says that has not worked."""
-_RECORDS: dict[str, type[Record]] = {
-    "preprocess": Preprocessed,
-    "assemble": Assembled,
-    "freeze": FreezePlan,
-    "extract": Features,
-    "train": Trained,
-    "evaluate": Metrics,
-    "export": Exports,
-}
 """Of the stages that read nothing but what other stages wrote; see :func:`_content`."""
 _LAST = "last"
 _FOLDER = ".dir"
@@ -87,8 +69,8 @@ class EarlierResults:
         self._workspace, self._stage = workspace, stage
         self._folder = workspace.var / "results" / stage
         self._deps, self._outs = _files_of(workspace.root, stage)
-        # Whoever runs a stage by hand wants it to run.
-        known = "DVC_STAGE" in os.environ and stage in _RECORDS
+        # Who runs a stage by hand wants it to run, and a source may hold something else by now.
+        known = "DVC_STAGE" in os.environ and stage in OF_STAGE and stage != "load"
         self._key = self._key_of(params) if known else None
         if self._key is not None:
             self._complete_last()
@@ -113,7 +95,7 @@ class EarlierResults:
             for dep in self._deps:
                 verify_all(self._workspace.root / dep)
             self._restore(found)
-            record = _RECORDS[self._stage].read_in(self._workspace)
+            record = OF_STAGE[self._stage].read_in(self._workspace)
         # Another error than one of ours is one in the cache: not there, or not as it was.
         except (GraftlineError, OSError, ValueError, KeyError, TypeError):
             return None

@@ -22,13 +22,12 @@ from graftline.core.errors import GraftlineError, ProjectError, StageFailedError
 from graftline.core.files import scratch_folder
 from graftline.core.params import Params, read_params
 from graftline.core.records import (
+    OF_STAGE,
     Assembled,
     Dataset,
     Exports,
-    Features,
     FreezePlan,
     Metrics,
-    Preprocessed,
     Record,
     Trained,
 )
@@ -42,16 +41,6 @@ if TYPE_CHECKING:
     from graftline.registry.listing import Model
     from graftline.registry.promotions import Promotion
 
-_RECORDS: Mapping[str, type[Record]] = {
-    "load": Dataset,
-    "preprocess": Preprocessed,
-    "assemble": Assembled,
-    "freeze": FreezePlan,
-    "extract": Features,
-    "train": Trained,
-    "evaluate": Metrics,
-    "export": Exports,
-}
 _ENDING_S = 60.0
 """How long an interrupted flow may take to close its run in Prefect and MLflow."""
 
@@ -141,10 +130,10 @@ class Project:
         Raises:
             GraftlineError: What ended the step.
         """
-        record = _RECORDS.get(step)
+        record = OF_STAGE.get(step)
         if record is None:
             raise ProjectError(
-                f"there is no step {step!r} that runs by itself", allowed=", ".join(_RECORDS)
+                f"there is no step {step!r} that runs by itself", allowed=", ".join(OF_STAGE)
             )
         self._run("-m", "graftline", step)
         return record.read_in(self.workspace)

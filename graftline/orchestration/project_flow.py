@@ -31,7 +31,7 @@ class ProjectFlow(Flow[P, R]):
         """Runs the flow; within a flow of the user's as a part of that."""
         if api.is_ready() or FlowRunContext.get() is not None:
             return super().__call__(*args, **kwargs)
-        # Whoever wants Prefect's state wants no summary.
+        # Who wants Prefect's state wants no summary.
         if self.start is not None and "return_state" not in kwargs:
             return self.start(*args, **kwargs)
         workspace = Workspace.here()

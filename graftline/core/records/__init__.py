@@ -4,6 +4,8 @@ They hold nothing that changes between two runs of the same inputs (no times, no
 DVC sees the same output where the same work was done.
 """
 
+from collections.abc import Mapping
+
 from graftline.core.records.assemble import Assembled, LayerRecord
 from graftline.core.records.evaluate import ClassMetrics, ClassReport, Metrics
 from graftline.core.records.export import ExportedModel, ExportFormat, Exports, OriginalModel
@@ -26,6 +28,7 @@ __all__ = [
     "FreezePlan",
     "LayerRecord",
     "Metrics",
+    "OF_STAGE",
     "OriginalModel",
     "Preprocessed",
     "Record",
@@ -34,3 +37,15 @@ __all__ = [
     "Trained",
     "WhiteLevels",
 ]
+
+OF_STAGE: Mapping[str, type[Record]] = {
+    "load": Dataset,
+    "preprocess": Preprocessed,
+    "assemble": Assembled,
+    "freeze": FreezePlan,
+    "extract": Features,
+    "train": Trained,
+    "evaluate": Metrics,
+    "export": Exports,
+}
+"""What each stage writes."""
