@@ -23,6 +23,7 @@ import pytest
 
 from graftline.core.private import login, login_file
 from graftline.core.workspace import Workspace
+from graftline.operations.names_on_servers import name_on_servers, with_project
 from graftline.orchestration.services import MARK
 from tests import histories
 from tests.flows import toy
@@ -79,9 +80,10 @@ def as_owner(workspace: Workspace) -> dict[str, str]:
 
 
 def started(prefect: str, workspace: Workspace) -> str:
-    """The id of a run of ``watch/source`` that was asked for now."""
+    """The id of a run of the flow ``watch`` that was asked for now."""
     headers = as_owner(workspace)
-    deployment = ask(prefect, "GET", "/api/deployments/name/watch/source", None, headers)
+    name = f"watch/{with_project('source', name_on_servers(workspace))}"
+    deployment = ask(prefect, "GET", f"/api/deployments/name/{name}", None, headers)
     path = f"/api/deployments/{json.loads(deployment.body)['id']}/create_flow_run"
     wanted = {"state": {"type": "SCHEDULED"}}
     until = time.monotonic() + LIMIT_S
