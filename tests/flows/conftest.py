@@ -10,6 +10,8 @@ from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterStartTime
+from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 
 from graftline.core.environment import prefect_home
@@ -50,6 +52,16 @@ class Ran:
     template: Path
 
 
+def newest_begun() -> FlowRun:
+    """The flow run that began last; those that are only scheduled stand behind it."""
+    begun = FlowRunFilter(start_time=FlowRunFilterStartTime(is_null_=False))
+    with get_client(sync_client=True) as client:
+        [newest] = client.read_flow_runs(
+            flow_run_filter=begun, limit=1, sort=FlowRunSort.START_TIME_DESC
+        )
+    return newest
+
+
 @pytest.fixture(scope="session")
 def first_run(prefect_api: str, tmp_path_factory: pytest.TempPathFactory) -> Ran:
     """The first run of the flow in a fresh toy checkout."""
@@ -63,9 +75,7 @@ def first_run(prefect_api: str, tmp_path_factory: pytest.TempPathFactory) -> Ran
         from graftline.orchestration.launch import launch
 
         code = launch("flows.train", "train", [])
-    with get_client(sync_client=True) as client:
-        newest = client.read_flow_runs(limit=1, sort=FlowRunSort.START_TIME_DESC)[0]
-    return Ran(workspace, code, newest.id, template)
+    return Ran(workspace, code, newest_begun().id, template)
 
 
 @pytest.fixture

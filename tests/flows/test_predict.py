@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.sorting import FlowRunSort
 
 from graftline.core.workspace import Workspace
 from graftline.evaluation.feature_reference import REFERENCE_FILE, FeatureSample
@@ -61,7 +60,6 @@ def write(folder: Path, images: np.ndarray) -> None:
 
 
 def drift_events(resource: str) -> list[dict[str, object]]:
-    from prefect.client.orchestration import get_client
 
     body = {"filter": {"event": {"name": ["graftline.drift"]}, "resource": {"id": [resource]}}}
     with get_client(sync_client=True) as client:
@@ -82,8 +80,7 @@ def test_a_batch_like_the_training_images_is_predicted_without_an_alarm(
     assert "file       predictions/photos.parquet" in said
     rows = pq.read_table(workspace.root / "predictions" / "photos.parquet").to_pylist()
     assert [row["path"] for row in rows if row["error"]] == ["photos/bad.png"]
-    with get_client(sync_client=True) as client:
-        flow_run = client.read_flow_runs(limit=1, sort=FlowRunSort.START_TIME_DESC)[0]
+    flow_run = newest_begun()
     assert flow_run.name == "predict photos by models/trained"
     assert flow_run.state_name == "Completed"
 

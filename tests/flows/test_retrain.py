@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
-from prefect.client.schemas.sorting import FlowRunSort
 
 from graftline.core.locks import pipeline_lock
 from graftline.core.workspace import Workspace
+from graftline.operations.changes import LoadedSource
 from graftline.orchestration import pipeline
 from graftline.orchestration.launch import launch
 from tests import histories
 from tests.flows import toy
-from tests.flows.conftest import Ran
+from tests.flows.conftest import Ran, newest_begun
 
 # Each runs a whole pipeline; what counts as news is tested in tests/unit/operations/test_news.py.
 pytestmark = pytest.mark.slow
@@ -27,11 +26,6 @@ NOTHING = "nothing new: images, parameters and code are those of the last traini
 
 def run(*arguments: str) -> int:
     return launch("flows.retrain", "retrain", list(arguments), looks=True)
-
-
-def newest() -> FlowRun:
-    with get_client(sync_client=True) as client:
-        return client.read_flow_runs(limit=1, sort=FlowRunSort.START_TIME_DESC)[0]
 
 
 def message(flow_run: FlowRun) -> str:
@@ -44,7 +38,7 @@ def test_nothing_new_ends_completed_and_says_so(
 ) -> None:
     assert run() == 0
     assert NOTHING in " ".join(capsys.readouterr().out.split())
-    flow_run = newest()
+    flow_run = newest_begun()
     assert flow_run.state_name == "Completed"
     assert flow_run.name == "retrain: nothing new"
     assert message(flow_run) == NOTHING
@@ -58,7 +52,7 @@ def test_a_changed_parameter_is_trained_and_after_that_nothing_is_new(
 ) -> None:
     assert run("--set", "train.learning_rate=0.025") == 0
     assert toy.ran(checkout_after) == ["train", "evaluate", "export"]
-    flow_run = newest()
+    flow_run = newest_begun()
     assert flow_run.state_name == "Completed"
     assert flow_run.name == "retrain: train.learning_rate: 0.001 → 0.025"
     assert "stale: train" in message(flow_run)
@@ -67,7 +61,7 @@ def test_a_changed_parameter_is_trained_and_after_that_nothing_is_new(
     assert tracked.info.status == "FINISHED"
     assert "97.50% of 1,000 test images" in capsys.readouterr().out
     assert run() == 0
-    assert message(newest()) == NOTHING
+    assert message(newest_begun()) == NOTHING
     assert toy.ran(checkout_after) == ["train", "evaluate", "export"]
 
 
@@ -98,7 +92,7 @@ def test_without_a_server_nothing_new_starts_none_and_imports_nothing_heavy(
 def test_force_runs_everything(checkout_after: Workspace) -> None:
     assert run("--force") == 0
     assert toy.ran(checkout_after) == list(toy.STAGES)
-    assert newest().name == "retrain: forced"
+    assert newest_begun().name == "retrain: forced"
 
 
 def test_images_that_dvc_does_not_see_are_loaded_all_the_same(
@@ -107,12 +101,13 @@ def test_images_that_dvc_does_not_see_are_loaded_all_the_same(
     finished = checkout_after.var / "finished.json"
     record: dict[str, Any] = json.loads(finished.read_text())
     finished.write_text(json.dumps(record | {"source_digest": "of fewer images"}))
+    LoadedSource(source_digest="of fewer images").write(LoadedSource.path_in(checkout_after))
     assert run() == 0
     # What load wrote is what it had written, so nothing follows.
     assert toy.ran(checkout_after) == ["load"]
-    assert newest().name == "retrain: images: other ones than before"
+    assert newest_begun().name == "retrain: images: other ones than before"
     assert run() == 0
-    assert message(newest()) == NOTHING
+    assert message(newest_begun()) == NOTHING
 
 
 def test_a_deployed_run_waits_for_nobody_and_tries_again_only_what_can_pass(
@@ -137,13 +132,13 @@ def test_a_deployed_run_waits_for_nobody_and_tries_again_only_what_can_pass(
         state = patient(return_state=True)
         other.kill()
     assert "the pipeline is held by process" in (state.message or "")
-    assert newest().run_count == 2
+    assert newest_begun().run_count == 2
     with pipeline_lock(checkout_after):
         pass
     checkout_after.params_file.write_text("seed: no number\n")
     state = patient(return_state=True)
     assert "the parameters are not valid" in (state.message or "")
-    assert newest().run_count == 1
+    assert newest_begun().run_count == 1
 
 
 def test_an_absent_source_is_said_to_be(checkout_after: Workspace, tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun
-from prefect.client.schemas.sorting import FlowRunSort
 
 from graftline.core.locks import pipeline_lock
 from graftline.core.processes import runs
@@ -24,7 +23,7 @@ from graftline.orchestration.launch import launch
 from tasks import notify
 from tests import finished, histories
 from tests.flows import toy
-from tests.flows.conftest import Ran
+from tests.flows.conftest import Ran, newest_begun
 from tests.listener import listening
 
 STEPS = [*STAGES, "register", "promote"]
@@ -33,11 +32,6 @@ SECRET = "T0P-s3cr3t-of-the-flow"
 
 def run(*arguments: str) -> int:
     return launch("flows.train", "train", list(arguments))
-
-
-def newest_flow_run() -> FlowRun:
-    with get_client(sync_client=True) as client:
-        return client.read_flow_runs(limit=1, sort=FlowRunSort.START_TIME_DESC)[0]
 
 
 def count_of_flow_runs() -> int:
@@ -56,7 +50,7 @@ def task_states(flow_run: FlowRun) -> dict[str, str]:
 
 
 def states() -> dict[str, str]:
-    return task_states(newest_flow_run())
+    return task_states(newest_begun())
 
 
 def dvc_status(workspace: Workspace) -> object:
@@ -181,7 +175,7 @@ def test_a_failing_stage_ends_the_flow_with_its_own_error(
     assert "mend one.jpg" in said
     assert "Traceback" not in said
     assert "failed to reproduce" not in said
-    flow_run = newest_flow_run()
+    flow_run = newest_begun()
     assert flow_run.state is not None
     assert flow_run.state.type.value == "FAILED"
     assert task_states(flow_run)["train"] == "Failed"
@@ -341,7 +335,7 @@ def test_termination_ends_the_stage_and_keeps_the_records(checkout_after: Worksp
     assert flow.returncode == 130
     assert "interrupted" in said
     assert not runs(stage)
-    flow_run = newest_flow_run()
+    flow_run = newest_begun()
     assert flow_run.state_name == "Crashed"
     assert task_states(flow_run)["train"] == "Crashed"
     [tracked] = histories.runs_of(checkout_after)
@@ -360,7 +354,7 @@ def test_the_next_run_goes_on_after_a_kill(
         stage = int(wait_for(checkout_after.var / "hanging.pid"))
         flow.kill()
     assert runs(stage)
-    killed = newest_flow_run()
+    killed = newest_begun()
     assert killed.state_name == "Running"
     assert run() == 0
     assert not runs(stage)
@@ -421,7 +415,7 @@ def test_a_verdict_that_cannot_be_told_is_a_warning_and_its_secret_is_nowhere(
     said = capfd.readouterr()
     assert "warning: the webhook at http://127.0.0.1:" in said.out
     assert "answered 500" in said.out
-    flow_run = newest_flow_run()
+    flow_run = newest_begun()
     assert flow_run.state_name == "Completed"
     assert task_states(flow_run)["notify"] == "Failed"
     [(path, _, posted)] = listener.got

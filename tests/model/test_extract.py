@@ -146,6 +146,7 @@ def test_over_the_budget_training_reads_images(
     record = Features.read(workspace.features / "features.json")
     assert record.boundary is None
     assert {path.name for path in workspace.features.iterdir()} == {
+        "XXH128SUMS",
         "features.json",
         "train-pooled.npy",
         "validation-pooled.npy",

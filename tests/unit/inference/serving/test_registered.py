@@ -90,7 +90,7 @@ def test_a_new_champion_is_taken_without_dropping_a_request(champion: Workspace)
     assert faults == []
     assert set(seen) == {"1", "2"}
     assert "graftline 2 serves now, in the place of graftline 1" in told
-    assert "1 new models taken" in told
+    assert "1 new model taken" in told
 
 
 def test_mlflow_serves_the_registered_model_with_base64(
