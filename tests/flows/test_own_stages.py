@@ -14,8 +14,8 @@ from graftline.core.stages import STAGES
 from graftline.core.workspace import Workspace
 from graftline.orchestration.launch import launch
 from tests.flows import toy
-from tests.flows.conftest import Ran
-from tests.flows.test_train import dvc_status, newest_flow_run, task_states
+from tests.flows.conftest import Ran, newest_begun
+from tests.flows.test_train import dvc_status, task_states
 
 pytestmark = pytest.mark.slow
 
@@ -84,7 +84,7 @@ def test_what_a_step_waits_for_runs_before_it(
     assert train() == 0
     all_of_them = ["fetch", "clean", "load", "preprocess", "sharpen", *STAGES[2:]]
     assert newly_ran(project) == all_of_them
-    states = task_states(newest_flow_run())
+    states = task_states(newest_begun())
     assert {states[name] for name in OWN} == {"Completed"}
     assert dvc_status(project) == {}
     said = capsys.readouterr().out
@@ -92,17 +92,17 @@ def test_what_a_step_waits_for_runs_before_it(
 
     assert train() == 0
     assert newly_ran(project) == []
-    states = task_states(newest_flow_run())
+    states = task_states(newest_begun())
     assert {states[name] for name in all_of_them} == {"Cached"}
 
     assert retrain() == 0
-    assert newest_flow_run().name == "retrain: nothing new"
+    assert newest_begun().name == "retrain: nothing new"
     (project.root / "from.txt").write_text("2")
     assert retrain() == 0
-    assert newest_flow_run().name == "retrain: stale: fetch"
+    assert newest_begun().name == "retrain: stale: fetch"
     assert newly_ran(project)[:3] == ["fetch", "clean", "load"]
     assert retrain() == 0
-    assert newest_flow_run().name == "retrain: nothing new"
+    assert newest_begun().name == "retrain: nothing new"
 
     # Its output stays the same, so nothing after it runs.
     shutil.rmtree(project.root / "sharp")

@@ -17,6 +17,7 @@ from graftline.evaluation.predictor import Predictor
 from graftline.inference.drift.decision import Drift
 from graftline.orchestration.predict_run import launch
 from tests import finished
+from tests.flows.conftest import newest_begun
 
 FEATURES = finished.MODEL.with_name("brightness_features.tflite")
 
