@@ -18,7 +18,7 @@ import pytest
 
 from graftline.core.private import login, login_file
 from graftline.core.workspace import Workspace
-from graftline.operations.names_on_servers import name_on_servers
+from graftline.operations.names_on_servers import name_on_servers, with_project
 from graftline.orchestration.services import MARK
 from tests import histories
 from tests.flows import toy
@@ -124,7 +124,8 @@ def test_down_stops_all_that_up_started_and_nothing_else(checkout: Workspace) ->
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
         assert children(checkout)
         said = standing(checkout, "down")
-        assert f"worker   pool {name_on_servers(checkout)}: stopped" in said
+        pool = with_project("graftline", name_on_servers(checkout))
+        assert f"worker   pool {pool}: stopped" in said
         assert children(checkout) == []
         for name in ("Prefect", "MLflow"):
             assert f"{name:8} stopped" in said
