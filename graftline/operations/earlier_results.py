@@ -37,14 +37,11 @@ from graftline.core.params import Params
 from graftline.core.records import OF_STAGE, Record
 from graftline.core.stage_params import keys_of_stages, picked
 from graftline.core.workspace import Workspace
-from graftline.operations.dvc_commands import dvc_ended
+from graftline.operations.dvc_cache import FOLDER, object_in, objects_folder
 
 TAKEN = "the inputs are those of an earlier run, whose results came from DVC's cache"
 """What a stage says that has not worked."""
-"""Of the stages that read nothing but what other stages wrote; see :func:`_content`."""
 _LAST = "last"
-_FOLDER = ".dir"
-"""Ends the name of an object that lists a folder's files, as JSON."""
 
 
 class Result(Record):
@@ -137,18 +134,19 @@ class EarlierResults:
 
     def _restore(self, found: Result) -> None:
         root = self._workspace.root
-        asked = dvc_ended(root, "cache", "dir", environment={**os.environ, "COLUMNS": "100000"})
-        cache = root / asked.stdout.strip() / "files" / "md5"
+        cache = objects_folder(root)
+        if cache is None:
+            raise MissingOutputError("DVC does not tell where its cache lies")
         with ExitStack() as stack:
             # All of them are whole before the first comes into its place.
             for out, name in found.objects.items():
                 target = root / out
-                if name.endswith(_FOLDER):
+                if name.endswith(FOLDER):
                     new = stack.enter_context(replacing_directory(target))
                     _copy_folder(cache, name, new)
                 else:
                     new = stack.enter_context(replacing_file(target))
-                    shutil.copyfile(_object(cache, name), new)
+                    shutil.copyfile(object_in(cache, name), new)
                 if _content(new) != found.outs[out]:
                     raise DamagedFileError(f"{out} is not in DVC's cache as it was written")
                 verify_all(new)
@@ -176,16 +174,12 @@ def _content(path: Path) -> str | None:
 
 
 def _copy_folder(cache: Path, name: str, target: Path) -> None:
-    for one in json.loads(_object(cache, name).read_bytes()):
+    for one in json.loads(object_in(cache, name).read_bytes()):
         place = target / one["relpath"]
         if not place.resolve().is_relative_to(target.resolve()):
             raise MissingOutputError(f"{name} of DVC's cache leads out of its folder")
         place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(_object(cache, one["md5"]), place)
-
-
-def _object(cache: Path, name: str) -> Path:
-    return cache / name[:2] / name[2:]
+        shutil.copyfile(object_in(cache, one["md5"]), place)
 
 
 def _files_of(root: Path, stage: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

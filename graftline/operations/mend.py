@@ -8,7 +8,6 @@ held to their own checksums, and the objects to their names, which are the MD5 o
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping
@@ -22,11 +21,9 @@ from graftline.core.files import md5_file
 from graftline.core.locks import pipeline_lock
 from graftline.core.records import FreezePlan, Metrics
 from graftline.core.workspace import Workspace
-from graftline.operations.dvc_commands import dvc_ended
+from graftline.operations.dvc_cache import FOLDER, object_in, objects_folder
 from graftline.training.history import read_history
 
-_FOLDER = ".dir"
-"""Ends the name of an object that lists a folder's files, as JSON."""
 _NAME = re.compile(r"[0-9a-f]{32}(\.dir)?")
 
 
@@ -62,17 +59,14 @@ def remove_damaged_objects(
     Returns:
         What was removed.
     """
-    # DVC breaks what it prints to the width of a terminal.
-    wide = {**(os.environ if environment is None else environment), "COLUMNS": "100000"}
-    asked = dvc_ended(root, "cache", "dir", environment=wide)
-    if asked.returncode:
+    cache = objects_folder(root, environment)
+    if cache is None:
         return []
-    cache = root / asked.stdout.strip() / "files" / "md5"
     removed = []
     names = _all_names(cache) if stages is None else _names(root, stages, cache)
     for name in dict.fromkeys(names):
-        path = _object(cache, name)
-        if path.is_file() and md5_file(path) != name.removesuffix(_FOLDER):
+        path = object_in(cache, name)
+        if path.is_file() and md5_file(path) != name.removesuffix(FOLDER):
             path.unlink()
             removed.append(path)
     return removed
@@ -107,16 +101,14 @@ def _names(root: Path, stages: Collection[str], cache: Path) -> Iterator[str]:
     for stage, locked in read_lock(root).items():
         for name in locked.outs.values() if stage in stages else ():
             yield name
-            if name.endswith(_FOLDER):
+            if name.endswith(FOLDER):
                 with suppress(OSError, ValueError, KeyError, TypeError):
-                    yield from [one["md5"] for one in json.loads(_object(cache, name).read_bytes())]
+                    yield from [
+                        one["md5"] for one in json.loads(object_in(cache, name).read_bytes())
+                    ]
 
 
 def _all_names(cache: Path) -> Iterator[str]:
     for path in cache.glob("??/*"):
         if _NAME.fullmatch(name := path.parent.name + path.name):
             yield name
-
-
-def _object(cache: Path, name: str) -> Path:
-    return cache / name[:2] / name[2:]

@@ -15,7 +15,7 @@ from graftline.core.files import md5_file, write_text
 from graftline.core.params import Params
 from graftline.core.records import Trained
 from graftline.core.workspace import Workspace
-from graftline.operations import earlier_results
+from graftline.operations import dvc_cache
 from graftline.operations.earlier_results import EarlierResults
 from tests import finished
 from tests.unit.core.test_checksums import rot
@@ -83,8 +83,8 @@ class Checkout:
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
     monkeypatch.setenv("DVC_STAGE", "train")
-    said = SimpleNamespace(stdout=f"{tmp_path / 'cache'}\n")
-    monkeypatch.setattr(earlier_results, "dvc_ended", lambda *_, **__: said)
+    said = SimpleNamespace(returncode=0, stdout=f"{tmp_path / 'cache'}\n")
+    monkeypatch.setattr(dvc_cache, "dvc_ended", lambda *_, **__: said)
     made = Checkout(tmp_path)
     made.work(0.001, "first")
     made.work(0.002, "second")
