@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,16 +14,29 @@ from ruamel.yaml.error import YAMLError
 DVC_FILE = "dvc.yaml"
 
 
-def stages_in(path: Path) -> Iterator[Mapping[str, Any]]:
-    """The stages of one file, of each ``foreach`` its pattern; DVC says what is wrong with it."""
+def stages_in(path: Path) -> dict[str, Mapping[str, Any]]:
+    """The stages of one file by name, of each ``foreach`` its pattern.
+
+    Nothing where the file is absent or no such file; DVC itself says what is wrong with it.
+    """
     try:
-        record = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-        entries = list((record.get("stages") or {}).values())
-    except (OSError, ValueError, YAMLError, AttributeError):
-        return
-    for entry in entries:
-        if isinstance(entry, Mapping) and isinstance(stage := entry.get("do", entry), Mapping):
-            yield stage
+        return _stages(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return {}
+
+
+# A stage asks several times, and YAML takes its time.
+@functools.lru_cache(maxsize=2)
+def _stages(text: str) -> dict[str, Mapping[str, Any]]:
+    try:
+        entries = (YAML(typ="safe", pure=True).load(text).get("stages") or {}).items()
+    except (ValueError, YAMLError, AttributeError):
+        return {}
+    return {
+        str(name): stage
+        for name, entry in entries
+        if isinstance(entry, Mapping) and isinstance(stage := entry.get("do", entry), Mapping)
+    }
 
 
 def texts(value: Any) -> list[str]:
@@ -47,6 +61,6 @@ def is_output(root: Path, path: str) -> bool:
     wanted = relative(root, path)
     return any(
         lies_in(wanted, relative(root, PurePosixPath(str(stage.get("wdir") or "")) / out))
-        for stage in stages_in(root / DVC_FILE)
+        for stage in stages_in(root / DVC_FILE).values()
         for out in texts(stage.get("outs"))
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -11,10 +10,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
-from graftline.core.dvc_file import DVC_FILE
+from graftline.core.dvc_file import DVC_FILE, stages_in
 from graftline.core.dvc_lock import LOCK_FILE, read_lock, read_locked_stage
 from graftline.core.errors import ParamsError
 from graftline.core.params import Params, flattened, params_from_record, read_params
@@ -27,13 +23,10 @@ _ABSENT = object()
 
 
 def keys_of_stages(root: Path) -> dict[str, tuple[str, ...]]:
-    """The keys of ``params.yaml`` that each stage names, dotted; an empty one is the whole file.
-
-    Nothing where ``dvc.yaml`` is absent or no such file; DVC itself says what is wrong with it.
-    """
+    """The keys of ``params.yaml`` that each stage names, dotted; an empty one is the whole file."""
     try:
-        return _keys_of_stages((root / DVC_FILE).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError):
+        return {name: tuple(_keys(one)) for name, one in stages_in(root / DVC_FILE).items()}
+    except TypeError:
         return {}
 
 
@@ -43,15 +36,6 @@ def keys_read(root: Path) -> set[str]:
     if not stages:
         return {""}
     return {key for of_stage in stages.values() for key in of_stage} | {*READ_AFTER_TRAINING}
-
-
-@functools.lru_cache(maxsize=2)
-def _keys_of_stages(text: str) -> dict[str, tuple[str, ...]]:
-    try:
-        record = YAML(typ="safe", pure=True).load(text)
-        return {str(name): tuple(_keys(stage)) for name, stage in record["stages"].items()}
-    except (YAMLError, KeyError, TypeError, AttributeError):
-        return {}
 
 
 def picked(record: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
@@ -167,7 +151,7 @@ def _record(params: Params) -> dict[str, Any]:
 
 
 def _keys(stage: Mapping[str, Any]) -> Iterator[str]:
-    for entry in stage.get("do", stage).get("params") or ():
+    for entry in stage.get("params") or ():
         if not isinstance(entry, Mapping):
             yield str(entry)
         elif _PARAMS_FILE in entry:

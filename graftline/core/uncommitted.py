@@ -79,7 +79,7 @@ def _read_by_own_stages(root: Path) -> tuple[set[str], set[str]]:
             continue
         code.add(file)
         folder = PurePosixPath(file).parent
-        for stage in stages_in(root / file):
+        for stage in stages_in(root / file).values():
             wdir = folder / str(stage.get("wdir") or "")
             for dependency in texts(stage.get("deps")):
                 below.add(relative(root, wdir / dependency))

@@ -13,17 +13,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
-
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from graftline.core.checksums import CHECKSUMS, verify_all
 from graftline.core.code_lock import locked_digests
-from graftline.core.dvc_file import DVC_FILE, texts
+from graftline.core.dvc_file import DVC_FILE, stages_in, texts
 from graftline.core.dvc_lock import read_locked_stage
 from graftline.core.errors import DamagedFileError, GraftlineError, MissingOutputError
 from graftline.core.files import (
@@ -184,10 +179,6 @@ def _copy_folder(cache: Path, name: str, target: Path) -> None:
 
 def _files_of(root: Path, stage: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What a stage reads and writes, as ``dvc.yaml`` says; nothing where that cannot be told."""
-    try:
-        text = (root / DVC_FILE).read_text(encoding="utf-8")
-        entry: Mapping[str, Any] = YAML(typ="safe", pure=True).load(text)["stages"][stage]
-    except (OSError, UnicodeDecodeError, YAMLError, KeyError, TypeError):
-        return (), ()
+    entry = stages_in(root / DVC_FILE).get(stage, {})
     written = [*texts(entry.get("outs")), *texts(entry.get("metrics"))]
     return tuple(texts(entry.get("deps"))), tuple(written)

@@ -11,13 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
 from graftline.core import timings
 from graftline.core.checksums import verify
 from graftline.core.code_state import version_of
-from graftline.core.dvc_file import DVC_FILE
+from graftline.core.dvc_file import DVC_FILE, stages_in, texts
 from graftline.core.dvc_lock import LOCK_FILE
 from graftline.core.errors import ParamsError, visible
 from graftline.core.files import sha256_file, sha256_record, write_text
@@ -232,16 +229,9 @@ def export_metrics(exports: Exports, speeds: FormatSpeeds | None) -> dict[str, f
 
 def own_metrics_files(workspace: Workspace) -> Iterator[tuple[str, Path]]:
     """The metrics files of the stages that a project has of its own, each with its stage."""
-    try:
-        text = (workspace.root / DVC_FILE).read_text(encoding="utf-8")
-        stages = YAML(typ="safe", pure=True).load(text)["stages"].items()
-        named = [(name, stage.get("metrics") or ()) for name, stage in stages]
-    except (OSError, ValueError, YAMLError, KeyError, TypeError, AttributeError):
-        # DVC says what is wrong with its file.
-        return
-    for name, entries in named:
-        for entry in entries if name not in STAGES else ():
-            path = workspace.root / str(entry if isinstance(entry, str) else next(iter(entry)))
+    for name, stage in stages_in(workspace.root / DVC_FILE).items():
+        for entry in texts(stage.get("metrics")) if name not in STAGES else ():
+            path = workspace.root / entry
             if path.is_file() and path.suffix == ".json":
                 yield name, path
 
