@@ -11,6 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run, task_run
 
+from graftline.core.environment import tracking_address
 from graftline.core.errors import GraftlineError, NotificationError
 from graftline.core.redaction import without_secrets
 from graftline.orchestration import pipeline
@@ -64,8 +65,7 @@ def _addresses() -> dict[str, str]:
     found = {"prefect": str(flow_run.id)}
     if page := flow_run.ui_url:
         found["prefect_page"] = without_secrets(str(page))
-    tracking = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if tracking.startswith(("http://", "https://")):
+    if tracking := tracking_address(os.environ):
         # Without a password, which may stand before the host.
         scheme, _, rest = tracking.partition("://")
         found["mlflow_server"] = without_secrets(f"{scheme}://{rest.rpartition('@')[2]}")

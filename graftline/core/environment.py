@@ -282,6 +282,12 @@ def prefect_address(environment: Mapping[str, str], directory: Path) -> str | No
     return next((str(address) for address in candidates if address), None)
 
 
+def tracking_address(environment: Mapping[str, str]) -> str | None:
+    """The address of the MLflow server that the user has chosen, if any; no file's or database's."""
+    address = environment.get("MLFLOW_TRACKING_URI", "")
+    return address if address.startswith(("http://", "https://")) else None
+
+
 def _profile(environment: Mapping[str, str]) -> dict[str, Any]:
     home = Path(environment.get("PREFECT_HOME") or Path.home() / ".prefect").expanduser()
     path = Path(environment.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")

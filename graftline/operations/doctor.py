@@ -18,7 +18,7 @@ from graftline import __version__
 from graftline.core.code_lock import CODE_LOCK, changed_code
 from graftline.core.code_state import PACKAGE, version_of
 from graftline.core.counts import counted
-from graftline.core.environment import prefect_address
+from graftline.core.environment import prefect_address, tracking_address
 from graftline.core.errors import GraftlineError
 from graftline.core.locks import holder
 from graftline.core.params import read_params
@@ -234,13 +234,9 @@ def _weights(name: str, workspace: Workspace) -> Iterator[Finding]:
 
 
 def _servers(name: str, workspace: Workspace) -> Iterator[Finding]:
-    chosen = prefect_address(os.environ, workspace.root)
-    tracking: str | None = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if not tracking or not tracking.startswith(("http://", "https://")):
-        tracking = None
     for title, given, own in (
-        ("Prefect", chosen, prefect_server),
-        ("MLflow", tracking, mlflow_server),
+        ("Prefect", prefect_address(os.environ, workspace.root), prefect_server),
+        ("MLflow", tracking_address(os.environ), mlflow_server),
     ):
         if given is not None:
             shown = f"{title} at {without_secrets(given).removesuffix('/api')}"

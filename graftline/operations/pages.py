@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 
-from graftline.core.environment import prefect_address
+from graftline.core.environment import prefect_address, tracking_address
 from graftline.core.redaction import without_secrets
 from graftline.core.workspace import Workspace
 from graftline.operations import servers
-from graftline.operations.servers import Server, mlflow_server, prefect_server
+from graftline.operations.servers import HOST, Server, mlflow_server, prefect_server
 from graftline.registry.tracking import LastRun, last_run
 
 _TRAINING = "workflowType=machine_learning"
@@ -49,8 +49,8 @@ def chosen_prefect(workspace: Workspace) -> str | None:
 
 def chosen_mlflow() -> str | None:
     """The server that the user has chosen; None where Graftline starts its own."""
-    tracking = os.environ.get("MLFLOW_TRACKING_URI", "")
-    return without_secrets(tracking) if tracking.startswith(("http://", "https://")) else None
+    address = tracking_address(os.environ)
+    return None if address is None else without_secrets(address)
 
 
 def pages_of_last_run(workspace: Workspace) -> list[tuple[str, str]]:
@@ -71,4 +71,4 @@ def pages_of_last_run(workspace: Workspace) -> list[tuple[str, str]]:
 
 
 def _address(server: Server) -> str:
-    return servers.address(server) or f"http://127.0.0.1:{server.preferred_port}"
+    return servers.address(server) or f"http://{HOST}:{server.preferred_port}"

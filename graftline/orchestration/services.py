@@ -14,7 +14,7 @@ import psutil
 from filelock import FileLock
 from rich.console import Console
 
-from graftline.core.environment import prefect_address, quiet_environment
+from graftline.core.environment import prefect_address, quiet_environment, tracking_address
 from graftline.core.private import password_told
 from graftline.core.processes import ProcessIdentity, end_all
 from graftline.core.redaction import without_secrets
@@ -164,16 +164,14 @@ def worker_of(workspace: Workspace, pool: str, api: str) -> Server:
 
 def _servers_up(api: str | None, prefect: Server, mlflow: Server) -> tuple[dict[str, str], str]:
     """What Prefect's API, which may be chosen already, is found by, and MLflow's address."""
-    tracking = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if not tracking.startswith(("http://", "https://")):
-        tracking = ""
+    tracking = tracking_address(os.environ)
     # Both at once: each spends its seconds on importing.
     with ThreadPoolExecutor() as pool:
         own_api = None if api else pool.submit(_kept_up, prefect)
         own_tracking = None if tracking else pool.submit(_kept_up, mlflow)
         return (
             client_environment(prefect, own_api.result()) if own_api else {_ADDRESS: f"{api}"},
-            own_tracking.result() if own_tracking else tracking,
+            own_tracking.result() if own_tracking else f"{tracking}",
         )
 
 
