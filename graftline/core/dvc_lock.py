@@ -11,8 +11,9 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from graftline.core.workspace import PARAMS_FILE
+
 LOCK_FILE = "dvc.lock"
-_PARAMS_FILE = "params.yaml"
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def _stages(text: str) -> dict[str, LockedStage]:
 
 def _stage(entry: Mapping[str, Any]) -> LockedStage:
     return LockedStage(
-        params=dict((entry.get("params") or {}).get(_PARAMS_FILE) or {}),
+        params=dict((entry.get("params") or {}).get(PARAMS_FILE) or {}),
         deps=_hashes(entry.get("deps")),
         outs=_hashes(entry.get("outs")),
     )

@@ -283,7 +283,7 @@ def prefect_address(environment: Mapping[str, str], directory: Path) -> str | No
 
 
 def tracking_address(environment: Mapping[str, str]) -> str | None:
-    """The address of the MLflow server that the user has chosen, if any; no file's or database's."""
+    """The address of the MLflow server that the user has chosen, if any; that of no database."""
     address = environment.get("MLFLOW_TRACKING_URI", "")
     return address if address.startswith(("http://", "https://")) else None
 

@@ -14,9 +14,8 @@ from graftline.core.dvc_file import DVC_FILE, stages_in
 from graftline.core.dvc_lock import LOCK_FILE, read_lock, read_locked_stage
 from graftline.core.errors import ParamsError
 from graftline.core.params import Params, flattened, params_from_record, read_params
-from graftline.core.workspace import Workspace
+from graftline.core.workspace import PARAMS_FILE, Workspace
 
-_PARAMS_FILE = "params.yaml"
 READ_AFTER_TRAINING = ("register", "promote")
 """The sections that the steps read which are no stages: they decide on what has been trained."""
 _ABSENT = object()
@@ -154,8 +153,8 @@ def _keys(stage: Mapping[str, Any]) -> Iterator[str]:
     for entry in stage.get("params") or ():
         if not isinstance(entry, Mapping):
             yield str(entry)
-        elif _PARAMS_FILE in entry:
-            yield from map(str, entry[_PARAMS_FILE] or ("",))
+        elif PARAMS_FILE in entry:
+            yield from map(str, entry[PARAMS_FILE] or ("",))
 
 
 def _value(record: Any, key: str) -> Any:

@@ -19,8 +19,7 @@ from graftline.core.params.yaml_text import parse_yaml
 from graftline.core.repository import changed_files, git
 from graftline.core.stage_params import keys_read, picked
 from graftline.core.stages import STAGES
-
-PARAMS_FILE = "params.yaml"
+from graftline.core.workspace import PARAMS_FILE
 
 
 def uncommitted_files(root: Path) -> list[str] | None:

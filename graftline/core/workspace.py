@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+PARAMS_FILE = "params.yaml"
 LITERT_FILE = "model.tflite"
 """A trained model for inference, beside its record: a folder with the two is a model."""
 
@@ -27,7 +28,7 @@ class Workspace:
     @property
     def params_file(self) -> Path:
         """``params.yaml``."""
-        return self.root / "params.yaml"
+        return self.root / PARAMS_FILE
 
     @property
     def loaded(self) -> Path:

@@ -14,8 +14,8 @@ from graftline.core.params import params_from_record
 from graftline.core.params.yaml_changes import with_values
 from graftline.core.params.yaml_text import parse_yaml
 from graftline.core.repository import committed, git, top
+from graftline.core.workspace import PARAMS_FILE
 from graftline.operations.project_files import (
-    PARAMS_FILE,
     WRITTEN_FILE,
     Written,
     copied_files,

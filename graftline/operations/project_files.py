@@ -19,6 +19,7 @@ from graftline.core.params import json_schema
 from graftline.core.records import Record
 from graftline.core.repository import git
 from graftline.core.stages import STAGES
+from graftline.core.workspace import PARAMS_FILE
 
 COPIED = (
     ".dvc/.gitignore",
@@ -38,7 +39,6 @@ COPIED = (
     "tests/test_project.py",
 )
 """Files and folders of the checkout that every project has; the wheel takes the same along."""
-PARAMS_FILE = "params.yaml"
 SCHEMA_FILE = "params.schema.json"
 WRITTEN_FILE = ".graftline.json"
 _IN_WHEEL = "project_files"

@@ -16,9 +16,8 @@ from graftline.core.code_lock import CODE_LOCK, changed_code
 from graftline.core.errors import ProjectError
 from graftline.core.files import write_text
 from graftline.core.locks import pipeline_lock
-from graftline.core.workspace import Workspace
+from graftline.core.workspace import PARAMS_FILE, Workspace
 from graftline.operations.project_files import (
-    PARAMS_FILE,
     SCHEMA_FILE,
     WRITTEN_FILE,
     Written,

@@ -36,7 +36,7 @@ from graftline.operations.servers import (
 from graftline.orchestration import deployments
 from graftline.orchestration.abandoned import MESSAGE, close_abandoned
 from graftline.orchestration.api_health import check_answers
-from graftline.orchestration.trigger import RETRAINS, ensure_trigger
+from graftline.orchestration.trigger import RETRAINS, deployment_of, ensure_trigger
 
 MARK = "GRAFTLINE_STANDING"
 """In the environment of a worker, and so of all that it starts: the worker's folder."""
@@ -92,7 +92,7 @@ def up(
             deployments.ensure_pools(workspace)
             deployments.apply_all(workspace, api)
             if any(one.written == RETRAINS for one in deployments.deployments(workspace)):
-                ensure_trigger(workspace)
+                ensure_trigger(workspace, deployment_of(workspace))
             former = list(deployments.without_project(workspace, own_server=chosen is None))
         for sentence in former:
             console.print(f"former   {sentence}", markup=False)

@@ -36,12 +36,12 @@ def deployment_of(workspace: Workspace) -> str:
     return f"retrain/{with_project(RETRAINS, name_on_servers(workspace))}"
 
 
-def ensure_trigger(workspace: Workspace, deployment: str | None = None) -> str:
+def ensure_trigger(workspace: Workspace, deployment: str) -> str:
     """Has the deployment run whenever the flow ``watch`` of this checkout announces a change.
 
     Args:
         workspace: The checkout; other ones on the same server have automations of their own.
-        deployment: FLOW/NAME of what is to run; by default that of the checkout.
+        deployment: FLOW/NAME of what is to run.
 
     Returns:
         The automation's name.
@@ -54,7 +54,6 @@ def ensure_trigger(workspace: Workspace, deployment: str | None = None) -> str:
     from prefect.exceptions import ObjectNotFound
 
     name = _name(workspace)
-    deployment = deployment or deployment_of(workspace)
     with get_client(sync_client=True) as client:
         try:
             found = client.read_deployment_by_name(deployment)

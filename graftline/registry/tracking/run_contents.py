@@ -24,8 +24,8 @@ from graftline.core.params.yaml_text import parse_yaml
 from graftline.core.records import Assembled, Dataset, Exports, FreezePlan, Metrics, Trained
 from graftline.core.repository import git
 from graftline.core.stages import STAGES
-from graftline.core.uncommitted import PARAMS_FILE, uncommitted_files
-from graftline.core.workspace import Workspace
+from graftline.core.uncommitted import uncommitted_files
+from graftline.core.workspace import PARAMS_FILE, Workspace
 from graftline.formats.speeds import FormatSpeeds, read_speeds
 from graftline.registry.tracking.class_keys import class_keys
 from graftline.selection.records import Verdict
