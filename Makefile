@@ -70,8 +70,6 @@ serve-flows: setup ## Keep the schedule from this terminal, without a worker, un
 	@$(python) -m flows.serve $(ARGS)
 
 bench: setup ## Measure against others (ARGS=extraction, memory, mnist or run: a part)
-	@uv pip install --python $(python) --no-deps --compile-bytecode --require-hashes --quiet \
-	  -r requirements-bench.lock || echo "bench: what is missing is reported as absent"
 	@$(python) -m benchmarks $(ARGS)
 
 lint: setup ## ruff, mypy and the import arrows
@@ -87,13 +85,11 @@ format: setup ## Let ruff mend and format the code
 schema: setup ## Write what is made from the code: the schema, the references, the picture
 	@$(python) -m scripts.parameters
 
-lock: setup ## Resolve pyproject.toml into the two requirements locks
-	@uv pip compile pyproject.toml --extra onnx --group dev --group published --universal \
-	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \
-	  -o requirements.lock $(ARGS)
-	@uv pip compile --group bench --constraint requirements.lock --universal \
-	  --python-version 3.11 --no-emit-package openvino-telemetry \
-	  --generate-hashes --no-emit-index-url --no-header --quiet -o requirements-bench.lock $(ARGS)
+lock: setup ## Resolve pyproject.toml into requirements.lock
+	@uv pip compile pyproject.toml --extra cluster --extra onnx --extra openvino --extra postgres \
+	  --extra s3 --group dev --group published --universal --python-version 3.11 \
+	  --no-emit-package openvino-telemetry --generate-hashes --no-emit-index-url --no-header \
+	  --quiet -o requirements.lock $(ARGS)
 
 clean: ## Remove outputs, caches and var/ (asks first; YES=1 does not)
 	@if [ ! -x $(python) ]; then echo "clean: there is no .venv, so nothing has run here"; else \

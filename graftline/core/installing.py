@@ -8,7 +8,14 @@ import sys
 
 from graftline.core.errors import MissingPackageError
 
-EXTRAS = {"heif": ("pillow_heif",), "onnx": ("onnx", "onnxruntime", "tf2onnx")}
+EXTRAS = {
+    "cluster": ("dask", "distributed"),
+    "heif": ("pillow_heif",),
+    "onnx": ("onnx", "onnxruntime", "tf2onnx"),
+    "openvino": ("openvino",),
+    "postgres": ("psycopg",),
+    "s3": ("boto3", "dvc_s3"),
+}
 """By extra, the modules that its packages bring."""
 
 
