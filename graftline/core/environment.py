@@ -32,6 +32,8 @@ from graftline.core.workspace import Workspace
 LOGIN_VARIABLE = "GRAFTLINE_LOGIN"
 """In which MLflow's pages find the login that they ask for."""
 
+CALLED_FROM_VARIABLE = "GRAFTLINE_CALLED_FROM"
+"""Where the user stands who runs a project elsewhere: ``graftline run -C DIR``."""
 RUN_ID_VARIABLE = "GRAFTLINE_RUN_ID"
 """The tracked run that a stage's figures go to."""
 ERROR_FILE_VARIABLE = "GRAFTLINE_ERROR_FILE"
