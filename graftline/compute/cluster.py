@@ -82,7 +82,7 @@ class Cluster:
         chunks: Iterable[Any],
         folder: Path | None,
         resources: Mapping[str, float],
-    ) -> Iterator[Arrays]:
+    ) -> Iterator[tuple[Any, Arrays]]:
         """See :func:`graftline.compute.map_chunks`.
 
         Args:
@@ -96,7 +96,7 @@ class Cluster:
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
         task = Task(f"{self._proof.nonce}-{name}", self._proof, work, folder)
-        pending: deque[tuple[int, Any]] = deque()
+        pending: deque[tuple[int, Any, Any]] = deque()
         try:
             for number, chunk in enumerate(chunks):
                 future = None
@@ -110,14 +110,14 @@ class Cluster:
                         pure=False,
                         resources=dict(resources) or None,
                     )
-                pending.append((number, future))
+                pending.append((number, chunk, future))
                 if len(pending) >= self._most_under_way():
-                    yield self._arrays(*pending.popleft(), folder)
+                    yield self._first(pending, folder)
             while pending:
-                yield self._arrays(*pending.popleft(), folder)
+                yield self._first(pending, folder)
         finally:
             with suppress(Exception):
-                self._client.cancel([future for _, future in pending if future is not None])
+                self._client.cancel([future for *_, future in pending if future is not None])
 
     def close(self) -> None:
         """Lets the workers go; those that the step has started end."""
@@ -248,9 +248,12 @@ class Cluster:
                     fix=f'start a worker with --resources "{name}={amount:g}"',
                 )
 
-    def _arrays(self, number: int, future: Any, folder: Path | None) -> Arrays:
+    def _first(
+        self, pending: deque[tuple[int, Any, Any]], folder: Path | None
+    ) -> tuple[Any, Arrays]:
+        number, chunk, future = pending.popleft()
         sent: Any = None if future is None else self._awaited(number, future)
-        return sent if folder is None else read_part(part_file(folder, number))
+        return chunk, sent if folder is None else read_part(part_file(folder, number))
 
     def _awaited(self, number: int, future: Any) -> Any:
         empty_since: float | None = None

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graftline.compute.cores import available_cores, using_workers
-from graftline.compute.parallel import ordered_map
+from graftline.compute.parallel import paired_map
 from graftline.compute.parts import Arrays
 from graftline.compute.work import Chunk, Work
 from graftline.core.params.compute import ComputeParams
@@ -104,8 +104,8 @@ def map_chunks(
     at_once: int | None = None,
     keep: bool = True,
     resources: Mapping[str, float] | None = None,
-) -> Iterator[Arrays]:
-    """Yields what the work makes of each chunk, in order.
+) -> Iterator[tuple[Chunk, Arrays]]:
+    """Yields each chunk with what the work makes of it, in order.
 
     No more chunks are under way than twice the workers, so memory does not grow with their number.
 
@@ -131,4 +131,4 @@ def map_chunks(
         yield from cluster.map(name, work, chunks, folder, dict(resources or {}))
         return
     with work.opened() if here is None else nullcontext(here) as function:
-        yield from ordered_map(function, chunks, at_once or available_cores())
+        yield from paired_map(function, chunks, at_once or available_cores())

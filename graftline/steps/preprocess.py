@@ -74,7 +74,7 @@ def _packed(
     shapes: list[tuple[int, int, int]] = []
     here = partial(_shrunk, images, work.size_px)
     with ShardWriter(folder) as shards, progress("preprocess", len(images)) as bar:
-        for shrunk in map_chunks("shrunk", work, _batches(images), here=here):
+        for _, shrunk in map_chunks("shrunk", work, _batches(images), here=here):
             pixels, at = shrunk["pixels"], 0
             for height, width, channels in shrunk["shapes"].tolist():
                 end = at + height * width * channels

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import warnings
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -169,14 +169,8 @@ def _file_samples(
     files: Sequence[ImageFile], max_px: int, root: str, survey: Survey | None
 ) -> Iterator[SourceSample | Broken]:
     work = Reading(max_px, root, survey is not None, survey.level if survey else None)
-    under_way: deque[list[ImageFile]] = deque()
-
-    def batches() -> Iterator[list[ImageFile]]:
-        for batch in _batches(files):
-            under_way.append(batch)
-            yield batch
-
-    for arrays in map_chunks("images", work, batches(), here=partial(_read_all, work, [])):
+    here = partial(_read_all, work, [])
+    for batch, arrays in map_chunks("images", work, _batches(files), here=here):
         told = json.loads(arrays["told"].tobytes())
         if survey is not None:
             survey.add(told["white"])
@@ -184,7 +178,7 @@ def _file_samples(
             # Heard by another process.
             with named(name):
                 warnings.warn(text, stacklevel=2)
-        yield from _samples(under_way.popleft(), arrays, told["broken"])
+        yield from _samples(batch, arrays, told["broken"])
 
 
 def _samples(
