@@ -12,11 +12,13 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from graftline.compute.cores import available_cores
+from graftline.compute.own_cluster import served, silence, started
 from graftline.compute.parts import Arrays, part_file, read_part
 from graftline.compute.work import Work
 from graftline.compute.worker import Proof, Task, code_of, forget, problem, run_chunk
@@ -50,11 +52,11 @@ class Cluster:
         require("cluster", "the engine dask", "compute.engine: dask")
         import distributed
 
-        # It tells of each lost worker in many lines; what matters is told here.
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        silence()
         self._distributed = distributed
         self._root, self._params, self._step = root, params, step
         self._own: Any = None
+        self._found, self._looked_s = 0, 0.0
         nonce = secrets.token_hex(16)
         # The sessions' files lie under var/, which other users of the machines cannot read.
         self._file = root / "var" / "cluster" / f"nonce-{nonce[:8]}"
@@ -101,17 +103,18 @@ class Cluster:
             for number, chunk in enumerate(chunks):
                 future = None
                 if folder is None or not part_file(folder, number).exists():
-                    future = self._client.submit(
-                        run_chunk,
-                        task,
-                        number,
-                        chunk,
-                        key=f"{self._step}-{name}-{number}-{self._proof.nonce[:8]}",
-                        pure=False,
-                        resources=dict(resources) or None,
-                    )
+                    with self._asked(number):
+                        future = self._client.submit(
+                            run_chunk,
+                            task,
+                            number,
+                            chunk,
+                            key=f"{self._step}-{name}-{number}-{self._proof.nonce[:8]}",
+                            pure=False,
+                            resources=dict(resources) or None,
+                        )
                 pending.append((number, chunk, future))
-                if len(pending) >= self._most_under_way():
+                if len(pending) >= max(2, 2 * self._threads(number)):
                     yield self._first(pending, folder)
             while pending:
                 yield self._first(pending, folder)
@@ -135,7 +138,8 @@ class Cluster:
     def _connected(self) -> Any:
         client = self._distributed.Client
         if self._params.address is None:
-            self._own = self._started()
+            # None but this process can talk to it.
+            self._own = started(self._root, self._params.workers or available_cores())
             return client(self._own, timeout=_CONNECT_S, set_as_default=False)
         address = self._params.address
         try:
@@ -150,39 +154,17 @@ class Cluster:
                 "workers on this machine",
             ) from error
 
-    def _started(self) -> Any:
-        """A scheduler and workers on this machine, which none but this process can talk to."""
-        scratch = self._root / "var" / "cluster"
-        scratch.mkdir(parents=True, exist_ok=True)
-        import dask
-
-        # Each process has a web server that asks for no secret: it shall have nothing to say.
-        quiet: dict[str, list[str]] = {
-            "distributed.scheduler.http.routes": [],
-            "distributed.worker.http.routes": [],
-        }
-        with dask.config.set(quiet):
-            return self._local_cluster(scratch)
-
-    def _local_cluster(self, scratch: Path) -> Any:
-        return self._distributed.LocalCluster(
-            n_workers=self._params.workers or available_cores(),
-            threads_per_worker=1,
-            processes=True,
-            host="127.0.0.1",
-            protocol="tls://",
-            security=self._distributed.Security.temporary(),
-            dashboard_address=None,
-            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
-            # The steps bound their memory themselves, and a paused worker would help nobody.
-            memory_limit=0,
-            local_directory=str(scratch),
-            silence_logs=logging.CRITICAL,
-        )
-
     def _security(self, address: str) -> Any:
         if not address.startswith("tls:"):
             return None
+        kept = served(self._root)
+        if kept is not None and kept.address == address:
+            return self._distributed.Security(
+                require_encryption=True,
+                tls_ca_file=kept.certificate,
+                tls_client_cert=kept.certificate,
+                tls_client_key=kept.key,
+            )
         security = self._distributed.Security(require_encryption=True)
         missing = [
             name
@@ -198,7 +180,8 @@ class Cluster:
                 "the scheduler is to be reached by TLS, and its certificates are not told",
                 where=f"compute.address: {address}",
                 allowed=f"files, named by {', '.join(missing)}, or in Dask's own configuration",
-                fix="docs/cluster.md tells how to make and to name them",
+                fix="docs/cluster.md tells how to make and to name them; graftline cluster starts "
+                "a scheduler on this machine whose certificate is found",
             )
         return security
 
@@ -229,12 +212,35 @@ class Cluster:
         )
 
     def _dashboard(self) -> bool:
-        # What the step has started shows none.
-        return self._own is None and "dashboard" in self._client.scheduler_info()["services"]
+        # What Graftline has started shows none.
+        if self._own is not None or served(self._root) is not None:
+            return False
+        return "dashboard" in self._client.scheduler_info()["services"]
 
-    def _most_under_way(self) -> int:
-        threads: dict[str, int] = self._client.nthreads()
-        return max(2, 2 * sum(threads.values()))
+    def _threads(self, number: int) -> int:
+        """How many chunks the workers work on at once; workers come and go."""
+        now = time.monotonic()
+        if now - self._looked_s > _LOOK_S:
+            with self._asked(number):
+                self._found = sum(self._client.nthreads().values())
+            self._looked_s = now
+        return self._found
+
+    @contextmanager
+    def _asked(self, number: int) -> Iterator[None]:
+        """Turns an error of the connection to the scheduler into one of ours."""
+        try:
+            yield
+        except (OSError, TimeoutError) as error:
+            raise self._lost(number) from error
+
+    def _lost(self, number: int) -> ClusterError:
+        return ClusterError(
+            f"the scheduler was lost at chunk {number + 1} of {self._step}",
+            where=f"compute.address: {self._params.address}",
+            fix="start it and its workers again, and run again: the parts that are finished are "
+            "taken up",
+        )
 
     def _refuse_lacking(self, resources: Mapping[str, float]) -> None:
         if not resources:
@@ -261,17 +267,14 @@ class Cluster:
             try:
                 with self._client.as_current():
                     self._distributed.wait([future], timeout=_LOOK_S)
+            except CancelledError as error:
+                raise self._lost(number) from error
             except TimeoutError:
                 if self._client.status == "running":
-                    empty_since = self._looked_at_workers(empty_since)
+                    empty_since = self._looked_at_workers(number, empty_since)
                     continue
             if self._client.status != "running" or future.status in ("cancelled", "lost"):
-                raise ClusterError(
-                    f"the scheduler was lost at chunk {number + 1} of {self._step}",
-                    where=f"compute.address: {self._params.address}",
-                    fix="start it and its workers again, and run again: the parts that are "
-                    "finished are taken up",
-                )
+                raise self._lost(number)
             return self._result(number, future)
 
     def _result(self, number: int, future: Any) -> Any:
@@ -288,8 +291,8 @@ class Cluster:
             error.add_note(f"at chunk {number + 1}")
             raise
 
-    def _looked_at_workers(self, empty_since: float | None) -> float | None:
-        if self._client.nthreads():
+    def _looked_at_workers(self, number: int, empty_since: float | None) -> float | None:
+        if self._threads(number):
             return None
         now = time.monotonic()
         if empty_since is not None and now - empty_since > _WITHOUT_WORKERS_S:

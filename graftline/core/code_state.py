@@ -25,6 +25,7 @@ _NO_PART_OF_A_STEP = frozenset(
         "graftline/compute/cluster.py",
         "graftline/compute/cores.py",
         "graftline/compute/engine.py",
+        "graftline/compute/own_cluster.py",
         "graftline/compute/parallel.py",
         "graftline/compute/parts.py",
         "graftline/compute/work.py",

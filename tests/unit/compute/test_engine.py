@@ -10,8 +10,9 @@ from graftline.core.params import ComputeParams
 from tests.unit.compute.squares import Squares
 
 
-def squares(chunks: int, work: Squares = Squares()) -> list[int]:
+def squares(chunks: int, work: Squares | None = None) -> list[int]:
     found = []
+    work = work or Squares()
     for chunk, arrays in map_chunks("squares", work, ([n, n + 1] for n in range(chunks))):
         assert len(chunk) == len(arrays["squares"])
         found += arrays["squares"].tolist()
