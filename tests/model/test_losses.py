@@ -17,7 +17,8 @@ from graftline.network.classifier import HEAD, build_head, divide_logits, withou
 from graftline.network.model_files import export_model
 from graftline.steps.evaluate import evaluate
 from graftline.training.datasets import Examples
-from graftline.training.loop import Group, Loop
+from graftline.training.adam import Group
+from graftline.training.loop import Loop
 from graftline.training.losses import cross_entropies
 from tests.model import small
 
