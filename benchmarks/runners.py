@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.backbones import IMAGE_SHAPE, Backbone
-from graftline.network.litert import available_cores
+from graftline.compute.cores import available_cores
 
 GRAFTLINE, KERAS = "Graftline", "keras.Model.predict"
 BATCHES = (1, 8, 32)

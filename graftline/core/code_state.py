@@ -21,6 +21,8 @@ _NO_PART_OF_A_STEP = frozenset(
     {
         "graftline/__init__.py",
         "graftline/__main__.py",
+        "graftline/compute/__init__.py",
+        "graftline/compute/cores.py",
         "graftline/core/__init__.py",
         "graftline/core/errors.py",
         "graftline/core/installing.py",

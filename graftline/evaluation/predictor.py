@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from graftline.compute.parallel import ordered_map
 from graftline.core.errors import DataError, MissingOutputError, TrainingDivergedError
-from graftline.core.parallel import ordered_map
 from graftline.core.progress import Bar, progress
 from graftline.core.records import Trained
 from graftline.core.workspace import LITERT_FILE

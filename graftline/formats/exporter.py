@@ -10,6 +10,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from graftline.compute.cores import available_cores
 from graftline.core.csv_files import write_csv
 from graftline.core.errors import DataError, ExportError
 from graftline.core.files import sha256_file, sha256_record
@@ -23,7 +24,7 @@ from graftline.formats.exported_network import Network
 from graftline.formats.runners import open_exported
 from graftline.formats.speeds import ORIGINAL, FormatSpeed, FormatSpeeds
 from graftline.network.keras_io import load_model
-from graftline.network.litert import LiteRunner, available_cores
+from graftline.network.litert import LiteRunner
 
 DIFFERENCES = "differences.csv"
 _KERAS_FILE = "model.keras"

@@ -8,7 +8,6 @@ whatever the size of a batch.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from graftline.compute.cores import available_cores
 from graftline.core.checksums import verify
 from graftline.core.errors import unusable_output
 
@@ -25,16 +25,6 @@ _MICRO_BATCH = 8
 _CACHE_BYTES = 7 << 20
 """What the largest map of a small batch may take: beyond it, larger batches are slower."""
 _UNDER_WAY = 2
-
-
-def available_cores() -> int:
-    """The cores that this process may use; ``GRAFTLINE_THREADS`` overrides."""
-    wanted = os.environ.get("GRAFTLINE_THREADS", "")
-    if wanted.isdigit() and int(wanted) > 0:
-        return int(wanted)
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class LiteRunner:

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from graftline.compute.cores import available_cores
 from graftline.core.records import Record
 from graftline.evaluation.paired import SAME_COST, p_worse, paired_error, standard_error
-from graftline.network.litert import available_cores
 from graftline.selection.depths import Cuts, Depth
 from graftline.selection.probe import out_of_fold
 

@@ -8,8 +8,8 @@ from typing import get_args
 
 import numpy as np
 
+from graftline.compute.parallel import ordered_map
 from graftline.core.files import replacing_directory
-from graftline.core.parallel import ordered_map
 from graftline.core.params import Params
 from graftline.core.progress import progress
 from graftline.core.records import Dataset, Preprocessed, Split

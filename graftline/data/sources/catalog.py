@@ -13,8 +13,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from graftline.compute.parallel import ordered_map
 from graftline.core.errors import DataError
-from graftline.core.parallel import ordered_map
 from graftline.core.records import Split
 from graftline.data.decoding import content_hash, decode, named, read_file
 from graftline.data.shards import FILE, RAW

@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
+from graftline.compute.cores import available_cores
 from graftline.core.errors import DataError
 from graftline.data.decoding import Pixels, decode, pixels_in
 from graftline.data.resize import shrink
@@ -29,7 +30,6 @@ from graftline.inference.serving.limits import (
 )
 from graftline.inference.serving.metrics import Counters
 from graftline.inference.serving.models import ModelSlot, ModelVersion
-from graftline.network.litert import available_cores
 
 _TOGETHER_IMAGES = 16
 _TOGETHER_BYTES = 1 << 20

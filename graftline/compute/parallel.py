@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-_MAX_WORKERS = 8
+from graftline.compute.cores import available_cores
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -19,7 +19,7 @@ def ordered_map(function: Callable[[Item], Result], items: Iterable[Item]) -> It
     At most twice as many items as there are threads are under way or waiting to be taken, so
     memory does not grow with the number of items.
     """
-    workers = min(os.cpu_count() or 1, _MAX_WORKERS)
+    workers = available_cores()
     pending: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
