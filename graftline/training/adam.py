@@ -94,9 +94,7 @@ class GroupedAdam:
         alphas = rates * tf.sqrt(1 - powers[1]) / (1 - powers[0])
         alpha = alphas[0] if len(self._rates) == 1 else tf.gather(alphas, self._places)
         momentum = self._momentum.assign_add((gradient - self._momentum) * (1 - _BETA_1))
-        velocity = self._velocity.assign_add(
-            (tf.square(gradient) - self._velocity) * (1 - _BETA_2)
-        )
+        velocity = self._velocity.assign_add((tf.square(gradient) - self._velocity) * (1 - _BETA_2))
         moves = (momentum * alpha) / (tf.sqrt(velocity) + _EPSILON)
         for variable, move in zip(
             self.variables, self.pieces(tf.where(wanted, moves, 0.0)), strict=True

@@ -162,8 +162,7 @@ class Loop:
         return self._strategy.experimental_distribute_values_from_function(
             lambda context: tf.constant(
                 values.take(
-                    places_of(context.replica_id_in_sync_group, self._replicas, count, before),
-                    axis,
+                    places_of(context.replica_id_in_sync_group, self._replicas, count, before), axis
                 )
             )
         )
@@ -216,9 +215,7 @@ class Loop:
             vector = tf.distribute.get_replica_context().all_reduce("sum", vector)
             gradient, loss, answered = vector[:-2], vector[-2], vector[-1]
         self._finite.assign(
-            self._finite
-            & tf.math.is_finite(loss)
-            & tf.math.is_finite(tf.nn.l2_loss(gradient))
+            self._finite & tf.math.is_finite(loss) & tf.math.is_finite(tf.nn.l2_loss(gradient))
         )
         self._optimizer.apply(gradient, self._finite)
         for average in self._average:
@@ -251,11 +248,7 @@ class Loop:
             stays = tf.gather(stays, share.places)
             partners = examples[:-1], targets[:-1]
             examples, targets, labels = examples[1:], targets[1:], labels[1:]
-        return (
-            blended(examples, partners[0], stays),
-            blended(targets, partners[1], stays),
-            labels,
-        )
+        return (blended(examples, partners[0], stays), blended(targets, partners[1], stays), labels)
 
 
 def class_weights(labels: NDArray[np.int32], classes: int, kind: str) -> NDArray[np.float32]:

@@ -96,7 +96,8 @@ def with_shared_draws(network: Any) -> Any:
     def replaced(layer: Any) -> Any:
         if isinstance(layer, keras.layers.Dropout):
             return _shared_dropout(layer)
-        if hasattr(layer, "get_random_transformation"):
+        # Those of the augmentation; Resizing is of their kind, and draws nothing.
+        if hasattr(layer, "get_random_transformation") and hasattr(layer, "generator"):
             return _shared_change(layer)
         return layer
 
