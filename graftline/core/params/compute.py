@@ -34,6 +34,18 @@ class ComputeParams(Section):
         description="How many work side by side on one machine. Null: as many as the cores that "
         "this process may use, by its affinity mask and the CPU quota of its container.",
     )
+    strategy: Literal["auto", "none", "mirrored", "multi_worker"] = Field(
+        default="auto",
+        description="On what train computes each step. none: one device. mirrored: all GPUs of "
+        "this machine. multi_worker: the processes that TF_CONFIG names, on several machines; see "
+        "docs/cluster.md. auto: multi_worker where TF_CONFIG is set, mirrored where there are "
+        "several GPUs, else none.",
+    )
+    deterministic: bool = Field(
+        default=True,
+        description="Whether a GPU is held to operations that give the same bytes for the same "
+        "seed, which can be slower ones. On a CPU they do anyway.",
+    )
 
     @field_validator("address")
     @classmethod
