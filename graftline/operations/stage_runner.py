@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from graftline.core import fresh_start
 from graftline.core.backbone_cuts import check_cut
 from graftline.core.code_lock import refuse_other_code
 from graftline.core.environment import HELD_BY_VARIABLE, RUN_ID_VARIABLE
@@ -50,6 +51,7 @@ def run_stage(stage: str, workspace: Workspace) -> Any:
         GraftlineError: Whatever the step raises.
     """
     timings = Timings()
+    started_s = fresh_start.begun_s(time.monotonic())
     try:
         check_own_git(workspace.root)
         refuse_after_interrupted(workspace)
@@ -61,7 +63,6 @@ def run_stage(stage: str, workspace: Workspace) -> Any:
             # Told by the first step, and not by the last one after hours of training.
             if "onnx" in params.export.formats:
                 require("onnx", "the format onnx", "export.formats: onnx")
-            started_s = time.monotonic()
             finished_training.forget_if_recorded(workspace)
             earlier = EarlierResults(workspace, stage, params)
             record = _run(stage, workspace, params, timings, earlier)
@@ -75,10 +76,14 @@ def run_stage(stage: str, workspace: Workspace) -> Any:
             return record
     except GraftlineError:
         raise
+    except fresh_start.OvergrownError:
+        pass
     except Exception as error:
         if (known := from_system(error, workspace.root)) is not None:
             raise known from error
         raise
+    # By now the locks and the scratch folder are given back.
+    fresh_start.start_anew(started_s)
 
 
 @contextmanager

@@ -64,12 +64,12 @@ class Loop:
         self.network, self.objective, self.batch_size = network, objective, batch_size
         self.groups = groups
         self._seed, self._precision = seed, precision
-        self._classes = int(network.output.shape[-1])
+        self.classes = int(network.output.shape[-1])
         self._optimizers = [keras.optimizers.Adam(group.rate) for group in groups]
         for optimizer, group in zip(self._optimizers, groups, strict=True):
             optimizer.build(list(group.variables))
         self._variables = [variable for group in groups for variable in group.variables]
-        self._class_weights = tf.Variable(tf.ones(self._classes), trainable=False)
+        self._class_weights = tf.Variable(tf.ones(self.classes), trainable=False)
         self._average = [tf.Variable(v.value) for v in self._variables] if objective.ema else []
         self.begin(labels)
         # Chunks of several batches per call: a call costs more than a step of a small head.
@@ -86,7 +86,7 @@ class Loop:
             labels: Of the training split, (n,).
         """
         self._class_weights.assign(
-            class_weights(labels, self._classes, self.objective.class_weights)
+            class_weights(labels, self.classes, self.objective.class_weights)
         )
         for average, variable in zip(self._average, self._variables, strict=False):
             average.assign(variable.value)
@@ -118,14 +118,15 @@ class Loop:
 
     def logits(self, examples: Examples) -> NDArray[np.float32]:
         """Logits (n, classes) of a split's examples, in inference mode."""
+        return np.concatenate(list(self.logits_by_batch(examples)))
+
+    def logits_by_batch(self, examples: Examples) -> Iterator[NDArray[np.float32]]:
+        """The same, (batch, classes) after (batch, classes)."""
         import tensorflow as tf
 
-        found = [
-            self._logits(tf.constant(batch)).numpy()
-            for images, _ in examples.chunks(_MEASURED_BATCH, order=None)
-            for batch in images
-        ]
-        return np.concatenate(found)
+        for images, _ in examples.chunks(_MEASURED_BATCH, order=None):
+            for batch in images:
+                yield self._logits(tf.constant(batch)).numpy()
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -165,7 +166,7 @@ class Loop:
         import tensorflow as tf
 
         variables = [variable.value for variable in self._variables]
-        targets = tf.one_hot(labels, self._classes)  # (batch, classes)
+        targets = tf.one_hot(labels, self.classes)  # (batch, classes)
         if self.objective.mixup:
             step_seed = tf.stack([self._seed, tf.cast(self._optimizers[0].iterations, tf.int32)])
             images, targets = mixed(images, targets, self.objective.mixup, step_seed)
