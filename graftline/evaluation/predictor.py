@@ -18,6 +18,7 @@ from graftline.data.decoding import Pixels
 from graftline.data.resize import shrink
 from graftline.data.shards import PackedImages
 from graftline.data.white_levels import rule_of
+from graftline.evaluation.predictions import Predictions
 from graftline.network.litert import LiteRunner
 
 # A softmax in float32 sums to 1 within some 1e-6; anything beyond this is no softmax.
@@ -134,18 +135,37 @@ class Predictor:
         Raises:
             DataError: If one of them is no such image.
         """
+        classes = len(self.classes)
+        probabilities, logits = self._collected(
+            images, self._probabilities_and_logits, [classes, classes]
+        )
+        return probabilities, logits
+
+    def probabilities_and_logits_by_batch(
+        self, images: Iterable[NDArray[np.uint8]]
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]]:
+        """The same, batch after batch: of a million images and many classes all are too much.
+
+        Args:
+            images: See :meth:`probabilities`.
+
+        Yields:
+            Places among the images, (batch,), and probabilities and logits of these.
+
+        Raises:
+            DataError: If one of them is no such image.
+        """
+        for places, batch in self._batches(images):
+            probabilities, logits = self._probabilities_and_logits(batch)
+            yield np.array(places, np.int64), probabilities, logits
+
+    def _probabilities_and_logits(self, batch: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         outputs = len(self._runner.output_dims)
         if outputs <= _LOGITS:
-            probabilities = self.probabilities(images)
-            return probabilities, np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
-        classes = len(self.classes)
-
-        def run(batch: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-            given = self._runner.run_outputs(batch, outputs)
-            return [given[0], given[_LOGITS]]
-
-        probabilities, logits = self._collected(images, run, [classes, classes])
-        return probabilities, logits
+            probabilities = self._runner.run(batch)
+            return [probabilities, np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))]
+        given = self._runner.run_outputs(batch, outputs)
+        return [given[0], given[_LOGITS]]
 
     def table(self, images: Iterable[NDArray[np.uint8]]) -> pd.DataFrame:
         """One row per image: ``label``, ``probability``, and ``p_<class>`` for each class."""
@@ -216,9 +236,9 @@ def _checked(image: Any, place: int) -> NDArray[np.uint8]:
     return array
 
 
-def split_probabilities(
+def split_predictions(
     folder: Path, trained: Trained, images: PackedImages, test: NDArray[np.int64]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+) -> Predictions:
     """What an exported model says of some images.
 
     Args:
@@ -228,7 +248,7 @@ def split_probabilities(
         test: The positions of those that are asked about.
 
     Returns:
-        Probabilities and logits, each float32 (images, classes), in the order of ``test``.
+        The answers in the order of ``test``.
 
     Raises:
         MissingOutputError: If the model answers with another number of classes.
@@ -244,22 +264,28 @@ def split_probabilities(
             yield from chunk
             bar.advance(len(chunk))
 
+    found = Predictions.of_none(images.labels[test], len(trained.classes))
+    odd: list[int] = []
     with progress("evaluate", len(test)) as bar, Predictor(folder) as predictor:
-        probabilities, logits = predictor.probabilities_and_logits(every_image(bar))
-    expected = (len(test), len(trained.classes))
-    if probabilities.shape != expected:
-        raise MissingOutputError(
-            f"the model answers with shape {probabilities.shape}, not {expected}",
-            where=str(folder),
-            fix="run dvc repro --force train, which exports it anew",
-        )
-    odd = ~np.isclose(probabilities.sum(axis=1), 1, rtol=0, atol=_SUM_TOLERANCE)
-    if odd.any():
+        for places, probabilities, logits in predictor.probabilities_and_logits_by_batch(
+            every_image(bar)
+        ):
+            expected = (len(places), len(trained.classes))
+            if probabilities.shape != expected:
+                raise MissingOutputError(
+                    f"the model answers with shape {probabilities.shape}, not {expected}",
+                    where=str(folder),
+                    fix="run dvc repro --force train, which exports it anew",
+                )
+            sums = probabilities.sum(axis=1)
+            odd += places[~np.isclose(sums, 1, rtol=0, atol=_SUM_TOLERANCE)].tolist()
+            found.put(places, probabilities, logits)
+    if odd:
         raise TrainingDivergedError(
-            f"the exported model answers {odd.sum()} of {len(test)} test images with what are no "
-            f"probabilities, the first of them {images.names[test[odd][0]]}",
+            f"the exported model answers {len(odd)} of {len(test)} test images with what are no "
+            f"probabilities, the first of them {images.names[test[min(odd)]]}",
             where=str(folder),
             allowed="numbers from 0 to 1 whose sum over the classes is 1",
             fix="lower train.learning_rate and run dvc repro",
         )
-    return probabilities, logits
+    return found
