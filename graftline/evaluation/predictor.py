@@ -20,6 +20,7 @@ from graftline.core.workspace import LITERT_FILE
 from graftline.data.resize import shrink
 from graftline.data.shards import PackedImages
 from graftline.data.white_levels import rule_of
+from graftline.evaluation.predictions import Predictions
 from graftline.network.litert import LiteRunner
 
 # A softmax in float32 sums to 1 within some 1e-6; anything beyond this is no softmax.
@@ -137,18 +138,19 @@ class Predictor:
         Raises:
             DataError: If one of them is no such image.
         """
+        classes = len(self.classes)
+        probabilities, logits = self._collected(
+            images, self._probabilities_and_logits, [classes, classes]
+        )
+        return probabilities, logits
+
+    def _probabilities_and_logits(self, batch: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         outputs = len(self._runner.output_dims)
         if outputs <= _LOGITS:
-            probabilities = self.probabilities(images)
-            return probabilities, np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
-        classes = len(self.classes)
-
-        def run(batch: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-            given = self._runner.run_outputs(batch, outputs)
-            return [given[0], given[_LOGITS]]
-
-        probabilities, logits = self._collected(images, run, [classes, classes])
-        return probabilities, logits
+            probabilities = self._runner.run(batch)
+            return [probabilities, np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))]
+        given = self._runner.run_outputs(batch, outputs)
+        return [given[0], given[_LOGITS]]
 
     def table(self, images: Iterable[NDArray[np.uint8]]) -> pd.DataFrame:
         """One row per image: ``label``, ``probability``, and ``p_<class>`` for each class."""
@@ -219,9 +221,9 @@ def _checked(image: Any, place: int) -> NDArray[np.uint8]:
     return array
 
 
-def split_probabilities(
+def split_predictions(
     folder: Path, trained: Trained, images: PackedImages, test: NDArray[np.int64]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+) -> Predictions:
     """What an exported model says of some images.
 
     Args:
@@ -231,39 +233,43 @@ def split_probabilities(
         test: The positions of those that are asked about.
 
     Returns:
-        Probabilities and logits, each float32 (images, classes), in the order of ``test``.
+        The answers in the order of ``test``.
 
     Raises:
         MissingOutputError: If the model answers with another number of classes.
         TrainingDivergedError: If it answers with what are no probabilities.
     """
     work = Answering(folder, images.folder, trained.size_px)
-    empty = np.empty((0, len(trained.classes)), np.float32)
-    answers = [(empty, empty)]
+    found = Predictions.of_none(images.labels[test], len(trained.classes))
+    odd: list[int] = []
+    done = 0
     with progress("evaluate", len(test)) as bar, Predictor(folder) as predictor:
         here = partial(_answered, predictor, images, trained.size_px)
         chunks = (test[at : at + _CHUNK_IMAGES] for at in range(0, len(test), _CHUNK_IMAGES))
-        for chunk, answered in map_chunks("answers", work, chunks, here=here):
-            answers.append((answered["probabilities"], answered["logits"]))
-            bar.advance(len(chunk))
-    probabilities, logits = map(np.concatenate, zip(*answers, strict=True))
-    expected = (len(test), len(trained.classes))
-    if probabilities.shape != expected:
-        raise MissingOutputError(
-            f"the model answers with shape {probabilities.shape}, not {expected}",
-            where=str(folder),
-            fix="run dvc repro --force train, which exports it anew",
-        )
-    odd = ~np.isclose(probabilities.sum(axis=1), 1, rtol=0, atol=_SUM_TOLERANCE)
-    if odd.any():
+        for chunk in map_chunks("answers", work, chunks, here=here):
+            probabilities, logits = chunk["probabilities"], chunk["logits"]
+            places = np.arange(done, done + len(probabilities))
+            if probabilities.shape[1] != len(trained.classes):
+                raise MissingOutputError(
+                    f"the model answers with {probabilities.shape[1]} classes, not "
+                    f"{len(trained.classes)}",
+                    where=str(folder),
+                    fix="run dvc repro --force train, which exports it anew",
+                )
+            sums = probabilities.sum(axis=1)
+            odd += places[~np.isclose(sums, 1, rtol=0, atol=_SUM_TOLERANCE)].tolist()
+            found.put(places, probabilities, logits)
+            done += len(places)
+            bar.advance(len(places))
+    if odd:
         raise TrainingDivergedError(
-            f"the exported model answers {odd.sum()} of {len(test)} test images with what are no "
-            f"probabilities, the first of them {images.names[test[odd][0]]}",
+            f"the exported model answers {len(odd)} of {len(test)} test images with what are no "
+            f"probabilities, the first of them {images.names[test[min(odd)]]}",
             where=str(folder),
             allowed="numbers from 0 to 1 whose sum over the classes is 1",
             fix="lower train.learning_rate and run dvc repro",
         )
-    return probabilities, logits
+    return found
 
 
 @dataclass(frozen=True)

@@ -62,8 +62,8 @@ class FrozenOutputs:
 
     @property
     def nbytes(self) -> int:
-        """What has been computed takes so much disk."""
-        return int(self._known.sum()) * self._row_bytes
+        """What the outputs of all images and views take on the disk."""
+        return self._known.size * self._row_bytes
 
     @property
     def _row_bytes(self) -> int:
@@ -87,13 +87,16 @@ class FrozenOutputs:
         return Examples(labels, first, self._row_bytes, further_views=tuple(further))
 
     def close(self) -> None:
-        """Takes the files away; examples that were given before stay readable."""
+        """Takes the files away; the disk is free again once no examples are left that read them."""
         self._writer.__exit__()
+        del self._reader
         for path in (self._model, self._model.with_suffix(".npy")):
             path.unlink(missing_ok=True)
 
     def _reader_of(self, places: NDArray[np.int64], view: int) -> Reader:
-        return lambda chosen: self._reader.read(view * self._count + places[chosen])
+        # Not through self: once closed, it lets the file go.
+        reader, first = self._reader, view * self._count
+        return lambda chosen: reader.read(first + places[chosen])
 
     def _complete(self, positions: NDArray[np.int64], places: NDArray[np.int64], view: int) -> None:
         missing = np.flatnonzero(~self._known[view, places])
