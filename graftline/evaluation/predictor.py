@@ -1,4 +1,4 @@
-"""The one way from raw images to probabilities: shrink, then the exported model in LiteRT."""
+"""The one way from raw images to probabilities: shrink, then the exported model."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from graftline.compute.parallel import ordered_map
 from graftline.core.errors import DataError, MissingOutputError, TrainingDivergedError
 from graftline.core.progress import Bar, progress
 from graftline.core.records import Trained
-from graftline.core.workspace import LITERT_FILE
 from graftline.data.decoding import Pixels
 from graftline.data.resize import shrink
 from graftline.data.shards import PackedImages
 from graftline.data.white_levels import rule_of
-from graftline.network.litert import LiteRunner
+from graftline.network.opened_model import open_model
+from graftline.network.runners.choosing import computing_of
 
 # A softmax in float32 sums to 1 within some 1e-6; anything beyond this is no softmax.
 _SUM_TOLERANCE = 1e-3
@@ -39,6 +39,8 @@ class Predictor:
 
     Args:
         folder: ``models/trained/`` or a copy, with ``model.tflite`` and ``trained.json``.
+        device: ``compute.device``. Cores answer a few images at once; a GPU takes seconds to begin,
+            and is for thousands.
 
     Attributes:
         white: Tells what is white in an image of more than 8 bits, by the training images.
@@ -46,16 +48,18 @@ class Predictor:
 
     Raises:
         MissingOutputError: If the model is not there.
+        ParamsError: If a GPU is asked for and there is none.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
         trained = Trained.read(folder / Trained.file_name())
         self.classes = trained.classes
         self.size_px = trained.size_px
         self.weight_digest = trained.weight_digest
         self.white = rule_of(trained.white)
         self.drawings = trained.drawings
-        self._runner = LiteRunner(folder / LITERT_FILE)
+        computing = computing_of(device, trained.precision)
+        self._runner = open_model(folder, computing, trained.size_px)
 
     @property
     def feature_dim(self) -> int | None:
@@ -217,7 +221,11 @@ def _checked(image: Any, place: int) -> NDArray[np.uint8]:
 
 
 def split_probabilities(
-    folder: Path, trained: Trained, images: PackedImages, test: NDArray[np.int64]
+    folder: Path,
+    trained: Trained,
+    images: PackedImages,
+    test: NDArray[np.int64],
+    device: str = "cpu",
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """What an exported model says of some images.
 
@@ -226,6 +234,7 @@ def split_probabilities(
         trained: What it says of itself.
         images: Raw images, as ``load`` wrote them.
         test: The positions of those that are asked about.
+        device: ``compute.device``.
 
     Returns:
         Probabilities and logits, each float32 (images, classes), in the order of ``test``.
@@ -244,7 +253,7 @@ def split_probabilities(
             yield from chunk
             bar.advance(len(chunk))
 
-    with progress("evaluate", len(test)) as bar, Predictor(folder) as predictor:
+    with progress("evaluate", len(test)) as bar, Predictor(folder, device) as predictor:
         probabilities, logits = predictor.probabilities_and_logits(every_image(bar))
     expected = (len(test), len(trained.classes))
     if probabilities.shape != expected:

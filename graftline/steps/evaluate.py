@@ -33,7 +33,7 @@ def evaluate(workspace: Workspace, params: Params) -> Metrics:
 
     Args:
         workspace: Where ``load`` and ``train`` have written their outputs.
-        params: Of which ``evaluate`` is read.
+        params: Of which ``evaluate`` and ``compute.device`` are read.
 
     Raises:
         MissingOutputError: If an output of an earlier step is absent, or they do not fit together.
@@ -47,7 +47,9 @@ def evaluate(workspace: Workspace, params: Params) -> Metrics:
     test = images.indices("test")
     _check(dataset, trained, images.labels[test], workspace)
 
-    probabilities, logits = split_probabilities(workspace.trained, trained, images, test)
+    probabilities, logits = split_probabilities(
+        workspace.trained, trained, images, test, params.compute.device
+    )
     predictions = Predictions(images.labels[test], probabilities, logits)
     metrics = measure(predictions, dataset, params.evaluate.calibration_bins)
     gallery = _gallery(predictions, images, test, trained.classes, params.evaluate.worst_mistakes)

@@ -25,7 +25,8 @@ from graftline.data.npy import ArrayWriter, narrowed
 from graftline.data.shards import PackedImages
 from graftline.network.assembled import planned_backbone
 from graftline.network.classifier import build_pooling, frozen_part
-from graftline.network.litert import LiteRunner
+from graftline.network.runners.choosing import Computing, computing_of
+from graftline.network.runners.runner import Runner
 from graftline.steps.assemble import FROZEN
 from graftline.training.feature_cache import (
     cached_rows,
@@ -40,8 +41,6 @@ CACHED_SPLITS: tuple[Split, ...] = ("train", "validation")
 """The test split is not among them: ``evaluate`` alone touches it."""
 STATISTICS = "batch_norm.npz"
 """The backbone's BatchNormalization statistics over these images, where the plan adapts them."""
-_MAX_BATCH = 256
-_BATCH_BYTES = 32 << 20
 
 Change = Callable[[Pixels, NDArray[np.int64], int], Pixels]
 """From images, their positions in the split and a view's number to that view of them."""
@@ -63,16 +62,18 @@ def extract(workspace: Workspace, params: Params) -> Features:
 
     Args:
         workspace: Where the inputs lie and the output goes.
-        params: ``seed``, ``augment`` and ``extract`` are read.
+        params: ``seed``, ``augment``, ``extract`` and ``compute.device`` are read.
 
     Raises:
-        ParamsError: If an augmentation changes what images show.
+        ParamsError: If an augmentation changes what images show, or if a GPU is asked for and there
+            is none.
         MissingOutputError: If an earlier step has not run.
         StorageFullError: If the disk has no room for them, before anything is computed.
     """
     plan = FreezePlan.read_in(workspace)
     assembled = Assembled.read_in(workspace)
     Preprocessed.read_in(workspace)
+    computing = computing_of(params.compute.device, plan.precision)
     images = PackedImages.open(workspace.preprocessed)
     counts: dict[Split, int] = {split: len(images.indices(split)) for split in CACHED_SPLITS}
     record = planned_features(assembled, plan, counts, params.augment, params.extract)
@@ -83,7 +84,9 @@ def extract(workspace: Workspace, params: Params) -> Features:
     with (
         replacing_directory(workspace.features, sealed=True) as folder,
         scratch_folder() as scratch,
-        _Frozen(workspace, assembled, plan, record).runner(images, folder, scratch) as runner,
+        _Frozen(workspace, assembled, plan, record, computing).runner(
+            images, folder, scratch
+        ) as runner,
     ):
         change: Change = _unchanged
         if params.augment.active:
@@ -102,7 +105,7 @@ def _unchanged(images: Pixels, _positions: NDArray[np.int64], _view: int) -> Pix
 
 def _check_labels(
     params: Params,
-    runner: LiteRunner,
+    runner: Runner,
     record: Features,
     images: PackedImages,
     classes: tuple[str, ...],
@@ -113,7 +116,7 @@ def _check_labels(
             "augment.views is 1, so that the only view that is cached is the unchanged one"
         )
 
-    size = _batch_size(record)
+    size = _batch_size(runner, record)
 
     def pooled(pixels: Pixels) -> NDArray[np.float32]:
         pieces = (pixels[at : at + size] for at in range(0, len(pixels), size))
@@ -144,7 +147,7 @@ class _Files:
 
 
 def _write_splits(
-    runner: LiteRunner, record: Features, images: PackedImages, change: Change, folder: Path
+    runner: Runner, record: Features, images: PackedImages, change: Change, folder: Path
 ) -> None:
     with progress("extract", cached_rows(record), "images") as bar:
         for split in CACHED_SPLITS:
@@ -175,7 +178,7 @@ def _open_files(
 
 
 def _write_view(
-    runner: LiteRunner,
+    runner: Runner,
     record: Features,
     images: PackedImages,
     indices: NDArray[np.int64],
@@ -187,7 +190,7 @@ def _write_view(
     under_way: deque[NDArray[np.int64]] = deque()
 
     def pixels() -> Iterator[Pixels]:
-        for positions, batch in images.batches(indices, _batch_size(record)):
+        for positions, batch in images.batches(indices, _batch_size(runner, record)):
             under_way.append(positions)
             yield change(batch, positions, view)
 
@@ -196,29 +199,28 @@ def _write_view(
         bar.advance(len(outputs))
 
 
-def _batch_size(record: Features) -> int:
-    """As many images as keep a batch's outputs in bounds, in whole micro-batches of 8."""
-    values = record.pooled_dim + (math.prod(record.shape) if has_maps(record) else 0)
-    fitting = _BATCH_BYTES // (values * np.dtype(np.float32).itemsize)
-    return int(np.clip(fitting // 8 * 8, 8, _MAX_BATCH))
+def _batch_size(runner: Runner, record: Features) -> int:
+    return runner.batch_size(
+        record.pooled_dim + (math.prod(record.shape) if has_maps(record) else 0)
+    )
 
 
 @dataclass(frozen=True)
 class _Frozen:
-    """The frozen part, on its way to LiteRT."""
+    """The frozen part, on its way to what runs it."""
 
     workspace: Workspace
     assembled: Assembled
     plan: FreezePlan
     record: Features
+    computing: Computing
 
-    def runner(self, images: PackedImages, folder: Path, scratch: Path) -> LiteRunner:
+    def runner(self, images: PackedImages, folder: Path, scratch: Path) -> Runner:
         """Runs the file that ``assemble`` left, or another one that is converted now."""
-        record, adapts = self.record, self.plan.batch_norm == "adapt"
-        if not has_maps(record) and record.cut == self.assembled.cut and not adapts:
-            return LiteRunner(self.workspace.assembled / FROZEN)
-        from graftline.network.keras_io import convert_to_litert
-
+        record, adapts, computing = self.record, self.plan.batch_norm == "adapt", self.computing
+        as_assembled = not has_maps(record) and record.cut == self.assembled.cut and not adapts
+        if as_assembled and computing.takes_litert:
+            return computing.open(self.workspace.assembled / FROZEN)
         backbone = planned_backbone(self.workspace, record.cut)
         if adapts:
             self._adapt(backbone, images, folder)
@@ -228,9 +230,9 @@ class _Frozen:
             function = _maps_and_pooled(backbone, record.boundary, size_px, pooling)
         else:
             function = frozen_part(backbone, self.assembled.size_px, pooling)
-        path = scratch / FROZEN
-        path.write_bytes(convert_to_litert(function))
-        return LiteRunner(path)
+        path = scratch / f"frozen{computing.ending}"
+        computing.convert(function, backbone, path)
+        return computing.open(path)
 
     def _adapt(self, backbone: Any, images: PackedImages, folder: Path) -> None:
         from graftline.network.batch_norm import (
