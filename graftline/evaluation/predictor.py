@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from graftline.compute.parallel import ordered_map
+from graftline.compute import Arrays, map_chunks
 from graftline.core.errors import DataError, MissingOutputError, TrainingDivergedError
-from graftline.core.progress import Bar, progress
+from graftline.core.progress import progress
 from graftline.core.records import Trained
-from graftline.data.decoding import Pixels
 from graftline.data.resize import shrink
 from graftline.data.shards import PackedImages
 from graftline.data.white_levels import rule_of
@@ -22,7 +24,8 @@ from graftline.network.runners.choosing import computing_of
 
 # A softmax in float32 sums to 1 within some 1e-6; anything beyond this is no softmax.
 _SUM_TOLERANCE = 1e-3
-_CHUNK_IMAGES = 16
+_CHUNK_IMAGES = 256
+"""Enough that those of one shape among them are run together."""
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -243,18 +246,16 @@ def split_probabilities(
         MissingOutputError: If the model answers with another number of classes.
         TrainingDivergedError: If it answers with what are no probabilities.
     """
-
-    def shrunk(indices: NDArray[np.int64]) -> list[Pixels]:
-        return [shrink(images.image(int(index)), trained.size_px) for index in indices]
-
-    def every_image(bar: Bar) -> Iterator[Pixels]:
-        chunks = (test[at : at + _CHUNK_IMAGES] for at in range(0, len(test), _CHUNK_IMAGES))
-        for chunk in ordered_map(shrunk, chunks):
-            yield from chunk
-            bar.advance(len(chunk))
-
+    work = Answering(folder, images.folder, trained.size_px, device)
+    empty = np.empty((0, len(trained.classes)), np.float32)
+    answers = [(empty, empty)]
     with progress("evaluate", len(test)) as bar, Predictor(folder, device) as predictor:
-        probabilities, logits = predictor.probabilities_and_logits(every_image(bar))
+        here = partial(_answered, predictor, images, trained.size_px)
+        chunks = (test[at : at + _CHUNK_IMAGES] for at in range(0, len(test), _CHUNK_IMAGES))
+        for chunk, answered in map_chunks("answers", work, chunks, here=here):
+            answers.append((answered["probabilities"], answered["logits"]))
+            bar.advance(len(chunk))
+    probabilities, logits = map(np.concatenate, zip(*answers, strict=True))
     expected = (len(test), len(trained.classes))
     if probabilities.shape != expected:
         raise MissingOutputError(
@@ -272,3 +273,34 @@ def split_probabilities(
             fix="lower train.learning_rate and run dvc repro",
         )
     return probabilities, logits
+
+
+@dataclass(frozen=True)
+class Answering:
+    """Asks an exported model about packed images by their positions, in whichever process.
+
+    Args:
+        model: The model's folder.
+        images: The images' folder.
+        size_px: What the model takes at most.
+        device: ``compute.device``.
+    """
+
+    model: Path
+    images: Path
+    size_px: int
+    device: str
+
+    @contextmanager
+    def opened(self) -> Iterator[Callable[[NDArray[np.int64]], Arrays]]:
+        """Gives the function from positions to ``probabilities`` and ``logits``."""
+        with Predictor(self.model, self.device) as predictor:
+            yield partial(_answered, predictor, PackedImages.open(self.images), self.size_px)
+
+
+def _answered(
+    predictor: Predictor, images: PackedImages, size_px: int, positions: NDArray[np.int64]
+) -> Arrays:
+    given = (shrink(images.image(position), size_px) for position in positions.tolist())
+    probabilities, logits = predictor.probabilities_and_logits(given)
+    return {"probabilities": probabilities, "logits": logits}

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import deque
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from graftline.core.files import replacing_directory, scratch_folder
-from graftline.core.params import Params
+from graftline.compute import Arrays, map_chunks
+from graftline.core.files import replacing_directory
+from graftline.core.params import AugmentParams, Params
 from graftline.core.progress import progress
 from graftline.core.records import Assembled, Features, FreezePlan, Preprocessed, Split
 from graftline.core.stages import POOLED
@@ -83,24 +85,88 @@ def extract(workspace: Workspace, params: Params) -> Features:
         _LOG.warning("no feature maps are cached, since %s", record.uncached_reason)
     with (
         replacing_directory(workspace.features, sealed=True) as folder,
-        scratch_folder() as scratch,
-        _Frozen(workspace, assembled, plan, record, computing).runner(
-            images, folder, scratch
-        ) as runner,
+        # In the project, where other machines see it too.
+        tempfile.TemporaryDirectory(dir=folder) as scratch,
     ):
-        change: Change = _unchanged
-        if params.augment.active:
-            from graftline.training.augment import AugmentedViews
-
-            _check_labels(params, runner, record, images, assembled.classes, folder)
-            change = AugmentedViews(params.augment, params.seed, counts["train"]).changed
-        _write_splits(runner, record, images, change, folder)
+        frozen = _Frozen(workspace, assembled, plan, record, computing)
+        file = frozen.file(images, folder, Path(scratch))
+        work = Running(workspace, file, computing, record, params.augment, params.seed)
+        with computing.open(file) as runner:
+            if params.augment.active:
+                _check_labels(params, runner, record, images, assembled.classes, folder)
+            _write_splits(work, images, runner, folder)
         record.write(folder / record.file_name())
     return record
 
 
 def _unchanged(images: Pixels, _positions: NDArray[np.int64], _view: int) -> Pixels:
     return images
+
+
+class Rows(NamedTuple):
+    """Some rows of the output: a view of images of one split."""
+
+    split: Split
+    view: int
+    positions: NDArray[np.int64]
+    """Of the images, in the split."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """Runs the frozen part over images, in whichever process.
+
+    Args:
+        workspace: Where ``data/preprocessed/`` lies.
+        file: The frozen part.
+        computing: What runs it.
+        record: What is kept of its outputs.
+        augment: What changes the views.
+        seed: The seed of these changes.
+    """
+
+    workspace: Workspace
+    file: Path
+    computing: Computing
+    record: Features
+    augment: AugmentParams
+    seed: int
+
+    @contextmanager
+    def opened(self) -> Iterator[Callable[[Rows], Arrays]]:
+        """Gives the function from rows to their ``pooled`` features, and ``maps`` if any."""
+        images = PackedImages.open(self.workspace.preprocessed)
+        with self.computing.open(self.file) as runner:
+            yield self.function(runner, images)
+
+    def function(self, runner: Runner, images: PackedImages) -> Callable[[Rows], Arrays]:
+        """The function, where the frozen part and the images are open already."""
+        indices = {split: images.indices(split) for split in CACHED_SPLITS}
+        return partial(_outputs, self.record, runner, images, indices, self._change())
+
+    def _change(self) -> Change:
+        if not self.augment.active:
+            return _unchanged
+        from graftline.training.augment import AugmentedViews
+
+        return AugmentedViews(self.augment, self.seed, self.record.counts["train"]).changed
+
+
+def _outputs(
+    record: Features,
+    runner: Runner,
+    images: PackedImages,
+    indices: dict[Split, NDArray[np.int64]],
+    change: Change,
+    rows: Rows,
+) -> Arrays:
+    batch = images.batch(indices[rows.split][rows.positions])
+    outputs = runner.run(change(batch, rows.positions, rows.view))
+    if not has_maps(record):
+        return {"pooled": outputs}
+    values = math.prod(record.shape)
+    maps = narrowed(outputs[:, :values], str(record.dtype))
+    return {"maps": maps, "pooled": outputs[:, values:]}
 
 
 def _check_labels(
@@ -137,35 +203,38 @@ class _Files:
     maps: ArrayWriter | None
     pooled: ArrayWriter
 
-    def put(self, rows: NDArray[np.int64], outputs: NDArray[np.float32]) -> None:
-        """Keeps the outputs of some images, (n, map values if there are any + pooled features)."""
-        if self.maps is None:
-            self.pooled.put(rows, outputs)
-            return
-        self.maps.put(rows, narrowed(outputs[:, : self.maps.row_size], self.maps.dtype))
-        self.pooled.put(rows, outputs[:, self.maps.row_size :])
+    def put(self, rows: NDArray[np.int64], outputs: Arrays) -> None:
+        """Keeps the outputs of some images; see :class:`Running`."""
+        if self.maps is not None:
+            self.maps.put(rows, outputs["maps"])
+        self.pooled.put(rows, outputs["pooled"])
 
 
-def _write_splits(
-    runner: Runner, record: Features, images: PackedImages, change: Change, folder: Path
-) -> None:
-    with progress("extract", cached_rows(record), "images") as bar:
-        for split in CACHED_SPLITS:
-            views = record.views if split == "train" else 1
-            indices = images.indices(split)
-            with ExitStack() as opened:
-                files = _open_files(opened, record, split, folder, len(indices) * views)
-                for view in range(views):
-                    _write_view(runner, record, images, indices, change, view, files, bar)
+def _write_splits(work: Running, images: PackedImages, runner: Runner, folder: Path) -> None:
+    record, here = work.record, work.function(runner, images)
+    with ExitStack() as opened, progress("extract", cached_rows(record), "images") as bar:
+        files = {split: _open_files(opened, record, split, folder) for split in CACHED_SPLITS}
+        # Two at once: no interpreter waits for the others at the end of a batch, and a GPU computes
+        # one while the other is copied.
+        rows = _rows(record, images, _batch_size(runner, record))
+        chunks = map_chunks("outputs", work, rows, here=here, at_once=2)
+        for (split, view, positions), outputs in chunks:
+            files[split].put(positions + view * record.counts[split], outputs)
+            bar.advance(len(positions))
 
 
-def _open_files(
-    opened: ExitStack, record: Features, split: Split, folder: Path, rows: int
-) -> _Files:
+def _rows(record: Features, images: PackedImages, batch_size: int) -> Iterator[Rows]:
+    for split in CACHED_SPLITS:
+        for view in range(record.views if split == "train" else 1):
+            for positions in images.positions(images.indices(split), batch_size):
+                yield Rows(split, view, positions)
+
+
+def _open_files(opened: ExitStack, record: Features, split: Split, folder: Path) -> _Files:
     def writer(name: str, dtype: str, row_shape: tuple[int, ...]) -> ArrayWriter:
-        axes: tuple[int, ...] = (rows,)
+        axes: tuple[int, ...] = (record.counts[split],)
         if split == "train" and record.views > 1:
-            axes = (record.views, rows // record.views)
+            axes = (record.views, *axes)
         return opened.enter_context(ArrayWriter(folder / name, dtype, axes, row_shape))
 
     pooled_shape = (record.pooled_dim,)
@@ -177,28 +246,6 @@ def _open_files(
     return _Files(maps, writer(f"{split}-pooled.npy", "float32", pooled_shape))
 
 
-def _write_view(
-    runner: Runner,
-    record: Features,
-    images: PackedImages,
-    indices: NDArray[np.int64],
-    change: Change,
-    view: int,
-    files: _Files,
-    bar: Any,
-) -> None:
-    under_way: deque[NDArray[np.int64]] = deque()
-
-    def pixels() -> Iterator[Pixels]:
-        for positions, batch in images.batches(indices, _batch_size(runner, record)):
-            under_way.append(positions)
-            yield change(batch, positions, view)
-
-    for outputs in runner.run_all(pixels()):
-        files.put(under_way.popleft() + view * len(indices), outputs)
-        bar.advance(len(outputs))
-
-
 def _batch_size(runner: Runner, record: Features) -> int:
     return runner.batch_size(
         record.pooled_dim + (math.prod(record.shape) if has_maps(record) else 0)
@@ -207,7 +254,7 @@ def _batch_size(runner: Runner, record: Features) -> int:
 
 @dataclass(frozen=True)
 class _Frozen:
-    """The frozen part, on its way to what runs it."""
+    """The frozen part, on its way to a file."""
 
     workspace: Workspace
     assembled: Assembled
@@ -215,12 +262,12 @@ class _Frozen:
     record: Features
     computing: Computing
 
-    def runner(self, images: PackedImages, folder: Path, scratch: Path) -> Runner:
-        """Runs the file that ``assemble`` left, or another one that is converted now."""
+    def file(self, images: PackedImages, folder: Path, scratch: Path) -> Path:
+        """The file that ``assemble`` left, or another one that is converted now."""
         record, adapts, computing = self.record, self.plan.batch_norm == "adapt", self.computing
         as_assembled = not has_maps(record) and record.cut == self.assembled.cut and not adapts
         if as_assembled and computing.takes_litert:
-            return computing.open(self.workspace.assembled / FROZEN)
+            return self.workspace.assembled / FROZEN
         backbone = planned_backbone(self.workspace, record.cut)
         if adapts:
             self._adapt(backbone, images, folder)
@@ -232,7 +279,7 @@ class _Frozen:
             function = frozen_part(backbone, self.assembled.size_px, pooling)
         path = scratch / f"frozen{computing.ending}"
         computing.convert(function, backbone, path)
-        return computing.open(path)
+        return path
 
     def _adapt(self, backbone: Any, images: PackedImages, folder: Path) -> None:
         from graftline.network.batch_norm import (
