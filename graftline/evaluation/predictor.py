@@ -1,4 +1,4 @@
-"""The one way from raw images to probabilities: shrink, then the exported model in LiteRT."""
+"""The one way from raw images to probabilities: shrink, then the exported model."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from graftline.compute import Arrays, map_chunks
 from graftline.core.errors import DataError, MissingOutputError, TrainingDivergedError
 from graftline.core.progress import progress
 from graftline.core.records import Trained
-from graftline.core.workspace import LITERT_FILE
 from graftline.data.resize import shrink
 from graftline.data.shards import PackedImages
 from graftline.data.white_levels import rule_of
 from graftline.evaluation.predictions import Predictions
-from graftline.network.litert import LiteRunner
+from graftline.network.opened_model import open_model
+from graftline.network.runners.choosing import computing_of
 
 # A softmax in float32 sums to 1 within some 1e-6; anything beyond this is no softmax.
 _SUM_TOLERANCE = 1e-3
@@ -43,6 +43,8 @@ class Predictor:
 
     Args:
         folder: ``models/trained/`` or a copy, with ``model.tflite`` and ``trained.json``.
+        device: ``compute.device``. Cores answer a few images at once; a GPU takes seconds to begin,
+            and is for thousands.
 
     Attributes:
         white: Tells what is white in an image of more than 8 bits, by the training images.
@@ -50,16 +52,18 @@ class Predictor:
 
     Raises:
         MissingOutputError: If the model is not there.
+        ParamsError: If a GPU is asked for and there is none.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
         trained = Trained.read(folder / Trained.file_name())
         self.classes = trained.classes
         self.size_px = trained.size_px
         self.weight_digest = trained.weight_digest
         self.white = rule_of(trained.white)
         self.drawings = trained.drawings
-        self._runner = LiteRunner(folder / LITERT_FILE)
+        computing = computing_of(device, trained.precision)
+        self._runner = open_model(folder, computing, trained.size_px)
 
     @property
     def feature_dim(self) -> int | None:
@@ -222,7 +226,11 @@ def _checked(image: Any, place: int) -> NDArray[np.uint8]:
 
 
 def split_predictions(
-    folder: Path, trained: Trained, images: PackedImages, test: NDArray[np.int64]
+    folder: Path,
+    trained: Trained,
+    images: PackedImages,
+    test: NDArray[np.int64],
+    device: str = "cpu",
 ) -> Predictions:
     """What an exported model says of some images.
 
@@ -231,6 +239,7 @@ def split_predictions(
         trained: What it says of itself.
         images: Raw images, as ``load`` wrote them.
         test: The positions of those that are asked about.
+        device: ``compute.device``.
 
     Returns:
         The answers in the order of ``test``.
@@ -239,15 +248,15 @@ def split_predictions(
         MissingOutputError: If the model answers with another number of classes.
         TrainingDivergedError: If it answers with what are no probabilities.
     """
-    work = Answering(folder, images.folder, trained.size_px)
+    work = Answering(folder, images.folder, trained.size_px, device)
     found = Predictions.of_none(images.labels[test], len(trained.classes))
     odd: list[int] = []
     done = 0
-    with progress("evaluate", len(test)) as bar, Predictor(folder) as predictor:
+    with progress("evaluate", len(test)) as bar, Predictor(folder, device) as predictor:
         here = partial(_answered, predictor, images, trained.size_px)
         chunks = (test[at : at + _CHUNK_IMAGES] for at in range(0, len(test), _CHUNK_IMAGES))
-        for chunk in map_chunks("answers", work, chunks, here=here):
-            probabilities, logits = chunk["probabilities"], chunk["logits"]
+        for _, answered in map_chunks("answers", work, chunks, here=here):
+            probabilities, logits = answered["probabilities"], answered["logits"]
             places = np.arange(done, done + len(probabilities))
             if probabilities.shape[1] != len(trained.classes):
                 raise MissingOutputError(
@@ -280,16 +289,18 @@ class Answering:
         model: The model's folder.
         images: The images' folder.
         size_px: What the model takes at most.
+        device: ``compute.device``.
     """
 
     model: Path
     images: Path
     size_px: int
+    device: str
 
     @contextmanager
     def opened(self) -> Iterator[Callable[[NDArray[np.int64]], Arrays]]:
         """Gives the function from positions to ``probabilities`` and ``logits``."""
-        with Predictor(self.model) as predictor:
+        with Predictor(self.model, self.device) as predictor:
             yield partial(_answered, predictor, PackedImages.open(self.images), self.size_px)
 
 
