@@ -19,8 +19,8 @@ from typing import Any
 
 from graftline.compute.cores import available_cores
 from graftline.compute.own_cluster import served, silence, started
-from graftline.compute.parts import Arrays, part_file, read_part
-from graftline.compute.work import Work
+from graftline.compute.parts import part_file, read_part
+from graftline.compute.work import Arrays, Work
 from graftline.compute.worker import Proof, Task, code_of, forget, problem, run_chunk
 from graftline.core.counts import counted
 from graftline.core.errors import ClusterError

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
-from graftline.compute.parts import Arrays
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
+Arrays: TypeAlias = "Mapping[str, NDArray[Any]]"
+"""What a chunk comes to. NumPy is imported where it is needed: it reads the environment then."""
 Chunk = TypeVar("Chunk")
 _Given = TypeVar("_Given", contravariant=True)
 
