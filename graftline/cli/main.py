@@ -11,6 +11,7 @@ from pathlib import Path
 from graftline import __version__
 from graftline.cli.completion import SHELLS
 from graftline.cli.steps import STEP_HELP, run_step
+from graftline.core import fresh_start
 from graftline.core.environment import begin_plainly, settle
 from graftline.core.exit_codes import replace_what_cannot_be_shown, reported
 from graftline.core.stages import STAGES
@@ -28,6 +29,7 @@ def entry() -> None:
     collect_rarely()
     # What argparse prints comes before the command.
     replace_what_cannot_be_shown()
+    fresh_start.allow()
     sys.exit(main(sys.argv[1:]))
 
 

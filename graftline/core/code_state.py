@@ -32,6 +32,7 @@ _NO_PART_OF_A_STEP = frozenset(
         "graftline/compute/worker.py",
         "graftline/core/__init__.py",
         "graftline/core/errors.py",
+        "graftline/core/fresh_start.py",
         "graftline/core/installing.py",
         "graftline/core/params/drift.py",
         "graftline/core/params/messages.py",

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from graftline.compute import working_on
+from graftline.core import fresh_start
 from graftline.core.backbone_cuts import check_cut
 from graftline.core.code_lock import refuse_other_code
 from graftline.core.environment import HELD_BY_VARIABLE, RUN_ID_VARIABLE
@@ -51,6 +52,7 @@ def run_stage(stage: str, workspace: Workspace) -> Any:
         GraftlineError: Whatever the step raises.
     """
     timings = Timings()
+    started_s = fresh_start.begun_s(time.monotonic())
     try:
         check_own_git(workspace.root)
         refuse_after_interrupted(workspace)
@@ -64,7 +66,6 @@ def run_stage(stage: str, workspace: Workspace) -> Any:
                 require("onnx", "the format onnx", "export.formats: onnx")
             if params.compute.engine == "dask":
                 require("cluster", "the engine dask", "compute.engine: dask")
-            started_s = time.monotonic()
             finished_training.forget_if_recorded(workspace)
             earlier = EarlierResults(workspace, stage, params)
             parts_key = _parts_key(workspace, stage, params)
@@ -80,10 +81,14 @@ def run_stage(stage: str, workspace: Workspace) -> Any:
             return record
     except GraftlineError:
         raise
+    except fresh_start.OvergrownError:
+        pass
     except Exception as error:
         if (known := from_system(error, workspace.root)) is not None:
             raise known from error
         raise
+    # By now the locks and the scratch folder are given back.
+    fresh_start.start_anew(started_s)
 
 
 def _parts_key(workspace: Workspace, stage: str, params: Params) -> str | None:

@@ -27,7 +27,8 @@ from graftline.data.npy import ArrayWriter, narrowed
 from graftline.data.shards import PackedImages
 from graftline.network.assembled import planned_backbone
 from graftline.network.classifier import build_pooling, frozen_part
-from graftline.network.litert import LiteRunner
+from graftline.network.runners.choosing import Computing, computing_of
+from graftline.network.runners.runner import Runner
 from graftline.steps.assemble import FROZEN
 from graftline.training.feature_cache import (
     cached_rows,
@@ -42,8 +43,6 @@ CACHED_SPLITS: tuple[Split, ...] = ("train", "validation")
 """The test split is not among them: ``evaluate`` alone touches it."""
 STATISTICS = "batch_norm.npz"
 """The backbone's BatchNormalization statistics over these images, where the plan adapts them."""
-_MAX_BATCH = 256
-_BATCH_BYTES = 32 << 20
 
 Change = Callable[[Pixels, NDArray[np.int64], int], Pixels]
 """From images, their positions in the split and a view's number to that view of them."""
@@ -65,16 +64,18 @@ def extract(workspace: Workspace, params: Params) -> Features:
 
     Args:
         workspace: Where the inputs lie and the output goes.
-        params: ``seed``, ``augment`` and ``extract`` are read.
+        params: ``seed``, ``augment``, ``extract`` and ``compute.device`` are read.
 
     Raises:
-        ParamsError: If an augmentation changes what images show.
+        ParamsError: If an augmentation changes what images show, or if a GPU is asked for and there
+            is none.
         MissingOutputError: If an earlier step has not run.
         StorageFullError: If the disk has no room for them, before anything is computed.
     """
     plan = FreezePlan.read_in(workspace)
     assembled = Assembled.read_in(workspace)
     Preprocessed.read_in(workspace)
+    computing = computing_of(params.compute.device, plan.precision)
     images = PackedImages.open(workspace.preprocessed)
     counts: dict[Split, int] = {split: len(images.indices(split)) for split in CACHED_SPLITS}
     record = planned_features(assembled, plan, counts, params.augment, params.extract)
@@ -87,12 +88,13 @@ def extract(workspace: Workspace, params: Params) -> Features:
         # In the project, where other machines see it too.
         tempfile.TemporaryDirectory(dir=folder) as scratch,
     ):
-        file = _Frozen(workspace, assembled, plan, record).file(images, folder, Path(scratch))
-        work = Running(workspace, file, record, params.augment, params.seed)
-        with LiteRunner(file) as runner:
+        frozen = _Frozen(workspace, assembled, plan, record, computing)
+        file = frozen.file(images, folder, Path(scratch))
+        work = Running(workspace, file, computing, record, params.augment, params.seed)
+        with computing.open(file) as runner:
             if params.augment.active:
                 _check_labels(params, runner, record, images, assembled.classes, folder)
-            _write_splits(work, images, work.function(runner, images), folder)
+            _write_splits(work, images, runner, folder)
         record.write(folder / record.file_name())
     return record
 
@@ -117,6 +119,7 @@ class Running:
     Args:
         workspace: Where ``data/preprocessed/`` lies.
         file: The frozen part.
+        computing: What runs it.
         record: What is kept of its outputs.
         augment: What changes the views.
         seed: The seed of these changes.
@@ -124,6 +127,7 @@ class Running:
 
     workspace: Workspace
     file: Path
+    computing: Computing
     record: Features
     augment: AugmentParams
     seed: int
@@ -132,10 +136,10 @@ class Running:
     def opened(self) -> Iterator[Callable[[Rows], Arrays]]:
         """Gives the function from rows to their ``pooled`` features, and ``maps`` if any."""
         images = PackedImages.open(self.workspace.preprocessed)
-        with LiteRunner(self.file) as runner:
+        with self.computing.open(self.file) as runner:
             yield self.function(runner, images)
 
-    def function(self, runner: LiteRunner, images: PackedImages) -> Callable[[Rows], Arrays]:
+    def function(self, runner: Runner, images: PackedImages) -> Callable[[Rows], Arrays]:
         """The function, where the frozen part and the images are open already."""
         indices = {split: images.indices(split) for split in CACHED_SPLITS}
         return partial(_outputs, self.record, runner, images, indices, self._change())
@@ -150,7 +154,7 @@ class Running:
 
 def _outputs(
     record: Features,
-    runner: LiteRunner,
+    runner: Runner,
     images: PackedImages,
     indices: dict[Split, NDArray[np.int64]],
     change: Change,
@@ -167,7 +171,7 @@ def _outputs(
 
 def _check_labels(
     params: Params,
-    runner: LiteRunner,
+    runner: Runner,
     record: Features,
     images: PackedImages,
     classes: tuple[str, ...],
@@ -178,7 +182,7 @@ def _check_labels(
             "augment.views is 1, so that the only view that is cached is the unchanged one"
         )
 
-    size = _batch_size(record)
+    size = _batch_size(runner, record)
 
     def pooled(pixels: Pixels) -> NDArray[np.float32]:
         pieces = (pixels[at : at + size] for at in range(0, len(pixels), size))
@@ -206,23 +210,23 @@ class _Files:
         self.pooled.put(rows, outputs["pooled"])
 
 
-def _write_splits(
-    work: Running, images: PackedImages, here: Callable[[Rows], Arrays], folder: Path
-) -> None:
-    record = work.record
+def _write_splits(work: Running, images: PackedImages, runner: Runner, folder: Path) -> None:
+    record, here = work.record, work.function(runner, images)
     with ExitStack() as opened, progress("extract", cached_rows(record), "images") as bar:
         files = {split: _open_files(opened, record, split, folder) for split in CACHED_SPLITS}
-        # Two at once, so that no interpreter waits for the others at the end of a batch.
-        chunks = map_chunks("outputs", work, _rows(record, images), here=here, at_once=2)
+        # Two at once: no interpreter waits for the others at the end of a batch, and a GPU computes
+        # one while the other is copied.
+        rows = _rows(record, images, _batch_size(runner, record))
+        chunks = map_chunks("outputs", work, rows, here=here, at_once=2)
         for (split, view, positions), outputs in chunks:
             files[split].put(positions + view * record.counts[split], outputs)
             bar.advance(len(positions))
 
 
-def _rows(record: Features, images: PackedImages) -> Iterator[Rows]:
+def _rows(record: Features, images: PackedImages, batch_size: int) -> Iterator[Rows]:
     for split in CACHED_SPLITS:
         for view in range(record.views if split == "train" else 1):
-            for positions in images.positions(images.indices(split), _batch_size(record)):
+            for positions in images.positions(images.indices(split), batch_size):
                 yield Rows(split, view, positions)
 
 
@@ -242,11 +246,10 @@ def _open_files(opened: ExitStack, record: Features, split: Split, folder: Path)
     return _Files(maps, writer(f"{split}-pooled.npy", "float32", pooled_shape))
 
 
-def _batch_size(record: Features) -> int:
-    """As many images as keep a batch's outputs in bounds, in whole micro-batches of 8."""
-    values = record.pooled_dim + (math.prod(record.shape) if has_maps(record) else 0)
-    fitting = _BATCH_BYTES // (values * np.dtype(np.float32).itemsize)
-    return int(np.clip(fitting // 8 * 8, 8, _MAX_BATCH))
+def _batch_size(runner: Runner, record: Features) -> int:
+    return runner.batch_size(
+        record.pooled_dim + (math.prod(record.shape) if has_maps(record) else 0)
+    )
 
 
 @dataclass(frozen=True)
@@ -257,14 +260,14 @@ class _Frozen:
     assembled: Assembled
     plan: FreezePlan
     record: Features
+    computing: Computing
 
     def file(self, images: PackedImages, folder: Path, scratch: Path) -> Path:
         """The file that ``assemble`` left, or another one that is converted now."""
-        record, adapts = self.record, self.plan.batch_norm == "adapt"
-        if not has_maps(record) and record.cut == self.assembled.cut and not adapts:
+        record, adapts, computing = self.record, self.plan.batch_norm == "adapt", self.computing
+        as_assembled = not has_maps(record) and record.cut == self.assembled.cut and not adapts
+        if as_assembled and computing.takes_litert:
             return self.workspace.assembled / FROZEN
-        from graftline.network.keras_io import convert_to_litert
-
         backbone = planned_backbone(self.workspace, record.cut)
         if adapts:
             self._adapt(backbone, images, folder)
@@ -274,8 +277,8 @@ class _Frozen:
             function = _maps_and_pooled(backbone, record.boundary, size_px, pooling)
         else:
             function = frozen_part(backbone, self.assembled.size_px, pooling)
-        path = scratch / FROZEN
-        path.write_bytes(convert_to_litert(function))
+        path = scratch / f"frozen{computing.ending}"
+        computing.convert(function, backbone, path)
         return path
 
     def _adapt(self, backbone: Any, images: PackedImages, folder: Path) -> None:

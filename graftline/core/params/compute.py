@@ -17,6 +17,18 @@ WHERE_ALONE = ("engine", "address", "workers")
 class ComputeParams(Section):
     """On what the work runs. Engine, address and workers decide nothing of what comes out."""
 
+    device: Literal["auto", "cpu", "gpu"] = Field(
+        default="auto",
+        description="What the backbone runs on. auto: a GPU that TensorFlow can use, where there "
+        "is one, else the cores. The last digits depend on it.",
+    )
+    precision: Literal["float32", "auto", "bfloat16"] = Field(
+        default="float32",
+        description="What the frozen part computes in, from extract to the finished model. auto: "
+        "in 16 bits where this machine gains by it and a probe on training images loses nothing; "
+        "see docs/devices.md.",
+    )
+
     engine: Literal["local", "dask"] = Field(
         default="local",
         description="local: threads of the step's own process. dask: processes that a Dask "
@@ -33,6 +45,18 @@ class ComputeParams(Section):
         le=1024,
         description="How many work side by side on one machine. Null: as many as the cores that "
         "this process may use, by its affinity mask and the CPU quota of its container.",
+    )
+    strategy: Literal["auto", "none", "mirrored", "multi_worker"] = Field(
+        default="auto",
+        description="On what train computes each step. none: one device. mirrored: all GPUs of "
+        "this machine. multi_worker: the processes that TF_CONFIG names, on several machines; see "
+        "docs/cluster.md. auto: multi_worker where TF_CONFIG is set, mirrored where there are "
+        "several GPUs, else none.",
+    )
+    deterministic: bool = Field(
+        default=True,
+        description="Whether a GPU is held to operations that give the same bytes for the same "
+        "seed, which can be slower ones. On a CPU they do anyway.",
     )
 
     @field_validator("address")

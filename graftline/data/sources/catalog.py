@@ -115,9 +115,12 @@ def from_arrays(arrays: Sequence[ImageArray]) -> Catalog:
     counts: Counter[str] = Counter()
     examples: dict[str, str] = {}
     for array in arrays:
-        for label in (here := Counter(array.labels)):
-            examples.setdefault(label, f"{array.name}[{array.labels.index(label)}]")
-        counts.update(here)
+        first: dict[str, int] = {}
+        for at, label in enumerate(array.labels):
+            first.setdefault(label, at)
+        for label, at in first.items():
+            examples.setdefault(label, f"{array.name}[{at}]")
+        counts.update(array.labels)
     return Catalog(
         total=counts.total(),
         counts=counts,
