@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import socket
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+
+from graftline.core.errors import ClusterError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,3 +31,19 @@ class Work(Protocol[_Given]):
         Returns:
             Gives the function from a chunk to its arrays. Threads call it at the same time.
         """
+
+
+def refuse_unseen(paths: Iterable[Path]) -> None:
+    """Sees to it that this process sees what the step's own process sees.
+
+    Raises:
+        ClusterError: If one of them is not there.
+    """
+    for path in paths:
+        if not path.exists():
+            raise ClusterError(
+                f"a worker on {socket.gethostname()} does not see {path}",
+                where=str(path),
+                fix="put it into the project's folder or another one that all machines see under "
+                "the same path",
+            )
