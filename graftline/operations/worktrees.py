@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from graftline.core.errors import ReproductionError
-from graftline.core.process_identity import name_tag, tag_lives
+from graftline.core.process_identity import TAG, name_tag, tag_lives
 from graftline.core.repository import PLACES, below_top, top
 from graftline.core.silence import ended
 from graftline.operations.dvc_cache import cache_folder
@@ -26,7 +26,7 @@ from graftline.operations.dvc_commands import dvc_ended
 CACHE = Path(".dvc", "cache-of-checkout")
 """A link in the worktree to the checkout's cache."""
 _PREFIX = ".graftline-worktree-"
-_OURS = re.compile(rf"{re.escape(_PREFIX)}(?P<tag>\d+-\d+)-.*")
+_OURS = re.compile(rf"{re.escape(_PREFIX)}{TAG}-.*")
 # A hook of the checkout's has nothing to do here, and could do anything; a commit is what its
 # number says, not what a replacement (refs/replace) makes of it; other ends of lines would be other
 # code.
