@@ -50,7 +50,7 @@ class Model:
         self.answers = answers
         self.seen: list[np.ndarray] = []
 
-    def __call__(self, folder: Path) -> contextlib.AbstractContextManager[Model]:
+    def __call__(self, folder: Path, _device: str) -> contextlib.AbstractContextManager[Model]:
         assert (folder / "trained.json").is_file()
         return contextlib.nullcontext(self)
 
