@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,12 +88,7 @@ class Predictions:
         if self.kept is None:
             self.probabilities[places] = probabilities
             return
-        # Those of the same probability in the classes' order, as argmax takes them.
-        few = np.sort(np.argpartition(-probabilities, LIKELIEST, axis=1)[:, :LIKELIEST], axis=1)
-        among = np.take_along_axis(probabilities, few, axis=1)
-        order = np.argsort(-among, axis=1, kind="stable")
-        self.kept[places] = np.take_along_axis(few, order, axis=1)
-        self.probabilities[places] = np.take_along_axis(among, order, axis=1)
+        self.kept[places], self.probabilities[places] = likeliest(probabilities)
 
     @property
     def right(self) -> NDArray[np.bool_]:
@@ -123,6 +120,50 @@ class Predictions:
         """Confidence against accuracy, in bins of equal width."""
         # A softmax in float32 may exceed 1 by its last bit.
         return reliability(np.minimum(self.confidence, 1), self.right, bins)
+
+
+def likeliest(probabilities: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The ``LIKELIEST`` classes of each answer, the likeliest first, and their probabilities.
+
+    Args:
+        probabilities: Of more classes than that, (n, classes).
+
+    Returns:
+        Both (n, ``LIKELIEST``).
+    """
+    # Those of the same probability in the classes' order, as argmax takes them.
+    few = np.sort(np.argpartition(-probabilities, LIKELIEST, axis=1)[:, :LIKELIEST], axis=1)
+    among = np.take_along_axis(probabilities, few, axis=1)
+    order = np.argsort(-among, axis=1, kind="stable")
+    return np.take_along_axis(few, order, axis=1), np.take_along_axis(among, order, axis=1)
+
+
+def further_columns(classes: Sequence[str]) -> list[str]:
+    """The columns beside ``label`` and ``probability`` in tables of new images' answers.
+
+    ``p_<class>`` for each class; of more than ``MOST_WHOLE`` classes ``label_2``,
+    ``probability_2`` and so on for the next likeliest.
+    """
+    if len(classes) <= MOST_WHOLE:
+        return [f"p_{name}" for name in classes]
+    places = range(2, LIKELIEST + 1)
+    return [f"{kind}_{place}" for place in places for kind in ("label", "probability")]
+
+
+def further_values(
+    probabilities: NDArray[np.float32], classes: Sequence[str]
+) -> list[NDArray[Any]]:
+    """What stands in these columns: probabilities (n,), and names (n,).
+
+    Args:
+        probabilities: (n, classes).
+        classes: Their names.
+    """
+    if len(classes) <= MOST_WHOLE:
+        return list(probabilities.T)
+    names = np.array(classes, object)
+    few, their = likeliest(probabilities)
+    return [values for at in range(1, LIKELIEST) for values in (names[few[:, at]], their[:, at])]
 
 
 def measure(predictions: Predictions, dataset: Dataset, calibration_bins: int) -> Metrics:

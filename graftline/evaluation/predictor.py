@@ -18,7 +18,7 @@ from graftline.data.decoding import Pixels
 from graftline.data.resize import shrink
 from graftline.data.shards import PackedImages
 from graftline.data.white_levels import rule_of
-from graftline.evaluation.predictions import Predictions
+from graftline.evaluation.predictions import Predictions, further_columns, further_values
 from graftline.network.litert import LiteRunner
 
 # A softmax in float32 sums to 1 within some 1e-6; anything beyond this is no softmax.
@@ -168,7 +168,7 @@ class Predictor:
         return [given[0], given[_LOGITS]]
 
     def table(self, images: Iterable[NDArray[np.uint8]]) -> pd.DataFrame:
-        """One row per image: ``label``, ``probability``, and ``p_<class>`` for each class."""
+        """One row per image: ``label``, ``probability``, and :func:`further_columns`."""
         import pandas as pd
 
         probabilities = self.probabilities(images)
@@ -177,7 +177,8 @@ class Predictor:
             "label": [self.classes[index] for index in best],
             "probability": probabilities.max(axis=1, initial=0),
         }
-        columns |= {f"p_{name}": probabilities[:, at] for at, name in enumerate(self.classes)}
+        further = further_values(probabilities, self.classes)
+        columns |= dict(zip(further_columns(self.classes), further, strict=True))
         return pd.DataFrame(columns)
 
     def _collected(
