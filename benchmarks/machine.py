@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from graftline.network.litert import available_cores
+from graftline.compute.cores import available_cores
 
 PACKAGES = (
     "tensorflow",

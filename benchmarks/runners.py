@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.backbones import IMAGE_SHAPE, Backbone
-from graftline.network.litert import available_cores
+from graftline.compute.cores import available_cores
 
 GRAFTLINE, KERAS = "Graftline", "keras.Model.predict"
 BATCHES = (1, 8, 32)
@@ -86,7 +86,7 @@ def fastest(candidates: list[Runner], sample: NDArray[np.uint8]) -> Runner:
 
 
 def _graftline(backbone: Backbone) -> dict[str, Run]:
-    from graftline.network.litert import LiteRunner
+    from graftline.network.runners.litert import LiteRunner
 
     runner = LiteRunner(backbone.litert_file)
 

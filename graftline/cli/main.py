@@ -171,7 +171,20 @@ def make_parser() -> argparse.ArgumentParser:
         "bring a project's files to the installed version, but for those that you have changed",
         _lazily("cli.projects", "show_upgrade"),
     )
-    add("down", "stop what graftline up has started", _lazily("cli.projects", "take_down"))
+    cluster = add(
+        "cluster",
+        "a Dask scheduler and workers on this machine, to try compute.engine: dask; until Ctrl-C",
+        _lazily("cli.cluster", "keep_cluster", "workers", "port"),
+    )
+    cluster.add_argument("--workers", type=_count, default=2, help="how many (default: 2)")
+    cluster.add_argument(
+        "--port", type=_count, default=8786, help="the scheduler's (default: 8786); 0 takes any"
+    )
+    add(
+        "down",
+        "stop what graftline up and graftline cluster have started",
+        _lazily("cli.projects", "take_down"),
+    )
     add("ui", "both web UIs, on this machine only", _lazily("operations.ui", "run_ui"))
     add(
         "lock",

@@ -77,7 +77,7 @@ DECIDING = {
 
 LEFT_OUT = (
     # Keras: limits of epochs and steps, other layers. TensorFlow: XLA, mixed precision, legacy
-    # Keras, a cluster. Any variable of theirs may decide, so only those of _KEPT are kept.
+    # Keras. Any variable of theirs may decide, so only those of _KEPT are kept.
     *("KERAS_", "TF_", "XLA_"),
     # oneDNN and CUDA: bfloat16 or TF32 in place of float32, other instructions.
     *("ONEDNN_", "DNNL_", "NVIDIA_TF32_OVERRIDE"),
@@ -89,6 +89,8 @@ LEFT_OUT = (
 """The beginnings of names that would decide results, and are left out."""
 
 _KEPT = (
+    # Which processes train together: compute.strategy says whether they do.
+    "TF_CONFIG",
     # How much is said, and how much of the machine is used.
     *("TF_CPP_", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"),
     *("TF_FORCE_GPU_ALLOW_GROWTH", "TF_GPU_ALLOCATOR", "TF_GPU_THREAD_"),

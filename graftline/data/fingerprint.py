@@ -16,9 +16,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from graftline.compute.parallel import ordered_map
 from graftline.core.errors import DataError
 from graftline.core.files import replacing_file, sha256_record, sha256_stream
-from graftline.core.parallel import ordered_map
 from graftline.core.params import DataParams
 from graftline.core.workspace import Workspace
 from graftline.data.decoding import largest_bytes

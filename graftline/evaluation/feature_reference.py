@@ -21,7 +21,7 @@ from graftline.core.errors import MissingOutputError
 from graftline.core.records import Split
 from graftline.data.shards import PackedImages
 from graftline.evaluation.predictions import MOST_WHOLE
-from graftline.network.litert import LiteRunner
+from graftline.network.runners.runner import Runner
 
 REFERENCE_FILE = "feature_reference.npz"
 _MOST_IMAGES = 1000
@@ -59,21 +59,20 @@ class FeatureReference:
     validation: FeatureSample
 
 
-def write_reference(images: PackedImages, model: Path, seed: int, path: Path) -> None:
+def write_reference(images: PackedImages, runner: Runner, seed: int, path: Path) -> None:
     """Runs a model over at most 1 000 images of each split, chosen by ``seed``.
 
     Args:
         images: The preprocessed images.
-        model: The exported ``.tflite`` file, with probabilities and features as outputs.
+        runner: The exported model, with probabilities and features as outputs.
         seed: Of the choice.
         path: Where the samples go; the same inputs give the same bytes.
     """
     arrays: dict[str, Any] = {}
     splits: Sequence[Split] = ("train", "validation")
-    with LiteRunner(model) as runner:
-        for split in splits:
-            sample = _sample(runner, images, chosen(images.indices(split), _MOST_IMAGES, seed))
-            arrays |= {f"{split}_{name}": values for name, values in sample.items()}
+    for split in splits:
+        sample = _sample(runner, images, chosen(images.indices(split), _MOST_IMAGES, seed))
+        arrays |= {f"{split}_{name}": values for name, values in sample.items()}
     np.savez_compressed(path, **arrays)
 
 
@@ -115,7 +114,7 @@ def _stored(arrays: Mapping[str, NDArray[Any]], split: str) -> FeatureSample:
 
 
 def _sample(
-    runner: LiteRunner, images: PackedImages, indices: NDArray[np.int64]
+    runner: Runner, images: PackedImages, indices: NDArray[np.int64]
 ) -> dict[str, NDArray[Any]]:
     """Features, and probabilities; of many classes the label and its probability alone."""
     classes, dim = runner.output_dims[:2]

@@ -8,11 +8,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from graftline.compute.cores import available_cores
 from graftline.core.checksums import verify_all
 from graftline.core.records import ExportFormat
 from graftline.formats.contract import read_contract
 from graftline.formats.exported_network import PROBABILITIES, SIGNATURE
-from graftline.network.litert import LiteRunner, available_cores
+from graftline.network.runners.litert import LiteRunner
 
 
 class Runner(Protocol):

@@ -15,6 +15,7 @@ import psutil
 from packaging.requirements import InvalidRequirement, Requirement
 
 from graftline import __version__
+from graftline.compute.cores import available_cores
 from graftline.core.code_lock import CODE_LOCK, changed_code
 from graftline.core.code_state import PACKAGE, version_of
 from graftline.core.counts import counted
@@ -115,8 +116,7 @@ def _unmet() -> Iterator[str]:
 
 def _devices(name: str, workspace: Workspace) -> Iterator[Finding]:
     memory = psutil.virtual_memory().total
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    told = f"{counted(cores or 1, 'core')}, {memory / 1e9:.0f} GB of memory"
+    told = f"{counted(available_cores(), 'core')}, {memory / 1e9:.0f} GB of memory"
     if memory < _LEAST_MEMORY_BYTES:
         do = "take smaller batches and images (train.batch_size, preprocess.size_px)"
         yield Finding(name=name, state="fault", told=told, do=do)

@@ -31,6 +31,7 @@ from graftline.data.shards import PackedImages
 from graftline.network.assembled import planned_classifier
 from graftline.network.batch_norm import Statistics, adapted_statistics, set_statistics
 from graftline.network.classifier import BACKBONE, HEAD, POOLING, frozen_part
+from graftline.network.runners.choosing import Computing
 from graftline.network.unfreezing import thaw, tuned_part
 from graftline.selection.candidates import Candidate
 from graftline.selection.folds import Fold
@@ -223,12 +224,14 @@ class CandidateTrainer:
         if key in self._outputs:
             self._outputs[key] = self._outputs.pop(key)
         else:
-            path = self._file()
+            computing = self._settings.computing
+            path = self._file(computing.ending)
             # Made from the untouched backbone: the layers before the boundary never train.
-            path.write_bytes(_converted(ready.classifier, boundary, self._assembled.size_px))
+            _convert(ready.classifier, boundary, self._assembled.size_px, computing, path)
             views = AugmentedViews(self._settings.augment, self._settings.seed, len(self._raced))
             outputs = FrozenOutputs(
                 path,
+                computing,
                 self._images,
                 self._raced,
                 (ready.kept.pooled_dim,) if pooled else ready.kept.shape,
@@ -253,7 +256,7 @@ class CandidateTrainer:
             total_bytes -= self._outputs[key].nbytes
             self._outputs.pop(key).close()
 
-    def _file(self) -> Path:
+    def _file(self, ending: str) -> Path:
         """A new name for a frozen part, in the folder of those of this trainer."""
         if self._folder is None:
             var = self._workspace.var
@@ -261,7 +264,7 @@ class CandidateTrainer:
             self._folder = Path(tempfile.mkdtemp(prefix=f"{SCRATCH_PREFIX}{name_tag()}-", dir=var))
             self._closing.callback(shutil.rmtree, self._folder, ignore_errors=True)
         self._parts += 1
-        return self._folder / f"{self._parts}.tflite"
+        return self._folder / f"{self._parts}{ending}"
 
 
 class _Key(NamedTuple):
@@ -389,16 +392,17 @@ def _begun(phase: Phase) -> PhaseSpec:
     return PhaseSpec(phase.name, build)
 
 
-def _converted(classifier: Any, boundary: str, size_px: int) -> bytes:
+def _convert(
+    classifier: Any, boundary: str, size_px: int, computing: Computing, path: Path
+) -> None:
     import keras
-
-    from graftline.network.keras_io import convert_to_litert
 
     backbone = classifier.get_layer(BACKBONE)
     if boundary == POOLED:
-        return convert_to_litert(frozen_part(backbone, size_px, classifier.get_layer(POOLING)))
+        pooled = frozen_part(backbone, size_px, classifier.get_layer(POOLING))
+        return computing.convert(pooled, backbone, path)
     prefix = keras.Model(backbone.input, backbone.get_layer(boundary).output)
-    return convert_to_litert(frozen_part(prefix, size_px))
+    return computing.convert(frozen_part(prefix, size_px), prefix, path)
 
 
 def make_trainer(workspace: Workspace, settings: Settings) -> TrialRunner:

@@ -38,7 +38,7 @@ def evaluate(workspace: Workspace, params: Params) -> Metrics:
 
     Args:
         workspace: Where ``load`` and ``train`` have written their outputs.
-        params: Of which ``evaluate`` is read.
+        params: Of which ``evaluate`` and ``compute.device`` are read.
 
     Raises:
         MissingOutputError: If an output of an earlier step is absent, or they do not fit together.
@@ -52,7 +52,7 @@ def evaluate(workspace: Workspace, params: Params) -> Metrics:
     test = images.indices("test")
     _check(dataset, trained, images.labels[test], workspace)
 
-    predictions = split_predictions(workspace.trained, trained, images, test)
+    predictions = split_predictions(workspace.trained, trained, images, test, params.compute.device)
     metrics = measure(predictions, dataset, params.evaluate.calibration_bins)
     gallery = _gallery(predictions, images, test, trained.classes, params.evaluate.worst_mistakes)
     with replacing_directory(workspace.evaluation, sealed=True) as folder:

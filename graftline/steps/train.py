@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from graftline.compute.strategies import training_strategy
 from graftline.core.code_state import code_state
 from graftline.core.csv_files import write_csv
 from graftline.core.errors import TrainingDivergedError
@@ -15,7 +16,7 @@ from graftline.core.files import replacing_directory, replacing_file, sha256_fil
 from graftline.core.params import Params
 from graftline.core.progress import progress
 from graftline.core.records import Assembled, Features, FreezePlan, Preprocessed, Trained
-from graftline.core.workspace import LITERT_FILE, Workspace
+from graftline.core.workspace import Workspace
 from graftline.data.shards import PackedImages
 from graftline.evaluation.feature_reference import REFERENCE_FILE, write_reference
 from graftline.network.assembled import planned_classifier
@@ -23,7 +24,9 @@ from graftline.network.batch_norm import read_statistics, set_statistics
 from graftline.network.classifier import BACKBONE, divide_logits
 from graftline.network.keras_io import variables_digest
 from graftline.network.model_files import export_model
+from graftline.network.opened_model import open_model
 from graftline.network.precision import training_precision
+from graftline.network.runners.choosing import computing_of
 from graftline.network.unfreezing import thaw, tuned_part
 from graftline.steps.extract import STATISTICS
 from graftline.training.augment import build_augmentation
@@ -59,7 +62,7 @@ def train(
 
     Args:
         workspace: Where the inputs lie and the outputs go.
-        params: ``seed``, ``head``, ``augment``, ``train`` and ``tune`` are read.
+        params: ``seed``, ``head``, ``augment``, ``train``, ``tune`` and ``compute`` are read.
         on_epoch: Called after each epoch with its number, from 1, and its metrics.
         keep_checkpoint: Whether the last one stays, for a caller that can still fail; it removes it
             (:mod:`graftline.operations.finished_training`).
@@ -89,12 +92,15 @@ def train(
         frozen_params=_count(fitted.frozen),
         white=preprocessed.white,
         drawings=preprocessed.drawings,
+        precision=FreezePlan.read_in(workspace).precision,
     )
     with replacing_directory(workspace.trained, sealed=True) as folder:
         export_model(classifier, assembled.size_px, folder)
         images = PackedImages.open(workspace.preprocessed)
         reference = folder / REFERENCE_FILE
-        write_reference(images, folder / LITERT_FILE, params.seed, reference)
+        computing = computing_of(params.compute.device, record.precision)
+        with open_model(folder, computing, record.size_px) as runner:
+            write_reference(images, runner, params.seed, reference)
         write_history(history, workspace.history)
         record = record.model_copy(update={"history_sha256": sha256_file(workspace.history)})
         record.write(folder / record.file_name())
@@ -135,38 +141,48 @@ def fit(
     """Trains the planned network, and writes nothing but checkpoints; see :func:`train`."""
     import keras
 
+    strategy = training_strategy(params.compute)
     # Keras numbers nameless layers through a process's life, and the names stand in the files.
     keras.utils.clear_session(free_memory=False)
-    keras.utils.set_random_seed(params.seed)
-    assembled = Assembled.read_in(workspace)
-    plan = FreezePlan.read_in(workspace)
+    with strategy.scope():
+        keras.utils.set_random_seed(params.seed)
+        plan = FreezePlan.read_in(workspace)
+        classifier, frozen = _planned(workspace, params, plan)
+        digest = variables_digest(frozen)
+        pooled = read_pooled(workspace, "train")
+        set_standardization(classifier, pooled)
+        warn_of_few_steps(len(pooled), params.train, params.tune if plan.trainable else None)
+        phases = [PhaseSpec("probe", lambda: _probe(workspace, params, classifier, pooled))]
+        if plan.trainable:
+            phases.append(PhaseSpec("tune", lambda: _tune(workspace, params, classifier, plan)))
+        epochs = params.train.epochs + (params.tune.epochs if plan.trainable else 0)
+        patience = params.train.early_stopping_patience
+        with progress("train", epochs * len(pooled), "images") as bar:
+            fitting = Trainer(classifier, phases, patience, checkpoints, on_epoch, bar, epochs)
+            try:
+                best = fitting.run()
+            except DivergedError as error:
+                raise _diverged(workspace, error) from error
+    if strategy.num_replicas_in_sync > 1:
+        # Of variables that lie on one device alone, as those who read and export it expect.
+        keras.utils.clear_session(free_memory=False)
+        spread, (classifier, frozen) = classifier, _planned(workspace, params, plan)
+        for variable, trained in zip(classifier.variables, spread.variables, strict=True):
+            variable.assign(trained.numpy())
+    divide_logits(classifier, best.temperature)
+    return Fitted(
+        classifier, fitting.history, best.epoch, best.temperature, best.loss, frozen, digest
+    )
+
+
+def _planned(workspace: Workspace, params: Params, plan: FreezePlan) -> tuple[Any, list[Any]]:
+    """The network before its training, and its variables that are not to move."""
     classifier = planned_classifier(workspace, plan, params.head, params.seed)
     if plan.batch_norm == "adapt":
         set_statistics(
             classifier.get_layer(BACKBONE), read_statistics(workspace.features / STATISTICS)
         )
-    frozen = thaw(classifier, plan)
-    digest = variables_digest(frozen)
-    pooled = read_pooled(workspace, "train")
-    set_standardization(classifier, pooled)
-    warn_of_few_steps(len(pooled), params.train, params.tune if plan.trainable else None)
-    phases = [PhaseSpec("probe", lambda: _probe(workspace, params, classifier, pooled))]
-    if plan.trainable:
-        phases.append(
-            PhaseSpec("tune", lambda: _tune(workspace, params, classifier, plan, assembled))
-        )
-    epochs = params.train.epochs + (params.tune.epochs if plan.trainable else 0)
-    patience = params.train.early_stopping_patience
-    with progress("train", epochs * len(pooled), "images") as bar:
-        fitting = Trainer(classifier, phases, patience, checkpoints, on_epoch, bar, epochs)
-        try:
-            best = fitting.run()
-        except DivergedError as error:
-            raise _diverged(workspace, error) from error
-    divide_logits(classifier, best.temperature)
-    return Fitted(
-        classifier, fitting.history, best.epoch, best.temperature, best.loss, frozen, digest
-    )
+    return classifier, thaw(classifier, plan)
 
 
 def write_history(history: list[Row], path: Path) -> None:
@@ -181,9 +197,7 @@ def _probe(workspace: Workspace, params: Params, classifier: Any, pooled: Exampl
     return probe_phase(classifier, pooled, validation_set, params.train, params.seed)
 
 
-def _tune(
-    workspace: Workspace, params: Params, classifier: Any, plan: FreezePlan, assembled: Assembled
-) -> Phase:
+def _tune(workspace: Workspace, params: Params, classifier: Any, plan: FreezePlan) -> Phase:
     sets = (read_examples(workspace, "train"), read_examples(workspace, "validation"))
     boundary = Features.read_in(workspace).boundary
     augmentation = None
@@ -192,7 +206,7 @@ def _tune(
     return tune_phase(
         classifier,
         tuned_part(classifier, boundary, augmentation),
-        assembled.up_to(plan.cut),
+        Assembled.read_in(workspace).up_to(plan.cut),
         sets,
         params.train,
         params.tune,
@@ -215,6 +229,8 @@ def _key(workspace: Workspace, params: Params) -> str:
             code_state("graftline/steps/train.py", trains=True),
             # Of auto the machine decides.
             training_precision(params.train.mixed_precision),
+            params.compute.strategy,
+            params.compute.deterministic,
             *(part.model_dump(mode="json") for part in (*records, *sections)),
         ]
     )

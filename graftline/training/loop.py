@@ -1,10 +1,13 @@
-"""The training loop: a GradientTape over one network, compiled, with one Adam per group."""
+"""The training loop: a GradientTape over one network, compiled, on one device or on several.
+
+It is written once for every strategy of ``tf.distribute``: that in whose scope a loop is made. Each
+replica works on its share of a batch, and what it comes to is summed before the step is taken.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,37 +15,22 @@ from numpy.typing import NDArray
 
 from graftline.core.params import TrainParams
 from graftline.network.precision import computing_in
+from graftline.training.adam import Group, GroupedAdam
 from graftline.training.datasets import Examples
-from graftline.training.mixup import mixed
+from graftline.training.mixup import blended, mixing_shares
+from graftline.training.shares import Share, places_of, share_of, with_shared_draws, working_on
 
 _MEASURED_BATCH = 256
 
 
-@dataclass(frozen=True)
-class Group:
-    """Variables that train at one rate.
-
-    Args:
-        name: What they are, such as ``head`` or ``block_12``.
-        variables: Keras variables.
-        rate: A learning rate, or a Keras schedule of it.
-    """
-
-    name: str
-    variables: Sequence[Any]
-    rate: Any
-
-
 class Loop:
-    """One network, an Adam for each group of its variables, and the compiled steps.
-
-    Rates differ by optimizer, since Adam divides a scaled gradient by its own scale again.
+    """One network, its optimizer, and the compiled steps.
 
     Args:
         network: From examples to logits (n, classes), without the softmax.
         groups: All of the network's trainable variables, each in one group.
         objective: The section ``train``: what is minimized and how it is kept steady.
-        batch_size: Examples per step.
+        batch_size: Examples per step, over all replicas.
         labels: Of the training split, (n,), for the class weights.
         seed: Seed of the order of the examples and of MixUp.
         precision: ``float32`` or ``bfloat16``: what the training steps compute in.
@@ -58,26 +46,26 @@ class Loop:
         seed: int,
         precision: str = "float32",
     ) -> None:
-        import keras
         import tensorflow as tf
 
         self.network, self.objective, self.batch_size = network, objective, batch_size
         self.groups = groups
         self._seed, self._precision = seed, precision
         self.classes = int(network.output.shape[-1])
-        self._optimizers = [keras.optimizers.Adam(group.rate) for group in groups]
-        for optimizer, group in zip(self._optimizers, groups, strict=True):
-            optimizer.build(list(group.variables))
-        self._variables = [variable for group in groups for variable in group.variables]
+        self._strategy = tf.distribute.get_strategy()
+        self._replicas = self._strategy.num_replicas_in_sync
+        self._trained = network if self._replicas == 1 else with_shared_draws(network)
+        self._optimizer = GroupedAdam(groups)
+        self._variables = self._optimizer.variables
         self._class_weights = tf.Variable(tf.ones(self.classes), trainable=False)
-        self._average = [tf.Variable(v.value) for v in self._variables] if objective.ema else []
+        self._average = [self._averaged_from_here()] if objective.ema else []
+        # Whether every step so far was finite. It stays on the device, as all that decides there.
+        self._finite = tf.Variable(True, trainable=False)
         self.begin(labels)
         # Chunks of several batches per call: a call costs more than a step of a small head.
         # The number of steps and the batch stay open, so that the last batch needs no new trace.
         self._train_chunk = tf.function(self._train_steps, reduce_retracing=True)
-        self._logits = tf.function(
-            lambda batch: self.network(batch, training=False), reduce_retracing=True
-        )
+        self._logits = tf.function(self._answer, reduce_retracing=True)
 
     def begin(self, labels: NDArray[np.int32]) -> None:
         """Makes ready to train from the present weights on: class weights, and the average.
@@ -88,8 +76,9 @@ class Loop:
         self._class_weights.assign(
             class_weights(labels, self.classes, self.objective.class_weights)
         )
-        for average, variable in zip(self._average, self._variables, strict=False):
-            average.assign(variable.value)
+        self._finite.assign(True)
+        for average in self._average:
+            average.assign(self._weights())
 
     def order(self, count: int, epoch: int) -> NDArray[np.int64]:
         """The order of the examples in one epoch: a permutation from seed and epoch."""
@@ -97,9 +86,9 @@ class Loop:
 
     def learning_rate(self) -> float:
         """The first group's rate at the next step."""
-        return float(self._optimizers[0].learning_rate)
+        return self._optimizer.learning_rate()
 
-    def train_on(self, images: NDArray[Any], labels: NDArray[np.int32]) -> tuple[float, int, bool]:
+    def train_on(self, images: NDArray[Any], labels: NDArray[np.int32]) -> tuple[Any, Any, Any]:
         """Trains on a chunk of batches.
 
         Args:
@@ -108,13 +97,21 @@ class Loop:
 
         Returns:
             The sum of the losses, the number of right answers, and whether all stayed finite; a
-            step with a NaN is not applied, nor is any after it.
+            step with a NaN is not applied, nor is any after it. They lie on the device, which may
+            still be at work: reading them waits for it.
         """
         import tensorflow as tf
 
-        with computing_in(self._precision, self.network):
-            loss, correct, finite = self._train_chunk(tf.constant(images), tf.constant(labels))
-        return float(loss), int(correct), bool(finite)
+        # A neighbour to be blended with the first of a share comes with it.
+        before = int(self._replicas > 1 and self.objective.mixup > 0)
+        count = labels.shape[1]
+        with computing_in(self._precision, self._trained):
+            found: tuple[Any, Any, Any] = self._train_chunk(
+                self._spread(images, count, 1, before),
+                self._spread(labels, count, 1, before),
+                tf.constant(count),
+            )
+        return found
 
     def logits(self, examples: Examples) -> NDArray[np.float32]:
         """Logits (n, classes) of a split's examples, in inference mode."""
@@ -122,11 +119,13 @@ class Loop:
 
     def logits_by_batch(self, examples: Examples) -> Iterator[NDArray[np.float32]]:
         """The same, (batch, classes) after (batch, classes)."""
-        import tensorflow as tf
-
         for images, _ in examples.chunks(_MEASURED_BATCH, order=None):
-            for batch in images:
-                yield self._logits(tf.constant(batch)).numpy()
+            found = [
+                (self._logits(self._spread(batch, len(batch), 0)), len(batch)) for batch in images
+            ]
+            # Read after all of them are under way; what filled the shares up is left out.
+            for logits, count in found:
+                yield logits.numpy()[:count]
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -134,74 +133,126 @@ class Loop:
         if not self._average:
             yield
             return
-        kept = [variable.numpy() for variable in self._variables]
-        for variable, average in zip(self._variables, self._average, strict=True):
-            variable.assign(average)
+        kept = self._weights()
+        self._take(self._average[0])
         try:
             yield
         finally:
-            for variable, value in zip(self._variables, kept, strict=True):
-                variable.assign(value)
+            self._take(kept)
 
     def state(self) -> list[Any]:
-        """Every variable that training moves: weights, optimizers, average, random state."""
+        """Every variable that training moves: weights, optimizer, average, random state."""
         seeds = [v for v in self.network.variables if "seed_generator" in v.path]
-        moments = [v for optimizer in self._optimizers for v in optimizer.variables]
-        return [*self._variables, *seeds, *moments, *self._average]
+        return [*self._variables, *seeds, *self._optimizer.state(), *self._average]
 
-    def _train_steps(self, images: Any, labels: Any) -> tuple[Any, Any, Any]:
+    def _averaged_from_here(self) -> Any:
         import tensorflow as tf
 
-        loss_sum, correct = tf.constant(0.0), tf.constant(0, tf.int64)
-        finite = tf.constant(True)
-        for step in tf.range(tf.shape(labels)[0]):
-            if finite:
-                loss, answered, finite = self._train_step(images[step], labels[step])
-                loss_sum += loss
-                correct += answered
-        return loss_sum, correct, finite
+        return tf.Variable(self._weights(), trainable=False)
 
-    def _train_step(self, images: Any, labels: Any) -> tuple[Any, Any, Any]:
+    def _weights(self) -> Any:
+        return self._optimizer.vector([variable.value for variable in self._variables])
+
+    def _take(self, weights: Any) -> None:
+        for variable, value in zip(self._variables, self._optimizer.pieces(weights), strict=True):
+            variable.assign(value)
+
+    def _spread(self, values: NDArray[Any], count: int, axis: int, before: int = 0) -> Any:
+        """A batch, or a chunk of them, on the devices: to each replica its share."""
+        import tensorflow as tf
+
+        if self._replicas == 1:
+            return tf.constant(values)
+        return self._strategy.experimental_distribute_values_from_function(
+            lambda context: tf.constant(
+                values.take(
+                    places_of(context.replica_id_in_sync_group, self._replicas, count, before), axis
+                )
+            )
+        )
+
+    def _answer(self, batch: Any) -> Any:
+        if self._replicas == 1:
+            return self.network(batch, training=False)
+        answered = self._strategy.run(lambda part: self.network(part, training=False), (batch,))
+        return self._strategy.gather(answered, axis=0)
+
+    def _train_steps(self, images: Any, labels: Any, count: Any) -> tuple[Any, Any, Any]:
+        import tensorflow as tf
+
+        loss_sum, correct = tf.constant(0.0), tf.constant(0.0)
+        steps = tf.shape(self._strategy.experimental_local_results(labels)[0])[0]
+        for step in tf.range(steps):
+            # On every replica the same.
+            loss, answered = self._strategy.run(self._train_step, (images, labels, count, step))
+            loss_sum += self._strategy.experimental_local_results(loss)[0]
+            correct += self._strategy.experimental_local_results(answered)[0]
+        return loss_sum, correct, self._finite.read_value()
+
+    def _train_step(self, images: Any, labels: Any, count: Any, step: Any) -> tuple[Any, Any]:
+        """One replica's part of a step: its sum of the losses and of right answers, over all."""
         import keras
         import tensorflow as tf
 
-        variables = [variable.value for variable in self._variables]
-        targets = tf.one_hot(labels, self.classes)  # (batch, classes)
+        examples, labels = images[step], labels[step]
+        targets = tf.one_hot(labels, self.classes)  # (share, classes)
+        share = self._share(labels, count)
         if self.objective.mixup:
-            step_seed = tf.stack([self._seed, tf.cast(self._optimizers[0].iterations, tf.int32)])
-            images, targets = mixed(images, targets, self.objective.mixup, step_seed)
-        with tf.GradientTape() as tape:
-            logits = self.network(images, training=True)  # (batch, classes)
+            examples, targets, labels = self._mixed(examples, targets, labels, count, share)
+        variables = [variable.value for variable in self._variables]
+        with tf.GradientTape() as tape, working_on(share):
+            logits = self._trained(examples, training=True)  # (share, classes)
             losses = keras.losses.categorical_crossentropy(
                 targets, logits, from_logits=True, label_smoothing=self.objective.label_smoothing
-            )  # (batch,)
-            weights = tf.linalg.matvec(targets, self._class_weights)  # (batch,)
-            loss = tf.reduce_mean(losses * weights)
-        gradients = tape.gradient(loss, variables)
-        finite = tf.math.is_finite(loss) & tf.math.is_finite(tf.linalg.global_norm(gradients))
-        if finite:
-            self._apply(gradients)
-        answers = tf.argmax(logits, axis=-1, output_type=labels.dtype)
-        return (
-            loss * tf.cast(tf.size(labels), tf.float32),
-            tf.math.count_nonzero(answers == labels),
-            finite,
+            )  # (share,)
+            losses *= tf.linalg.matvec(targets, self._class_weights)
+            if share is None:
+                loss = tf.reduce_mean(losses)
+            else:
+                loss = tf.reduce_sum(losses * share.counts) / tf.cast(count, tf.float32)
+        gradient = self._optimizer.vector(tape.gradient(loss, variables))
+        right = tf.cast(tf.argmax(logits, axis=-1, output_type=labels.dtype) == labels, tf.float32)
+        answered = tf.reduce_sum(right if share is None else right * share.counts)
+        if share is not None:
+            # One sum over the replicas for all that a step comes to.
+            vector = tf.concat([gradient, [loss, answered]], axis=0)
+            vector = tf.distribute.get_replica_context().all_reduce("sum", vector)
+            gradient, loss, answered = vector[:-2], vector[-2], vector[-1]
+        self._finite.assign(
+            self._finite & tf.math.is_finite(loss) & tf.math.is_finite(tf.nn.l2_loss(gradient))
         )
+        self._optimizer.apply(gradient, self._finite)
+        for average in self._average:
+            # In the first steps the average would be mostly what training started from.
+            done = tf.cast(self._optimizer.steps, tf.float32)
+            decay = tf.minimum(tf.constant(self.objective.ema), (1 + done) / (10 + done))
+            average.assign(decay * average + (1 - decay) * self._weights())
+        return loss * tf.cast(count, tf.float32), answered
 
-    def _apply(self, gradients: list[Any]) -> None:
+    def _share(self, labels: Any, count: Any) -> Share | None:
         import tensorflow as tf
 
-        at = 0
-        for optimizer, group in zip(self._optimizers, self.groups, strict=True):
-            count = len(group.variables)
-            optimizer.apply(gradients[at : at + count], list(group.variables))
-            at += count
-        if self._average:
-            # In the first steps the average would be mostly what training started from.
-            done = tf.cast(self._optimizers[0].iterations, tf.float32)
-            decay = tf.minimum(tf.constant(self.objective.ema), (1 + done) / (10 + done))
-            for average, variable in zip(self._average, self._variables, strict=True):
-                average.assign(decay * average + (1 - decay) * variable.value)
+        if self._replicas == 1:
+            return None
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        before = int(self.objective.mixup > 0)
+        return share_of(replica, tf.size(labels) - before, count)
+
+    def _mixed(
+        self, examples: Any, targets: Any, labels: Any, count: Any, share: Share | None
+    ) -> tuple[Any, Any, Any]:
+        import tensorflow as tf
+
+        seed = tf.stack([self._seed, tf.cast(self._optimizer.steps, tf.int32)])
+        stays = mixing_shares(count, self.objective.mixup, seed)
+        # Batches are shuffled, so that the neighbour is any example.
+        if share is None:
+            partners = tf.roll(examples, 1, axis=0), tf.roll(targets, 1, axis=0)
+        else:
+            stays = tf.gather(stays, share.places)
+            partners = examples[:-1], targets[:-1]
+            examples, targets, labels = examples[1:], targets[1:], labels[1:]
+        return (blended(examples, partners[0], stays), blended(targets, partners[1], stays), labels)
 
 
 def class_weights(labels: NDArray[np.int32], classes: int, kind: str) -> NDArray[np.float32]:

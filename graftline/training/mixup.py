@@ -5,37 +5,38 @@ from __future__ import annotations
 from typing import Any
 
 
-def mixed(examples: Any, targets: Any, alpha: float, seed: Any) -> tuple[Any, Any]:
-    """Blends each example of a batch with its neighbour.
+def mixing_shares(count: Any, alpha: float, seed: Any) -> Any:
+    """The share that stays with each example of a batch, (count,).
 
     Args:
-        examples: (batch, ...): features, feature maps or uint8 images.
-        targets: (batch, classes).
+        count: Examples in the whole batch.
         alpha: Of the symmetric Beta distribution from which each share is drawn, above 0.
         seed: int32 (2,): the same seed gives the same shares, whatever was drawn before.
-
-    Returns:
-        Examples and targets of the same shapes and types.
     """
     import tensorflow as tf
 
-    examples = tf.convert_to_tensor(examples)
-    count = tf.shape(targets)[0]
     # Two Gammas make a Beta; Beta itself has no stateless form.
     draws = tf.random.stateless_gamma((2, count), seed, alpha)
     total = tf.reduce_sum(draws, axis=0)
-    share = tf.where(total > 0, draws[0] / tf.maximum(total, 1e-30), 1.0)  # (batch,)
+    share = tf.where(total > 0, draws[0] / tf.maximum(total, 1e-30), 1.0)  # (count,)
     # Blending a with b and b with a are the same: the larger share stays with the example.
-    share = tf.maximum(share, 1 - share)
-    ones = tf.ones(tf.rank(examples) - 1, tf.int32)
-    of_example = tf.reshape(share, tf.concat([[count], ones], axis=0))
-    # Batches are shuffled, so that the neighbour is any example.
-    values = tf.cast(examples, tf.float32)
-    blended = of_example * values + (1 - of_example) * tf.roll(values, 1, axis=0)
-    if examples.dtype.is_integer:
-        blended = tf.round(blended)
-    of_target = share[:, None]
-    return (
-        tf.cast(blended, examples.dtype),
-        of_target * targets + (1 - of_target) * tf.roll(targets, 1, axis=0),
-    )
+    return tf.maximum(share, 1 - share)
+
+
+def blended(values: Any, others: Any, share: Any) -> Any:
+    """Each value with its partner, in the type that they have.
+
+    Args:
+        values: (n, ...): features, feature maps, uint8 images or targets.
+        others: Their partners, of the same shape.
+        share: That which stays of each value, (n,).
+    """
+    import tensorflow as tf
+
+    values, others = tf.convert_to_tensor(values), tf.convert_to_tensor(others)
+    ones = tf.ones(tf.rank(values) - 1, tf.int32)
+    of_value = tf.reshape(share, tf.concat([tf.shape(share), ones], axis=0))
+    mixed = of_value * tf.cast(values, tf.float32) + (1 - of_value) * tf.cast(others, tf.float32)
+    if values.dtype.is_integer:
+        mixed = tf.round(mixed)
+    return tf.cast(mixed, values.dtype)

@@ -17,8 +17,9 @@ from graftline.core.records import LayerRecord
 from graftline.network.classifier import BACKBONE, HEAD, without_softmax
 from graftline.network.freeze_plans import by_block
 from graftline.network.precision import training_precision
+from graftline.training.adam import Group
 from graftline.training.datasets import Examples
-from graftline.training.loop import Group, Loop
+from graftline.training.loop import Loop
 from graftline.training.schedules import ENOUGH_HEAD_STEPS, ENOUGH_STEPS, tuning_rate
 
 _LOG = logging.getLogger(__name__)

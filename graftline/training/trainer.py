@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -23,6 +24,7 @@ Row = dict[str, float]
 _WORSE_ERRORS = 2.0
 """Standard errors of the difference by which weights are significantly worse."""
 EpochCallback = Callable[[int, Row], None]
+_SHOWN_EVERY_S = 0.5
 
 
 class Counter(Protocol):
@@ -150,7 +152,8 @@ class Trainer:
             self._note(row, at_best, phase, best)
             waited = epoch - max(best.lowest[-1].epoch, first - 1)
             stopped = self.patience is not None and waited >= self.patience
-            self._save_if_due(TrainState(phase.name, epoch + 1, stopped=stopped), phase, best)
+            if self._due():
+                self._save(TrainState(phase.name, epoch + 1, stopped=stopped), phase, best)
         # The next phase starts from what this one came to, wherever a kill may fall.
         self._save(TrainState(phase.name, len(self.history) + 1, stopped=True), phase, best)
 
@@ -158,30 +161,26 @@ class Trainer:
         self, phase: Phase, epoch: int, standing: TrainState | None, best: BestEpoch
     ) -> tuple[Row, Tempered]:
         loop, examples = phase.loop, phase.train_set.view(epoch - 1)
-        loss_sum, correct, seen = standing.sums if standing else (0.0, 0, 0)
+        sums = _Sums(*standing.sums) if standing else _Sums()
         done = standing.chunks if standing else 0
         chunks = examples.chunks(loop.batch_size, loop.order(len(examples), epoch))
         for images, labels in islice(chunks, done, None):
-            chunk_loss, chunk_correct, finite = loop.train_on(images, labels)
-            if not finite:
-                raise DivergedError(phase, epoch)
-            loss_sum += chunk_loss
-            correct += chunk_correct
-            seen += labels.size
+            sums.add(*loop.train_on(images, labels), labels.size)
             done += 1
+            due = sums.seen < len(examples) and self._due()
+            if (due or sums.due() or sums.seen >= len(examples)) and not sums.read():
+                raise DivergedError(phase, epoch)
             if self.counter is not None:
-                status = f"epoch {epoch}, loss {loss_sum / seen:.4f}, accuracy {correct / seen:.4f}"
-                self.counter.advance(labels.size, status)
-            if seen < len(examples):
-                sums = (loss_sum, correct, seen)
-                self._save_if_due(TrainState(phase.name, epoch, done, sums), phase, best)
+                self.counter.advance(labels.size, f"epoch {epoch}, {sums}")
+            if due:
+                self._save(TrainState(phase.name, epoch, done, sums.values()), phase, best)
         with loop.averaged():
             found = measured(loop, phase.validation_set)
         row: Row = {
             "epoch": epoch,
             "phase": phase.number,
-            "loss": loss_sum / seen,
-            "accuracy": correct / seen,
+            "loss": sums.loss / sums.seen,
+            "accuracy": sums.correct / sums.seen,
             "validation_loss": float(found.losses.mean()),
             "validation_accuracy": float(found.right.mean()),
             "learning_rate": loop.learning_rate(),
@@ -197,9 +196,8 @@ class Trainer:
         if self.on_epoch is not None:
             self.on_epoch(int(row["epoch"]), row)
 
-    def _save_if_due(self, standing: TrainState, phase: Phase, best: BestEpoch) -> None:
-        if self.checkpoints is not None and self.checkpoints.due():
-            self._save(standing, phase, best)
+    def _due(self) -> bool:
+        return self.checkpoints is not None and self.checkpoints.due()
 
     def _save(self, standing: TrainState, phase: Phase, best: BestEpoch) -> None:
         if self.checkpoints is None:
@@ -216,6 +214,48 @@ class Trainer:
                 lowest_losses=[one.losses for one in best.lowest],
             )
         )
+
+
+class _Sums:
+    """Loss and right answers of an epoch so far.
+
+    What a chunk came to lies on its device and is read now and then: each reading would have a GPU
+    stop, and wait for what comes next.
+    """
+
+    def __init__(self, loss: float = 0.0, correct: int = 0, seen: int = 0) -> None:
+        self.loss, self.correct, self.seen = loss, correct, seen
+        self._read_at_s = time.monotonic()
+        self._shown = ""
+        self._pending: list[tuple[Any, Any, Any]] = []
+
+    def add(self, loss: Any, correct: Any, finite: Any, count: int) -> None:
+        """Takes in what a chunk of ``count`` examples came to."""
+        self._pending.append((loss, correct, finite))
+        self.seen += count
+
+    def due(self) -> bool:
+        """Whether somebody who looks on would like to see a new figure."""
+        return time.monotonic() - self._read_at_s >= _SHOWN_EVERY_S
+
+    def read(self) -> bool:
+        """Brings the sums up to date; False if something was not finite."""
+        pending, self._pending = self._pending, []
+        if not all(finite for *_, finite in pending):
+            return False
+        for loss, correct, _ in pending:
+            self.loss += float(loss)
+            self.correct += int(correct)
+        self._read_at_s = time.monotonic()
+        self._shown = f"loss {self.loss / self.seen:.4f}, accuracy {self.correct / self.seen:.4f}"
+        return True
+
+    def values(self) -> tuple[float, int, int]:
+        """For a checkpoint."""
+        return self.loss, self.correct, self.seen
+
+    def __str__(self) -> str:
+        return self._shown
 
 
 def epoch_line(row: Row, epochs: int) -> str:

@@ -18,8 +18,9 @@ from graftline.network.classifier import HEAD, divide_logits
 from graftline.steps import train as train_module
 from graftline.steps.evaluate import evaluate
 from graftline.steps.train import train
+from graftline.training.adam import Group
 from graftline.training.datasets import read_pooled
-from graftline.training.loop import Group, Loop, class_weights
+from graftline.training.loop import Loop, class_weights
 from graftline.training.phases import probe_phase
 from tests.model import small
 

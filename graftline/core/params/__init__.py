@@ -5,6 +5,7 @@ Sections are named by the step that they belong to, so that DVC depends on them 
 
 from graftline.core.params.augment import AugmentParams
 from graftline.core.params.backbone import BackboneParams
+from graftline.core.params.compute import ComputeParams
 from graftline.core.params.data import MAX_IMAGE_PX, NO_FILES, TABLE_ENDINGS, DataParams
 from graftline.core.params.drift import DriftParams
 from graftline.core.params.export import ExportParams
@@ -30,6 +31,7 @@ from graftline.core.params.yaml_text import read_record, read_text
 __all__ = [
     "AugmentParams",
     "BackboneParams",
+    "ComputeParams",
     "DataParams",
     "DriftParams",
     "ExportParams",

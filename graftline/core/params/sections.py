@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from graftline.core.params.augment import AugmentParams
 from graftline.core.params.backbone import BackboneParams
+from graftline.core.params.compute import ComputeParams
 from graftline.core.params.data import DataParams
 from graftline.core.params.drift import DriftParams
 from graftline.core.params.evaluate import EvaluateParams
@@ -40,6 +41,7 @@ class Params(Section):
     tune: TuneParams = TuneParams()
     evaluate: EvaluateParams = EvaluateParams()
     export: ExportParams = ExportParams()
+    compute: ComputeParams = ComputeParams()
     register_: RegisterParams = Field(default=RegisterParams(), alias="register")
     promote: PromoteParams = PromoteParams()
     notify: NotifyParams = NotifyParams()

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from graftline.compute.parallel import ordered_map
 from graftline.core.code_state import code_state
 from graftline.core.errors import DataError, UserError
 from graftline.core.files import replacing_file, sha256_file, sha256_record, write_text
 from graftline.core.locks import output_lock
-from graftline.core.parallel import ordered_map
 from graftline.core.params import MAX_IMAGE_PX
 from graftline.core.progress import Bar, progress
 from graftline.core.records import Record, Trained

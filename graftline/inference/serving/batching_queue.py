@@ -2,7 +2,7 @@
 
 Small requests that wait are run together, since the model runs a few images at once in hardly more
 time than one. No answer depends on its company: the model's outputs are the same bit for bit
-whatever the batch (:mod:`graftline.network.litert`).
+whatever the batch (:mod:`graftline.network.runners.litert`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
+from graftline.compute.cores import available_cores
 from graftline.core.errors import DataError
 from graftline.data.decoding import Pixels, decode, pixels_in
 from graftline.data.resize import shrink
@@ -29,7 +30,6 @@ from graftline.inference.serving.limits import (
 )
 from graftline.inference.serving.metrics import Counters
 from graftline.inference.serving.models import ModelSlot, ModelVersion
-from graftline.network.litert import available_cores
 
 _TOGETHER_IMAGES = 16
 _TOGETHER_BYTES = 1 << 20

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from graftline.core import parallel
-from graftline.core.parallel import ordered_map
+from graftline.compute.cores import available_cores
+from graftline.compute.parallel import ordered_map
 
 
 def test_the_order_is_kept():
@@ -32,9 +32,9 @@ def test_few_items_are_under_way():
 
     results = ordered_map(str, items())
     next(results)
-    assert taken <= 2 * parallel._MAX_WORKERS
+    assert taken <= 2 * available_cores()
     results.close()
-    assert taken <= 2 * parallel._MAX_WORKERS
+    assert taken <= 2 * available_cores()
 
 
 def test_an_error_comes_through_and_stops_the_rest():
