@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +44,7 @@ class Predictions:
 
     @classmethod
     def of_none(cls, labels: NDArray[np.int32], classes: int) -> Predictions:
-        """With room for the answers to images of these labels, for :meth:`put`."""
+        """With room for the answers to images of these labels, for :meth:`take_in`."""
         count = len(labels)
         few = classes <= MOST_WHOLE
         return cls(
@@ -66,29 +66,38 @@ class Predictions:
     ) -> Predictions:
         """Of all answers at once, each (images, classes)."""
         found = cls.of_none(labels, probabilities.shape[1])
-        found.put(np.arange(len(labels)), probabilities, logits)
+        found.take_in(np.arange(len(labels)), cls.told(labels, probabilities, logits))
         return found
 
-    def put(
-        self,
-        places: NDArray[np.int64],
-        probabilities: NDArray[np.float32],
-        logits: NDArray[np.float32],
-    ) -> None:
-        """Takes in the answers to some images.
+    @staticmethod
+    def told(
+        labels: NDArray[np.int32], probabilities: NDArray[np.float32], logits: NDArray[np.float32]
+    ) -> dict[str, NDArray[Any]]:
+        """What is kept of the answers to some images, for :meth:`take_in`.
 
         Args:
-            places: Of the images, (n,).
+            labels: Indices of the true classes, (n,).
             probabilities: Each row sums to 1, (n, classes).
             logits: What went into the softmax, (n, classes).
         """
-        self.predicted[places] = probabilities.argmax(axis=1)
-        self.confidence[places] = probabilities.max(axis=1)
-        self.losses[places] = cross_entropies(logits, self.labels[places])
-        if self.kept is None:
-            self.probabilities[places] = probabilities
-            return
-        self.kept[places], self.probabilities[places] = likeliest(probabilities)
+        answers: dict[str, NDArray[Any]] = {
+            "predicted": probabilities.argmax(axis=1),
+            "confidence": probabilities.max(axis=1),
+            "losses": cross_entropies(logits, labels),
+            "probabilities": probabilities,
+        }
+        if probabilities.shape[1] > MOST_WHOLE:
+            answers["kept"], answers["probabilities"] = likeliest(probabilities)
+        return answers
+
+    def take_in(self, places: NDArray[np.int64], answers: Mapping[str, NDArray[Any]]) -> None:
+        """Puts what :meth:`told` gave for some images in their places, (n,)."""
+        self.predicted[places] = answers["predicted"]
+        self.confidence[places] = answers["confidence"]
+        self.losses[places] = answers["losses"]
+        self.probabilities[places] = answers["probabilities"]
+        if self.kept is not None:
+            self.kept[places] = answers["kept"]
 
     @property
     def right(self) -> NDArray[np.bool_]:
