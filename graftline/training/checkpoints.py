@@ -108,6 +108,24 @@ class Checkpoints:
         self.path.unlink(missing_ok=True)
 
 
+class Followed:
+    """The checkpoints of the one who leads a group, for the others: read, and never written."""
+
+    def __init__(self, checkpoints: Checkpoints) -> None:
+        self._checkpoints = checkpoints
+
+    def due(self) -> bool:
+        """Never."""
+        return False
+
+    def save(self, standing: TrainState) -> None:
+        """Does nothing: who leads keeps it."""
+
+    def load(self) -> TrainState | None:
+        """See :meth:`Checkpoints.load`."""
+        return self._checkpoints.load()
+
+
 _PLAIN = (
     "phase",
     "epoch",
