@@ -18,7 +18,7 @@ run mnist up serve-flows: need := --runs
 # ARGS goes to the command behind a target: make run ARGS="--set train.epochs=3"
 ARGS ?=
 
-.PHONY: help setup run test test-slow fuzz torture audit lint format mnist ui up down serve-flows bench schema lock clean
+.PHONY: help setup run test test-slow fuzz torture audit lint format mnist ui up down cluster serve-flows bench schema lock clean
 
 help: ## List what can be made
 	@echo "Graftline: labelled images in, a tracked, versioned, reproducible classifier out."
@@ -63,8 +63,11 @@ ui: setup ## Prefect's and MLflow's web pages, on this machine alone
 up: setup ## Servers and a worker for the schedules in prefect.yaml, until make down
 	@$(python) -m graftline up $(ARGS)
 
-down: setup ## Stop what make up started
+down: setup ## Stop what make up and make cluster started
 	@$(python) -m graftline down $(ARGS)
+
+cluster: setup ## A Dask scheduler and two workers on this machine, until Ctrl-C or make down
+	@$(python) -m graftline cluster $(ARGS)
 
 serve-flows: setup ## Keep the schedule from this terminal, without a worker, until Ctrl-C
 	@$(python) -m flows.serve $(ARGS)

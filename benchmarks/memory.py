@@ -157,7 +157,7 @@ def _overlap(litert_file: Path) -> dict[str, Any]:
 
 
 def _one_round(files: list[bytes], litert_file: Path) -> dict[str, float]:
-    from graftline.network.litert import LiteRunner
+    from graftline.network.runners.litert import LiteRunner
 
     spans: dict[str, list[tuple[float, float]]] = {"decoding": [], "inference": []}
 

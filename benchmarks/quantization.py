@@ -29,7 +29,7 @@ from graftline.formats.agreement import Agreement
 from graftline.formats.converters import quiet_converters
 from graftline.formats.exported_network import Network
 from graftline.network.keras_io import convert_to_litert, load_model
-from graftline.network.litert import LiteRunner
+from graftline.network.runners.litert import LiteRunner
 
 _CALIBRATION = 200
 _BATCH = 64

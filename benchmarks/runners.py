@@ -86,7 +86,7 @@ def fastest(candidates: list[Runner], sample: NDArray[np.uint8]) -> Runner:
 
 
 def _graftline(backbone: Backbone) -> dict[str, Run]:
-    from graftline.network.litert import LiteRunner
+    from graftline.network.runners.litert import LiteRunner
 
     runner = LiteRunner(backbone.litert_file)
 

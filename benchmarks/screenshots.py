@@ -36,6 +36,8 @@ VIEWPORT = {"width": 1440, "height": 900}
 MAX_BYTES = 300_000
 PICTURE = "evaluation/confusion_matrix.png"
 """The artifact of an MLflow run that is photographed as MLflow shows it."""
+LIST = "workflowType=machine_learning&viewStateShareKey=graftline"
+"""What graftline ui opens the list of runs with."""
 EXPORTS = "exports"
 """The key of the Prefect artifact that holds the table of exported models."""
 CURVES = "^(validation_)?(loss|accuracy)$"
@@ -162,7 +164,7 @@ def deployment_shot(base: str, name: str) -> Shot:
 
 
 def mlflow_shots(base: str) -> list[Shot]:
-    """The newest run: its overview and its metrics."""
+    """The list of runs, and of the newest its overview and its metrics."""
     experiments = _asked(f"{base}/api/2.0/mlflow/experiments/search", {"max_results": 1000})
     found = _asked(
         f"{base}/api/2.0/mlflow/runs/search",
@@ -175,7 +177,12 @@ def mlflow_shots(base: str) -> list[Shot]:
     if not found.get("runs"):
         raise SystemExit(f"there is no run at {base}")
     info = found["runs"][0]["info"]
-    address = f"{base}/#/experiments/{info['experiment_id']}/runs/{info['run_id']}"
+    pages = f"{base}/#/experiments/{info['experiment_id']}/runs"
+    address = f"{pages}/{info['run_id']}"
+
+    def listed(page: Page) -> None:
+        page.get_by_text(info["run_name"][:20]).first.wait_for()
+        page.get_by_text("test_accuracy", exact=True).first.wait_for()
 
     def overview(page: Page) -> None:
         page.get_by_text(info["run_name"]).first.wait_for()
@@ -190,6 +197,7 @@ def mlflow_shots(base: str) -> list[Shot]:
         page.locator("img[src^='blob:']").first.wait_for()
 
     shots = [
+        *([Shot("mlflow-runs", f"{pages}?{LIST}", listed)] if _has_view(experiments, info) else []),
         Shot("mlflow-run", address, overview),
         Shot("mlflow-metrics", f"{address}/model-metrics", metrics),
     ]
@@ -316,6 +324,17 @@ def installed_browser() -> str:
         if found := shutil.which(name):
             return found
     raise SystemExit(f"none of {', '.join(BROWSERS)} is installed; name one with --browser")
+
+
+def _has_view(experiments: dict[str, Any], info: dict[str, Any]) -> bool:
+    """Whether the columns of the list are those that Graftline chooses."""
+    tags = [
+        tag["key"]
+        for one in experiments["experiments"]
+        if one["experiment_id"] == info["experiment_id"]
+        for tag in one.get("tags", [])
+    ]
+    return "mlflow.sharedViewState.graftline" in tags
 
 
 def _artifacts(base: str, run_id: str) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from graftline import __version__
 from graftline.cli.completion import SHELLS
 from graftline.cli.steps import STEP_HELP, run_step
+from graftline.core import fresh_start
 from graftline.core.environment import begin_plainly, settle
 from graftline.core.exit_codes import replace_what_cannot_be_shown, reported
 from graftline.core.stages import STAGES
@@ -28,6 +29,7 @@ def entry() -> None:
     collect_rarely()
     # What argparse prints comes before the command.
     replace_what_cannot_be_shown()
+    fresh_start.allow()
     sys.exit(main(sys.argv[1:]))
 
 
@@ -169,7 +171,20 @@ def make_parser() -> argparse.ArgumentParser:
         "bring a project's files to the installed version, but for those that you have changed",
         _lazily("cli.projects", "show_upgrade"),
     )
-    add("down", "stop what graftline up has started", _lazily("cli.projects", "take_down"))
+    cluster = add(
+        "cluster",
+        "a Dask scheduler and workers on this machine, to try compute.engine: dask; until Ctrl-C",
+        _lazily("cli.cluster", "keep_cluster", "workers", "port"),
+    )
+    cluster.add_argument("--workers", type=_count, default=2, help="how many (default: 2)")
+    cluster.add_argument(
+        "--port", type=_count, default=8786, help="the scheduler's (default: 8786); 0 takes any"
+    )
+    add(
+        "down",
+        "stop what graftline up and graftline cluster have started",
+        _lazily("cli.projects", "take_down"),
+    )
     add("ui", "both web UIs, on this machine only", _lazily("operations.ui", "run_ui"))
     add(
         "lock",

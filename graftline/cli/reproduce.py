@@ -60,7 +60,8 @@ def _shown(value: str | float | None, same: bool) -> str:
 
 
 def _verdict(found: Reproduction) -> str:
-    begun = f"Run {found.run_id[:12]} ({visible(found.name)}), data from {found.data_from}: "
+    by = f", by graftline {found.other_version}" if found.other_version else ""
+    begun = f"Run {found.run_id[:12]} ({visible(found.name)}), data from {found.data_from}{by}: "
     if found.same:
         return begun + "the same came out, to the last bit."
     names = ", ".join(one.what for one in found.compared if one.decides and not one.same)

@@ -180,6 +180,10 @@ class StalledError(UserError):
     """A process was stopped for its silence; see graftline/core/silence.py."""
 
 
+class ClusterError(UserError):
+    """A scheduler or a worker that cannot be reached, is lost, or is another than it must be."""
+
+
 class StageFailedError(GraftlineError):
     """A stage ended with a fault of Graftline's own, or of something below it."""
 

@@ -22,6 +22,7 @@ from graftline.core.records import Record
 from graftline.core.workspace import Workspace
 
 _POLL_S = 0.2
+_INSTALLATION_S = 3600.0
 
 
 class Holder(Record):
@@ -88,6 +89,20 @@ def output_lock(workspace: Workspace, output: Path) -> Iterator[None]:
     """
     digest = hashlib.sha256(os.fsencode(output.resolve())).hexdigest()[:16]
     with _held(workspace.var / "locks" / f"output-{digest}.lock", str(output), 0.0, None):
+        yield
+
+
+@contextmanager
+def installation_lock(
+    workspace: Workspace, place: Path, on_wait: Callable[[str], None]
+) -> Iterator[None]:
+    """Holds a place that packages are installed into; another process that does so is waited for.
+
+    Raises:
+        PipelineBusyError: If it takes longer than an hour.
+    """
+    path = workspace.var / "locks" / f"installation-{place.name}.lock"
+    with _held(path, str(place), _INSTALLATION_S, on_wait):
         yield
 
 

@@ -194,6 +194,7 @@ class PackedImages:
         white: Tells what is white in stored files of more than 8 bits: the data set's rule.
 
     Attributes:
+        folder: Where they lie.
         labels: Index of each image's class, int32.
         splits: Each image's split.
         hashes: Each image's identity: the SHA-256 of its shape and pixels when it was loaded.
@@ -205,7 +206,7 @@ class PackedImages:
     def __init__(
         self, folder: Path, columns: Mapping[str, NDArray[Any]], white: WhiteRule = NOTHING_KNOWN
     ) -> None:
-        self._folder = folder
+        self.folder = folder
         self._white = white
         self.labels: NDArray[np.int32] = columns["label"]
         self.splits: NDArray[np.object_] = columns["split"]
@@ -264,7 +265,7 @@ class PackedImages:
                 return pixels
         raise DataError(
             f"{self.names[index]} {problem}, though it was whole when it was loaded",
-            where=str(self._folder / _shard_name(int(self._shards[index]))),
+            where=str(self.folder / _shard_name(int(self._shards[index]))),
             fix="run dvc repro --force load, which reads the source anew",
         )
 
@@ -294,14 +295,24 @@ class PackedImages:
     ) -> Iterator[tuple[NDArray[np.int64], Pixels]]:
         """Yields (positions in ``indices``, images), each batch of one shape.
 
+        See :meth:`positions`.
+        """
+        chosen = np.asarray(indices, np.int64)
+        for positions in self.positions(chosen, batch_size):
+            yield positions, self.batch(chosen[positions])
+
+    def positions(
+        self, indices: NDArray[np.integer] | Sequence[int], batch_size: int
+    ) -> Iterator[NDArray[np.int64]]:
+        """Yields positions in ``indices``, for batches of one shape; no image is read.
+
         Where all images share a shape, the batches are consecutive runs. Every position comes
         exactly once; a batch has ``batch_size`` images or, at the end of a shape, fewer.
         """
         chosen = np.asarray(indices, np.int64)
         if self.uniform_shape is not None:
             for start in range(0, len(chosen), batch_size):
-                positions = np.arange(start, min(start + batch_size, len(chosen)), dtype=np.int64)
-                yield positions, self.batch(chosen[positions])
+                yield np.arange(start, min(start + batch_size, len(chosen)), dtype=np.int64)
             return
         waiting: dict[tuple[int, int, int], list[int]] = {}
         for position, index in enumerate(chosen):
@@ -309,11 +320,9 @@ class PackedImages:
             group = waiting.setdefault(shape, [])
             group.append(position)
             if len(group) == batch_size:
-                positions = np.array(waiting.pop(shape), np.int64)
-                yield positions, self.batch(chosen[positions])
+                yield np.array(waiting.pop(shape), np.int64)
         for group in waiting.values():
-            positions = np.array(group, np.int64)
-            yield positions, self.batch(chosen[positions])
+            yield np.array(group, np.int64)
 
     def _shared_shape(self, rows: NDArray[np.int64] | slice) -> tuple[int, int, int] | None:
         shapes = self.shapes[rows]
@@ -348,7 +357,7 @@ class PackedImages:
 
     def _bytes(self, shard: int) -> NDArray[np.uint8]:
         if shard not in self._maps:
-            path = self._folder / _shard_name(shard)
+            path = self.folder / _shard_name(shard)
             verify(path)
             try:
                 with path.open("rb") as file:

@@ -71,6 +71,10 @@ NOTHING_KNOWN = rule_of(WhiteLevels())
 """The rule where no data set tells."""
 
 
+Seen = dict[str, tuple[int, float, float]]
+"""By kind of image: how many there were, the largest value of the kind, and the largest seen."""
+
+
 class Survey:
     """The rule while a data set is read, and what its images hold. Threads may share it.
 
@@ -79,10 +83,23 @@ class Survey:
     """
 
     def __init__(self, level: float | None) -> None:
-        self._level = level
+        self.level = level
         self._lock = threading.Lock()
         self._counts: dict[str, int] = {}
         self._largest: dict[str, DeepImage] = {}
+
+    @property
+    def seen(self) -> Seen:
+        """What was seen so far."""
+        return {
+            kind: (self._counts[kind], image.full, image.largest)
+            for kind, image in self._largest.items()
+        }
+
+    def add(self, seen: Seen) -> None:
+        """Adds what another survey has seen, of other images of the same data set."""
+        for kind, (count, full, largest) in seen.items():
+            self._count(DeepImage(kind, full, largest), count)
 
     def white(self, image: DeepImage) -> float:
         """The raw value that is white, if :meth:`judged` finds nothing against it.
@@ -90,13 +107,16 @@ class Survey:
         Raises:
             DataError: If the image has a value above ``data.white_level``.
         """
-        white = image.full if self._level is None else _given(self._level, image)
+        white = image.full if self.level is None else _given(self.level, image)
+        self._count(image, 1)
+        return white
+
+    def _count(self, image: DeepImage, count: int) -> None:
         with self._lock:
-            self._counts[image.kind] = self._counts.get(image.kind, 0) + 1
+            self._counts[image.kind] = self._counts.get(image.kind, 0) + count
             self._largest[image.kind] = max(
                 image, self._largest.get(image.kind, image), key=lambda one: one.largest
             )
-        return white
 
     def judged(self) -> WhiteLevels:
         """The data set's rule, once all its images are read.
@@ -105,7 +125,7 @@ class Survey:
             DataError: If the images leave open what is white.
         """
         kinds = tuple(sorted(self._counts))
-        if self._level is None:
+        if self.level is None:
             doubtful = [kind for kind in kinds if not self._largest[kind].in_upper_half]
             if doubtful:
                 raise self._doubt(doubtful)
@@ -113,11 +133,11 @@ class Survey:
             raise DataError(
                 "images of more than 8 bits are of two natures, and one white level cannot serve "
                 f"both: {self._told(kinds)}",
-                where=f"data.white_level: {self._level:.10g}",
+                where=f"data.white_level: {self.level:.10g}",
                 allowed="floating-point images alone, or whole numbers alone",
                 fix="save the floating-point images as 16-bit PNG, or leave them out",
             )
-        return WhiteLevels(level=self._level, kinds=kinds)
+        return WhiteLevels(level=self.level, kinds=kinds)
 
     def _doubt(self, doubtful: list[str]) -> DataError:
         found = list(self._largest.values())

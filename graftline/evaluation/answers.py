@@ -108,13 +108,13 @@ def ask(folder: Path, workspace: Workspace) -> Answers:
         MissingOutputError: If the model or the images are not there.
         TrainingDivergedError: If the model answers with what are no probabilities.
     """
-    from graftline.evaluation.predictor import split_probabilities
+    from graftline.evaluation.predictor import split_predictions
 
     trained = Trained.read(folder / Trained.file_name())
     images = PackedImages.open(workspace.loaded)
-    probabilities, _ = split_probabilities(folder, trained, images, images.indices("test"))
+    found = split_predictions(folder, trained, images, images.indices("test"))
     names = np.array(trained.classes, object)
-    return Answers(present_split(workspace), names[probabilities.argmax(axis=1)])
+    return Answers(present_split(workspace), names[found.predicted])
 
 
 def _texts(column: object) -> NDArray[np.object_]:

@@ -20,7 +20,7 @@ from graftline.core.checksums import verify
 from graftline.core.errors import MissingOutputError
 from graftline.core.records import Split
 from graftline.data.shards import PackedImages
-from graftline.network.litert import LiteRunner
+from graftline.network.runners.runner import Runner
 
 REFERENCE_FILE = "feature_reference.npz"
 _MOST_IMAGES = 1000
@@ -63,21 +63,20 @@ class FeatureReference:
     validation: FeatureSample
 
 
-def write_reference(images: PackedImages, model: Path, seed: int, path: Path) -> None:
+def write_reference(images: PackedImages, runner: Runner, seed: int, path: Path) -> None:
     """Runs a model over at most 1 000 images of each split, chosen by ``seed``.
 
     Args:
         images: The preprocessed images.
-        model: The exported ``.tflite`` file, with probabilities and features as outputs.
+        runner: The exported model, with probabilities and features as outputs.
         seed: Of the choice.
         path: Where the samples go; the same inputs give the same bytes.
     """
     arrays: dict[str, Any] = {}
     splits: Sequence[Split] = ("train", "validation")
-    with LiteRunner(model) as runner:
-        for split in splits:
-            sample = _sample(runner, images, chosen(images.indices(split), _MOST_IMAGES, seed))
-            arrays |= {f"{split}_{name}": values for name, values in asdict(sample).items()}
+    for split in splits:
+        sample = _sample(runner, images, chosen(images.indices(split), _MOST_IMAGES, seed))
+        arrays |= {f"{split}_{name}": values for name, values in asdict(sample).items()}
     np.savez_compressed(path, **arrays)
 
 
@@ -114,7 +113,7 @@ def chosen(indices: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64
     return indices[np.sort(places)]
 
 
-def _sample(runner: LiteRunner, images: PackedImages, indices: NDArray[np.int64]) -> FeatureSample:
+def _sample(runner: Runner, images: PackedImages, indices: NDArray[np.int64]) -> FeatureSample:
     classes, dim = runner.output_dims[:2]
     sample = FeatureSample(
         np.empty((len(indices), dim), np.float32), np.empty((len(indices), classes), np.float32)

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
+MOST_IN_MATRIX = 90
+"""Classes: with more, the confusion matrix has no room for their names on a page."""
+PAIRS_SHOWN = 30
+"""Instead of the matrix: the pairs of classes with the most mistakes."""
 _MATRIX_MAX_IN = 17.0
 _NAME_LENGTH = 22
 _PICTURE_IN = 1.36
@@ -105,6 +109,79 @@ def confusion_matrix(
         _write_counts(axes, counts, font_pt=min(11.0, cell_in * 24))
     _name_matrix(axes, names, cell_in)
     return figure
+
+
+@style.styled
+def most_confused(
+    pairs: Sequence[tuple[int, int, int]],
+    right: NDArray[np.integer],
+    support: NDArray[np.integer],
+    classes: Sequence[str],
+    interval: tuple[float, float],
+) -> Figure:
+    """Of many classes: the pairs with the most mistakes, and how many classes have which recall.
+
+    Args:
+        pairs: True class, the one that it is taken for, and how often; the most frequent first.
+        right: Images of each class that are named right, (classes,).
+        support: Images of each class, (classes,).
+        classes: Their names.
+        interval: The 95 % interval of the accuracy.
+    """
+    total, named = int(support.sum()), int(right.sum())
+    told = "No mistakes."
+    if pairs:
+        true, predicted, count = pairs[0]
+        told = (
+            f"Most often {style.shorten(classes[true], _NAME_LENGTH)} is taken for "
+            f"{style.shorten(classes[predicted], _NAME_LENGTH)}: {count} of {support[true]} images"
+        )
+    figure = style.new_figure(
+        f"{style.percent(named / total)} of {style.thousands(total)} test images right "
+        f"({style.percent(interval[0])} to {style.percent(interval[1])})",
+        f"In brackets: the 95 % interval. {told}",
+        11.0,
+        max(3.2, 1.4 + 0.2 * len(pairs)),
+    )
+    left, beside = figure.subplots(1, 2, width_ratios=[3, 2])
+    _draw_pairs(left, pairs, support, classes)
+    measured = support > 0
+    recalls = right[measured] / support[measured]
+    beside.hist(recalls, np.linspace(0, 1, 11), color=style.BLUE, edgecolor="white")
+    beside.set(
+        title=f"Recall of {style.thousands(int(measured.sum()))} classes",
+        xlabel="share of a class's images that are right",
+        ylabel="classes",
+        xlim=(0, 1),
+    )
+    beside.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    _whole_numbers(beside.yaxis, most=8)
+    return figure
+
+
+def _draw_pairs(
+    axes: Axes,
+    pairs: Sequence[tuple[int, int, int]],
+    support: NDArray[np.integer],
+    classes: Sequence[str],
+) -> None:
+    shown = [
+        f"{style.shorten(classes[true], _NAME_LENGTH)} → "
+        f"{style.shorten(classes[predicted], _NAME_LENGTH)}"
+        for true, predicted, _ in pairs
+    ]
+    counts = [count for _, _, count in pairs]
+    axes.barh(range(len(pairs)), counts, color=style.VERMILION, height=0.7)
+    for place, (true, _, count) in enumerate(pairs):
+        axes.text(
+            count, place, f" {count} of {support[true]}", va="center", color=style.MUTED, fontsize=8
+        )
+    axes.set_yticks(range(len(pairs)), shown, fontsize=8)
+    axes.invert_yaxis()
+    axes.margins(x=0.12, y=0.01)
+    axes.set(title="Mistakes: is → taken for", xlabel="images")
+    axes.grid(axis="y", visible=False)
+    _whole_numbers(axes.xaxis, most=6)
 
 
 @style.styled

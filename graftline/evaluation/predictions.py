@@ -11,29 +11,87 @@ from graftline.core.records import ClassMetrics, Dataset, Metrics
 from graftline.evaluation.calibration import Reliability, accuracy_interval, reliability
 from graftline.training.losses import cross_entropies
 
+MOST_WHOLE = 256
+"""Of models with more classes only the likeliest few are kept of each answer: those of a million
+images and ten thousand classes would take 40 GB."""
+LIKELIEST = 5
+
 
 @dataclass(frozen=True)
 class Predictions:
-    """What the model says of each test image, beside what it is."""
+    """What the model says of each test image, beside what it is.
+
+    Args:
+        labels: Indices of the true classes, (images,).
+        predicted: Indices of the most probable classes, (images,).
+        confidence: The predicted classes' probabilities, (images,).
+        losses: The cross-entropy of each answer, (images,).
+        classes: How many there are.
+        kept: The classes whose probabilities are kept, the likeliest first, (images,
+            ``LIKELIEST``); None if those of all classes are.
+        probabilities: Of these classes, (images, ``LIKELIEST``), or of all, (images, classes).
+    """
 
     labels: NDArray[np.int32]
-    """Indices of the true classes, shape (images,)."""
+    predicted: NDArray[np.int64]
+    confidence: NDArray[np.float32]
+    losses: NDArray[np.float64]
+    classes: int
+    kept: NDArray[np.int32] | None
     probabilities: NDArray[np.float32]
-    """Shape (images, classes); each row sums to 1."""
-    logits: NDArray[np.float32]
-    """What went into the softmax, shape (images, classes)."""
 
-    @property
-    def predicted(self) -> NDArray[np.int64]:
-        """Indices of the most probable classes, shape (images,)."""
-        predicted: NDArray[np.int64] = self.probabilities.argmax(axis=1)
-        return predicted
+    @classmethod
+    def of_none(cls, labels: NDArray[np.int32], classes: int) -> Predictions:
+        """With room for the answers to images of these labels, for :meth:`put`."""
+        count = len(labels)
+        few = classes <= MOST_WHOLE
+        return cls(
+            labels=labels,
+            predicted=np.zeros(count, np.int64),
+            confidence=np.zeros(count, np.float32),
+            losses=np.zeros(count),
+            classes=classes,
+            kept=None if few else np.zeros((count, LIKELIEST), np.int32),
+            probabilities=np.zeros((count, classes if few else LIKELIEST), np.float32),
+        )
 
-    @property
-    def confidence(self) -> NDArray[np.float32]:
-        """The predicted classes' probabilities, shape (images,)."""
-        confidence: NDArray[np.float32] = self.probabilities.max(axis=1)
-        return confidence
+    @classmethod
+    def of(
+        cls,
+        labels: NDArray[np.int32],
+        probabilities: NDArray[np.float32],
+        logits: NDArray[np.float32],
+    ) -> Predictions:
+        """Of all answers at once, each (images, classes)."""
+        found = cls.of_none(labels, probabilities.shape[1])
+        found.put(np.arange(len(labels)), probabilities, logits)
+        return found
+
+    def put(
+        self,
+        places: NDArray[np.int64],
+        probabilities: NDArray[np.float32],
+        logits: NDArray[np.float32],
+    ) -> None:
+        """Takes in the answers to some images.
+
+        Args:
+            places: Of the images, (n,).
+            probabilities: Each row sums to 1, (n, classes).
+            logits: What went into the softmax, (n, classes).
+        """
+        self.predicted[places] = probabilities.argmax(axis=1)
+        self.confidence[places] = probabilities.max(axis=1)
+        self.losses[places] = cross_entropies(logits, self.labels[places])
+        if self.kept is None:
+            self.probabilities[places] = probabilities
+            return
+        # Those of the same probability in the classes' order, as argmax takes them.
+        few = np.sort(np.argpartition(-probabilities, LIKELIEST, axis=1)[:, :LIKELIEST], axis=1)
+        among = np.take_along_axis(probabilities, few, axis=1)
+        order = np.argsort(-among, axis=1, kind="stable")
+        self.kept[places] = np.take_along_axis(few, order, axis=1)
+        self.probabilities[places] = np.take_along_axis(among, order, axis=1)
 
     @property
     def right(self) -> NDArray[np.bool_]:
@@ -42,12 +100,24 @@ class Predictions:
         return right
 
     def confusion(self) -> NDArray[np.int64]:
-        """Images by true class (rows) and predicted class (columns), shape (classes, classes)."""
-        from sklearn.metrics import confusion_matrix
+        """Images by true class (rows) and predicted class (columns), shape (classes, classes).
 
-        classes = range(self.probabilities.shape[1])
-        counts: NDArray[np.int64] = confusion_matrix(self.labels, self.predicted, labels=classes)
-        return counts
+        For few classes: of ten thousand it takes 800 MB.
+        """
+        pairs = self.labels.astype(np.int64) * self.classes + self.predicted
+        counts = np.bincount(pairs, minlength=self.classes**2)
+        return counts.reshape(self.classes, self.classes).astype(np.int64)
+
+    def most_confused(self, most: int) -> list[tuple[int, int, int]]:
+        """The pairs of true and predicted class with the most mistakes, and how many these are."""
+        wrong = ~self.right
+        pairs = self.labels[wrong].astype(np.int64) * self.classes + self.predicted[wrong]
+        found, counts = np.unique(pairs, return_counts=True)
+        first = np.argsort(-counts, kind="stable")[:most]
+        return [
+            (*divmod(int(pair), self.classes), int(count))
+            for pair, count in zip(found[first], counts[first], strict=True)
+        ]
 
     def reliability(self, bins: int) -> Reliability:
         """Confidence against accuracy, in bins of equal width."""
@@ -78,7 +148,7 @@ def measure(predictions: Predictions, dataset: Dataset, calibration_bins: int) -
         test_accuracy=right / len(labels),
         test_accuracy_low=low,
         test_accuracy_high=high,
-        test_loss=float(cross_entropies(predictions.logits, labels).mean()),
+        test_loss=float(predictions.losses.mean()),
         test_macro_f1=float(macro_f1),
         expected_calibration_error=predictions.reliability(calibration_bins).expected_error,
         majority_baseline=float(np.mean(labels == dataset.classes.index(dataset.most_frequent))),

@@ -1,28 +1,32 @@
-"""The one way from raw images to probabilities: shrink, then the exported model in LiteRT."""
+"""The one way from raw images to probabilities: shrink, then the exported model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from graftline.compute.parallel import ordered_map
+from graftline.compute import Arrays, map_chunks
 from graftline.core.errors import DataError, MissingOutputError, TrainingDivergedError
-from graftline.core.progress import Bar, progress
+from graftline.core.progress import progress
 from graftline.core.records import Trained
-from graftline.core.workspace import LITERT_FILE
-from graftline.data.decoding import Pixels
 from graftline.data.resize import shrink
 from graftline.data.shards import PackedImages
 from graftline.data.white_levels import rule_of
-from graftline.network.litert import LiteRunner
+from graftline.evaluation.predictions import Predictions
+from graftline.network.opened_model import open_model
+from graftline.network.runners.choosing import computing_of
 
 # A softmax in float32 sums to 1 within some 1e-6; anything beyond this is no softmax.
 _SUM_TOLERANCE = 1e-3
-_CHUNK_IMAGES = 16
+_CHUNK_IMAGES = 256
+"""Enough that those of one shape among them are run together."""
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,6 +43,8 @@ class Predictor:
 
     Args:
         folder: ``models/trained/`` or a copy, with ``model.tflite`` and ``trained.json``.
+        device: ``compute.device``. Cores answer a few images at once; a GPU takes seconds to begin,
+            and is for thousands.
 
     Attributes:
         white: Tells what is white in an image of more than 8 bits, by the training images.
@@ -46,16 +52,18 @@ class Predictor:
 
     Raises:
         MissingOutputError: If the model is not there.
+        ParamsError: If a GPU is asked for and there is none.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
         trained = Trained.read(folder / Trained.file_name())
         self.classes = trained.classes
         self.size_px = trained.size_px
         self.weight_digest = trained.weight_digest
         self.white = rule_of(trained.white)
         self.drawings = trained.drawings
-        self._runner = LiteRunner(folder / LITERT_FILE)
+        computing = computing_of(device, trained.precision)
+        self._runner = open_model(folder, computing, trained.size_px)
 
     @property
     def feature_dim(self) -> int | None:
@@ -134,18 +142,19 @@ class Predictor:
         Raises:
             DataError: If one of them is no such image.
         """
+        classes = len(self.classes)
+        probabilities, logits = self._collected(
+            images, self._probabilities_and_logits, [classes, classes]
+        )
+        return probabilities, logits
+
+    def _probabilities_and_logits(self, batch: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         outputs = len(self._runner.output_dims)
         if outputs <= _LOGITS:
-            probabilities = self.probabilities(images)
-            return probabilities, np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
-        classes = len(self.classes)
-
-        def run(batch: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-            given = self._runner.run_outputs(batch, outputs)
-            return [given[0], given[_LOGITS]]
-
-        probabilities, logits = self._collected(images, run, [classes, classes])
-        return probabilities, logits
+            probabilities = self._runner.run(batch)
+            return [probabilities, np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))]
+        given = self._runner.run_outputs(batch, outputs)
+        return [given[0], given[_LOGITS]]
 
     def table(self, images: Iterable[NDArray[np.uint8]]) -> pd.DataFrame:
         """One row per image: ``label``, ``probability``, and ``p_<class>`` for each class."""
@@ -216,9 +225,13 @@ def _checked(image: Any, place: int) -> NDArray[np.uint8]:
     return array
 
 
-def split_probabilities(
-    folder: Path, trained: Trained, images: PackedImages, test: NDArray[np.int64]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def split_predictions(
+    folder: Path,
+    trained: Trained,
+    images: PackedImages,
+    test: NDArray[np.int64],
+    device: str = "cpu",
+) -> Predictions:
     """What an exported model says of some images.
 
     Args:
@@ -226,40 +239,74 @@ def split_probabilities(
         trained: What it says of itself.
         images: Raw images, as ``load`` wrote them.
         test: The positions of those that are asked about.
+        device: ``compute.device``.
 
     Returns:
-        Probabilities and logits, each float32 (images, classes), in the order of ``test``.
+        The answers in the order of ``test``.
 
     Raises:
         MissingOutputError: If the model answers with another number of classes.
         TrainingDivergedError: If it answers with what are no probabilities.
     """
-
-    def shrunk(indices: NDArray[np.int64]) -> list[Pixels]:
-        return [shrink(images.image(int(index)), trained.size_px) for index in indices]
-
-    def every_image(bar: Bar) -> Iterator[Pixels]:
+    work = Answering(folder, images.folder, trained.size_px, device)
+    found = Predictions.of_none(images.labels[test], len(trained.classes))
+    odd: list[int] = []
+    done = 0
+    with progress("evaluate", len(test)) as bar, Predictor(folder, device) as predictor:
+        here = partial(_answered, predictor, images, trained.size_px)
         chunks = (test[at : at + _CHUNK_IMAGES] for at in range(0, len(test), _CHUNK_IMAGES))
-        for chunk in ordered_map(shrunk, chunks):
-            yield from chunk
-            bar.advance(len(chunk))
-
-    with progress("evaluate", len(test)) as bar, Predictor(folder) as predictor:
-        probabilities, logits = predictor.probabilities_and_logits(every_image(bar))
-    expected = (len(test), len(trained.classes))
-    if probabilities.shape != expected:
-        raise MissingOutputError(
-            f"the model answers with shape {probabilities.shape}, not {expected}",
-            where=str(folder),
-            fix="run dvc repro --force train, which exports it anew",
-        )
-    odd = ~np.isclose(probabilities.sum(axis=1), 1, rtol=0, atol=_SUM_TOLERANCE)
-    if odd.any():
+        for _, answered in map_chunks("answers", work, chunks, here=here):
+            probabilities, logits = answered["probabilities"], answered["logits"]
+            places = np.arange(done, done + len(probabilities))
+            if probabilities.shape[1] != len(trained.classes):
+                raise MissingOutputError(
+                    f"the model answers with {probabilities.shape[1]} classes, not "
+                    f"{len(trained.classes)}",
+                    where=str(folder),
+                    fix="run dvc repro --force train, which exports it anew",
+                )
+            sums = probabilities.sum(axis=1)
+            odd += places[~np.isclose(sums, 1, rtol=0, atol=_SUM_TOLERANCE)].tolist()
+            found.put(places, probabilities, logits)
+            done += len(places)
+            bar.advance(len(places))
+    if odd:
         raise TrainingDivergedError(
-            f"the exported model answers {odd.sum()} of {len(test)} test images with what are no "
-            f"probabilities, the first of them {images.names[test[odd][0]]}",
+            f"the exported model answers {len(odd)} of {len(test)} test images with what are no "
+            f"probabilities, the first of them {images.names[test[min(odd)]]}",
             where=str(folder),
             allowed="numbers from 0 to 1 whose sum over the classes is 1",
             fix="lower train.learning_rate and run dvc repro",
         )
-    return probabilities, logits
+    return found
+
+
+@dataclass(frozen=True)
+class Answering:
+    """Asks an exported model about packed images by their positions, in whichever process.
+
+    Args:
+        model: The model's folder.
+        images: The images' folder.
+        size_px: What the model takes at most.
+        device: ``compute.device``.
+    """
+
+    model: Path
+    images: Path
+    size_px: int
+    device: str
+
+    @contextmanager
+    def opened(self) -> Iterator[Callable[[NDArray[np.int64]], Arrays]]:
+        """Gives the function from positions to ``probabilities`` and ``logits``."""
+        with Predictor(self.model, self.device) as predictor:
+            yield partial(_answered, predictor, PackedImages.open(self.images), self.size_px)
+
+
+def _answered(
+    predictor: Predictor, images: PackedImages, size_px: int, positions: NDArray[np.int64]
+) -> Arrays:
+    given = (shrink(images.image(position), size_px) for position in positions.tolist())
+    probabilities, logits = predictor.probabilities_and_logits(given)
+    return {"probabilities": probabilities, "logits": logits}

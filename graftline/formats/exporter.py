@@ -24,18 +24,22 @@ from graftline.formats.exported_network import Network
 from graftline.formats.runners import open_exported
 from graftline.formats.speeds import ORIGINAL, FormatSpeed, FormatSpeeds
 from graftline.network.keras_io import load_model
-from graftline.network.litert import LiteRunner
+from graftline.network.opened_model import open_model
+from graftline.network.runners.choosing import computing_of
 
 DIFFERENCES = "differences.csv"
 _KERAS_FILE = "model.keras"
 
 
-def export_all(workspace: Workspace, section: ExportParams, folder: Path, report: Path) -> Exports:
+def export_all(
+    workspace: Workspace, section: ExportParams, device: str, folder: Path, report: Path
+) -> Exports:
     """Writes and measures every format.
 
     Args:
         workspace: Where the trained model and the preprocessed images lie.
         section: What is asked for.
+        device: ``compute.device``, on which the original answers.
         folder: Where the files go.
         report: Where ``differences.csv`` goes: each test image that one of them names otherwise.
 
@@ -49,7 +53,10 @@ def export_all(workspace: Workspace, section: ExportParams, folder: Path, report
     test = _indices(images, "test", workspace)
     network = _network(workspace, trained, images, section.calibration_images)
     source = workspace.trained / LITERT_FILE
-    reference = answers(lambda: LiteRunner(source), images, test, ORIGINAL)
+    computing = computing_of(device, trained.precision)
+    reference = answers(
+        lambda: open_model(workspace.trained, computing, trained.size_px), images, test, ORIGINAL
+    )
     made = {
         format: _made(network, format, folder, images, test)
         for format in get_args(ExportFormat)

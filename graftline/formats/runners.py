@@ -13,7 +13,7 @@ from graftline.core.checksums import verify_all
 from graftline.core.records import ExportFormat
 from graftline.formats.contract import read_contract
 from graftline.formats.exported_network import PROBABILITIES, SIGNATURE
-from graftline.network.litert import LiteRunner
+from graftline.network.runners.litert import LiteRunner
 
 
 class Runner(Protocol):

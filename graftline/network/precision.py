@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
+from graftline.compute import devices
 from graftline.network.classifier import LOGITS
 
 _CPU_FLAGS = ("amx_bf16",)
@@ -31,12 +31,12 @@ def computing_in(precision: str, network: Any) -> Iterator[None]:
     What is traced inside stays so; what is traced outside, as for validation and export, computes
     in float32. Layers that were made for float32 alone, as that of the logits, keep to it.
     """
-    if precision == "float32":
+    if precision in ("float32", "tensorfloat32"):
         yield
         return
     import keras
 
-    half = keras.DTypePolicy("mixed_bfloat16")
+    half = keras.DTypePolicy(f"mixed_{precision}")
     changed = [layer for layer in _layers(network) if _may_change(layer)]
     kept = [layer.dtype_policy for layer in changed]
     for layer in changed:
@@ -49,21 +49,9 @@ def computing_in(precision: str, network: Any) -> Iterator[None]:
 
 
 def _has_bfloat16() -> bool:
-    import tensorflow as tf
-
-    if tf.config.list_physical_devices("GPU"):
+    if devices.gpus():
         return True
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return False
-    flags = {
-        flag
-        for line in text.splitlines()
-        if line.startswith(("flags", "Features"))
-        for flag in line.partition(":")[2].split()
-    }
-    return not flags.isdisjoint(_CPU_FLAGS)
+    return not devices.cpu_flags().isdisjoint(_CPU_FLAGS)
 
 
 def _layers(network: Any) -> list[Any]:

@@ -63,7 +63,7 @@ class EarlierResults:
         self._deps, self._outs = _files_of(workspace.root, stage)
         # Who runs a stage by hand wants it to run, and a source may hold something else by now.
         known = "DVC_STAGE" in os.environ and stage in OF_STAGE and stage != "load"
-        self._key = self._key_of(params) if known else None
+        self._key = key_of(workspace, stage, params) if known else None
         if self._key is not None:
             self._complete_last()
 
@@ -106,16 +106,6 @@ class EarlierResults:
             made.write(self._path(self._key))
         self._note_last()
 
-    def _key_of(self, params: Params) -> str | None:
-        root = self._workspace.root
-        deps = {dep: _content(root / dep) for dep in self._deps}
-        code = locked_digests(root).get(self._stage)
-        if not self._outs or code is None or None in deps.values():
-            return None
-        record = params.model_dump(mode="json", by_alias=True)
-        keys = keys_of_stages(root).get(self._stage, ())
-        return sha256_record([self._stage, code, deps, [*self._outs], picked(record, keys)])
-
     def _complete_last(self) -> None:
         """DVC has written down the last run by now, and overwrites that soon."""
         if (key := self._last()) is None:
@@ -157,6 +147,30 @@ class EarlierResults:
 
     def _path(self, key: str) -> Path:
         return self._folder / f"{key}.json"
+
+
+def key_of(workspace: Workspace, stage: str, params: Params) -> str | None:
+    """What the outputs of a stage depend on; None where that cannot be told.
+
+    Args:
+        workspace: The checkout.
+        stage: Its name.
+        params: What ``params.yaml`` holds.
+    """
+    root = workspace.root
+    names, outs = _files_of(root, stage)
+    if stage == "load":
+        from graftline.data.fingerprint import source_state
+
+        deps: dict[str, str | None] = {"source": source_state(workspace, params.data).digest}
+    else:
+        deps = {dep: _content(root / dep) for dep in names}
+    code = locked_digests(root).get(stage)
+    if not outs or code is None or None in deps.values():
+        return None
+    record = params.model_dump(mode="json", by_alias=True)
+    keys = keys_of_stages(root).get(stage, ())
+    return sha256_record([stage, code, deps, [*outs], picked(record, keys)])
 
 
 def _content(path: Path) -> str | None:

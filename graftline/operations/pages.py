@@ -23,7 +23,9 @@ def prefect_page(address: str, run: LastRun | None) -> str:
 
 
 def mlflow_runs_page(address: str, run: LastRun | None) -> str:
-    """MLflow's page of training runs: its first page tells of language models, and is empty here.
+    """MLflow's page of training runs, with accuracies.
+
+    Its first page tells of language models, and is empty here.
 
     Args:
         address: Where MLflow serves.
@@ -31,7 +33,8 @@ def mlflow_runs_page(address: str, run: LastRun | None) -> str:
     """
     if run is None or not run.experiment_id:
         return address
-    return f"{address}/#/experiments/{run.experiment_id}/runs?{_TRAINING}"
+    view = f"&viewStateShareKey={run.runs_view}" if run.runs_view else ""
+    return f"{address}/#/experiments/{run.experiment_id}/runs?{_TRAINING}{view}"
 
 
 def mlflow_run_page(address: str, run: LastRun | None) -> str | None:

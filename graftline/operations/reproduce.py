@@ -6,20 +6,23 @@ its history holds, and by them the same data from DVC. Every stage after ``load`
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import graftline
 from graftline.core.code_lock import CODE_LOCK, changed_code
+from graftline.core.code_state import version_of
 from graftline.core.dvc_lock import LOCK_FILE
 from graftline.core.environment import ERROR_FILE_VARIABLE, HELD_BY_VARIABLE, RUN_ID_VARIABLE
-from graftline.core.errors import ReproductionError, StageFailedError
+from graftline.core.errors import MissingOutputError, ReproductionError, StageFailedError
 from graftline.core.files import scratch_folder
 from graftline.core.keras_home import keras_home
 from graftline.core.params import read_params
@@ -33,6 +36,13 @@ from graftline.core.workspace import Workspace
 from graftline.operations.dvc_commands import dvc_ended
 from graftline.operations.dvc_listings import checked_lock, listing
 from graftline.operations.mend import remove_damaged_objects
+from graftline.operations.other_version import (
+    OtherVersion,
+    installed_version,
+    is_version,
+    locked_version,
+    refuse_other_code,
+)
 from graftline.operations.own_stages import own_stages
 from graftline.operations.worktrees import CACHE, has_commit, is_commits_number, is_ours, worktree
 from graftline.registry import tracking
@@ -47,6 +57,8 @@ _RUN_ID = re.compile(r"[0-9a-f]{32}")
 _ENDING_S = 10.0
 _LAST_LINES = 15
 _SHOWN_CHARACTERS = 80
+_DECIDING = ("tensorflow", "keras", "ai-edge-litert")
+"""Packages whose versions a run's tags have, and which compute: they come as they were."""
 _NOT_INHERITED = (
     "DVC_ROOT",
     "DVC_STAGE",
@@ -84,6 +96,8 @@ class Reproduction(Record):
     data_from: str
     """``DVC``, or ``the source`` where DVC no longer had what ``load`` wrote."""
     compared: tuple[Compared, ...]
+    other_version: str | None = None
+    """Of Graftline, if the run's code was not the installed one: which version ran it."""
 
     @property
     def same(self) -> bool:
@@ -102,6 +116,8 @@ class _Copy:
     """The hash of DVC's listing of ``data/loaded``."""
     brings_code: bool
     """Whether the commit holds the library too, as this repository's do; projects' do not."""
+    other: OtherVersion | None = None
+    """The Graftline that runs the stages, if it is not the installed one."""
 
 
 def reproduce(
@@ -134,7 +150,7 @@ def reproduce(
                 (place / path.name).unlink(missing_ok=True)
                 shutil.copy(path, place / path.name)
             copy = _copied(workspace, run, place, listed)
-            _refuse_other_version(copy, run)
+            copy = _with_its_code(workspace, copy, run, on_step)
             return _repeated(copy, run, commit, on_step)
 
 
@@ -152,7 +168,8 @@ def _repeated(
         name=run.name,
         commit=commit,
         data_from=data_from,
-        compared=tuple(_comparison(run, copy.workspace)),
+        compared=tuple(_comparison(run, copy)),
+        other_version=copy.other.version if copy.other else None,
     )
 
 
@@ -229,24 +246,50 @@ def _commit(workspace: Workspace, run: PastRun) -> str:
     return commit
 
 
-def _refuse_other_version(copy: _Copy, run: PastRun) -> None:
-    """Sees to it that a run of a project, whose commit holds no code, is run by the same code."""
-    if copy.brings_code:
-        return
+def _with_its_code(
+    workspace: Workspace, copy: _Copy, run: PastRun, on_step: Callable[[str], None]
+) -> _Copy:
+    """Has a run of a project, whose commit holds no code, run by the code that it was made with.
+
+    That is the installed one, or the version that ``graftline.lock`` names, from the index.
+    """
     root = copy.workspace.root
-    if not (changed := changed_code(copy.workspace)) or not (root / CODE_LOCK).is_file():
-        return
-    version = run.tags.get("graftline.version.graftline", "another version")
-    exactly = f"graftline=={version}"
-    raise ReproductionError(
-        f"run {run.run_id} was made with graftline {version}, and here is graftline "
-        f"{graftline.__version__}, in which the code of {', '.join(changed)} is another",
-        where=f"{CODE_LOCK} of the run's commit",
-        allowed="the code that the run was made with",
-        fix=f"make an environment for it, and run this there; nothing is installed by itself:\n"
-        f"python3 -m venv var/{exactly} && var/{exactly}/bin/pip install {exactly}\n"
-        f"var/{exactly}/bin/graftline reproduce {run.run_id}",
+    if copy.brings_code or not (root / CODE_LOCK).is_file():
+        return copy
+    if not (changed := changed_code(copy.workspace)):
+        return copy
+    # What the commit says, before what anybody may have written into a history that is shared.
+    tags = {name: text for name, text in run.tags.items() if is_version(text)}
+    version = locked_version(root) or tags.get("graftline.version.graftline")
+    made_with = (
+        f"run {run.run_id} was made with graftline {version or 'of another version'}, and here is "
+        f"graftline {graftline.__version__}, in which the code of {', '.join(changed)} is another"
     )
+    on_step(made_with)
+    if version is None:
+        raise ReproductionError(
+            made_with,
+            where=f"{CODE_LOCK} of the run's commit, which names no version",
+            fix="install the Graftline that the run was made with into an environment, and run "
+            "this command there",
+        )
+    pinned = {name: tags[tag] for name in _DECIDING if (tag := f"graftline.version.{name}") in tags}
+    try:
+        other = installed_version(workspace, root, version, pinned, on_step)
+    except ReproductionError as error:
+        exactly = f"graftline=={version}"
+        raise ReproductionError(
+            f"{made_with}. That version could not be installed: {error.what}",
+            where=f"{CODE_LOCK} of the run's commit",
+            allowed="the code that the run was made with",
+            fix=f"name an index or a folder that has it (PIP_INDEX_URL, PIP_FIND_LINKS), or make "
+            f"an environment for it by hand, and run this there:\n"
+            f"python3 -m venv var/{exactly} && var/{exactly}/bin/pip install {exactly}\n"
+            f"var/{exactly}/bin/graftline reproduce {run.run_id}",
+        ) from error
+    environment = other.environment(copy.environment, root)
+    refuse_other_code(other, root, environment)
+    return replace(copy, environment=environment, other=other)
 
 
 def _from_history(workspace: Workspace, run: PastRun, name: str, folder: Path) -> Path:
@@ -338,31 +381,48 @@ def _run_stage(copy: _Copy, stage: str, on_step: Callable[[str], None]) -> None:
         )
 
 
-def _comparison(run: PastRun, workspace: Workspace) -> list[Compared]:
-    assembled = Assembled.read_in(workspace)
-    trained = Trained.read_in(workspace)
+def _comparison(run: PastRun, copy: _Copy) -> list[Compared]:
+    workspace = copy.workspace
     found = {
-        "data": ("dataset_digest", Dataset.read_in(workspace).digest),
-        "base weights": ("base_weights_sha256", assembled.weights_sha256),
-        "backbone": ("backbone_digest", assembled.backbone_digest),
-        "weights": ("weight_digest", trained.weight_digest),
+        "data": ("dataset_digest", _written(Dataset, workspace).get("digest")),
+        "base weights": (
+            "base_weights_sha256",
+            _written(Assembled, workspace).get("weights_sha256"),
+        ),
+        "backbone": ("backbone_digest", _written(Assembled, workspace).get("backbone_digest")),
+        "weights": ("weight_digest", _written(Trained, workspace).get("weight_digest")),
     }
     compared = [
         Compared(what=what, then=run.tags.get(f"graftline.{tag}"), now=now, decides=True)
         for what, (tag, now) in found.items()
     ]
-    for name, value in metrics_of(Metrics.read_in(workspace)).items():
+    for name, value in _metrics(workspace).items():
         compared.append(
             Compared(what=name, then=run.metrics.get(name), now=float(value), decides=True)
         )
-    return compared + _packages(run.tags)
+    return compared + _packages(run.tags, copy.other)
 
 
-def _packages(tags: Mapping[str, str]) -> list[Compared]:
+def _written(kind: type[Record], workspace: Workspace) -> dict[str, Any]:
+    """What a step wrote, whose other fields another version may have differently."""
+    record: dict[str, Any] = json.loads(kind.path_in(workspace).read_text(encoding="utf-8"))
+    return record
+
+
+def _metrics(workspace: Workspace) -> dict[str, float]:
+    try:
+        return metrics_of(Metrics.read_in(workspace))
+    except MissingOutputError:
+        # What another version has measured: its numbers, without those of each class.
+        record = _written(Metrics, workspace)
+        return {name: one for name, one in record.items() if isinstance(one, int | float)}
+
+
+def _packages(tags: Mapping[str, str], other: OtherVersion | None) -> list[Compared]:
     """The packages whose versions have changed since; they explain, and do not decide."""
     return [
         Compared(what=name, then=tags.get(tag), now=now, decides=False)
-        for tag, now in versions().items()
+        for tag, now in versions(other.version_of if other else version_of).items()
         if tags.get(tag) != now
         for name in (tag.removeprefix("graftline.version."),)
     ]

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from graftline.compute import working_on
+from graftline.core import fresh_start
 from graftline.core.backbone_cuts import check_cut
 from graftline.core.code_lock import refuse_other_code
 from graftline.core.environment import HELD_BY_VARIABLE, RUN_ID_VARIABLE
@@ -27,7 +29,7 @@ from graftline.core.workspace import Workspace
 from graftline.operations import finished_training
 from graftline.operations.borrowed_params import refuse_abandoned
 from graftline.operations.dvc_exp_guard import refuse_after_interrupted
-from graftline.operations.earlier_results import TAKEN, EarlierResults
+from graftline.operations.earlier_results import TAKEN, EarlierResults, key_of
 
 _log = logging.getLogger(__name__)
 TRACKED = ("train", "evaluate")
@@ -50,6 +52,7 @@ def run_stage(stage: str, workspace: Workspace) -> Any:
         GraftlineError: Whatever the step raises.
     """
     timings = Timings()
+    started_s = fresh_start.begun_s(time.monotonic())
     try:
         check_own_git(workspace.root)
         refuse_after_interrupted(workspace)
@@ -61,10 +64,13 @@ def run_stage(stage: str, workspace: Workspace) -> Any:
             # Told by the first step, and not by the last one after hours of training.
             if "onnx" in params.export.formats:
                 require("onnx", "the format onnx", "export.formats: onnx")
-            started_s = time.monotonic()
+            if params.compute.engine == "dask":
+                require("cluster", "the engine dask", "compute.engine: dask")
             finished_training.forget_if_recorded(workspace)
             earlier = EarlierResults(workspace, stage, params)
-            record = _run(stage, workspace, params, timings, earlier)
+            parts_key = _parts_key(workspace, stage, params)
+            with working_on(workspace.root, params.compute, stage, parts_key):
+                record = _run(stage, workspace, params, timings, earlier)
             # Outside the outputs, which hold nothing that changes between two equal runs.
             timings.write(workspace, stage, time.monotonic() - started_s)
             _refuse_changed(workspace, stage, params)
@@ -75,10 +81,19 @@ def run_stage(stage: str, workspace: Workspace) -> Any:
             return record
     except GraftlineError:
         raise
+    except fresh_start.OvergrownError:
+        pass
     except Exception as error:
         if (known := from_system(error, workspace.root)) is not None:
             raise known from error
         raise
+    # By now the locks and the scratch folder are given back.
+    fresh_start.start_anew(started_s)
+
+
+def _parts_key(workspace: Workspace, stage: str, params: Params) -> str | None:
+    # Threads leave no parts.
+    return key_of(workspace, stage, params) if params.compute.engine == "dask" else None
 
 
 @contextmanager

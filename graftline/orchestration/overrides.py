@@ -24,7 +24,7 @@ from graftline.core.params import (
 )
 from graftline.core.params.yaml_changes import with_values
 from graftline.core.params.yaml_text import parse_yaml
-from graftline.core.stage_params import changed_params
+from graftline.core.stage_params import changed_params, keys_of_stages
 from graftline.core.workspace import Workspace
 from graftline.data.source_path import located
 
@@ -85,7 +85,7 @@ def plan_overrides(
     params = read_params(source) if not overrides else None
     params = _located(params or params_from_record(record, _origin(source, overrides)), workspace)
     keys = [override.partition("=")[0] for override in overrides]
-    keys += _with_paths(params, record)
+    keys += _with_paths(params, record) + _with_named_keys(params, record, workspace)
     missing = _missing_sections(params, record)
     if not keys and params_file is None and not missing:
         return Change(params, None)
@@ -138,6 +138,24 @@ def _with_paths(params: Params, record: dict[str, Any]) -> list[str]:
             record[section][key] = value
             changed.append(f"{section}.{key}")
     return changed
+
+
+def _with_named_keys(params: Params, record: dict[str, Any], workspace: Workspace) -> list[str]:
+    """Puts in what a section leaves out and a stage names by itself, as in ``compute.device``.
+
+    Returns:
+        The keys of those that were absent.
+    """
+    complete = params.model_dump(mode="json", by_alias=True)
+    named = {key for of_stage in keys_of_stages(workspace.root).values() for key in of_stage}
+    absent = []
+    for key in sorted(named):
+        section, _, name = key.partition(".")
+        given, defaults = record.get(section), complete.get(section, {})
+        if isinstance(given, dict) and name not in given and name in defaults:
+            given[name] = defaults[name]
+            absent.append(key)
+    return absent
 
 
 def _missing_sections(params: Params, record: dict[str, Any]) -> dict[str, Any]:

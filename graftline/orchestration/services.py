@@ -14,6 +14,7 @@ import psutil
 from filelock import FileLock
 from rich.console import Console
 
+from graftline.compute.own_cluster import end_served
 from graftline.core.environment import prefect_address, quiet_environment, tracking_address
 from graftline.core.private import password_told
 from graftline.core.processes import ProcessIdentity, end_all
@@ -134,6 +135,9 @@ def down(workspace: Workspace, console: Console) -> None:
                     f"{server.title:8} still used by process {pids}, and stops with the last of "
                     "its users"
                 )
+        if end_served(workspace.root):
+            found = True
+            console.print("cluster  stopped")
         if not found:
             console.print("nothing was up here")
 

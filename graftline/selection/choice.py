@@ -18,6 +18,7 @@ from graftline.core.records import Assembled, FreezePlan, Preprocessed
 from graftline.core.workspace import Workspace
 from graftline.data.shards import PackedImages
 from graftline.network.assembled import WHOLE_BACKBONE
+from graftline.network.runners.choosing import Computing
 from graftline.selection.budget import Schedule, in_multiply_adds, make_schedule
 from graftline.selection.candidates import Candidate, make_candidate, make_candidates
 from graftline.selection.costs import Costs
@@ -84,9 +85,9 @@ def choose(workspace: Workspace, settings: Settings, trainer: TrialRunner) -> Ch
     depths = choose_depths(assembled)
     sample = training_sample(images, settings.freeze.max_images, settings.seed)
     labels, folds = images.labels[sample], dealt_folds(images.labels[sample])
-    features = pooled_features(workspace, assembled, depths, sample, folder)
+    features = pooled_features(workspace, assembled, depths, sample, folder, settings.computing)
     profile = make_profile(depths, features, labels, folds, settings.seed)
-    _measure_speeds(workspace, assembled, depths, profile, sample, folder)
+    _measure_speeds(workspace, assembled, depths, profile, sample, folder, settings.computing)
     training_images = len(images.indices("train"))
     situation = situation_of(profile, labels, training_images, len(assembled.classes))
     rule = textbook_candidate(assembled, profile, situation)
@@ -154,6 +155,7 @@ def _measure_speeds(
     profile: Profile,
     sample: NDArray[np.int64],
     folder: Path,
+    computing: Computing,
 ) -> None:
     """At the first, the chosen and the last depth: each takes a conversion of its own."""
     backbone = sha256_file(workspace.assembled / WHOLE_BACKBONE)
@@ -166,7 +168,7 @@ def _measure_speeds(
         return
     wanted = {depths[0].layer, profile.cheapest.layer, depths[-1].layer}
     some = [depth for depth in depths if depth.layer in wanted]
-    measured = images_per_second(workspace, assembled, some, sample, folder)
+    measured = images_per_second(workspace, assembled, some, sample, folder, computing)
     DepthSpeeds.of(backbone, depths, measured).write(DepthSpeeds.path_in(workspace))
 
 

@@ -22,13 +22,13 @@ from graftline.data.decoding import Pixels
 from graftline.data.shards import PackedImages
 from graftline.network.assembled import WHOLE_BACKBONE
 from graftline.network.classifier import frozen_part
-from graftline.network.litert import LiteRunner
+from graftline.network.runners.choosing import LITERT, Computing
+from graftline.network.runners.runner import Runner
 from graftline.selection.depths import Depth
 from graftline.training.checkpoints import keep_arrays, kept_arrays
 
-_MODEL = "depths.tflite"
+_MODEL = "depths"
 _PIECE = 512
-_BATCH = 128
 _TIMED_S = 0.3
 _TIMED_IMAGES = 64
 
@@ -47,6 +47,7 @@ def pooled_features(
     depths: Sequence[Depth],
     positions: NDArray[np.int64],
     folder: Path,
+    computing: Computing = LITERT,
 ) -> list[NDArray[np.float32]]:
     """Pooled features of images at each depth.
 
@@ -56,6 +57,7 @@ def pooled_features(
         depths: Where to look.
         positions: Of the images, in the preprocessed manifest, (n,).
         folder: Where finished pieces are kept.
+        computing: What runs the backbone.
 
     Returns:
         For each depth, float32 (n, channels).
@@ -66,8 +68,8 @@ def pooled_features(
     kept = [kept_arrays(path) for path in paths]
     missing = [number for number, one in enumerate(kept) if one is None]
     if missing:
-        model = _converted(_whole_backbone(workspace), assembled, depths, folder)
-        with LiteRunner(model) as runner, progress("profile", len(positions), "images") as bar:
+        model = _converted(_whole_backbone(workspace), assembled, depths, folder, computing)
+        with computing.open(model) as runner, progress("profile", len(positions), "images") as bar:
             bar.advance(len(positions) - sum(len(pieces[number]) for number in missing))
             for number in missing:
                 features = outputs_in_order(runner, images, pieces[number])
@@ -84,6 +86,7 @@ def images_per_second(
     depths: Sequence[Depth],
     positions: NDArray[np.int64],
     folder: Path,
+    computing: Computing = LITERT,
 ) -> dict[str, float]:
     """How fast the backbone runs on this machine when it is cut at some depths.
 
@@ -93,18 +96,18 @@ def images_per_second(
     _, batch = next(images.batches(positions, _TIMED_IMAGES))
     speeds, base = {}, _whole_backbone(workspace)
     for depth in depths:
-        with LiteRunner(_converted(base, assembled, [depth], folder)) as runner:
+        with computing.open(_converted(base, assembled, [depth], folder, computing)) as runner:
             runner.run(batch)
             begun_s, done = time.monotonic(), 0
             while (elapsed_s := time.monotonic() - begun_s) < _TIMED_S:
                 done += len(runner.run(batch))
             speeds[depth.layer] = done / elapsed_s
-    (folder / _MODEL).unlink(missing_ok=True)
+    (folder / f"{_MODEL}{computing.ending}").unlink(missing_ok=True)
     return speeds
 
 
 def outputs_in_order(
-    runner: LiteRunner, images: PackedImages, positions: NDArray[np.int64]
+    runner: Runner, images: PackedImages, positions: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     """A frozen part's outputs for some images, one at least, (n, ...) in their order.
 
@@ -122,10 +125,10 @@ def outputs_in_order(
 
 
 def outputs_by_batch(
-    runner: LiteRunner,
+    runner: Runner,
     images: PackedImages,
     positions: NDArray[np.int64],
-    batch_size: int = _BATCH,
+    batch_size: int | None = None,
     change: Change = unchanged,
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
     """A frozen part's outputs for some images, batch by batch as they are ready.
@@ -134,13 +137,14 @@ def outputs_by_batch(
         runner: The frozen part.
         images: The preprocessed images.
         positions: Of the images, in the preprocessed manifest, (n,).
-        batch_size: Images of a batch, at most.
+        batch_size: Images of a batch, at most; by default as many as suit pooled features.
         change: What is done to images before, by their rows among ``positions``.
 
     Yields:
         Rows among ``positions``, (batch,), and outputs, (batch, ...).
     """
     under_way: deque[NDArray[np.int64]] = deque()
+    batch_size = batch_size or runner.batch_size(runner.output_dims[0])
 
     def pixels() -> Iterator[Pixels]:
         for rows, batch in images.batches(positions, batch_size):
@@ -157,12 +161,13 @@ def _whole_backbone(workspace: Workspace) -> Any:
     return load_model(workspace.assembled / WHOLE_BACKBONE)
 
 
-def _converted(base: Any, assembled: Assembled, depths: Sequence[Depth], folder: Path) -> Path:
-    """Raw images to the pooled features of all depths side by side, as a LiteRT file."""
+def _converted(
+    base: Any, assembled: Assembled, depths: Sequence[Depth], folder: Path, computing: Computing
+) -> Path:
+    """Raw images to the pooled features of all depths side by side, as a file."""
     import keras
 
     from graftline.network.classifier import build_pooling
-    from graftline.network.keras_io import convert_to_litert
 
     backbone = keras.Model(base.input, [base.get_layer(depth.layer).output for depth in depths])
     pooling = build_pooling(assembled.pooling)
@@ -171,7 +176,7 @@ def _converted(base: Any, assembled: Assembled, depths: Sequence[Depth], folder:
         each = maps if isinstance(maps, (list, tuple)) else [maps]
         return keras.ops.concatenate([pooling(one) for one in each], axis=-1)
 
-    path = folder / _MODEL
+    path = folder / f"{_MODEL}{computing.ending}"
     with replacing_file(path) as temporary:
-        temporary.write_bytes(convert_to_litert(frozen_part(backbone, assembled.size_px, pooled)))
+        computing.convert(frozen_part(backbone, assembled.size_px, pooled), backbone, temporary)
     return path

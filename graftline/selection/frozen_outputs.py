@@ -16,12 +16,9 @@ from numpy.typing import DTypeLike, NDArray
 from graftline.data.decoding import Pixels
 from graftline.data.npy import ArrayReader, ArrayWriter, narrowed
 from graftline.data.shards import PackedImages
-from graftline.network.litert import LiteRunner
+from graftline.network.runners.choosing import Computing
 from graftline.selection.features import outputs_by_batch
 from graftline.training.datasets import Examples, Reader
-
-_MOST_IMAGES = 128
-_BATCH_BYTES = 32 << 20
 
 ViewOf = Callable[[Pixels, NDArray[np.int64], int], Pixels]
 """From images, their places among the raced ones and a view's number to that view of them."""
@@ -31,7 +28,8 @@ class FrozenOutputs:
     """Outputs at one layer for the images asked for so far.
 
     Args:
-        model: The frozen part, as a LiteRT file, in a folder that holds nothing else.
+        model: The frozen part, as a file of ``computing``, in a folder that holds nothing else.
+        computing: What runs it.
         images: The preprocessed images.
         raced: Positions in their manifest of all that may be asked for, (n,).
         row_shape: Of one image's outputs.
@@ -43,6 +41,7 @@ class FrozenOutputs:
     def __init__(
         self,
         model: Path,
+        computing: Computing,
         images: PackedImages,
         raced: NDArray[np.int64],
         row_shape: tuple[int, ...],
@@ -51,6 +50,7 @@ class FrozenOutputs:
         view_of: ViewOf | None = None,
     ) -> None:
         self._model, self._images, self._view_of, self._count = model, images, view_of, len(raced)
+        self._computing = computing
         self._place_of = np.full(int(raced.max()) + 1, -1, np.int64)
         self._place_of[raced] = np.arange(len(raced))
         self._dtype, self._row_shape = np.dtype(dtype), row_shape
@@ -62,8 +62,8 @@ class FrozenOutputs:
 
     @property
     def nbytes(self) -> int:
-        """What has been computed takes so much disk."""
-        return int(self._known.sum()) * self._row_bytes
+        """What the outputs of all images and views take on the disk."""
+        return self._known.size * self._row_bytes
 
     @property
     def _row_bytes(self) -> int:
@@ -87,13 +87,16 @@ class FrozenOutputs:
         return Examples(labels, first, self._row_bytes, further_views=tuple(further))
 
     def close(self) -> None:
-        """Takes the files away; examples that were given before stay readable."""
+        """Takes the files away; the disk is free again once no examples are left that read them."""
         self._writer.__exit__()
+        del self._reader
         for path in (self._model, self._model.with_suffix(".npy")):
             path.unlink(missing_ok=True)
 
     def _reader_of(self, places: NDArray[np.int64], view: int) -> Reader:
-        return lambda chosen: self._reader.read(view * self._count + places[chosen])
+        # Not through self: once closed, it lets the file go.
+        reader, first = self._reader, view * self._count
+        return lambda chosen: reader.read(first + places[chosen])
 
     def _complete(self, positions: NDArray[np.int64], places: NDArray[np.int64], view: int) -> None:
         missing = np.flatnonzero(~self._known[view, places])
@@ -104,9 +107,8 @@ class FrozenOutputs:
         def changed(images: Pixels, rows: NDArray[np.int64]) -> Pixels:
             return images if view_of is None else view_of(images, wanted[rows], view)
 
-        fitting = _BATCH_BYTES // (4 * math.prod(self._row_shape))
-        batch_size = int(np.clip(fitting // 8 * 8, 8, _MOST_IMAGES))
-        with LiteRunner(self._model) as runner:
+        with self._computing.open(self._model) as runner:
+            batch_size = runner.batch_size(math.prod(self._row_shape))
             for rows, outputs in outputs_by_batch(
                 runner, self._images, positions[missing], batch_size, changed
             ):

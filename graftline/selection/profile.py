@@ -136,11 +136,11 @@ def make_profile(
         folds: (n,).
         seed: Of the probes.
     """
-    answers = _at_each(features, lambda one: out_of_fold(one, labels, folds, seed))
+    answers = at_each(features, lambda one: out_of_fold(one, labels, folds, seed))
     right = answers == labels
     best = int(right.sum(axis=1).argmax())
     scores = tuple(_score(depth, right[at], right[best]) for at, depth in enumerate(depths))
-    curve_answers = _at_each(
+    curve_answers = at_each(
         CURVE_SHARES, lambda share: out_of_fold(features[best], labels, folds, seed, share)
     )
     trained = len(labels) * (1 - 1 / len(np.unique(folds)))
@@ -151,7 +151,7 @@ def make_profile(
     return Profile(scores, curve, answers, curve_answers)
 
 
-def _at_each(items: Sequence[Item], function: Callable[[Item], Any]) -> NDArray[Any]:
+def at_each(items: Sequence[Item], function: Callable[[Item], Any]) -> NDArray[Any]:
     """Values of a function, side by side on all cores, each on one thread.
 
     A solver's own threads wait for each other in a loop, which on cores that do other work too

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from graftline.core import params
+from graftline.network.runners.choosing import LITERT, Computing
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Settings:
         tune: How a full fine-tuning goes, of which the race's are short versions.
         augment: How training images are changed, likewise.
         extract: What is kept of the frozen part's outputs, and so which changes are drawn anew.
+        computing: What runs the frozen part, and in what precision.
     """
 
     seed: int
@@ -29,6 +31,7 @@ class Settings:
     tune: params.TuneParams
     augment: params.AugmentParams
     extract: params.ExtractParams
+    computing: Computing = LITERT
 
     @property
     def views(self) -> int:
@@ -37,11 +40,15 @@ class Settings:
 
     def of_profile(self) -> dict[str, Any]:
         """What the depth profile depends on."""
-        return {"seed": self.seed, "max_images": self.freeze.max_images}
+        return {
+            "seed": self.seed,
+            "max_images": self.freeze.max_images,
+            "computing": str(self.computing),
+        }
 
     def of_trials(self) -> dict[str, Any]:
         """What a trial depends on beside its candidate; the budget is not among it."""
         sections = ("head", "train", "tune", "augment", "extract")
-        return {"seed": self.seed} | {
+        return {"seed": self.seed, "computing": str(self.computing)} | {
             name: getattr(self, name).model_dump(mode="json") for name in sections
         }

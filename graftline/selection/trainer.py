@@ -14,13 +14,14 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from graftline.core.errors import TrainingDivergedError
 from graftline.core.files import SCRATCH_PREFIX
+from graftline.core.fresh_start import refuse_overgrown
 from graftline.core.params import TuneParams
 from graftline.core.process_identity import name_tag
 from graftline.core.records import Assembled, Features, FreezePlan
@@ -30,6 +31,7 @@ from graftline.data.shards import PackedImages
 from graftline.network.assembled import planned_classifier
 from graftline.network.batch_norm import Statistics, adapted_statistics, set_statistics
 from graftline.network.classifier import BACKBONE, HEAD, POOLING, frozen_part
+from graftline.network.runners.choosing import Computing
 from graftline.network.unfreezing import thaw, tuned_part
 from graftline.selection.candidates import Candidate
 from graftline.selection.folds import Fold
@@ -42,13 +44,11 @@ from graftline.training.augment import AugmentedViews, build_augmentation
 from graftline.training.checkpoints import TrainState
 from graftline.training.datasets import Examples, images_of
 from graftline.training.feature_scaling import set_standardization
-from graftline.training.loop import right
+from graftline.training.measured import measured
 from graftline.training.phases import Phase, probe_phase, tune_phase
-from graftline.training.temperature import tempered
 from graftline.training.trainer import DivergedError, PhaseSpec, Trainer
 
-_KEPT_BYTES = 2 << 30
-"""Of frozen outputs: with more, all go before those of another frozen part are made."""
+_GB = 1e9
 
 
 class CandidateTrainer:
@@ -65,14 +65,17 @@ class CandidateTrainer:
         self._images = PackedImages.open(workspace.preprocessed)
         splits = (self._images.indices("train"), self._images.indices("validation"))
         self._raced = np.concatenate(splits)
-        self._outputs: dict[tuple[str, ...], FrozenOutputs] = {}
+        self._outputs: dict[_Key, FrozenOutputs] = {}
+        """Those used last stand last."""
         self._folder: Path | None = None
         self._parts = 0
         self._closing = ExitStack()
         # With the trainer go its files; those of a killed one go at the next start, by their name.
         weakref.finalize(self, self._closing.close)
+        self._closing.callback(_close_all, self._outputs)
         self._heads: dict[tuple[object, ...], _TrainedHead] = {}
         self._ready: _Ready | None = None
+        self._networks = 0
 
     def run(self, candidate: Candidate, images_shown: int, fold: Fold, seed: int) -> Trial:
         """See :meth:`graftline.selection.trial.TrialRunner.run`.
@@ -87,12 +90,11 @@ class CandidateTrainer:
         head = self._head_for(ready, fold, seed)
         head.put_into(ready.classifier)
         if ready.tune is None:
-            logits = ready.probe.loop.logits(self._pooled(ready, fold.held_out))
+            found = measured(ready.probe.loop, self._pooled(ready, fold.held_out))
         else:
             self._tune(ready, sets, head)
-            logits = ready.tune.loop.logits(self._examples(ready, fold.held_out))
-        labels = self._images.labels[fold.held_out].astype(np.int32)
-        return Trial(right(logits, labels), tempered(logits, labels).losses)
+            found = measured(ready.tune.loop, self._examples(ready, fold.held_out))
+        return Trial(found.right, found.tempered.losses)
 
     def _made_ready(self, plan: FreezePlan, sets: _Sets, seed: int) -> _Ready:
         # Folds differ by an image or two, which must not cost a new trace.
@@ -102,7 +104,10 @@ class CandidateTrainer:
         if self._ready is None or self._ready.key != key:
             # The one before it goes first: a network with its optimizers is large.
             self._ready = None
+            # The race keeps every trial that has ended.
+            refuse_overgrown(self._networks)
             self._ready = self._built(key, plan, sets, seed)
+            self._networks += 1
         return self._ready
 
     def _built(self, key: object, plan: FreezePlan, sets: _Sets, seed: int) -> _Ready:
@@ -215,18 +220,18 @@ class CandidateTrainer:
 
     def _outputs_of(self, ready: _Ready, boundary: str) -> FrozenOutputs:
         pooled = boundary == POOLED
-        key = (ready.plan.cut if pooled else "", boundary, ready.adapted)
-        if key not in self._outputs:
-            if sum(outputs.nbytes for outputs in self._outputs.values()) > _KEPT_BYTES:
-                for other in self._outputs.values():
-                    other.close()
-                self._outputs.clear()
-            path = self._file()
+        key = _Key(ready.plan.cut if pooled else "", boundary, ready.adapted)
+        if key in self._outputs:
+            self._outputs[key] = self._outputs.pop(key)
+        else:
+            computing = self._settings.computing
+            path = self._file(computing.ending)
             # Made from the untouched backbone: the layers before the boundary never train.
-            path.write_bytes(_converted(ready.classifier, boundary, self._assembled.size_px))
+            _convert(ready.classifier, boundary, self._assembled.size_px, computing, path)
             views = AugmentedViews(self._settings.augment, self._settings.seed, len(self._raced))
             outputs = FrozenOutputs(
                 path,
+                computing,
                 self._images,
                 self._raced,
                 (ready.kept.pooled_dim,) if pooled else ready.kept.shape,
@@ -234,11 +239,24 @@ class CandidateTrainer:
                 ready.kept.views,
                 views.changed,
             )
-            self._closing.callback(outputs.close)
+            self._make_room(outputs.nbytes, pooled)
             self._outputs[key] = outputs
         return self._outputs[key]
 
-    def _file(self) -> Path:
+    def _make_room(self, needed_bytes: int, pooled: bool) -> None:
+        """Has outputs of one kind, maps or pooled ones, take no more than ``extract`` may keep.
+
+        Those go first that were not used for longest; they are computed again if they are needed.
+        """
+        alike = [key for key in self._outputs if (key.boundary == POOLED) == pooled]
+        total_bytes = needed_bytes + sum(self._outputs[key].nbytes for key in alike)
+        for key in alike:
+            if total_bytes <= self._settings.extract.max_cache_gb * _GB:
+                break
+            total_bytes -= self._outputs[key].nbytes
+            self._outputs.pop(key).close()
+
+    def _file(self, ending: str) -> Path:
         """A new name for a frozen part, in the folder of those of this trainer."""
         if self._folder is None:
             var = self._workspace.var
@@ -246,7 +264,20 @@ class CandidateTrainer:
             self._folder = Path(tempfile.mkdtemp(prefix=f"{SCRATCH_PREFIX}{name_tag()}-", dir=var))
             self._closing.callback(shutil.rmtree, self._folder, ignore_errors=True)
         self._parts += 1
-        return self._folder / f"{self._parts}.tflite"
+        return self._folder / f"{self._parts}{ending}"
+
+
+class _Key(NamedTuple):
+    """Which frozen outputs: at a layer, or pooled at a cut, with which statistics."""
+
+    cut: str
+    boundary: str
+    adapted: str
+
+
+def _close_all(outputs: dict[_Key, FrozenOutputs]) -> None:
+    while outputs:
+        outputs.popitem()[1].close()
 
 
 class _Sets:
@@ -361,16 +392,17 @@ def _begun(phase: Phase) -> PhaseSpec:
     return PhaseSpec(phase.name, build)
 
 
-def _converted(classifier: Any, boundary: str, size_px: int) -> bytes:
+def _convert(
+    classifier: Any, boundary: str, size_px: int, computing: Computing, path: Path
+) -> None:
     import keras
-
-    from graftline.network.keras_io import convert_to_litert
 
     backbone = classifier.get_layer(BACKBONE)
     if boundary == POOLED:
-        return convert_to_litert(frozen_part(backbone, size_px, classifier.get_layer(POOLING)))
+        pooled = frozen_part(backbone, size_px, classifier.get_layer(POOLING))
+        return computing.convert(pooled, backbone, path)
     prefix = keras.Model(backbone.input, backbone.get_layer(boundary).output)
-    return convert_to_litert(frozen_part(prefix, size_px))
+    return computing.convert(frozen_part(prefix, size_px), prefix, path)
 
 
 def make_trainer(workspace: Workspace, settings: Settings) -> TrialRunner:

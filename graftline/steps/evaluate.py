@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +17,15 @@ from graftline.core.workspace import Workspace
 from graftline.data.shards import PackedImages
 from graftline.evaluation import plots, style
 from graftline.evaluation.calibration import Reliability
-from graftline.evaluation.predictions import Predictions, measure
-from graftline.evaluation.predictor import split_probabilities
+from graftline.evaluation.predictions import LIKELIEST, Predictions, measure
+from graftline.evaluation.predictor import split_predictions
 from graftline.training.history import read_history
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 History = dict[str, list[float]]
+_NAMED = 20
 _HISTORY_COLUMNS = ("epoch", "loss", "accuracy", "validation_loss", "validation_accuracy")
 
 
@@ -33,7 +38,7 @@ def evaluate(workspace: Workspace, params: Params) -> Metrics:
 
     Args:
         workspace: Where ``load`` and ``train`` have written their outputs.
-        params: Of which ``evaluate`` is read.
+        params: Of which ``evaluate`` and ``compute.device`` are read.
 
     Raises:
         MissingOutputError: If an output of an earlier step is absent, or they do not fit together.
@@ -47,8 +52,7 @@ def evaluate(workspace: Workspace, params: Params) -> Metrics:
     test = images.indices("test")
     _check(dataset, trained, images.labels[test], workspace)
 
-    probabilities, logits = split_probabilities(workspace.trained, trained, images, test)
-    predictions = Predictions(images.labels[test], probabilities, logits)
+    predictions = split_predictions(workspace.trained, trained, images, test, params.compute.device)
     metrics = measure(predictions, dataset, params.evaluate.calibration_bins)
     gallery = _gallery(predictions, images, test, trained.classes, params.evaluate.worst_mistakes)
     with replacing_directory(workspace.evaluation, sealed=True) as folder:
@@ -62,10 +66,7 @@ def evaluate(workspace: Workspace, params: Params) -> Metrics:
         interval = metrics.test_accuracy_low, metrics.test_accuracy_high
         for name, figure in (
             ("learning_curves", plots.learning_curves(history, trained.best_epoch)),
-            (
-                "confusion_matrix",
-                plots.confusion_matrix(predictions.confusion(), trained.classes, interval),
-            ),
+            ("confusion_matrix", _confusion(predictions, trained.classes, interval)),
             ("reliability", plots.reliability_diagram(table)),
             ("worst_mistakes", plots.worst_mistakes(gallery, int((~predictions.right).sum()))),
         ):
@@ -79,8 +80,8 @@ def _check(
 ) -> None:
     if dataset.classes != trained.classes:
         raise MissingOutputError(
-            f"the model was trained on other classes ({', '.join(trained.classes)}) than the data "
-            f"have ({', '.join(dataset.classes)})",
+            f"the model was trained on other classes ({_few(trained.classes)}) than the data have "
+            f"({_few(dataset.classes)})",
             where=str(Trained.path_in(workspace)),
             fix="run dvc repro, which trains it anew",
         )
@@ -97,6 +98,11 @@ def _check(
             allowed=f"0 to {len(dataset.classes) - 1}, for the {len(dataset.classes)} classes",
             fix="run dvc repro --force load, which reads the source anew",
         )
+
+
+def _few(names: tuple[str, ...]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _read_history(workspace: Workspace, best_epoch: int) -> History:
@@ -161,16 +167,37 @@ def _write_predictions(
         "predicted": class_names[predictions.predicted],
         "probability": predictions.confidence,
     }
-    columns |= {
-        f"probability_{name}": predictions.probabilities[:, index]
-        for index, name in enumerate(classes)
-    }
+    if predictions.kept is None:
+        columns |= {
+            f"probability_{name}": predictions.probabilities[:, index]
+            for index, name in enumerate(classes)
+        }
+    else:
+        for place in range(1, LIKELIEST):
+            columns[f"predicted_{place + 1}"] = class_names[predictions.kept[:, place]]
+            columns[f"probability_{place + 1}"] = predictions.probabilities[:, place]
     pq.write_table(pa.table(columns), folder / "predictions.parquet", compression="zstd")
+
+
+def _confusion(
+    predictions: Predictions, classes: tuple[str, ...], interval: tuple[float, float]
+) -> Figure:
+    if len(classes) <= plots.MOST_IN_MATRIX:
+        return plots.confusion_matrix(predictions.confusion(), classes, interval)
+    support = np.bincount(predictions.labels, minlength=len(classes))
+    right = np.bincount(predictions.labels[predictions.right], minlength=len(classes))
+    pairs = predictions.most_confused(plots.PAIRS_SHOWN)
+    return plots.most_confused(pairs, right, support, classes, interval)
 
 
 def _write_confusion(folder: Path, predictions: Predictions, classes: tuple[str, ...]) -> None:
     # One row per image: DVC's confusion template counts the rows itself.
-    answers = zip(predictions.labels, predictions.predicted, strict=True)
+    shown = np.ones(len(predictions.labels), bool)
+    if len(classes) > plots.MOST_IN_MATRIX:
+        # It draws a cell for every two classes, which nobody can read, nor a browser hold.
+        worst = [true for true, _, _ in predictions.most_confused(plots.PAIRS_SHOWN)]
+        shown = np.isin(predictions.labels, worst) & ~predictions.right
+    answers = zip(predictions.labels[shown], predictions.predicted[shown], strict=True)
     rows = ((classes[label], classes[predicted]) for label, predicted in answers)
     write_csv(folder / "confusion.csv", ("actual", "predicted"), rows)
 

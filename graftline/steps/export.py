@@ -21,7 +21,7 @@ def export(workspace: Workspace, params: Params) -> Exports:
 
     Args:
         workspace: Where ``preprocess`` and ``train`` have written their outputs.
-        params: Of which ``export`` is read.
+        params: Of which ``export`` and ``compute.device`` are read.
 
     Raises:
         ExportError: If a converter cannot take the network, or if an exported model differs from
@@ -38,7 +38,7 @@ def export(workspace: Workspace, params: Params) -> Exports:
         if section.formats:
             from graftline.formats.exporter import export_all
 
-            exports = export_all(workspace, section, folder, report)
+            exports = export_all(workspace, section, params.compute.device, folder, report)
         else:
             exports = Exports(original=None, exported=())
         exports.write(folder / exports.file_name())

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import deque
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from graftline.core.files import replacing_directory, scratch_folder
-from graftline.core.params import Params
+from graftline.compute import Arrays, map_chunks
+from graftline.core.files import replacing_directory
+from graftline.core.params import AugmentParams, Params
 from graftline.core.progress import progress
 from graftline.core.records import Assembled, Features, FreezePlan, Preprocessed, Split
 from graftline.core.stages import POOLED
@@ -25,7 +27,8 @@ from graftline.data.npy import ArrayWriter, narrowed
 from graftline.data.shards import PackedImages
 from graftline.network.assembled import planned_backbone
 from graftline.network.classifier import build_pooling, frozen_part
-from graftline.network.litert import LiteRunner
+from graftline.network.runners.choosing import Computing, computing_of
+from graftline.network.runners.runner import Runner
 from graftline.steps.assemble import FROZEN
 from graftline.training.feature_cache import (
     cached_rows,
@@ -40,8 +43,6 @@ CACHED_SPLITS: tuple[Split, ...] = ("train", "validation")
 """The test split is not among them: ``evaluate`` alone touches it."""
 STATISTICS = "batch_norm.npz"
 """The backbone's BatchNormalization statistics over these images, where the plan adapts them."""
-_MAX_BATCH = 256
-_BATCH_BYTES = 32 << 20
 
 Change = Callable[[Pixels, NDArray[np.int64], int], Pixels]
 """From images, their positions in the split and a view's number to that view of them."""
@@ -63,16 +64,18 @@ def extract(workspace: Workspace, params: Params) -> Features:
 
     Args:
         workspace: Where the inputs lie and the output goes.
-        params: ``seed``, ``augment`` and ``extract`` are read.
+        params: ``seed``, ``augment``, ``extract`` and ``compute.device`` are read.
 
     Raises:
-        ParamsError: If an augmentation changes what images show.
+        ParamsError: If an augmentation changes what images show, or if a GPU is asked for and there
+            is none.
         MissingOutputError: If an earlier step has not run.
         StorageFullError: If the disk has no room for them, before anything is computed.
     """
     plan = FreezePlan.read_in(workspace)
     assembled = Assembled.read_in(workspace)
     Preprocessed.read_in(workspace)
+    computing = computing_of(params.compute.device, plan.precision)
     images = PackedImages.open(workspace.preprocessed)
     counts: dict[Split, int] = {split: len(images.indices(split)) for split in CACHED_SPLITS}
     record = planned_features(assembled, plan, counts, params.augment, params.extract)
@@ -82,16 +85,16 @@ def extract(workspace: Workspace, params: Params) -> Features:
         _LOG.warning("no feature maps are cached, since %s", record.uncached_reason)
     with (
         replacing_directory(workspace.features, sealed=True) as folder,
-        scratch_folder() as scratch,
-        _Frozen(workspace, assembled, plan, record).runner(images, folder, scratch) as runner,
+        # In the project, where other machines see it too.
+        tempfile.TemporaryDirectory(dir=folder) as scratch,
     ):
-        change: Change = _unchanged
-        if params.augment.active:
-            from graftline.training.augment import AugmentedViews
-
-            _check_labels(params, runner, record, images, assembled.classes, folder)
-            change = AugmentedViews(params.augment, params.seed, counts["train"]).changed
-        _write_splits(runner, record, images, change, folder)
+        frozen = _Frozen(workspace, assembled, plan, record, computing)
+        file = frozen.file(images, folder, Path(scratch))
+        work = Running(workspace, file, computing, record, params.augment, params.seed)
+        with computing.open(file) as runner:
+            if params.augment.active:
+                _check_labels(params, runner, record, images, assembled.classes, folder)
+            _write_splits(work, images, runner, folder)
         record.write(folder / record.file_name())
     return record
 
@@ -100,9 +103,75 @@ def _unchanged(images: Pixels, _positions: NDArray[np.int64], _view: int) -> Pix
     return images
 
 
+class Rows(NamedTuple):
+    """Some rows of the output: a view of images of one split."""
+
+    split: Split
+    view: int
+    positions: NDArray[np.int64]
+    """Of the images, in the split."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """Runs the frozen part over images, in whichever process.
+
+    Args:
+        workspace: Where ``data/preprocessed/`` lies.
+        file: The frozen part.
+        computing: What runs it.
+        record: What is kept of its outputs.
+        augment: What changes the views.
+        seed: The seed of these changes.
+    """
+
+    workspace: Workspace
+    file: Path
+    computing: Computing
+    record: Features
+    augment: AugmentParams
+    seed: int
+
+    @contextmanager
+    def opened(self) -> Iterator[Callable[[Rows], Arrays]]:
+        """Gives the function from rows to their ``pooled`` features, and ``maps`` if any."""
+        images = PackedImages.open(self.workspace.preprocessed)
+        with self.computing.open(self.file) as runner:
+            yield self.function(runner, images)
+
+    def function(self, runner: Runner, images: PackedImages) -> Callable[[Rows], Arrays]:
+        """The function, where the frozen part and the images are open already."""
+        indices = {split: images.indices(split) for split in CACHED_SPLITS}
+        return partial(_outputs, self.record, runner, images, indices, self._change())
+
+    def _change(self) -> Change:
+        if not self.augment.active:
+            return _unchanged
+        from graftline.training.augment import AugmentedViews
+
+        return AugmentedViews(self.augment, self.seed, self.record.counts["train"]).changed
+
+
+def _outputs(
+    record: Features,
+    runner: Runner,
+    images: PackedImages,
+    indices: dict[Split, NDArray[np.int64]],
+    change: Change,
+    rows: Rows,
+) -> Arrays:
+    batch = images.batch(indices[rows.split][rows.positions])
+    outputs = runner.run(change(batch, rows.positions, rows.view))
+    if not has_maps(record):
+        return {"pooled": outputs}
+    values = math.prod(record.shape)
+    maps = narrowed(outputs[:, :values], str(record.dtype))
+    return {"maps": maps, "pooled": outputs[:, values:]}
+
+
 def _check_labels(
     params: Params,
-    runner: LiteRunner,
+    runner: Runner,
     record: Features,
     images: PackedImages,
     classes: tuple[str, ...],
@@ -113,7 +182,7 @@ def _check_labels(
             "augment.views is 1, so that the only view that is cached is the unchanged one"
         )
 
-    size = _batch_size(record)
+    size = _batch_size(runner, record)
 
     def pooled(pixels: Pixels) -> NDArray[np.float32]:
         pieces = (pixels[at : at + size] for at in range(0, len(pixels), size))
@@ -134,35 +203,38 @@ class _Files:
     maps: ArrayWriter | None
     pooled: ArrayWriter
 
-    def put(self, rows: NDArray[np.int64], outputs: NDArray[np.float32]) -> None:
-        """Keeps the outputs of some images, (n, map values if there are any + pooled features)."""
-        if self.maps is None:
-            self.pooled.put(rows, outputs)
-            return
-        self.maps.put(rows, narrowed(outputs[:, : self.maps.row_size], self.maps.dtype))
-        self.pooled.put(rows, outputs[:, self.maps.row_size :])
+    def put(self, rows: NDArray[np.int64], outputs: Arrays) -> None:
+        """Keeps the outputs of some images; see :class:`Running`."""
+        if self.maps is not None:
+            self.maps.put(rows, outputs["maps"])
+        self.pooled.put(rows, outputs["pooled"])
 
 
-def _write_splits(
-    runner: LiteRunner, record: Features, images: PackedImages, change: Change, folder: Path
-) -> None:
-    with progress("extract", cached_rows(record), "images") as bar:
-        for split in CACHED_SPLITS:
-            views = record.views if split == "train" else 1
-            indices = images.indices(split)
-            with ExitStack() as opened:
-                files = _open_files(opened, record, split, folder, len(indices) * views)
-                for view in range(views):
-                    _write_view(runner, record, images, indices, change, view, files, bar)
+def _write_splits(work: Running, images: PackedImages, runner: Runner, folder: Path) -> None:
+    record, here = work.record, work.function(runner, images)
+    with ExitStack() as opened, progress("extract", cached_rows(record), "images") as bar:
+        files = {split: _open_files(opened, record, split, folder) for split in CACHED_SPLITS}
+        # Two at once: no interpreter waits for the others at the end of a batch, and a GPU computes
+        # one while the other is copied.
+        rows = _rows(record, images, _batch_size(runner, record))
+        chunks = map_chunks("outputs", work, rows, here=here, at_once=2)
+        for (split, view, positions), outputs in chunks:
+            files[split].put(positions + view * record.counts[split], outputs)
+            bar.advance(len(positions))
 
 
-def _open_files(
-    opened: ExitStack, record: Features, split: Split, folder: Path, rows: int
-) -> _Files:
+def _rows(record: Features, images: PackedImages, batch_size: int) -> Iterator[Rows]:
+    for split in CACHED_SPLITS:
+        for view in range(record.views if split == "train" else 1):
+            for positions in images.positions(images.indices(split), batch_size):
+                yield Rows(split, view, positions)
+
+
+def _open_files(opened: ExitStack, record: Features, split: Split, folder: Path) -> _Files:
     def writer(name: str, dtype: str, row_shape: tuple[int, ...]) -> ArrayWriter:
-        axes: tuple[int, ...] = (rows,)
+        axes: tuple[int, ...] = (record.counts[split],)
         if split == "train" and record.views > 1:
-            axes = (record.views, rows // record.views)
+            axes = (record.views, *axes)
         return opened.enter_context(ArrayWriter(folder / name, dtype, axes, row_shape))
 
     pooled_shape = (record.pooled_dim,)
@@ -174,51 +246,28 @@ def _open_files(
     return _Files(maps, writer(f"{split}-pooled.npy", "float32", pooled_shape))
 
 
-def _write_view(
-    runner: LiteRunner,
-    record: Features,
-    images: PackedImages,
-    indices: NDArray[np.int64],
-    change: Change,
-    view: int,
-    files: _Files,
-    bar: Any,
-) -> None:
-    under_way: deque[NDArray[np.int64]] = deque()
-
-    def pixels() -> Iterator[Pixels]:
-        for positions, batch in images.batches(indices, _batch_size(record)):
-            under_way.append(positions)
-            yield change(batch, positions, view)
-
-    for outputs in runner.run_all(pixels()):
-        files.put(under_way.popleft() + view * len(indices), outputs)
-        bar.advance(len(outputs))
-
-
-def _batch_size(record: Features) -> int:
-    """As many images as keep a batch's outputs in bounds, in whole micro-batches of 8."""
-    values = record.pooled_dim + (math.prod(record.shape) if has_maps(record) else 0)
-    fitting = _BATCH_BYTES // (values * np.dtype(np.float32).itemsize)
-    return int(np.clip(fitting // 8 * 8, 8, _MAX_BATCH))
+def _batch_size(runner: Runner, record: Features) -> int:
+    return runner.batch_size(
+        record.pooled_dim + (math.prod(record.shape) if has_maps(record) else 0)
+    )
 
 
 @dataclass(frozen=True)
 class _Frozen:
-    """The frozen part, on its way to LiteRT."""
+    """The frozen part, on its way to a file."""
 
     workspace: Workspace
     assembled: Assembled
     plan: FreezePlan
     record: Features
+    computing: Computing
 
-    def runner(self, images: PackedImages, folder: Path, scratch: Path) -> LiteRunner:
-        """Runs the file that ``assemble`` left, or another one that is converted now."""
-        record, adapts = self.record, self.plan.batch_norm == "adapt"
-        if not has_maps(record) and record.cut == self.assembled.cut and not adapts:
-            return LiteRunner(self.workspace.assembled / FROZEN)
-        from graftline.network.keras_io import convert_to_litert
-
+    def file(self, images: PackedImages, folder: Path, scratch: Path) -> Path:
+        """The file that ``assemble`` left, or another one that is converted now."""
+        record, adapts, computing = self.record, self.plan.batch_norm == "adapt", self.computing
+        as_assembled = not has_maps(record) and record.cut == self.assembled.cut and not adapts
+        if as_assembled and computing.takes_litert:
+            return self.workspace.assembled / FROZEN
         backbone = planned_backbone(self.workspace, record.cut)
         if adapts:
             self._adapt(backbone, images, folder)
@@ -228,9 +277,9 @@ class _Frozen:
             function = _maps_and_pooled(backbone, record.boundary, size_px, pooling)
         else:
             function = frozen_part(backbone, self.assembled.size_px, pooling)
-        path = scratch / FROZEN
-        path.write_bytes(convert_to_litert(function))
-        return LiteRunner(path)
+        path = scratch / f"frozen{computing.ending}"
+        computing.convert(function, backbone, path)
+        return path
 
     def _adapt(self, backbone: Any, images: PackedImages, folder: Path) -> None:
         from graftline.network.batch_norm import (

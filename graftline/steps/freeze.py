@@ -9,10 +9,12 @@ from graftline.core.csv_files import write_csv
 from graftline.core.files import replacing_directory
 from graftline.core.markdown import table
 from graftline.core.params import Params
-from graftline.core.records import Assembled, FreezePlan, LayerRecord
+from graftline.core.records import Assembled, ComputedIn, FreezePlan, LayerRecord
 from graftline.core.stages import POOLED
 from graftline.core.workspace import Workspace
 from graftline.network.freeze_plans import by_block, plan_freezing
+from graftline.network.runners.choosing import computing_of
+from graftline.selection.precision import PrecisionChoice, choose_precision
 from graftline.selection.settings import Settings
 
 
@@ -29,31 +31,53 @@ def freeze(workspace: Workspace, params: Params) -> FreezePlan:
     """
     assembled = Assembled.read_in(workspace)
     strategy = params.freeze.strategy
+    precision = _precision(workspace, params, assembled, assembled.cut)
     if strategy == "auto":
-        return _choose(workspace, params, assembled)
+        return _choose(workspace, params, assembled, precision)
     plan = plan_freezing(assembled, strategy, batch_norm=params.freeze.batch_norm)
+    plan = _computed_in(plan, precision)
     with replacing_directory(workspace.freezing_report, sealed=True) as folder:
         _write_plan(assembled, plan, folder)
     plan.write(workspace.freeze_plan)
     return plan
 
 
-def _choose(workspace: Workspace, params: Params, assembled: Assembled) -> FreezePlan:
+def _precision(
+    workspace: Workspace, params: Params, assembled: Assembled, layer: str
+) -> PrecisionChoice:
+    return choose_precision(
+        workspace, assembled, params.compute, layer, params.freeze.max_images, params.seed
+    )
+
+
+def _computed_in(plan: FreezePlan, choice: PrecisionChoice) -> FreezePlan:
+    return plan.model_copy(
+        update={"precision": choice.precision, "precision_reason": choice.reason}
+    )
+
+
+def _choose(
+    workspace: Workspace, params: Params, assembled: Assembled, precision: PrecisionChoice
+) -> FreezePlan:
     """The plan that measurement chooses, with its report beside the table."""
     from graftline.selection.choice import choose
     from graftline.selection.report import write_report
     from graftline.selection.trainer import make_trainer
 
-    settings = choice_settings(params)
+    settings = choice_settings(params, precision.precision)
     choice = choose(workspace, settings, make_trainer(workspace, settings))
+    if choice.plan.cut != assembled.cut and precision.precision != "float32":
+        # Nothing is known of the precision there, and it may lose what it did not lose elsewhere.
+        precision = _precision(workspace, params, assembled, choice.plan.cut)
+    plan = _computed_in(choice.plan, precision)
     with replacing_directory(workspace.freezing_report, sealed=True) as folder:
-        _write_plan(assembled, choice.plan, folder)
+        _write_plan(assembled, plan, folder)
         write_report(workspace, choice, folder)
-    choice.plan.write(workspace.freeze_plan)
-    return choice.plan
+    plan.write(workspace.freeze_plan)
+    return plan
 
 
-def choice_settings(params: Params) -> Settings:
+def choice_settings(params: Params, precision: ComputedIn = "float32") -> Settings:
     """The sections that ``auto`` depends on: its own, and all that say how ``train`` trains."""
     return Settings(
         seed=params.seed,
@@ -63,6 +87,7 @@ def choice_settings(params: Params) -> Settings:
         tune=params.tune,
         augment=params.augment,
         extract=params.extract,
+        computing=computing_of(params.compute.device, precision),
     )
 
 
@@ -101,6 +126,7 @@ def freezing_table(assembled: Assembled, plan: FreezePlan) -> str:
     return (
         f"Strategy `{plan.strategy}`: {plan.reason}.\n\n{table(columns, rows, 'lrllrr')}\n\n"
         f"The backbone is cut after `{plan.cut}`; {_cached(plan.boundary)}.\n"
+        f"{_precision_told(plan)}"
         "BatchNormalization layers of the base never train and stay in inference mode.\n"
     )
 
@@ -118,6 +144,12 @@ def _write_layers(assembled: Assembled, plan: FreezePlan, path: Path) -> None:
         shape = "x".join(str(size) for size in layer.output_shape)
         rows.append((layer.name, layer.kind, layer.block, shape, layer.params, state))
     write_csv(path, ("layer", "kind", "block", "output", "params", "state"), rows)
+
+
+def _precision_told(plan: FreezePlan) -> str:
+    if plan.precision_reason is None:
+        return ""
+    return f"The frozen part computes in {plan.precision_reason}.\n"
 
 
 def _cached(boundary: str | None) -> str:

@@ -27,7 +27,7 @@ from graftline.data.shards import ShardWriter, write_manifest
 from graftline.data.sources import similar
 from graftline.data.sources.catalog import Broken, Catalog
 from graftline.data.splits import Image, assigned, natural_order, refuse_missing_classes
-from graftline.data.white_levels import Survey, WhiteRule
+from graftline.data.white_levels import Survey
 
 _REPORT = "report.txt"
 _IN_SPLITS = ("image stands in more than one split", "images stand in more than one split")
@@ -59,7 +59,7 @@ def load(workspace: Workspace, params: Params) -> Dataset:
         alike = _alike(catalog)
         _refuse_alike(alike, params.data)
         survey = Survey(params.data.white_level)
-        stored, broken = _stored(catalog, folder, survey.white)
+        stored, broken = _stored(catalog, folder, survey)
         _judge(broken, params.data, workspace)
         white = survey.judged()
         placed = _placed(stored, catalog, params)
@@ -109,11 +109,11 @@ def _cut(lines: Sequence[str]) -> list[str]:
     return [*lines[:_LISTED], *more]
 
 
-def _stored(catalog: Catalog, folder: Path, white: WhiteRule) -> tuple[list[Stored], list[Broken]]:
+def _stored(catalog: Catalog, folder: Path, survey: Survey) -> tuple[list[Stored], list[Broken]]:
     stored: list[Stored] = []
     broken: list[Broken] = []
     with ShardWriter(folder) as shards, progress("load", catalog.total) as bar:
-        for position, sample in enumerate(catalog.samples(white), start=1):
+        for position, sample in enumerate(catalog.samples(survey), start=1):
             if isinstance(sample, Broken):
                 broken.append(sample)
             else:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 
-from graftline.compute.parallel import ordered_map
+from graftline.compute import Arrays, map_chunks
 from graftline.core.files import replacing_directory
 from graftline.core.params import Params
 from graftline.core.progress import progress
 from graftline.core.records import Dataset, Preprocessed, Split
 from graftline.core.workspace import Workspace
-from graftline.data.decoding import Pixels, collected_warnings
+from graftline.data.decoding import collected_warnings
 from graftline.data.resize import shrink
 from graftline.data.shards import RAW, PackedImages, ShardWriter, read_manifest, write_manifest
 from graftline.data.white_levels import rule_of
@@ -38,7 +41,7 @@ def preprocess(workspace: Workspace, params: Params) -> Preprocessed:
     size_px = params.preprocess.size_px
     # The decoder's warnings were reported when the images were loaded.
     with replacing_directory(workspace.preprocessed, sealed=True) as folder, collected_warnings():
-        places, shapes = _packed(images, size_px, folder)
+        places, shapes = _packed(images, Shrinking(workspace, size_px), folder)
         write_manifest(
             folder,
             {
@@ -64,23 +67,51 @@ def preprocess(workspace: Workspace, params: Params) -> Preprocessed:
 
 
 def _packed(
-    images: PackedImages, size_px: int, folder: Path
+    images: PackedImages, work: Shrinking, folder: Path
 ) -> tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]:
     """Writes the shards; the place (shard, offset, length) and the shape of each image."""
-
-    def shrunk(positions: Sequence[int]) -> list[Pixels]:
-        return [shrink(images.image(position), size_px) for position in positions]
-
     places: list[tuple[int, int, int]] = []
     shapes: list[tuple[int, int, int]] = []
+    here = partial(_shrunk, images, work.size_px)
     with ShardWriter(folder) as shards, progress("preprocess", len(images)) as bar:
-        for batch in ordered_map(shrunk, _batches(images)):
-            for image in batch:
-                places.append(shards.append(np.ascontiguousarray(image).reshape(-1).data))
-                height, width, channels = image.shape
+        for _, shrunk in map_chunks("shrunk", work, _batches(images), here=here):
+            pixels, at = shrunk["pixels"], 0
+            for height, width, channels in shrunk["shapes"].tolist():
+                end = at + height * width * channels
+                places.append(shards.append(pixels[at:end].data))
                 shapes.append((height, width, channels))
-            bar.advance(len(batch))
+                at = end
+            bar.advance(len(shrunk["shapes"]))
     return places, shapes
+
+
+@dataclass(frozen=True)
+class Shrinking:
+    """Shrinks loaded images by their positions, in whichever process.
+
+    Args:
+        workspace: Where ``data/loaded/`` lies.
+        size_px: What the model takes at most.
+    """
+
+    workspace: Workspace
+    size_px: int
+
+    @contextmanager
+    def opened(self) -> Iterator[Callable[[Sequence[int]], Arrays]]:
+        """Gives the function from positions to ``pixels`` (bytes,) and ``shapes`` (n, 3)."""
+        white = rule_of(Dataset.read_in(self.workspace).white)
+        images = PackedImages(self.workspace.loaded, read_manifest(self.workspace.loaded), white)
+        with collected_warnings():
+            yield partial(_shrunk, images, self.size_px)
+
+
+def _shrunk(images: PackedImages, size_px: int, positions: Sequence[int]) -> Arrays:
+    shrunk = [shrink(images.image(position), size_px) for position in positions]
+    return {
+        "pixels": np.concatenate([image.reshape(-1) for image in shrunk]),
+        "shapes": np.array([image.shape for image in shrunk], np.int32),
+    }
 
 
 def _batches(images: PackedImages) -> Iterator[list[int]]:

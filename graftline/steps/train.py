@@ -17,7 +17,7 @@ from graftline.core.files import replacing_directory, replacing_file, sha256_fil
 from graftline.core.params import Params, read_params
 from graftline.core.progress import progress
 from graftline.core.records import Assembled, Features, FreezePlan, Preprocessed, Trained
-from graftline.core.workspace import LITERT_FILE, Workspace
+from graftline.core.workspace import Workspace
 from graftline.data.shards import PackedImages
 from graftline.evaluation.feature_reference import REFERENCE_FILE, write_reference
 from graftline.network.assembled import planned_classifier
@@ -25,7 +25,9 @@ from graftline.network.batch_norm import read_statistics, set_statistics
 from graftline.network.classifier import BACKBONE, divide_logits
 from graftline.network.keras_io import variables_digest
 from graftline.network.model_files import export_model
+from graftline.network.opened_model import open_model
 from graftline.network.precision import training_precision
+from graftline.network.runners.choosing import computing_of
 from graftline.network.unfreezing import thaw, tuned_part
 from graftline.steps.extract import STATISTICS
 from graftline.training.augment import build_augmentation
@@ -92,12 +94,15 @@ def train(
         frozen_params=_count(fitted.frozen),
         white=preprocessed.white,
         drawings=preprocessed.drawings,
+        precision=FreezePlan.read_in(workspace).precision,
     )
     with replacing_directory(workspace.trained, sealed=True) as folder:
         export_model(classifier, assembled.size_px, folder)
         images = PackedImages.open(workspace.preprocessed)
         reference = folder / REFERENCE_FILE
-        write_reference(images, folder / LITERT_FILE, params.seed, reference)
+        computing = computing_of(params.compute.device, record.precision)
+        with open_model(folder, computing, record.size_px) as runner:
+            write_reference(images, runner, params.seed, reference)
         write_history(history, workspace.history)
         record = record.model_copy(update={"history_sha256": sha256_file(workspace.history)})
         record.write(folder / record.file_name())

@@ -6,6 +6,7 @@ and views for the cache, which are drawn once from seed, view and the image's pl
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,7 @@ class AugmentedViews:
         self._seed = seed
         self._count = count
         self._drawn: list[dict[str, Any]] = []
+        self._drawing = threading.Lock()
         self._drawn_for: tuple[Any, ...] = ()
 
     def changed(self, images: Pixels, positions: NDArray[np.int64], view: int) -> Pixels:
@@ -114,20 +116,26 @@ class AugmentedViews:
 
     def _draws(self, view: int, shape: tuple[int, ...]) -> list[dict[str, Any]]:
         """What each layer does to each image of the split, were they all of this shape."""
+        # Threads may ask for two views at once.
+        with self._drawing:
+            if self._drawn_for != (view, shape):
+                self._drawn = self._newly_drawn(view, shape)
+                self._drawn_for = (view, shape)
+            return self._drawn
+
+    def _newly_drawn(self, view: int, shape: tuple[int, ...]) -> list[dict[str, Any]]:
         import keras
 
-        if self._drawn_for != (view, shape):
-            # The layers look at the shape alone, so this array takes no memory.
-            shaped = np.broadcast_to(np.float32(0), (self._count, *shape))
-            self._drawn = []
-            for number, layer in enumerate(self._layers):
-                # As one whole number, a seed would give a shift the same part down and right.
-                entropy = np.random.SeedSequence((self._seed, view, number)).generate_state(1)
-                generator = keras.random.SeedGenerator(int(entropy[0]) >> 1)
-                drawn = layer.get_random_transformation(shaped, training=True, seed=generator)
-                self._drawn.append({name: _as_array(value) for name, value in drawn.items()})
-            self._drawn_for = (view, shape)
-        return self._drawn
+        # The layers look at the shape alone, so this array takes no memory.
+        shaped = np.broadcast_to(np.float32(0), (self._count, *shape))
+        drawn_by_layer = []
+        for number, layer in enumerate(self._layers):
+            # As one whole number, a seed would give a shift the same part down and right.
+            entropy = np.random.SeedSequence((self._seed, view, number)).generate_state(1)
+            generator = keras.random.SeedGenerator(int(entropy[0]) >> 1)
+            drawn = layer.get_random_transformation(shaped, training=True, seed=generator)
+            drawn_by_layer.append({name: _as_array(value) for name, value in drawn.items()})
+        return drawn_by_layer
 
     def _at(self, value: Any, positions: NDArray[np.int64]) -> Any:
         # Beside one row per image there are plain facts, such as the height.

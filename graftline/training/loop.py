@@ -51,13 +51,13 @@ class Loop:
         self.network, self.objective, self.batch_size = network, objective, batch_size
         self.groups = groups
         self._seed, self._precision = seed, precision
-        self._classes = int(network.output.shape[-1])
+        self.classes = int(network.output.shape[-1])
         self._strategy = tf.distribute.get_strategy()
         self._replicas = self._strategy.num_replicas_in_sync
         self._trained = network if self._replicas == 1 else with_shared_draws(network)
         self._optimizer = GroupedAdam(groups)
         self._variables = self._optimizer.variables
-        self._class_weights = tf.Variable(tf.ones(self._classes), trainable=False)
+        self._class_weights = tf.Variable(tf.ones(self.classes), trainable=False)
         self._average = [self._averaged_from_here()] if objective.ema else []
         # Whether every step so far was finite. It stays on the device, as all that decides there.
         self._finite = tf.Variable(True, trainable=False)
@@ -74,7 +74,7 @@ class Loop:
             labels: Of the training split, (n,).
         """
         self._class_weights.assign(
-            class_weights(labels, self._classes, self.objective.class_weights)
+            class_weights(labels, self.classes, self.objective.class_weights)
         )
         self._finite.assign(True)
         for average in self._average:
@@ -115,13 +115,17 @@ class Loop:
 
     def logits(self, examples: Examples) -> NDArray[np.float32]:
         """Logits (n, classes) of a split's examples, in inference mode."""
-        found = [
-            (self._logits(self._spread(batch, len(batch), 0)), len(batch))
-            for images, _ in examples.chunks(_MEASURED_BATCH, order=None)
-            for batch in images
-        ]
-        # Read after all is under way; what filled the shares up is left out.
-        return np.concatenate([logits.numpy()[:count] for logits, count in found])
+        return np.concatenate(list(self.logits_by_batch(examples)))
+
+    def logits_by_batch(self, examples: Examples) -> Iterator[NDArray[np.float32]]:
+        """The same, (batch, classes) after (batch, classes)."""
+        for images, _ in examples.chunks(_MEASURED_BATCH, order=None):
+            found = [
+                (self._logits(self._spread(batch, len(batch), 0)), len(batch)) for batch in images
+            ]
+            # Read after all of them are under way; what filled the shares up is left out.
+            for logits, count in found:
+                yield logits.numpy()[:count]
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -191,7 +195,7 @@ class Loop:
         import tensorflow as tf
 
         examples, labels = images[step], labels[step]
-        targets = tf.one_hot(labels, self._classes)  # (share, classes)
+        targets = tf.one_hot(labels, self.classes)  # (share, classes)
         share = self._share(labels, count)
         if self.objective.mixup:
             examples, targets, labels = self._mixed(examples, targets, labels, count, share)

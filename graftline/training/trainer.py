@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from graftline.core.counts import counted
 from graftline.training.checkpoints import TrainState
-from graftline.training.loop import Loop, right
-from graftline.training.losses import cross_entropies
+from graftline.training.loop import Loop
+from graftline.training.measured import measured
 from graftline.training.phases import Name, Phase
-from graftline.training.temperature import Tempered, tempered
+from graftline.training.temperature import Tempered
 
 _LOG = logging.getLogger(__name__)
 Row = dict[str, float]
@@ -175,17 +175,17 @@ class Trainer:
             if due:
                 self._save(TrainState(phase.name, epoch, done, sums.values()), phase, best)
         with loop.averaged():
-            logits, labels = loop.logits(phase.validation_set), phase.validation_set.labels
+            found = measured(loop, phase.validation_set)
         row: Row = {
             "epoch": epoch,
             "phase": phase.number,
             "loss": sums.loss / sums.seen,
             "accuracy": sums.correct / sums.seen,
-            "validation_loss": float(cross_entropies(logits, labels).mean()),
-            "validation_accuracy": float(right(logits, labels).mean()),
+            "validation_loss": float(found.losses.mean()),
+            "validation_accuracy": float(found.right.mean()),
             "learning_rate": loop.learning_rate(),
         }
-        return row, tempered(logits, labels)
+        return row, found.tempered
 
     def _note(self, row: Row, at_best: Tempered, phase: Phase, best: BestEpoch) -> None:
         self.history.append(row)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import graftline
 from graftline.core.stages import STAGES
 
 pytestmark = pytest.mark.slow
@@ -28,24 +32,67 @@ SMALL = (
 )
 
 
+# The editable install of this checkout is read from no .pth there.
+OTHERS = "\n".join(path for path in sys.path if path.endswith("site-packages"))
+
+
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A new environment with the wheel, which has this one's other packages."""
-    folder = tmp_path_factory.mktemp("installed")
+    return installed(ROOT, tmp_path_factory.mktemp("installed"))
+
+
+def built(source: Path, folder: Path) -> Path:
+    """The wheel of a checkout."""
     build = ("build", "--wheel", "--no-build-isolation", "--quiet")
-    subprocess.run(["uv", *build, "--out-dir", str(folder), str(ROOT)], check=True)
+    subprocess.run(["uv", *build, "--out-dir", str(folder), str(source)], check=True)
+    (wheel,) = folder.glob("graftline-*.whl")
+    return wheel
+
+
+def installed(source: Path, folder: Path) -> Path:
+    """A new environment with a checkout's wheel before this one's other packages."""
     place = folder / "environment"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(place)], check=True)
     (packages,) = (place / "lib").glob("python*/site-packages")
-    # Before it: the wheel. The editable install of this checkout is read from no .pth there.
-    (packages / "others.pth").write_text(
-        "\n".join(path for path in sys.path if path.endswith("site-packages"))
-    )
-    (wheel,) = folder.glob("*.whl")
+    (packages / "others.pth").write_text(OTHERS)
     python = str(place / "bin" / "python")
     install = ("pip", "install", "--quiet", "--no-deps", "--python", python)
-    subprocess.run(["uv", *install, str(wheel)], check=True)
+    subprocess.run(["uv", *install, str(built(source, folder))], check=True)
     return place
+
+
+def checkout(place: Path, changes: Mapping[str, tuple[str, str]]) -> Path:
+    """A copy of this checkout in which texts stand for others, by file."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file() and not (ROOT / name).is_symlink():
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, place / name)
+    for name, (before, after) in changes.items():
+        text = (place / name).read_text(encoding="utf-8")
+        assert before in text, (name, before)
+        (place / name).write_text(text.replace(before, after, 1), encoding="utf-8")
+    return place
+
+
+def stub(folder: Path, name: str) -> None:
+    """A wheel with a package's name and version, and nothing in it."""
+    version = metadata.version(name)
+    stem = f"{name.replace('-', '_')}-{version}"
+    with zipfile.ZipFile(folder / f"{stem}-py3-none-any.whl", "w") as archive:
+        for file, text in {
+            "METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+            "WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+            "RECORD": "",
+        }.items():
+            archive.writestr(f"{stem}.dist-info/{file}", text)
 
 
 class Project:
@@ -54,11 +101,11 @@ class Project:
     def __init__(self, root: Path, environment: Path) -> None:
         self.root, self.environment = root, environment
 
-    def start(self, *command: str) -> subprocess.Popen[str]:
+    def start(self, *command: str, **more: str) -> subprocess.Popen[str]:
         """Starts a command with the environment's interpreter first on the path."""
         binaries = self.environment / "bin"
         own = {name: text for name, text in os.environ.items() if name not in HIDDEN}
-        own |= {"PATH": os.pathsep.join((str(binaries), "/usr/bin", "/bin"))}
+        own |= {"PATH": os.pathsep.join((str(binaries), "/usr/bin", "/bin")), **more}
         words = {"graftline": (str(binaries / "graftline"),), "python": (str(binaries / "python"),)}
         first = words.get(command[0], (str(binaries / "python"), "-m", command[0]))
         return subprocess.Popen(
@@ -71,9 +118,9 @@ class Project:
             text=True,
         )
 
-    def run(self, *command: str, code: int = 0) -> str:
+    def run(self, *command: str, code: int = 0, **more: str) -> str:
         """Runs a command to its end; what it printed, in one line."""
-        process = self.start(*command)
+        process = self.start(*command, **more)
         said, _ = process.communicate(timeout=LIMIT_S)
         assert process.returncode == code, said
         return " ".join(said.split())
@@ -84,6 +131,8 @@ class Project:
         self.run("git", "commit", "--quiet", "--message", message)
 
 
+NO_INDEX = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "PIP_CONFIG_FILE": os.devnull}
+PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 HIDDEN = ("PYTHONPATH", "PREFECT_HOME", "PREFECT_API_URL", "PREFECT_API_AUTH_STRING")
 
 
@@ -190,14 +239,49 @@ def test_a_run_is_reproduced_by_its_own_code_or_not_at_all(project: Project) -> 
     text = module.read_text(encoding="utf-8")
     module.write_text(f"{text}\n# another version\n", encoding="utf-8")
     try:
-        said = project.run("graftline", "reproduce", version, code=2)
+        said = project.run("graftline", "reproduce", version, code=2, **NO_INDEX)
         assert "in which the code of train is another" in said
+        assert "could not be installed: pip answered:" in said
         assert "pip install graftline==" in said
         assert "stale train: their code" in project.run("graftline", "upgrade")
         assert project.run("dvc", "status", "--json").count('"train"') == 1
     finally:
         module.write_text(text, encoding="utf-8")
         project.run("git", "checkout", "--", ".")
+
+
+def test_a_run_of_another_version_is_run_by_that_version(project: Project, tmp_path: Path) -> None:
+    asked = re.search(r"(?m)^dependencies = \[\n.*?^\]\n", PYPROJECT, re.DOTALL)
+    assert asked is not None
+    # What the index has: the version of the run, which finds all other packages here.
+    earlier = checkout(tmp_path / "earlier", {"pyproject.toml": (asked[0], "")})
+    settings = earlier / "pyproject.toml"
+    data = '[tool.hatch.build.targets.wheel.force-include]\n"others.pth" = "others.pth"\n'
+    settings.write_text(settings.read_text().replace(data.partition("\n")[0] + "\n", data))
+    (earlier / "others.pth").write_text(OTHERS)
+    index = tmp_path / "index"
+    built(earlier, index)
+    for name in ("tensorflow", "keras", "ai-edge-litert"):
+        stub(index, name)
+    # What is installed: a later one, whose step train is another.
+    number, step = f'"{graftline.__version__}"', "graftline/steps/train.py"
+    first = (ROOT / step).read_text(encoding="utf-8").partition("\n")[0]
+    later = checkout(
+        tmp_path / "later",
+        {
+            "pyproject.toml": (f"version = {number}", 'version = "99.1"'),
+            "graftline/__init__.py": (f"__version__ = {number}", '__version__ = "99.1"'),
+            step: (first, f"# Another.\n{first}"),
+        },
+    )
+    upgraded = Project(project.root, installed(later, tmp_path))
+    shown = {**NO_INDEX, "PIP_FIND_LINKS": str(index)}
+    said = upgraded.run("graftline", "reproduce", champion(project), **shown)
+    assert f"was made with graftline {graftline.__version__}, and here is graftline 99.1" in said
+    assert f"graftline {graftline.__version__} is installed from the package index" in said
+    assert f"by graftline {graftline.__version__}: the same came out, to the last bit" in said
+    assert upgraded.run("graftline", "--version") == "graftline 99.1"
+    assert project.run("git", "status", "--short", ".") == ""
 
 
 def champion(project: Project) -> str:

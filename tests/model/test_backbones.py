@@ -30,7 +30,7 @@ from graftline.network.classifier import (
 from graftline.network.cutting import _clean_layers, build_base, cut_after, layer_records
 from graftline.network.freeze_plans import Strategy, blocks_of, plan_freezing
 from graftline.network.keras_io import convert_to_litert, load_model, save_model, variables_digest
-from graftline.network.litert import LiteRunner
+from graftline.network.runners.litert import LiteRunner
 from graftline.network.unfreezing import thaw, tuned_part
 from tests.model import small
 

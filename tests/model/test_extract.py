@@ -15,8 +15,7 @@ from graftline.core.params import Params
 from graftline.core.records import Features, Trained
 from graftline.core.workspace import Workspace
 from graftline.data.shards import PackedImages
-from graftline.network.litert import LiteRunner
-from graftline.steps import extract as extract_module
+from graftline.network.runners.litert import LiteRunner
 from graftline.steps.extract import extract
 from graftline.steps.freeze import freeze
 from graftline.steps.train import train
@@ -124,7 +123,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_gives_others(
 ) -> None:
     params = with_sections(small.small_params(LAST_BLOCK), augment=TURNED)
     # In batches of another size, too.
-    monkeypatch.setattr(extract_module, "_MAX_BATCH", 24)
+    monkeypatch.setattr(LiteRunner, "most_images", 24)
     again = extracted(assembled, tmp_path / "again", params)
     for path in sorted(views.features.iterdir()):
         assert (again.features / path.name).read_bytes() == path.read_bytes(), path.name
@@ -192,7 +191,7 @@ def test_what_runs_at_once_is_bounded(
         return outputs
 
     limit_bytes = 60_000
-    monkeypatch.setattr(extract_module, "_BATCH_BYTES", limit_bytes)
+    monkeypatch.setattr(LiteRunner, "most_bytes", limit_bytes)
     monkeypatch.setattr(LiteRunner, "run", noting)
     extracted(assembled, tmp_path, small.small_params(LAST_BLOCK))
     assert len(sizes) > 4

@@ -15,7 +15,7 @@ from graftline.evaluation.predictor import Predictor
 from graftline.inference.drift.decision import judge
 from graftline.network.classifier import BACKBONE, HEAD, POOLING, build_preparation
 from graftline.network.keras_io import convert_to_litert
-from graftline.network.litert import LiteRunner
+from graftline.network.runners.litert import LiteRunner
 from graftline.training.datasets import read_pooled
 from tests.model import small
 
@@ -58,7 +58,8 @@ def test_the_reference_tells_inverted_images_from_others(
     assert reference is not None
     images = PackedImages.open(last_block.preprocessed)
     assert len(reference.train) == len(images.indices("train"))
-    write_reference(images, last_block.trained / "model.tflite", 3, tmp_path / "again.npz")
+    with LiteRunner(last_block.trained / "model.tflite") as runner:
+        write_reference(images, runner, 3, tmp_path / "again.npz")
     written = (last_block.trained / REFERENCE_FILE).read_bytes()
     assert (tmp_path / "again.npz").read_bytes() == written
 

@@ -20,6 +20,8 @@ from graftline.training.adam import Group
 from graftline.training.datasets import Examples
 from graftline.training.loop import Loop
 from graftline.training.losses import cross_entropies
+from graftline.training.measured import measured
+from graftline.training.temperature import tempered
 from tests.model import small
 
 
@@ -90,3 +92,23 @@ def test_of_a_model_that_was_exported_without_logits(tmp_path: Path) -> None:
     assert cross_entropies(logits, np.array([1, 1])) == pytest.approx(
         [2 * 127.5 / 16, np.log1p(np.exp(2 * 7.5 / 16))], rel=1e-5
     )
+
+
+def test_of_more_answers_than_are_kept_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(5)
+    features = rng.normal(size=(1000, 3)).astype(np.float32)
+    labels = rng.integers(0, 3, 1000).astype(np.int32)
+    head = build_head(HeadParams(units=(), dropout=0, standardize=False), 3, 3, seed=0)
+    groups = [Group(HEAD, head.trainable_variables, 1e-12)]
+    loop = Loop(without_softmax(head), groups, TrainParams(), 4, labels, seed=0)
+    examples = Examples(labels, lambda chosen: features[chosen], features[:1].nbytes)
+    whole = measured(loop, examples)
+    monkeypatch.setattr("graftline.training.measured._KEPT_LOGITS", 0)
+    monkeypatch.setattr("graftline.training.measured._SAMPLED_LOGITS", 1000)
+    some = measured(loop, examples)
+    assert some.right.tobytes() == whole.right.tobytes()
+    assert some.losses.tobytes() == whole.losses.tobytes()
+    # From every third image.
+    expected = tempered(loop.logits(examples)[::3], labels[::3]).temperature
+    assert some.tempered.temperature == expected
+    assert some.tempered.losses.mean() == pytest.approx(whole.tempered.losses.mean(), rel=0.01)

@@ -17,6 +17,18 @@ WHERE_ALONE = ("engine", "address", "workers")
 class ComputeParams(Section):
     """On what the work runs. Engine, address and workers decide nothing of what comes out."""
 
+    device: Literal["auto", "cpu", "gpu"] = Field(
+        default="auto",
+        description="What the backbone runs on. auto: a GPU that TensorFlow can use, where there "
+        "is one, else the cores. The last digits depend on it.",
+    )
+    precision: Literal["float32", "auto", "bfloat16"] = Field(
+        default="float32",
+        description="What the frozen part computes in, from extract to the finished model. auto: "
+        "in 16 bits where this machine gains by it and a probe on training images loses nothing; "
+        "see docs/devices.md.",
+    )
+
     engine: Literal["local", "dask"] = Field(
         default="local",
         description="local: threads of the step's own process. dask: processes that a Dask "
@@ -38,8 +50,8 @@ class ComputeParams(Section):
         default="auto",
         description="On what train computes each step. none: one device. mirrored: all GPUs of "
         "this machine. multi_worker: the processes that TF_CONFIG names, on several machines. "
-        "auto: multi_worker where TF_CONFIG is set, mirrored where there are several GPUs, else none; "
-        "see docs/several-machines.md.",
+        "auto: multi_worker where TF_CONFIG is set, mirrored where there are several GPUs, else "
+        "none; see docs/several-machines.md.",
     )
     deterministic: bool = Field(
         default=True,

@@ -19,5 +19,6 @@ class ExtractParams(Section):
         default=8.0,
         gt=0,
         description="Feature maps that would take more disk than this are not cached; training "
-        "then reads images.",
+        "then reads images. While freeze.strategy auto chooses, the maps of all its candidates "
+        "take no more together.",
     )

@@ -10,7 +10,7 @@ from graftline.core.records.assemble import Assembled, LayerRecord
 from graftline.core.records.evaluate import ClassMetrics, ClassReport, Metrics
 from graftline.core.records.export import ExportedModel, ExportFormat, Exports, OriginalModel
 from graftline.core.records.extract import Features
-from graftline.core.records.freeze import FreezePlan
+from graftline.core.records.freeze import ComputedIn, FreezePlan
 from graftline.core.records.load import SPLITS, Dataset, Split, WhiteLevels
 from graftline.core.records.preprocess import Preprocessed
 from graftline.core.records.record import Record
@@ -20,6 +20,7 @@ __all__ = [
     "Assembled",
     "ClassMetrics",
     "ClassReport",
+    "ComputedIn",
     "Dataset",
     "ExportFormat",
     "ExportedModel",

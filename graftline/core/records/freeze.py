@@ -6,6 +6,9 @@ from typing import ClassVar, Literal
 
 from graftline.core.records.record import SealedRecord
 
+ComputedIn = Literal["float32", "tensorfloat32", "bfloat16", "float16"]
+"""What the frozen part computes in; its outputs are float32 in any case."""
+
 
 class FreezePlan(SealedRecord):
     """``models/freeze_plan.json``: which layers train."""
@@ -25,3 +28,7 @@ class FreezePlan(SealedRecord):
     measured: bool
     """Whether measurement chose it (``auto``), rather than the parameters."""
     reason: str
+    precision: ComputedIn = "float32"
+    """What the frozen part computes in, from here to the finished model."""
+    precision_reason: str | None = None
+    """Why; null where ``compute.precision`` is float32."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from graftline.core.records.freeze import ComputedIn
 from graftline.core.records.load import WhiteLevels
 from graftline.core.records.record import Record
 
@@ -39,3 +40,6 @@ class Trained(Record):
     """How images of more than 8 bits are read: by the rule of the training images."""
     drawings: bool = False
     """Whether it was trained on grey drawings; false in a record of an earlier version."""
+    precision: ComputedIn = "float32"
+    """What its backbone computes in, where a machine can; float32 in an earlier version's record.
+    """

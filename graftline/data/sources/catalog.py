@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from graftline.compute.parallel import ordered_map
+from graftline.compute import Arrays, map_chunks
 from graftline.core.errors import DataError
 from graftline.core.records import Split
-from graftline.data.decoding import content_hash, decode, named, read_file
+from graftline.data.decoding import collected_warnings, content_hash, decode, named, read_file
 from graftline.data.shards import FILE, RAW
-from graftline.data.white_levels import NOTHING_KNOWN, WhiteRule
+from graftline.data.white_levels import NOTHING_KNOWN, Survey, WhiteRule
 
 _BATCH_FILES = 64
 _BATCH_BYTES = 4 << 20
@@ -75,7 +79,7 @@ class ImageArray:
 class Samples(Protocol):
     """Reads a source's images."""
 
-    def __call__(self, white: WhiteRule = NOTHING_KNOWN) -> Iterator[SourceSample | Broken]:
+    def __call__(self, survey: Survey | None = None) -> Iterator[SourceSample | Broken]:
         """One after the other."""
 
 
@@ -88,8 +92,8 @@ class Catalog:
         counts: How many have each label.
         examples: Each label's first image, by name.
         given_splits: The splits that the source itself has.
-        samples: Reads the images, in the source's order; the rule tells what is white in those of
-            more than 8 bits.
+        samples: Reads the images, in the source's order; the survey tells what is white in those of
+            more than 8 bits, and sees what they hold.
         files: The images' files, where each has its own.
     """
 
@@ -111,16 +115,19 @@ def from_arrays(arrays: Sequence[ImageArray]) -> Catalog:
     counts: Counter[str] = Counter()
     examples: dict[str, str] = {}
     for array in arrays:
-        for label in (here := Counter(array.labels)):
-            examples.setdefault(label, f"{array.name}[{array.labels.index(label)}]")
-        counts.update(here)
+        first: dict[str, int] = {}
+        for at, label in enumerate(array.labels):
+            first.setdefault(label, at)
+        for label, at in first.items():
+            examples.setdefault(label, f"{array.name}[{at}]")
+        counts.update(array.labels)
     return Catalog(
         total=counts.total(),
         counts=counts,
         examples=examples,
         given_splits=frozenset(array.split for array in arrays if array.split is not None),
         # Pixels of 8 bits need no rule.
-        samples=lambda white=NOTHING_KNOWN: (
+        samples=lambda survey=None: (
             sample for array in arrays for sample in _array_samples(array)
         ),
     )
@@ -134,7 +141,7 @@ def from_files(files: Sequence[ImageFile], max_px: int, root: Path) -> Catalog:
         # The first of each label is the last to be put in.
         examples={file.label: file.name for file in reversed(files)},
         given_splits=frozenset(file.split for file in files if file.split is not None),
-        samples=lambda white=NOTHING_KNOWN: _file_samples(files, max_px, str(root), white),
+        samples=lambda survey=None: _file_samples(files, max_px, str(root), survey),
         files=files,
     )
 
@@ -162,13 +169,82 @@ def _array_samples(array: ImageArray) -> Iterator[SourceSample]:
 
 
 def _file_samples(
-    files: Sequence[ImageFile], max_px: int, root: str, white: WhiteRule
+    files: Sequence[ImageFile], max_px: int, root: str, survey: Survey | None
 ) -> Iterator[SourceSample | Broken]:
-    def read_all(batch: list[ImageFile]) -> list[SourceSample | Broken]:
-        return [_file_sample(file, max_px, root, white) for file in batch]
+    work = Reading(max_px, root, survey is not None, survey.level if survey else None)
+    here = partial(_read_all, work, [])
+    for batch, arrays in map_chunks("images", work, _batches(files), here=here):
+        told = json.loads(arrays["told"].tobytes())
+        if survey is not None:
+            survey.add(told["white"])
+        for name, text in told["warned"]:
+            # Heard by another process.
+            with named(name):
+                warnings.warn(text, stacklevel=2)
+        yield from _samples(batch, arrays, told["broken"])
 
-    for samples in ordered_map(read_all, _batches(files)):
-        yield from samples
+
+def _samples(
+    batch: list[ImageFile], arrays: Arrays, broken: Mapping[str, str]
+) -> Iterator[SourceSample | Broken]:
+    payload, at = arrays["payload"].data, 0
+    facts = zip(batch, arrays["shapes"].tolist(), arrays["lengths"].tolist(), strict=True)
+    for position, (file, (height, width, channels), length) in enumerate(facts):
+        if (reason := broken.get(str(position))) is not None:
+            yield Broken(file.name, file.label, reason)
+            continue
+        data, at = payload[at : at + length], at + length
+        digest = arrays["sha256"][position].decode()
+        yield SourceSample(
+            file.name, file.label, file.split, FILE, data, digest, height, width, channels
+        )
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Reads and decodes image files, in whichever process.
+
+    Args:
+        max_px: Images of more pixels are not decoded.
+        root: The source's folder; no file beyond it is read.
+        surveys: Whether what images of more than 8 bits hold is taken down.
+        level: ``data.white_level``, for the survey.
+    """
+
+    max_px: int
+    root: str
+    surveys: bool
+    level: float | None
+
+    @contextmanager
+    def opened(self) -> Iterator[Callable[[list[ImageFile]], Arrays]]:
+        """Gives the function from files to their bytes, shapes and hashes."""
+        with collected_warnings() as warned:
+            yield partial(_read_all, self, warned)
+
+
+def _read_all(work: Reading, warned: list[tuple[str, str]], batch: list[ImageFile]) -> Arrays:
+    survey = Survey(work.level) if work.surveys else None
+    white = NOTHING_KNOWN if survey is None else survey.white
+    read = [_read_one(file, work, white) for file in batch]
+    names = {file.name for file in batch}
+    # What this process's own list has stays there.
+    heard = [one for one in warned if one[0] in names]
+    for one in heard:
+        warned.remove(one)
+    told = {
+        "broken": {at: one for at, one in enumerate(read) if isinstance(one, str)},
+        "white": {} if survey is None else survey.seen,
+        "warned": heard,
+    }
+    whole = [None if isinstance(one, str) else one for one in read]
+    return {
+        "payload": np.frombuffer(b"".join(one.data for one in whole if one), np.uint8),
+        "lengths": np.array([len(one.data) if one else 0 for one in whole], np.int64),
+        "shapes": np.array([one.shape if one else (0, 0, 0) for one in whole], np.int64),
+        "sha256": np.array([one.sha256.encode() if one else b"" for one in whole], "S64"),
+        "told": np.frombuffer(json.dumps(told).encode(), np.uint8),
+    }
 
 
 def _batches(files: Iterable[ImageFile]) -> Iterator[list[ImageFile]]:
@@ -189,18 +265,20 @@ def _batches(files: Iterable[ImageFile]) -> Iterator[list[ImageFile]]:
         yield batch
 
 
-def _file_sample(
-    file: ImageFile, max_px: int, root: str, white: WhiteRule
-) -> SourceSample | Broken:
+class _Read(NamedTuple):
+    data: bytes
+    shape: tuple[int, ...]
+    sha256: str
+
+
+def _read_one(file: ImageFile, work: Reading, white: WhiteRule) -> _Read | str:
+    """A file's bytes with what they decode to, or why it cannot be used."""
     try:
-        data = read_file(file.path, max_px, root)
+        data = read_file(file.path, work.max_px, work.root)
         with named(file.name):
-            pixels = decode(data, max_px, white=white)
+            pixels = decode(data, work.max_px, white=white)
     except DataError as error:
-        return Broken(file.name, file.label, error.what)
+        return error.what
     except OSError as error:
-        return Broken(file.name, file.label, f"cannot be read: {error.strerror or error}")
-    height, width, channels = pixels.shape
-    return SourceSample(
-        file.name, file.label, file.split, FILE, data, content_hash(pixels), height, width, channels
-    )
+        return f"cannot be read: {error.strerror or error}"
+    return _Read(data, pixels.shape, content_hash(pixels))

@@ -2,7 +2,7 @@
 
 Small requests that wait are run together, since the model runs a few images at once in hardly more
 time than one. No answer depends on its company: the model's outputs are the same bit for bit
-whatever the batch (:mod:`graftline.network.litert`).
+whatever the batch (:mod:`graftline.network.runners.litert`).
 """
 
 from __future__ import annotations

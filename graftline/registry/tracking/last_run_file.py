@@ -21,6 +21,8 @@ class LastRun(Record):
     experiment: str
     experiment_id: str = ""
     """Its number in the store; empty in a file of an earlier version."""
+    runs_view: str = ""
+    """The view of its runs that the experiment has; empty in a file of an earlier version."""
     flow_run_id: str | None = None
     """Prefect's, of the flow that has come to the end of this run."""
     process: ProcessIdentity

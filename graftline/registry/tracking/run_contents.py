@@ -7,7 +7,7 @@ import json
 import math
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,11 +122,15 @@ def why_not_reproducible(tags: Mapping[str, str]) -> str | None:
     return f"no commit holds {', '.join(changed)} as it was" if changed else None
 
 
-def versions() -> dict[str, str]:
-    """The versions of Python and of the packages that results depend on, by tag."""
+def versions(installed: Callable[[str], str | None] = version_of) -> dict[str, str]:
+    """The versions of Python and of the packages that results depend on, by tag.
+
+    Args:
+        installed: The version of a package; None where it is not installed.
+    """
     return {
         "graftline.version.python": platform.python_version(),
-        **{f"graftline.version.{name}": version_of(name) or "not installed" for name in _PACKAGES},
+        **{f"graftline.version.{name}": installed(name) or "not installed" for name in _PACKAGES},
     }
 
 

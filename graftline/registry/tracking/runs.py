@@ -14,6 +14,7 @@ from graftline.core.params import Params
 from graftline.core.processes import ProcessIdentity
 from graftline.core.workspace import Workspace
 from graftline.registry.tracking import executions, last_run_file, run_contents
+from graftline.registry.tracking.runs_view import VIEW
 from graftline.registry.tracking.store import PATIENCE_S, Store, configure, open_client, reported
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def start(workspace: Workspace, params: Params, owner: executions.Owner) -> exec
             uri=store.shown,
             experiment=store.experiment,
             experiment_id=experiment_id,
+            runs_view=VIEW,
             process=owner.process,
             not_reproducible=run_contents.why_not_reproducible(tags),
         ),

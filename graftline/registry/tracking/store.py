@@ -23,6 +23,7 @@ from graftline.core.errors import StorageFullError, TrackingError, from_system, 
 from graftline.core.installing import install_command
 from graftline.core.redaction import ESCAPES, ESCAPING, is_misread, without_secrets
 from graftline.core.workspace import Workspace
+from graftline.registry.tracking.runs_view import ensure_view, view_tags
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -176,7 +177,7 @@ def _experiment_id(client: MlflowClient, store: Store) -> str:
     experiment = client.get_experiment_by_name(store.experiment)
     if experiment is None:
         place = None if store.artifacts is None else store.artifacts.as_uri()
-        return str(client.create_experiment(store.experiment, artifact_location=place))
+        return str(client.create_experiment(store.experiment, place, tags=view_tags()))
     if experiment.lifecycle_stage != "active":
         raise TrackingError(
             f"the experiment {store.experiment!r} was deleted",
@@ -184,6 +185,7 @@ def _experiment_id(client: MlflowClient, store: Store) -> str:
             fix=f"mlflow experiments restore --experiment-id {experiment.experiment_id}, or name "
             "another one in MLFLOW_EXPERIMENT_NAME",
         )
+    ensure_view(client, experiment)
     return str(experiment.experiment_id)
 
 

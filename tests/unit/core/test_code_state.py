@@ -84,7 +84,7 @@ def test_batch_predictions_depend_on_what_decodes_and_runs() -> None:
         "graftline/data/image_files.py",
         "graftline/data/decoding.py",
         "graftline/data/resize.py",
-        "graftline/network/litert.py",
+        "graftline/network/runners/litert.py",
         "graftline/inference/batch/writer.py",
     } <= set(files)
     assert "graftline/steps/train.py" not in files

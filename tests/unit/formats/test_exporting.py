@@ -32,7 +32,7 @@ from graftline.formats.contract import (
 )
 from graftline.formats.converters import quiet_converters
 from graftline.formats.speeds import ORIGINAL, FormatSpeed, FormatSpeeds, read_speeds
-from graftline.network.litert import LiteRunner
+from graftline.network.runners.litert import LiteRunner
 from tests import finished
 
 CLASSES = ("ant", "bee", "cow")

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from graftline.network.litert import LiteRunner, batch_within
+from graftline.network.runners import pieces
+from graftline.network.runners.litert import LiteRunner
 
 MODEL = Path(__file__).resolve().parents[2] / "data" / "brightness.tflite"
 MIB = 1 << 20
@@ -22,7 +23,7 @@ MIB = 1 << 20
     [(0, 8), (MIB // 2, 8), (MIB, 7), (2 * MIB, 3), (4 * MIB, 1), (100 * MIB, 1)],
 )
 def test_the_largest_maps_of_a_batch_fit_the_cache(map_bytes: int, batch: int) -> None:
-    assert batch_within(7 * MIB, map_bytes) == batch
+    assert pieces.piece_images(map_bytes) == batch
 
 
 def images(count: int) -> np.ndarray:
@@ -33,7 +34,7 @@ def images(count: int) -> np.ndarray:
 def test_the_size_of_a_batch_changes_no_bit(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     with LiteRunner(MODEL, workers=2) as runner:
         expected = runner.run(images(19))
-    monkeypatch.setattr("graftline.network.litert._MICRO_BATCH", batch)
+    monkeypatch.setattr(pieces, "_MICRO_BATCH", batch)
     with LiteRunner(MODEL, workers=2) as runner:
         assert runner.run(images(19)).tobytes() == expected.tobytes()
 
@@ -66,7 +67,7 @@ WRITES = """
 import os, sys, threading
 from pathlib import Path
 import numpy as np
-from graftline.network.litert import LiteRunner
+from graftline.network.runners.litert import LiteRunner
 over = threading.Event()
 def write():
     number = 0
@@ -87,7 +88,7 @@ import ctypes, sys
 from pathlib import Path
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
-from graftline.network.litert import LiteRunner
+from graftline.network.runners.litert import LiteRunner
 def die(self):
     ctypes.CDLL(None).__assert_fail(b"the last words", b"native.cc", 7, b"allocate")
 Interpreter.allocate_tensors = die

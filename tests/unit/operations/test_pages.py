@@ -43,7 +43,8 @@ def test_servers_of_the_users_are_named_with_the_pages_of_the_runs(
         "Prefect",
         "http://prefect.example/runs/flow-run/a-flow-run",
         "MLflow",
-        "http://mlflow.example/#/experiments/1/runs?workflowType=machine_learning",
+        "http://mlflow.example/#/experiments/1/runs?workflowType=machine_learning"
+        "&viewStateShareKey=graftline",
         f"http://mlflow.example/#/experiments/1/runs/{run_id}?workflowType=machine_learning",
     ]
 

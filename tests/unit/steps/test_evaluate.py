@@ -8,7 +8,7 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,7 @@ from graftline.data.shards import RAW, ShardWriter, write_manifest
 from graftline.evaluation import predictor as predictor_module
 from graftline.evaluation import style
 from graftline.evaluation.predictions import Predictions, measure
-from graftline.steps.evaluate import evaluate
+from graftline.steps.evaluate import _confusion, _write_confusion, _write_predictions, evaluate
 
 CLASSES = ("ant", "bee", "cow")
 SIZE_PX = 8
@@ -54,12 +54,15 @@ class Model:
         assert (folder / "trained.json").is_file()
         return contextlib.nullcontext(self)
 
-    def probabilities_and_logits(
+    def probabilities_and_logits_by_batch(
         self, images: Iterable[np.ndarray]
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         self.seen += list(images)
         answers = np.array(self.answers, np.float32)
-        return answers, logits_of(answers)
+        # Images of one shape come together, so not in their order.
+        for places in (np.arange(1, len(self.seen)), np.arange(1)):
+            given = answers[places[places < len(answers)]]
+            yield places, given, logits_of(given)
 
 
 def logits_of(probabilities: np.ndarray) -> np.ndarray:
@@ -348,7 +351,7 @@ HARMS: dict[str, tuple[Callable[[Workspace, Model], None], type[GraftlineError],
         DataError,
         "has label 3",
     ),
-    "answers too few": (_answers(lambda a: a[:4]), MissingOutputError, "(4, 3), not (5, 3)"),
+    "answers too few": (_answers(lambda a: a[:4]), MissingOutputError, "(3, 3), not (4, 3)"),
     "answers of NaN": (_answers(_with_nan), TrainingDivergedError, "1 of 5"),
     "answers of logits": (_answers(lambda a: a * 7), TrainingDivergedError, "no probabilities"),
 }
@@ -416,7 +419,7 @@ def some_predictions(draw: st.DrawFn) -> Predictions:
     weights = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
     labels = random.integers(0, 3, count).astype(np.int32)
-    return Predictions(labels, probabilities, logits.astype(np.float32))
+    return Predictions.of(labels, probabilities, logits.astype(np.float32))
 
 
 @given(some_predictions(), st.integers(2, 30))
@@ -439,3 +442,63 @@ def test_what_holds_for_any_predictions(predictions: Predictions, bins: int) -> 
     for index, one in enumerate(metrics.classes.values()):
         if one.support:
             assert one.recall == pytest.approx(confusion[index, index] / confusion[index].sum())
+
+
+def many_classes(count: int = 300, images: int = 2000) -> Predictions:
+    random = np.random.default_rng(2)
+    labels = random.integers(0, count, images).astype(np.int32)
+    logits = random.normal(size=(images, count)).astype(np.float32)
+    logits[np.arange(images), labels] += 3
+    weights = np.exp(logits)
+    return Predictions.of(labels, weights / weights.sum(axis=1, keepdims=True), logits)
+
+
+def test_of_many_classes_the_likeliest_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = many_classes()
+    monkeypatch.setattr("graftline.evaluation.predictions.MOST_WHOLE", 1000)
+    whole = many_classes()
+    assert few.kept is not None
+    assert whole.kept is None
+    for name in ("predicted", "confidence", "losses"):
+        assert getattr(few, name).tobytes() == getattr(whole, name).tobytes()
+    order = np.argsort(-whole.probabilities, axis=1, kind="stable")[:, :5]
+    assert few.kept.tolist() == order.tolist()
+    assert (few.probabilities == np.take_along_axis(whole.probabilities, order, axis=1)).all()
+    assert few.kept[:, 0].tolist() == few.predicted.tolist()
+
+
+def test_the_most_confused_classes() -> None:
+    predictions = many_classes()
+    counts = predictions.confusion()
+    assert counts.sum() == 2000
+    np.fill_diagonal(counts, 0)
+    pairs = predictions.most_confused(7)
+    assert [count for _, _, count in pairs] == np.sort(counts, axis=None)[::-1][:7].tolist()
+    assert all(counts[true, predicted] == count for true, predicted, count in pairs)
+
+
+def test_files_of_many_classes(tmp_path: Path) -> None:
+    predictions, names = many_classes(), tuple(f"class {number}" for number in range(300))
+    hashes = np.full(2000, "0", object)
+    _write_predictions(tmp_path, predictions, hashes, hashes, names)
+    table = pq.read_table(tmp_path / "predictions.parquet")
+    further = [f"{kind}_{place}" for place in range(2, 6) for kind in ("predicted", "probability")]
+    assert table.column_names == [
+        *("source", "sha256", "label", "predicted", "probability"),
+        *further,
+    ]
+    first = table.slice(0, 1).to_pylist()[0]
+    assert first["predicted_2"] == names[predictions.kept[0, 1]]  # type: ignore[index]
+    assert first["probability_5"] == predictions.probabilities[0, 4]
+    _write_confusion(tmp_path, predictions, names)
+    with (tmp_path / "confusion.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert 30 <= len(rows) < 600
+    assert all(row["actual"] != row["predicted"] for row in rows)
+
+
+def test_the_picture_of_many_classes(tmp_path: Path) -> None:
+    predictions, names = many_classes(), tuple(f"class {number}" for number in range(300))
+    style.save(_confusion(predictions, names, (0.5, 0.6)), tmp_path / "confusion.png")
+    with Image.open(tmp_path / "confusion.png") as picture:
+        assert max(picture.size) < 2500

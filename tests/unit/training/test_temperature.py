@@ -100,3 +100,16 @@ def test_what_is_not_finite_stays_so(poison: float) -> None:
     given_so = np.zeros((4, 3))
     given_so[2, 1] = poison
     assert np.isnan(tempered_losses(given_so, np.zeros(4, np.int32))).all()
+
+
+def test_many_logits_get_the_temperature_of_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    logits = rng.normal(size=(500, 7)).astype(np.float32)
+    labels = rng.integers(0, 7, 500)
+    whole = tempered(logits, labels)
+    monkeypatch.setattr("graftline.training.temperature._WHOLE_LOGITS", 0)
+    monkeypatch.setattr("graftline.training.temperature._BLOCK_LOGITS", 100)
+    blocks = tempered(logits, labels)
+    assert blocks.temperature == pytest.approx(whole.temperature, rel=1e-5)
+    assert blocks.losses == pytest.approx(whole.losses, rel=1e-5)
+    assert tempered(np.ones((9, 3), np.float32), labels[:9] % 3).temperature == 1

@@ -1,0 +1,311 @@
+"""The engine ``dask``: chunks go to the workers of a scheduler, or to such as the step starts.
+
+What a step sends and what comes back are paths, positions and small records; arrays go through
+files in the project's folder, which all machines share. Everything travels encrypted, on one
+machine too: who may talk to a worker may run what he likes there.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from graftline.compute.cores import available_cores
+from graftline.compute.own_cluster import served, silence, started
+from graftline.compute.parts import Arrays, part_file, read_part
+from graftline.compute.work import Work
+from graftline.compute.worker import Proof, Task, code_of, forget, problem, run_chunk
+from graftline.core.counts import counted
+from graftline.core.errors import ClusterError
+from graftline.core.installing import require
+from graftline.core.params.compute import ComputeParams
+
+_log = logging.getLogger("graftline.compute")
+_CONNECT_S = 30
+_LOOK_S = 1.0
+"""How often a waiting step looks whether the scheduler and the workers are still there."""
+_WITHOUT_WORKERS_S = 120.0
+_MOST_NAMED = 10
+
+
+class Cluster:
+    """The workers of one step.
+
+    Args:
+        root: The project's folder, which all of them see under this name.
+        params: Of ``compute``.
+        step: The step's name.
+
+    Raises:
+        ClusterError: If there is no scheduler, or a worker is not fit for the step.
+        MissingPackageError: If Dask is not installed.
+    """
+
+    def __init__(self, root: Path, params: ComputeParams, step: str) -> None:
+        require("cluster", "the engine dask", "compute.engine: dask")
+        import distributed
+
+        silence()
+        self._distributed = distributed
+        self._root, self._params, self._step = root, params, step
+        self._own: Any = None
+        self._found, self._looked_s = 0, 0.0
+        nonce = secrets.token_hex(16)
+        # The sessions' files lie under var/, which other users of the machines cannot read.
+        self._file = root / "var" / "cluster" / f"nonce-{nonce[:8]}"
+        self._client = self._connected()
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            self._file.write_text(nonce, encoding="utf-8")
+            self._proof = Proof(
+                root=root,
+                file=str(self._file.relative_to(root)),
+                nonce=nonce,
+                step=step,
+                code=code_of(step),
+                own=self._own is not None,
+            )
+            self._prove()
+        except BaseException:
+            self.close()
+            raise
+
+    def map(
+        self,
+        name: str,
+        work: Work[Any],
+        chunks: Iterable[Any],
+        folder: Path | None,
+        resources: Mapping[str, float],
+    ) -> Iterator[tuple[Any, Arrays]]:
+        """See :func:`graftline.compute.map_chunks`.
+
+        Args:
+            name: Of the map.
+            work: What is done.
+            chunks: To what.
+            folder: Where the parts go; None has the arrays sent.
+            resources: What a worker must offer.
+        """
+        self._refuse_lacking(resources)
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+        task = Task(f"{self._proof.nonce}-{name}", self._proof, work, folder)
+        pending: deque[tuple[int, Any, Any]] = deque()
+        try:
+            for number, chunk in enumerate(chunks):
+                future = None
+                if folder is None or not part_file(folder, number).exists():
+                    with self._asked(number):
+                        future = self._client.submit(
+                            run_chunk,
+                            task,
+                            number,
+                            chunk,
+                            key=f"{self._step}-{name}-{number}-{self._proof.nonce[:8]}",
+                            pure=False,
+                            resources=dict(resources) or None,
+                        )
+                pending.append((number, chunk, future))
+                if len(pending) >= max(2, 2 * self._threads(number)):
+                    yield self._first(pending, folder)
+            while pending:
+                yield self._first(pending, folder)
+        finally:
+            with suppress(Exception):
+                self._client.cancel([future for *_, future in pending if future is not None])
+
+    def close(self) -> None:
+        """Lets the workers go; those that the step has started end."""
+        self._file.unlink(missing_ok=True)
+        # Of a scheduler that is gone nothing can be asked any more.
+        if self._client.status == "running":
+            with suppress(Exception):
+                self._client.run(forget, self._proof.nonce, on_error="ignore")
+        with suppress(Exception):
+            self._client.close(timeout=2)
+        if self._own is not None:
+            with suppress(Exception):
+                self._own.close(timeout=10)
+
+    def _connected(self) -> Any:
+        client = self._distributed.Client
+        if self._params.address is None:
+            # None but this process can talk to it.
+            self._own = started(self._root, self._params.workers or available_cores())
+            return client(self._own, timeout=_CONNECT_S, set_as_default=False)
+        address = self._params.address
+        try:
+            return client(
+                address, timeout=_CONNECT_S, security=self._security(address), set_as_default=False
+            )
+        except (OSError, TimeoutError) as error:
+            raise ClusterError(
+                f"no scheduler answers: {error}",
+                where=f"compute.address: {address}",
+                fix="start one (docs/cluster.md), or set compute.address to null, which starts "
+                "workers on this machine",
+            ) from error
+
+    def _security(self, address: str) -> Any:
+        if not address.startswith("tls:"):
+            return None
+        kept = served(self._root)
+        if kept is not None and kept.address == address:
+            return self._distributed.Security(
+                require_encryption=True,
+                tls_ca_file=kept.certificate,
+                tls_client_cert=kept.certificate,
+                tls_client_key=kept.key,
+            )
+        security = self._distributed.Security(require_encryption=True)
+        missing = [
+            name
+            for name, value in (
+                ("DASK_DISTRIBUTED__COMM__TLS__CA_FILE", security.tls_ca_file),
+                ("DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT", security.tls_client_cert),
+                ("DASK_DISTRIBUTED__COMM__TLS__CLIENT__KEY", security.tls_client_key),
+            )
+            if not value
+        ]
+        if missing:
+            raise ClusterError(
+                "the scheduler is to be reached by TLS, and its certificates are not told",
+                where=f"compute.address: {address}",
+                allowed=f"files, named by {', '.join(missing)}, or in Dask's own configuration",
+                fix="docs/cluster.md tells how to make and to name them; graftline cluster starts "
+                "a scheduler on this machine whose certificate is found",
+            )
+        return security
+
+    def _prove(self) -> None:
+        """Names every worker that does not see the folder or runs other code."""
+        self._client.wait_for_workers(1, timeout=_CONNECT_S)
+        found: dict[str, Any] = self._client.run(problem, self._proof, on_error="return")
+        wrong = {name: told for name, told in found.items() if told is not None}
+        if wrong:
+            lines = [f"{name} {_told(said)}" for name, said in wrong.items()][:_MOST_NAMED]
+            if len(wrong) > _MOST_NAMED:
+                lines.append(f"... and {len(wrong) - _MOST_NAMED} more")
+            raise ClusterError(
+                "\n  ".join(
+                    [f"{counted(len(wrong), 'worker')} of {len(found)} cannot work here:", *lines]
+                ),
+                where=f"compute.address: {self._params.address}",
+                allowed="workers that see the project folder under the same path, and run the same "
+                "Graftline and packages as the step",
+                fix="mend or stop these workers, and run again",
+            )
+        link = self._client.dashboard_link if self._dashboard() else None
+        _log.info(
+            "%s at %s%s",
+            counted(len(found), "worker"),
+            self._client.scheduler.address,
+            f"; dashboard: {link}" if link else "",
+        )
+
+    def _dashboard(self) -> bool:
+        # What Graftline has started shows none.
+        if self._own is not None or served(self._root) is not None:
+            return False
+        return "dashboard" in self._client.scheduler_info()["services"]
+
+    def _threads(self, number: int) -> int:
+        """How many chunks the workers work on at once; workers come and go."""
+        now = time.monotonic()
+        if now - self._looked_s > _LOOK_S:
+            with self._asked(number):
+                self._found = sum(self._client.nthreads().values())
+            self._looked_s = now
+        return self._found
+
+    @contextmanager
+    def _asked(self, number: int) -> Iterator[None]:
+        """Turns an error of the connection to the scheduler into one of ours."""
+        try:
+            yield
+        except (OSError, TimeoutError) as error:
+            raise self._lost(number) from error
+
+    def _lost(self, number: int) -> ClusterError:
+        return ClusterError(
+            f"the scheduler was lost at chunk {number + 1} of {self._step}",
+            where=f"compute.address: {self._params.address}",
+            fix="start it and its workers again, and run again: the parts that are finished are "
+            "taken up",
+        )
+
+    def _refuse_lacking(self, resources: Mapping[str, float]) -> None:
+        if not resources:
+            return
+        offered = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        for name, amount in resources.items():
+            if not any(one["resources"].get(name, 0) >= amount for one in offered):
+                raise ClusterError(
+                    f"no worker offers {name}={amount:g}, which this work needs",
+                    where=f"compute.address: {self._params.address}",
+                    fix=f'start a worker with --resources "{name}={amount:g}"',
+                )
+
+    def _first(
+        self, pending: deque[tuple[int, Any, Any]], folder: Path | None
+    ) -> tuple[Any, Arrays]:
+        number, chunk, future = pending.popleft()
+        sent: Any = None if future is None else self._awaited(number, future)
+        return chunk, sent if folder is None else read_part(part_file(folder, number))
+
+    def _awaited(self, number: int, future: Any) -> Any:
+        empty_since: float | None = None
+        while True:
+            try:
+                with self._client.as_current():
+                    self._distributed.wait([future], timeout=_LOOK_S)
+            except CancelledError as error:
+                raise self._lost(number) from error
+            except TimeoutError:
+                if self._client.status == "running":
+                    empty_since = self._looked_at_workers(number, empty_since)
+                    continue
+            if self._client.status != "running" or future.status in ("cancelled", "lost"):
+                raise self._lost(number)
+            return self._result(number, future)
+
+    def _result(self, number: int, future: Any) -> Any:
+        try:
+            return future.result()
+        except self._distributed.KilledWorker as error:
+            raise ClusterError(
+                f"chunk {number + 1} of {self._step} was lost with each worker that tried it: "
+                f"{error}",
+                where=f"compute.address: {self._params.address}",
+                fix="look into the workers' logs; they may have been out of memory",
+            ) from error
+        except Exception as error:
+            error.add_note(f"at chunk {number + 1}")
+            raise
+
+    def _looked_at_workers(self, number: int, empty_since: float | None) -> float | None:
+        if self._threads(number):
+            return None
+        now = time.monotonic()
+        if empty_since is not None and now - empty_since > _WITHOUT_WORKERS_S:
+            raise ClusterError(
+                f"the scheduler has had no worker for {_WITHOUT_WORKERS_S:.0f} s",
+                where=f"compute.address: {self._params.address}",
+                fix="start workers (docs/cluster.md), and run again: the parts that are finished "
+                "are taken up",
+            )
+        return empty_since or now
+
+
+def _told(said: object) -> str:
+    if isinstance(said, ModuleNotFoundError):
+        return f"has no Graftline: {said}"
+    return said if isinstance(said, str) else f"answers with {type(said).__name__}: {said}"

@@ -1,0 +1,110 @@
+"""What this machine computes on: GPUs that TensorFlow can use, and instructions of its cores.
+
+Looking costs nothing where there is no GPU: TensorFlow, which takes seconds to import, is asked
+only where the system has a driver for one.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from graftline.core.errors import ParamsError
+
+Device = Literal["cpu", "gpu"]
+
+_DRIVERS = ("nvidiactl", "nvidia0", "dxg", "kfd")
+"""In ``/dev``: NVIDIA's, that of Windows's subsystem for Linux, AMD's."""
+_CPUINFO = Path("/proc/cpuinfo")
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU that TensorFlow can use.
+
+    Args:
+        name: As its maker calls it.
+        capability: NVIDIA's compute capability, as in (8, 0); None where it is not told.
+    """
+
+    name: str
+    capability: tuple[int, int] | None
+
+    def __str__(self) -> str:
+        if self.capability is None:
+            return self.name
+        return f"{self.name} (compute capability {self.capability[0]}.{self.capability[1]})"
+
+
+def resolved_device(wanted: str) -> Device:
+    """On what the frozen part runs here.
+
+    Args:
+        wanted: ``compute.device``: auto, cpu or gpu.
+
+    Raises:
+        ParamsError: If a GPU is asked for, and there is none that TensorFlow can use.
+    """
+    if wanted == "cpu":
+        return "cpu"
+    if gpus():
+        return "gpu"
+    if wanted == "gpu":
+        raise ParamsError(
+            f"compute.device: gpu, but {_found_instead()}",
+            where="compute.device",
+            allowed="auto, which takes a GPU where there is one, and cpu",
+            fix="set compute.device to auto, or mend the installation: nvidia-smi has to list the "
+            "GPU, and TensorFlow needs pip install 'tensorflow[and-cuda]' of its own version",
+        )
+    return "cpu"
+
+
+@functools.cache
+def gpus() -> tuple[Gpu, ...]:
+    """The GPUs that TensorFlow can use."""
+    if not drivers():
+        return ()
+    import tensorflow as tf
+
+    return tuple(
+        _described(tf.config.experimental.get_device_details(one))
+        for one in tf.config.list_physical_devices("GPU")
+    )
+
+
+def drivers(folder: Path = Path("/dev")) -> tuple[str, ...]:
+    """The drivers of GPUs that the system has, by the names of their files."""
+    return tuple(name for name in _DRIVERS if (folder / name).exists())
+
+
+def cpu_flags(cpuinfo: Path = _CPUINFO) -> frozenset[str]:
+    """The instruction sets of this machine's cores, as Linux names them; elsewhere none."""
+    try:
+        text = cpuinfo.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return frozenset()
+    return frozenset(
+        flag
+        for line in text.splitlines()
+        if line.startswith(("flags", "Features"))
+        for flag in line.partition(":")[2].split()
+    )
+
+
+def _described(details: dict[str, object]) -> Gpu:
+    capability = details.get("compute_capability")
+    known = isinstance(capability, Sequence) and len(capability) == 2
+    return Gpu(
+        name=str(details.get("device_name", "GPU")),
+        capability=(int(capability[0]), int(capability[1])) if known else None,  # type: ignore[index]
+    )
+
+
+def _found_instead() -> str:
+    if found := drivers():
+        return f"TensorFlow can use none (the system has a driver: /dev/{found[0]})"
+    return "this machine has none (no driver of one was found in /dev)"

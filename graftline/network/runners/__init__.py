@@ -1,0 +1,1 @@
+"""What runs a network on images: LiteRT on cores, TensorFlow on GPUs, all behind one protocol."""

@@ -1,0 +1,132 @@
+"""Inference with OpenVINO in bfloat16, on cores that have instructions for it.
+
+It reads the same LiteRT files as LiteRT does. What lies behind the pooled features, which is the
+head, computes in float32, as it was trained. The outputs are the same bit for bit whatever the size
+of a batch.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graftline.compute.cores import available_cores
+from graftline.core.checksums import verify
+from graftline.core.errors import unusable_output
+from graftline.network.runners.pieces import PieceRunner, filled, piece_images
+
+_MAP_VALUE_BYTES = 2
+_FEATURES = 1
+"""The place of the pooled features among a whole network's outputs."""
+
+
+class OpenVinoRunner(PieceRunner):
+    """Runs one LiteRT file, its backbone in bfloat16.
+
+    Args:
+        path: The ``.tflite`` file; its input is uint8 (n, height, width, channels), all dynamic.
+        workers: Requests side by side; by default one per core.
+
+    Raises:
+        DamagedFileError: If its folder lists another checksum for it.
+        MissingOutputError: If the file is absent or no LiteRT model.
+    """
+
+    def __init__(self, path: Path, workers: int | None = None) -> None:
+        verify(path)
+        workers = workers or available_cores()
+        try:
+            model = _core().read_model(str(path))
+        except RuntimeError as error:
+            raise unusable_output(path, "is absent or no LiteRT model") from error
+        # The converter may list them in another order than the function's, which the names tell.
+        model = _with_outputs(model, sorted(model.outputs, key=lambda one: one.get_any_name()))
+        dims = tuple(int(one.partial_shape[-1].get_length()) for one in model.outputs)
+        head = _split(model) if len(model.outputs) > _FEATURES else None
+        if head is not None:
+            model = _with_outputs(model, [model.outputs[_FEATURES]])
+        model.reshape([1, -1, -1, -1])
+        images = piece_images(_MAP_VALUE_BYTES * _largest_map(model))
+        model.reshape([images, -1, -1, -1])
+        backbone = _compiled(model, "bf16", workers)
+        answering = None if head is None else _compiled(head, "f32", workers)
+        sessions = [_Request(backbone, answering, images) for _ in range(workers)]
+        super().__init__(sessions, images, dims, "openvino")
+
+
+class _Request:
+    """One request of the backbone, and one of the head behind it."""
+
+    def __init__(self, backbone: Any, head: Any, batch: int) -> None:
+        self._backbone = backbone.create_infer_request()
+        self._head = None if head is None else head.create_infer_request()
+        self._batch = batch
+
+    def run(self, images: NDArray[np.uint8], outputs: int) -> list[NDArray[np.float32]]:
+        count = len(images)
+        images = np.ascontiguousarray(filled(images, self._batch))
+        features = _values(self._backbone.infer([images], share_inputs=True))
+        if self._head is None:
+            return [features[0][:count]]
+        answers = _values(self._head.infer(features, share_inputs=True))
+        answers.insert(_FEATURES, features[0])
+        return [one[:count] for one in answers[:outputs]]
+
+
+def _values(results: Any) -> list[NDArray[np.float32]]:
+    return [np.array(one) for one in results.to_tuple()]
+
+
+@functools.cache
+def _core() -> Any:
+    import openvino
+
+    return openvino.Core()
+
+
+def _compiled(model: Any, precision: str, workers: int) -> Any:
+    settings = {
+        "PERFORMANCE_HINT": "THROUGHPUT",
+        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_NUM_THREADS": workers,
+        "NUM_STREAMS": workers,
+        # Threads that are bound to cores stand in the way of what else runs there.
+        "ENABLE_CPU_PINNING": False,
+    }
+    return _core().compile_model(model, "CPU", settings)
+
+
+def _with_outputs(model: Any, outputs: list[Any]) -> Any:
+    import openvino
+
+    return openvino.Model([one.node for one in outputs], model.get_parameters())
+
+
+def _split(model: Any) -> Any:
+    """Cuts a whole network behind its pooled features, and gives what lies there as a model."""
+    import openvino
+    from openvino import opset13
+
+    features = model.outputs[_FEATURES].node.input_value(0)
+    given = opset13.parameter([-1, features.partial_shape[-1].get_length()], np.float32)
+    for target in features.get_target_inputs():
+        if target.get_node().get_type_name() != "Result":
+            target.replace_source_output(given.output(0))
+    answers = [one.node for at, one in enumerate(model.outputs) if at != _FEATURES]
+    return openvino.Model(answers, [given])
+
+
+def _largest_map(model: Any) -> int:
+    """Values of the largest one that no size of the raw images decides on."""
+    shapes = [
+        output.partial_shape
+        for operation in model.get_ordered_ops()
+        if operation.get_type_name() != "Constant"
+        for output in operation.outputs()
+    ]
+    return max((math.prod(one.to_shape()) for one in shapes if one.is_static), default=0)

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from graftline.compute import map_chunks, working_on
+from graftline.core.params import ComputeParams
+from tests.unit.compute.squares import Squares
+
+
+def squares(chunks: int, work: Squares | None = None) -> list[int]:
+    found = []
+    work = work or Squares()
+    for chunk, arrays in map_chunks("squares", work, ([n, n + 1] for n in range(chunks))):
+        assert len(chunk) == len(arrays["squares"])
+        found += arrays["squares"].tolist()
+    return found
+
+
+EXPECTED = [number**2 for n in range(12) for number in (n, n + 1)]
+
+
+@pytest.mark.parametrize("workers", [None, 1, 2, 3])
+def test_threads_keep_the_order(tmp_path: Path, workers: int | None):
+    with working_on(tmp_path, ComputeParams(workers=workers), "load"):
+        assert squares(12) == EXPECTED
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_tells_of_its_chunk(tmp_path: Path):
+    with (
+        working_on(tmp_path, ComputeParams(workers=2), "load"),
+        pytest.raises(ValueError, match="7 is not liked") as told,
+    ):
+        squares(12, Squares(fails_at=7))
+    assert told.value.__notes__ == ["at chunk 7"]
+
+
+def test_a_cluster_gives_the_same_and_leaves_nothing_behind(tmp_path: Path):
+    with working_on(tmp_path, ComputeParams(engine="dask", workers=1), "load", "key"):
+        assert squares(12) == EXPECTED
+        parts = sorted((tmp_path / "var" / "parts" / "load" / "squares").iterdir())
+        assert [part.name for part in parts] == [f"{n:08d}.npz" for n in range(12)]
+        # An error crosses, and so do small results without files.
+        with pytest.raises(ValueError, match="3 is not liked") as told:
+            list(map_chunks("odd", Squares(fails_at=3), [[1], [3]]))
+        assert "at chunk 2" in told.value.__notes__
+        sent = list(map_chunks("small", Squares(), [[5]], keep=False))
+        assert sent[0][1]["squares"].tolist() == [25]
+        with pytest.raises(Exception, match="no worker offers GPU=1") as refused:
+            list(map_chunks("gpu", Squares(), [[5]], resources={"GPU": 1}))
+        assert "--resources" in str(refused.value)
+    assert not (tmp_path / "var" / "parts" / "load").exists()
+    assert not list((tmp_path / "var" / "cluster").glob("nonce-*"))
+
+
+@pytest.mark.slow
+def test_finished_parts_of_the_same_key_are_taken_up(tmp_path: Path):
+    folder = tmp_path / "var" / "parts" / "load"
+    (folder / "squares").mkdir(parents=True)
+    for key, taken in (("another", False), ("key", True)):
+        (folder / "squares").mkdir(parents=True, exist_ok=True)
+        (folder / "key").write_text("key")
+        np.savez(folder / "squares" / "00000000.npz", squares=np.array([100, 200]))
+        with working_on(tmp_path, ComputeParams(engine="dask", workers=1), "load", key):
+            assert (squares(3)[:2] == [100, 200]) == taken

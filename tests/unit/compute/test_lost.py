@@ -1,0 +1,116 @@
+"""What a lost worker, scheduler or step costs: a chunk's time, an error, nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from graftline.compute import map_chunks, working_on
+from graftline.compute.own_cluster import Served, served
+from graftline.core.errors import ClusterError
+from graftline.core.params import ComputeParams
+from tests.unit.compute.squares import Squares
+
+ROOT = Path(__file__).resolve().parents[3]
+CHUNKS = 24
+EXPECTED = [number**2 for number in range(CHUNKS)]
+pytestmark = [pytest.mark.slow, pytest.mark.kill]
+
+
+def squares(root: Path, params: ComputeParams, kill_after: int = -1, pid: int = 0) -> list[int]:
+    """Squares numbers one by one; kills a process on the way, by default the last one's worker."""
+    found = []
+    with working_on(root, params, "load", "key"):
+        chunks = map_chunks("squares", Squares(0.2), ([n] for n in range(CHUNKS)))
+        for number, (_, arrays) in enumerate(chunks):
+            found += arrays["squares"].tolist()
+            if number == kill_after:
+                os.kill(pid or int(arrays["pid"][0]), signal.SIGKILL)
+    return found
+
+
+@contextmanager
+def kept_cluster(root: Path) -> Iterator[Served]:
+    command = [sys.executable, "-m", "graftline", "-C", str(root), "cluster", "--port", "0"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
+        try:
+            until = time.monotonic() + 90
+            while (told := served(root)) is None:
+                assert process.poll() is None and time.monotonic() < until
+                time.sleep(0.2)
+            yield told
+        finally:
+            process.terminate()
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    return not psutil.wait_procs(processes, timeout=30)[1]
+
+
+def test_a_killed_worker_costs_its_chunk(tmp_path: Path):
+    assert squares(tmp_path, ComputeParams(engine="dask", workers=2), kill_after=3) == EXPECTED
+
+
+def test_after_a_killed_scheduler_the_next_start_goes_on_from_the_parts(tmp_path: Path):
+    with kept_cluster(tmp_path) as told:
+        workers = psutil.Process(told.process.pid).children(recursive=True)
+        params = ComputeParams(engine="dask", address=told.address)
+        with pytest.raises(ClusterError, match="the scheduler was lost at chunk") as lost:
+            squares(tmp_path, params, kill_after=7, pid=told.process.pid)
+        assert "run again" in str(lost.value)
+        assert gone(workers)
+    folder = tmp_path / "var" / "parts" / "load" / "squares"
+    parts = {part: part.stat().st_mtime_ns for part in folder.glob("*.npz")}
+    assert 8 <= len(parts) < CHUNKS
+    with kept_cluster(tmp_path) as told:
+        params = ComputeParams(engine="dask", address=told.address)
+        with working_on(tmp_path, params, "load", "key"):
+            found = []
+            for _, arrays in map_chunks("squares", Squares(), ([n] for n in range(CHUNKS))):
+                found += arrays["squares"].tolist()
+            assert {part: part.stat().st_mtime_ns for part in parts} == parts
+    assert found == EXPECTED
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_with_the_step_go_the_workers_that_it_has_started(tmp_path: Path, how: signal.Signals):
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from tests.unit.compute.test_lost import *\n"
+        "squares(Path(sys.argv[1]), ComputeParams(engine='dask', workers=2))\n"
+    )
+    script = tmp_path / "step.py"
+    script.write_text(f"if __name__ == '__main__':\n    {code.replace(chr(10), chr(10) + '    ')}")
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        folder = tmp_path / "var" / "parts" / "load" / "squares"
+        until = time.monotonic() + 90
+        while not list(folder.glob("*.npz")):
+            assert process.poll() is None and time.monotonic() < until
+            time.sleep(0.1)
+        workers = psutil.Process(process.pid).children(recursive=True)
+        assert len(workers) >= 2
+        # A terminal's Ctrl-C goes to all of them.
+        os.killpg(process.pid, how) if how == signal.SIGINT else process.kill()
+        _, told = process.communicate(timeout=60)
+        assert gone(workers)
+        if how == signal.SIGINT:
+            assert told.count("Traceback") == 1, told
+    finally:
+        process.kill()
