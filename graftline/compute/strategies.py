@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from graftline.compute.devices import gpus, resolved_device
 from graftline.compute.groups import group_of
 from graftline.core.params import ComputeParams
 
@@ -18,18 +19,22 @@ def training_strategy(compute: ComputeParams) -> Any:
     find each other first, and each waits here for all others.
 
     Args:
-        compute: ``strategy`` and ``deterministic`` are read.
+        compute: ``device``, ``strategy`` and ``deterministic`` are read.
 
     Returns:
         TensorFlow's default one if there is a single device to work on.
 
     Raises:
-        ParamsError: If ``compute.strategy`` asks for a group and TF_CONFIG names none.
+        ParamsError: If ``compute`` asks for a GPU that is not there, or for a group that TF_CONFIG
+            does not name.
     """
     import tensorflow as tf
 
     group = group_of(compute)
-    if compute.deterministic and tf.config.list_physical_devices("GPU"):
+    on_gpus = resolved_device(compute.device) == "gpu"
+    if not on_gpus and gpus():
+        tf.config.set_visible_devices([], "GPU")
+    if on_gpus and compute.deterministic:
         tf.config.experimental.enable_op_determinism()
     if group is not None:
         _LOG.info(
@@ -37,18 +42,11 @@ def training_strategy(compute: ComputeParams) -> Any:
             "the others"
         )
         return tf.distribute.MultiWorkerMirroredStrategy()
-    devices = _devices()
+    # The CPU is one device, unless it has been divided.
+    found = tf.config.list_logical_devices("GPU" if on_gpus else "CPU")
+    devices = [device.name for device in found]
     if compute.strategy == "none" or len(devices) == 1:
         return tf.distribute.get_strategy()
-    on_gpus = bool(tf.config.list_physical_devices("GPU"))
     # TensorFlow's own choice for one machine, collectives, mixes up two phases with a loop each.
     adding = tf.distribute.NcclAllReduce() if on_gpus else tf.distribute.ReductionToOneDevice()
     return tf.distribute.MirroredStrategy(devices, cross_device_ops=adding)
-
-
-def _devices() -> list[str]:
-    """All GPUs; where there are none, the CPU, of which there is one unless it has been divided."""
-    import tensorflow as tf
-
-    kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
-    return [device.name for device in tf.config.list_logical_devices(kind)]
