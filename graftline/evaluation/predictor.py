@@ -20,7 +20,7 @@ from graftline.core.records import Trained
 from graftline.data.resize import shrink
 from graftline.data.shards import PackedImages
 from graftline.data.white_levels import rule_of
-from graftline.evaluation.predictions import Predictions
+from graftline.evaluation.predictions import Predictions, further_columns, further_values
 from graftline.network.opened_model import open_model
 from graftline.network.runners.choosing import computing_of
 
@@ -158,7 +158,7 @@ class Predictor:
         return [given[0], given[_LOGITS]]
 
     def table(self, images: Iterable[NDArray[np.uint8]]) -> pd.DataFrame:
-        """One row per image: ``label``, ``probability``, and ``p_<class>`` for each class."""
+        """One row per image: ``label``, ``probability``, and :func:`further_columns`."""
         import pandas as pd
 
         probabilities = self.probabilities(images)
@@ -167,7 +167,8 @@ class Predictor:
             "label": [self.classes[index] for index in best],
             "probability": probabilities.max(axis=1, initial=0),
         }
-        columns |= {f"p_{name}": probabilities[:, at] for at, name in enumerate(self.classes)}
+        further = further_values(probabilities, self.classes)
+        columns |= dict(zip(further_columns(self.classes), further, strict=True))
         return pd.DataFrame(columns)
 
     def _collected(
@@ -258,23 +259,20 @@ def split_predictions(
     with progress("evaluate", len(test)) as bar, Predictor(folder, chosen) as predictor:
         here = partial(_answered, predictor, images, trained.size_px)
         chunks = (test[at : at + _CHUNK_IMAGES] for at in range(0, len(test), _CHUNK_IMAGES))
-        for _, answered in map_chunks(
-            "answers", work, chunks, here=here, resources=resources_of(chosen)
-        ):
-            probabilities, logits = answered["probabilities"], answered["logits"]
-            places = np.arange(done, done + len(probabilities))
-            if probabilities.shape[1] != len(trained.classes):
+        needed = resources_of(chosen)
+        for chunk, answered in map_chunks("answers", work, chunks, here=here, resources=needed):
+            expected = (len(chunk), len(trained.classes))
+            if (shape := tuple(answered["shape"].tolist())) != expected:
                 raise MissingOutputError(
-                    f"the model answers with {probabilities.shape[1]} classes, not "
-                    f"{len(trained.classes)}",
+                    f"the model answers with shape {shape}, not {expected}",
                     where=str(folder),
                     fix="run dvc repro --force train, which exports it anew",
                 )
-            sums = probabilities.sum(axis=1)
-            odd += places[~np.isclose(sums, 1, rtol=0, atol=_SUM_TOLERANCE)].tolist()
-            found.put(places, probabilities, logits)
-            done += len(places)
-            bar.advance(len(places))
+            places = np.arange(done, done + len(chunk))
+            odd += places[answered["odd"]].tolist()
+            found.take_in(places, answered)
+            done += len(chunk)
+            bar.advance(len(chunk))
     if odd:
         raise TrainingDivergedError(
             f"the exported model answers {len(odd)} of {len(test)} test images with what are no "
@@ -304,7 +302,7 @@ class Answering:
 
     @contextmanager
     def opened(self) -> Iterator[Callable[[NDArray[np.int64]], Arrays]]:
-        """Gives the function from positions to ``probabilities`` and ``logits``."""
+        """Gives the function from positions to what is kept of the answers."""
         with Predictor(self.model, self.device) as predictor:
             yield partial(_answered, predictor, PackedImages.open(self.images), self.size_px)
 
@@ -312,6 +310,15 @@ class Answering:
 def _answered(
     predictor: Predictor, images: PackedImages, size_px: int, positions: NDArray[np.int64]
 ) -> Arrays:
+    """What is kept of the answers, which of them are odd, and the shape that all of them had."""
     given = (shrink(images.image(position), size_px) for position in positions.tolist())
     probabilities, logits = predictor.probabilities_and_logits(given)
-    return {"probabilities": probabilities, "logits": logits}
+    shape = {"shape": np.array(probabilities.shape)}
+    if len(probabilities) != len(positions):
+        return shape
+    odd = ~np.isclose(probabilities.sum(axis=1), 1, rtol=0, atol=_SUM_TOLERANCE)
+    return {
+        "odd": odd,
+        **shape,
+        **Predictions.told(images.labels[positions], probabilities, logits),
+    }
