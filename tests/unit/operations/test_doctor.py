@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from ruamel.yaml import YAML
 
 from graftline.cli.main import main
 from graftline.compute import devices
-from graftline.core.params import read_record
 from graftline.core.workspace import Workspace
 from graftline.network.runners import choosing
 from graftline.operations import doctor
@@ -104,10 +104,10 @@ def test_it_says_what_would_run_and_why(
     state: str,
     told: str,
     tmp_path: Path,
-    checkout: Path,
+    params_text: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    record = read_record(checkout / "params.yaml")
+    record = YAML(typ="safe").load(params_text)
     record["compute"] |= compute
     (tmp_path / "params.yaml").write_text(json.dumps(record))
     monkeypatch.setattr(devices, "gpus", lambda: (devices.Gpu("a card", card),) if card else ())
