@@ -34,6 +34,7 @@ _LOOK_S = 1.0
 _WITHOUT_WORKERS_S = 120.0
 _MOST_NAMED = 10
 _PAGE_S = 2.0
+_TRIES = 3
 
 
 class Cluster:
@@ -142,7 +143,7 @@ class Cluster:
         client = self._distributed.Client
         if self._params.address is None:
             # None but this process can talk to it.
-            self._own = started(self._root, self._params.workers or available_cores())
+            self._own = self._started()
             return client(self._own, timeout=_CONNECT_S, set_as_default=False)
         address = self._params.address
         try:
@@ -155,6 +156,23 @@ class Cluster:
                 where=f"compute.address: {address}",
                 fix="start one (docs/cluster.md), or set compute.address to null, which starts "
                 "workers on this machine",
+            ) from error
+
+    def _started(self) -> Any:
+        workers = self._params.workers or available_cores()
+        for _ in range(_TRIES - 1):
+            # Dask gives up if a worker dies in its first second; one that the system has killed for
+            # want of memory is no reason to end the step.
+            with suppress(RuntimeError):
+                return started(self._root, workers)
+        try:
+            return started(self._root, workers)
+        except RuntimeError as error:
+            raise ClusterError(
+                f"the workers do not start: {error}",
+                where=f"compute.workers: {self._params.workers}",
+                fix="see whether memory or processes are at their limit; fewer workers need less "
+                "(compute.workers), and compute.engine: local needs none",
             ) from error
 
     def _security(self, address: str) -> Any:
@@ -190,8 +208,13 @@ class Cluster:
 
     def _prove(self) -> None:
         """Names every worker that does not see the folder or runs other code."""
-        self._client.wait_for_workers(1, timeout=_CONNECT_S)
-        found: dict[str, Any] = self._client.run(problem, self._proof, on_error="return")
+        until = time.monotonic() + _CONNECT_S
+        found: dict[str, Any] = {}
+        while not found and time.monotonic() < until:
+            self._client.wait_for_workers(1, timeout=_CONNECT_S)
+            answers = self._client.run(problem, self._proof, on_error="return")
+            # One that is lost meanwhile costs nothing; another comes, and proves itself then.
+            found = {one: said for one, said in answers.items() if not isinstance(said, OSError)}
         wrong = {name: told for name, told in found.items() if told is not None}
         if wrong:
             lines = [f"{name} {_told(said)}" for name, said in wrong.items()][:_MOST_NAMED]

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,6 +59,22 @@ def gone(processes: list[psutil.Process]) -> bool:
 
 def test_a_killed_worker_costs_its_chunk(tmp_path: Path):
     assert squares(tmp_path, ComputeParams(engine="dask", workers=2), kill_after=3) == EXPECTED
+
+
+def test_a_worker_that_is_killed_at_the_start_costs_nothing(tmp_path: Path):
+    def kill_first() -> None:
+        while True:
+            for child in psutil.Process().children():
+                if "spawn_main" in " ".join(child.cmdline()):
+                    time.sleep(0.5)
+                    child.kill()
+                    return
+            time.sleep(0.05)
+
+    killer = threading.Thread(target=kill_first)
+    killer.start()
+    assert squares(tmp_path, ComputeParams(engine="dask", workers=2)) == EXPECTED
+    killer.join()
 
 
 def test_after_a_killed_scheduler_the_next_start_goes_on_from_the_parts(tmp_path: Path):
