@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from graftline.core.params import read_params
+from graftline.core.workspace import Workspace
+
 VARIABLE = "GRAFTLINE_THREADS"
 _CGROUPS = Path("/proc/self/cgroup")
 _MOUNTED = Path("/sys/fs/cgroup")
@@ -27,6 +30,17 @@ def using_workers(workers: int | None) -> Iterator[None]:
         yield
     finally:
         _chosen.pop()
+
+
+def workers_in(workspace: Workspace) -> int | None:
+    """What ``compute.workers`` is in a folder; None where that has no ``params.yaml``.
+
+    Raises:
+        ParamsError: If that file is not valid.
+    """
+    if not workspace.params_file.exists():
+        return None
+    return read_params(workspace.params_file).compute.workers
 
 
 def available_cores() -> int:

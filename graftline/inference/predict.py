@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from graftline.compute.cores import using_workers, workers_in
 from graftline.core.errors import DataError, MissingOutputError
 from graftline.core.workspace import Workspace
 from graftline.data.decoding import Pixels
@@ -98,7 +99,7 @@ def predict(
         ParamsError: If ``params.yaml`` is not valid.
     """
     max_px = largest_px(workspace)
-    with open_predictor(workspace, model) as predictor:
+    with using_workers(workers_in(workspace)), open_predictor(workspace, model) as predictor:
         files = expanded(arguments, left_out)
         while chunk := list(islice(files, _CHUNK_FILES)):
             yield from _predicted(predictor, chunk, max_px)

@@ -56,7 +56,7 @@ def with_folder(params: Params) -> Params:
 def many_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalog, "_BATCH_FILES", 7)
     monkeypatch.setattr(preprocessing, "_BATCH_BYTES", 9_000)
-    monkeypatch.setattr(extracting, "_MAX_BATCH", 8)
+    monkeypatch.setattr(extracting, "_batch_size", lambda *_: 8)
     monkeypatch.setattr(predictor, "_CHUNK_IMAGES", 5)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from graftline.compute.cores import using_workers, workers_in
 from graftline.core.counts import counted
 from graftline.core.errors import ServerError, UserError
 from graftline.core.loopback import is_loopback
@@ -98,7 +99,8 @@ def serve(workspace: Workspace, options: Namespace) -> int:
     _log_to_standard_error(debug=options.debug)
     console = Console(highlight=False, soft_wrap=True)
     limits = _limits(workspace, options)
-    with _listening(options.host, options.port) as listener:
+    workers = using_workers(workers_in(workspace))
+    with workers, _listening(options.host, options.port) as listener:
         source = NamedSource(workspace, options.model)
         with console.status("loading the model …"):
             place = ModelSlot(source.load())
