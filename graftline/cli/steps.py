@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import sys
 
 from rich.console import Console, RenderableType
 
+from graftline.compute.groups import end_with_parent, group_of, is_started_again, started_again
 from graftline.core.environment import HELD_BY_VARIABLE
+from graftline.core.params import read_params
+from graftline.core.startup import import_keras
 from graftline.core.workspace import Workspace
 from graftline.operations.stage_runner import run_stage
 
@@ -30,6 +34,8 @@ def run_step(workspace: Workspace, options: argparse.Namespace) -> int:
     logging.getLogger("graftline").setLevel(logging.INFO)
     # What cannot be fetched in the end is an error of ours, which says more.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
+    if options.stage == "train" and (code := _in_group(workspace, options)) is not None:
+        return code
     record = run_stage(options.stage, workspace)
     if HELD_BY_VARIABLE in os.environ:
         # The flow tells it in its own words and tables, and a log says each thing once.
@@ -53,6 +59,26 @@ def run_step(workspace: Workspace, options: argparse.Namespace) -> int:
 
         if (run := last_run(workspace)) and run.warning:
             console.print(run.warning, markup=False)
+    return 0
+
+
+def _in_group(workspace: Workspace, options: argparse.Namespace) -> int | None:
+    """Trains as one of a group of processes; None where this one is to run the stage itself."""
+    if (group := group_of(read_params(workspace.params_file).compute)) is None:
+        return None
+    if not is_started_again():
+        debug = ["--debug"] if options.debug else []
+        command = [sys.executable, "-m", "graftline", "-C", str(workspace.root), *debug, "train"]
+        return started_again(command, os.environ)
+    end_with_parent()
+    if group.leads:
+        return None
+    import_keras()
+    from graftline.steps.train import join
+
+    join(workspace, read_params(workspace.params_file))
+    done = f"train: process {group.index + 1} of {len(group.addresses)} has done its part"
+    Console(soft_wrap=True, highlight=False).print(done, markup=False)
     return 0
 
 

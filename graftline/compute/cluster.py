@@ -19,8 +19,8 @@ from typing import Any
 
 from graftline.compute.cores import available_cores
 from graftline.compute.own_cluster import served, silence, started
-from graftline.compute.parts import Arrays, part_file, read_part
-from graftline.compute.work import Work
+from graftline.compute.parts import part_file, read_part
+from graftline.compute.work import Arrays, Work
 from graftline.compute.worker import Proof, Task, code_of, forget, problem, run_chunk
 from graftline.core.counts import counted
 from graftline.core.errors import ClusterError
@@ -94,6 +94,8 @@ class Cluster:
             folder: Where the parts go; None has the arrays sent.
             resources: What a worker must offer.
         """
+        # Those that it has started are on its own machine, and have what that has.
+        resources = {} if self._own is not None else resources
         self._refuse_lacking(resources)
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)

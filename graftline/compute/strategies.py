@@ -2,48 +2,51 @@
 
 from __future__ import annotations
 
-import os
+import logging
 from typing import Any
 
+from graftline.compute.devices import gpus, resolved_device
+from graftline.compute.groups import group_of
 from graftline.core.params import ComputeParams
 
-GROUP_VARIABLE = "TF_CONFIG"
-"""In which TensorFlow finds the processes of a group, and which of them this one is."""
+_LOG = logging.getLogger(__name__)
 
 
 def training_strategy(compute: ComputeParams) -> Any:
     """The strategy of ``tf.distribute`` in whose scope to train.
 
     To be asked for before anything else is done with TensorFlow: the processes of a group have to
-    find each other first.
+    find each other first, and each waits here for all others.
 
     Args:
-        compute: ``strategy`` and ``deterministic`` are read.
+        compute: ``device``, ``strategy`` and ``deterministic`` are read.
 
     Returns:
         TensorFlow's default one if there is a single device to work on.
+
+    Raises:
+        ParamsError: If ``compute`` asks for a GPU that is not there, or for a group that TF_CONFIG
+            does not name.
     """
     import tensorflow as tf
 
-    wanted = compute.strategy
-    if wanted == "auto":
-        wanted = "multi_worker" if GROUP_VARIABLE in os.environ else "mirrored"
-    if compute.deterministic and tf.config.list_physical_devices("GPU"):
+    group = group_of(compute)
+    on_gpus = resolved_device(compute.device) == "gpu"
+    if not on_gpus and gpus():
+        tf.config.set_visible_devices([], "GPU")
+    if on_gpus and compute.deterministic:
         tf.config.experimental.enable_op_determinism()
-    if wanted == "multi_worker":
+    if group is not None:
+        _LOG.info(
+            f"process {group.index + 1} of {len(group.addresses)} that train together waits for "
+            "the others"
+        )
         return tf.distribute.MultiWorkerMirroredStrategy()
-    devices = _devices()
-    if wanted == "none" or len(devices) == 1:
+    # The CPU is one device, unless it has been divided.
+    found = tf.config.list_logical_devices("GPU" if on_gpus else "CPU")
+    devices = [device.name for device in found]
+    if compute.strategy == "none" or len(devices) == 1:
         return tf.distribute.get_strategy()
-    on_gpus = bool(tf.config.list_physical_devices("GPU"))
     # TensorFlow's own choice for one machine, collectives, mixes up two phases with a loop each.
     adding = tf.distribute.NcclAllReduce() if on_gpus else tf.distribute.ReductionToOneDevice()
     return tf.distribute.MirroredStrategy(devices, cross_device_ops=adding)
-
-
-def _devices() -> list[str]:
-    """All GPUs; where there are none, the CPU, of which there is one unless it has been divided."""
-    import tensorflow as tf
-
-    kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
-    return [device.name for device in tf.config.list_logical_devices(kind)]

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from graftline.compute.cores import using_workers
-from graftline.compute.parts import Arrays, part_file, write_part
-from graftline.compute.work import Work
+from graftline.compute.parts import part_file, write_part
+from graftline.compute.work import Arrays, Work
 from graftline.core.code_state import PACKAGE, code_state
 from graftline.core.environment import settle
 from graftline.core.errors import ClusterError
+from graftline.core.process_identity import name_tag
 from graftline.core.workspace import Workspace
 
 
@@ -70,6 +71,8 @@ def _problem(proof: Proof) -> str | None:
     if seen != proof.nonce:
         return f"sees another folder than the step's under the name {proof.root}"
     settle(Workspace(proof.root))
+    # What it writes half is not to be cleared away from another machine.
+    name_tag()
     here = code_of(proof.step)
     for name, digest in here["code"].items():
         if _first_code.setdefault(name, digest) != digest:

@@ -134,6 +134,12 @@ class DamagedFileError(UserError):
     """A file of an earlier step whose bytes are not those that were written."""
 
 
+class WorkerLostError(UserError):
+    """A process of a group that trains together is gone; the group can start again."""
+
+    exit_code = 4
+
+
 class TrainingDivergedError(UserError):
     """Loss or gradient became NaN or infinite."""
 

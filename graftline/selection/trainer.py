@@ -340,7 +340,7 @@ class _TrainStates:
     def due(self) -> bool:
         return False
 
-    def save(self, standing: TrainState) -> None:
+    def save(self, standing: TrainState, *, aside: bool = False) -> None:
         self.standing = standing
 
     def load(self) -> TrainState | None:

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from graftline.compute.groups import group_of, losses_told, same_everywhere
 from graftline.compute.strategies import training_strategy
 from graftline.core.code_state import code_state
 from graftline.core.csv_files import write_csv
-from graftline.core.errors import TrainingDivergedError
+from graftline.core.errors import ParamsError, TrainingDivergedError, WorkerLostError
 from graftline.core.files import replacing_directory, replacing_file, sha256_file, sha256_record
-from graftline.core.params import Params
+from graftline.core.params import Params, read_params
 from graftline.core.progress import progress
 from graftline.core.records import Assembled, Features, FreezePlan, Preprocessed, Trained
 from graftline.core.workspace import Workspace
@@ -30,7 +31,7 @@ from graftline.network.runners.choosing import computing_of
 from graftline.network.unfreezing import thaw, tuned_part
 from graftline.steps.extract import STATISTICS
 from graftline.training.augment import build_augmentation
-from graftline.training.checkpoints import Checkpoints
+from graftline.training.checkpoints import Checkpoints, Followed
 from graftline.training.datasets import Examples, read_examples, read_pooled
 from graftline.training.feature_scaling import set_standardization
 from graftline.training.phases import Phase, probe_phase, tune_phase, warn_of_few_steps
@@ -72,9 +73,10 @@ def train(
             good step are kept under ``var/checkpoints``.
         MissingOutputError: If an earlier step has not run.
     """
+    strategy = training_strategy(params.compute)
     assembled = Assembled.read_in(workspace)
     checkpoints = Checkpoints(workspace.checkpoint, _key(workspace, params))
-    fitted = fit(workspace, params, checkpoints, on_epoch)
+    fitted = fit(workspace, params, checkpoints, on_epoch, strategy)
     classifier, history, best = fitted.classifier, fitted.history, fitted.best_epoch
     preprocessed = Preprocessed.read_in(workspace)
     record = Trained(
@@ -109,6 +111,23 @@ def train(
     return record
 
 
+def join(workspace: Workspace, params: Params) -> None:
+    """Trains along with the process that leads the group, and writes nothing.
+
+    Args:
+        workspace: A folder that all processes of the group share.
+        params: ``compute`` is read, and all else once the group is complete.
+
+    Raises:
+        WorkerLostError: If another process of the group is lost.
+    """
+    strategy = training_strategy(params.compute)
+    # Only now all that the leading process depends on is there.
+    params = read_params(workspace.params_file)
+    checkpoints = Checkpoints(workspace.checkpoint, _key(workspace, params))
+    fit(workspace, params, Followed(checkpoints), strategy=strategy)
+
+
 @dataclass(frozen=True)
 class Fitted:
     """A trained network.
@@ -135,13 +154,60 @@ class Fitted:
 def fit(
     workspace: Workspace,
     params: Params,
-    checkpoints: Checkpoints | None = None,
+    checkpoints: Checkpoints | Followed | None = None,
     on_epoch: EpochCallback | None = None,
+    strategy: Any = None,
 ) -> Fitted:
-    """Trains the planned network, and writes nothing but checkpoints; see :func:`train`."""
+    """Trains the planned network, and writes nothing but checkpoints; see :func:`train`.
+
+    Args:
+        workspace: Where the inputs lie.
+        params: As for :func:`train`.
+        checkpoints: Where it is kept how far training has come.
+        on_epoch: Called after each epoch.
+        strategy: What :func:`training_strategy` has given; by default it is asked.
+    """
+    strategy = training_strategy(params.compute) if strategy is None else strategy
+    group = group_of(params.compute)
+    with losses_told(group):
+        if group is not None:
+            _refuse_other_inputs(workspace, params, strategy, checkpoints)
+        fitted = _fitted(workspace, params, checkpoints, on_epoch, strategy)
+        if group is not None and not same_everywhere(
+            strategy, variables_digest(fitted.classifier.variables)
+        ):
+            raise RuntimeError("the processes that train together came to different weights")
+    return fitted
+
+
+def _refuse_other_inputs(
+    workspace: Workspace, params: Params, strategy: Any, checkpoints: Checkpoints | Followed | None
+) -> None:
+    if not same_everywhere(strategy, _key(workspace, params)):
+        raise ParamsError(
+            "the processes that train together do not see the same inputs, parameters or code",
+            where=f"{workspace.root} on one of their machines",
+            fix="have all of them work in one folder that they share, with the same version of "
+            "Graftline",
+        )
+    standing = checkpoints.load() if checkpoints else None
+    if not same_everywhere(strategy, repr(standing)):
+        raise WorkerLostError(
+            "the processes that train together do not see the same checkpoint",
+            where=str(workspace.checkpoint),
+            fix="start all of them again",
+        )
+
+
+def _fitted(
+    workspace: Workspace,
+    params: Params,
+    checkpoints: Checkpoints | Followed | None,
+    on_epoch: EpochCallback | None,
+    strategy: Any,
+) -> Fitted:
     import keras
 
-    strategy = training_strategy(params.compute)
     # Keras numbers nameless layers through a process's life, and the names stand in the files.
     keras.utils.clear_session(free_memory=False)
     with strategy.scope():
@@ -162,7 +228,9 @@ def fit(
             try:
                 best = fitting.run()
             except DivergedError as error:
-                raise _diverged(workspace, error) from error
+                group = group_of(params.compute)
+                leads = group is None or group.leads
+                raise _diverged(workspace, error, keep=leads) from error
     if strategy.num_replicas_in_sync > 1:
         # Of variables that lie on one device alone, as those who read and export it expect.
         keras.utils.clear_session(free_memory=False)
@@ -236,11 +304,12 @@ def _key(workspace: Workspace, params: Params) -> str:
     )
 
 
-def _diverged(workspace: Workspace, error: DivergedError) -> TrainingDivergedError:
+def _diverged(workspace: Workspace, error: DivergedError, *, keep: bool) -> TrainingDivergedError:
     kept = workspace.var / "checkpoints" / "last_good.weights.h5"
-    kept.parent.mkdir(parents=True, exist_ok=True)
     loop = error.phase.loop
-    loop.network.save_weights(kept)
+    if keep:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        loop.network.save_weights(kept)
     section = "train" if error.phase.name == "probe" else "tune"
     return TrainingDivergedError(
         f"loss or gradient became NaN or infinite in epoch {error.epoch}",

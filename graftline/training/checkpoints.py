@@ -8,6 +8,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,13 @@ from numpy.typing import NDArray
 
 from graftline.core.files import replacing_file
 
-_FORMAT = 3
+_FORMAT = 4
 """Of the file; one that another version of the code wrote is not taken up."""
 _RECORD = "record"
 _LOSSES = "losses_"
 _DIGEST_BYTES = 32
+_COST_SHARE = 0.05
+"""Of the time, that checkpoints may take."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -39,8 +42,8 @@ class TrainState:
         best_tempered: The temperature that suits their answers, and the validation loss at it.
         lowest_epochs: The one with the lowest validation loss, of each phase so far.
         stopped: Whether the phase has ended early.
-        values: Of every variable that training moves.
-        best_values: Of the weights to be kept, after the best epoch.
+        values: Of every variable that training moves; arrays, or tensors on their device.
+        best_values: Of the weights to be kept, after the best epoch; likewise.
         lowest_losses: Tempered, of each validation example after these epochs, by phase.
     """
 
@@ -53,8 +56,8 @@ class TrainState:
     best_tempered: tuple[float, float] = (1.0, 0.0)
     lowest_epochs: tuple[int, ...] = ()
     stopped: bool = False
-    values: Sequence[NDArray[Any]] = field(default=(), repr=False)
-    best_values: Sequence[NDArray[Any]] = field(default=(), repr=False)
+    values: Sequence[Any] = field(default=(), repr=False)
+    best_values: Sequence[Any] = field(default=(), repr=False)
     lowest_losses: Sequence[NDArray[np.float64]] = field(default=(), repr=False)
 
 
@@ -64,30 +67,59 @@ class Checkpoints:
     Args:
         path: The file.
         key: What training depends on; a file of another key is nobody's.
-        every_s: Seconds between two savings.
+        every_s: Seconds between two savings, at least: a large network's are farther apart, so that
+            they take no more than a share of the time.
     """
 
     def __init__(self, path: Path, key: str, every_s: float = 15.0) -> None:
         self.path, self._key, self._every_s = path, f"{_FORMAT} {key}", every_s
-        self._saved_at = time.monotonic()
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
+        self._saved_at, self._cost_s = time.monotonic(), 0.0
 
     def due(self) -> bool:
-        """Whether so long has passed that a kill would cost too much."""
-        return time.monotonic() - self._saved_at >= self._every_s
-
-    def save(self, standing: TrainState) -> None:
-        """Writes a standing in one move.
+        """Whether so long has passed that a kill would cost too much.
 
         Raises:
-            StorageFullError: If the disk is full.
+            StorageFullError: If the disk was full at the last saving.
         """
+        if self._writing is not None:
+            if not self._writing.done():
+                return False
+            self._settle()
+        return time.monotonic() - self._saved_at >= max(self._every_s, self._cost_s / _COST_SHARE)
+
+    def save(self, standing: TrainState, *, aside: bool = False) -> None:
+        """Writes a standing in one move.
+
+        Args:
+            standing: Its arrays, which may lie on a device, do not change any more.
+            aside: Whether to come back at once, and write meanwhile.
+
+        Raises:
+            StorageFullError: If the disk is full; of one that is written aside, at the next call.
+        """
+        self._settle()
+        self._writing = self._writer.submit(self._write, standing)
+        if not aside:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Waits for what is being written."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def _write(self, standing: TrainState) -> None:
+        began = time.monotonic()
         record = {name: getattr(standing, name) for name in _PLAIN} | {"key": self._key}
-        arrays = {f"value_{n}": value for n, value in enumerate(standing.values)}
-        arrays |= {f"best_{n}": value for n, value in enumerate(standing.best_values)}
+        arrays = {f"value_{n}": np.asarray(value) for n, value in enumerate(standing.values)}
+        arrays |= {f"best_{n}": np.asarray(value) for n, value in enumerate(standing.best_values)}
         arrays |= {f"{_LOSSES}{n}": value for n, value in enumerate(standing.lowest_losses)}
         text = np.frombuffer(json.dumps(record).encode(), np.uint8)
         keep_arrays(self.path, {_RECORD: text, **arrays})
         self._saved_at = time.monotonic()
+        self._cost_s = self._saved_at - began
 
     def load(self) -> TrainState | None:
         """The newest standing of this key, if there is one that is whole."""
@@ -105,7 +137,26 @@ class Checkpoints:
 
     def remove(self) -> None:
         """Takes the file away, once the outputs are in their places."""
+        self._settle()
         self.path.unlink(missing_ok=True)
+
+
+class Followed:
+    """The checkpoints of the one who leads a group, for the others: read, and never written."""
+
+    def __init__(self, checkpoints: Checkpoints) -> None:
+        self._checkpoints = checkpoints
+
+    def due(self) -> bool:
+        """Never."""
+        return False
+
+    def save(self, standing: TrainState, *, aside: bool = False) -> None:
+        """Does nothing: who leads keeps it."""
+
+    def load(self) -> TrainState | None:
+        """See :meth:`Checkpoints.load`."""
+        return self._checkpoints.load()
 
 
 _PLAIN = (

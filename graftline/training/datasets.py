@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +19,8 @@ from graftline.data.shards import PackedImages
 _CHUNK_BYTES = 16 << 20
 _MAX_STEPS = 64
 
+Chunk = tuple[NDArray[Any], NDArray[np.int32]]
+"""Examples (steps, batch, ...) and their labels (steps, batch)."""
 Reader = Callable[[NDArray[np.int64]], NDArray[Any]]
 """From positions in a split to examples (len(positions), ...)."""
 
@@ -78,6 +81,15 @@ class Examples:
                 batch = min(batch_size, len(piece))
                 examples, labels = self.read(piece), self.labels[piece]
                 yield (examples.reshape(-1, batch, *examples.shape[1:]), labels.reshape(-1, batch))
+
+
+def read_ahead(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+    """The same chunks, each read while the one before it is worked on."""
+    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reader:
+        coming = reader.submit(next, chunks, None)
+        while (chunk := coming.result()) is not None:
+            coming = reader.submit(next, chunks, None)
+            yield chunk
 
 
 def read_examples(workspace: Workspace, split: Split) -> Examples:

@@ -145,6 +145,12 @@ class Loop:
         seeds = [v for v in self.network.variables if "seed_generator" in v.path]
         return [*self._variables, *seeds, *self._optimizer.state(), *self._average]
 
+    def snapshot(self) -> list[Any]:
+        """The present values of :meth:`state`, on their device; what trains on leaves them be."""
+        import tensorflow as tf
+
+        return [tf.identity(variable) for variable in self.state()]
+
     def _averaged_from_here(self) -> Any:
         import tensorflow as tf
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from graftline.core.counts import counted
 from graftline.training.checkpoints import TrainState
-from graftline.training.loop import Loop
+from graftline.training.datasets import read_ahead
 from graftline.training.measured import measured
 from graftline.training.phases import Name, Phase
 from graftline.training.temperature import Tempered
@@ -40,8 +40,8 @@ class TrainStates(Protocol):
     def due(self) -> bool:
         """Whether it is time to save."""
 
-    def save(self, standing: TrainState) -> None:
-        """Keeps a standing in place of the one before it."""
+    def save(self, standing: TrainState, *, aside: bool = False) -> None:
+        """Keeps a standing in place of the one before it; aside: while training goes on."""
 
     def load(self) -> TrainState | None:
         """The newest standing, if there is one."""
@@ -153,7 +153,8 @@ class Trainer:
             waited = epoch - max(best.lowest[-1].epoch, first - 1)
             stopped = self.patience is not None and waited >= self.patience
             if self._due():
-                self._save(TrainState(phase.name, epoch + 1, stopped=stopped), phase, best)
+                standing = TrainState(phase.name, epoch + 1, stopped=stopped)
+                self._save(standing, phase, best, aside=True)
         # The next phase starts from what this one came to, wherever a kill may fall.
         self._save(TrainState(phase.name, len(self.history) + 1, stopped=True), phase, best)
 
@@ -164,7 +165,7 @@ class Trainer:
         sums = _Sums(*standing.sums) if standing else _Sums()
         done = standing.chunks if standing else 0
         chunks = examples.chunks(loop.batch_size, loop.order(len(examples), epoch))
-        for images, labels in islice(chunks, done, None):
+        for images, labels in read_ahead(islice(chunks, done, None)):
             sums.add(*loop.train_on(images, labels), labels.size)
             done += 1
             due = sums.seen < len(examples) and self._due()
@@ -173,7 +174,8 @@ class Trainer:
             if self.counter is not None:
                 self.counter.advance(labels.size, f"epoch {epoch}, {sums}")
             if due:
-                self._save(TrainState(phase.name, epoch, done, sums.values()), phase, best)
+                standing = TrainState(phase.name, epoch, done, sums.values())
+                self._save(standing, phase, best, aside=True)
         with loop.averaged():
             found = measured(loop, phase.validation_set)
         row: Row = {
@@ -199,7 +201,9 @@ class Trainer:
     def _due(self) -> bool:
         return self.checkpoints is not None and self.checkpoints.due()
 
-    def _save(self, standing: TrainState, phase: Phase, best: BestEpoch) -> None:
+    def _save(
+        self, standing: TrainState, phase: Phase, best: BestEpoch, *, aside: bool = False
+    ) -> None:
         if self.checkpoints is None:
             return
         self.checkpoints.save(
@@ -208,11 +212,12 @@ class Trainer:
                 history=tuple(self.history),
                 best_epoch=best.epoch,
                 best_tempered=(best.temperature, best.loss),
-                values=_values(phase.loop),
+                values=phase.loop.snapshot(),
                 best_values=best.values,
                 lowest_epochs=tuple(one.epoch for one in best.lowest),
                 lowest_losses=[one.losses for one in best.lowest],
-            )
+            ),
+            aside=aside,
         )
 
 
@@ -296,7 +301,8 @@ class BestEpoch:
         """That loss."""
         self.lowest: list[Lowest] = []
         """By phase."""
-        self.values: tuple[NDArray[Any], ...] = ()
+        self.values: tuple[Any, ...] = ()
+        """On the device of the weights."""
 
     def offer(self, epoch: int, phase: int, loss: float, at_best: Tempered) -> None:
         """Takes the present weights if they are to be kept, for all that is known so far.
@@ -313,7 +319,7 @@ class BestEpoch:
         if not any(_is_worse(losses, other.losses) for other in others):
             self.epoch, self.temperature = epoch, at_best.temperature
             self.loss = float(losses.mean())
-            self.values = tuple(variable.numpy().copy() for variable in self._variables)
+            self.values = tuple(variable.value * 1 for variable in self._variables)
 
     def restore(self) -> None:
         """Puts them back."""
@@ -331,7 +337,3 @@ def _is_worse(losses: NDArray[np.float64], others: NDArray[np.float64]) -> bool:
     worse = losses - others  # of the same examples
     error = worse.std() / np.sqrt(len(worse))
     return bool(worse.mean() > _WORSE_ERRORS * error)
-
-
-def _values(loop: Loop) -> list[NDArray[Any]]:
-    return [np.asarray(variable.numpy()) for variable in loop.state()]

@@ -1,12 +1,18 @@
-"""One training in a process of its own, on as many devices as are asked for."""
+"""One training on several devices, or as one of several processes."""
 
 from __future__ import annotations
 
+import functools
+import os
 import sys
 from pathlib import Path
 
 import numpy as np
+from ruamel.yaml import YAML
 
+from graftline.compute.groups import end_with_parent, is_started_again, started_again
+from graftline.core.exit_codes import reported
+from graftline.core.params import Params, read_params
 from graftline.core.workspace import Workspace
 from tests.model import small
 
@@ -19,28 +25,62 @@ CHANGES = {
     "zoom": 0.1,
     "on_unsafe": "warn",
 }
-# 117 training images: the last batch has 13 of 16, and three replicas share it unequally.
-PARAMS = small.small_params(
-    "none",
-    augment=CHANGES,
-    train={"epochs": 1, "mixup": 0.3, "class_weights": "balanced", "ema": 0.9},
-    tune={"epochs": 1, "batch_size": 13},
+MIXED = {"mixup": 0.3, "class_weights": "balanced", "ema": 0.9}
+# The last batch is smaller, and neither two nor three share it equally.
+ALL = small.small_params(
+    "none", augment=CHANGES, train={"epochs": 1, **MIXED}, tune={"epochs": 1, "batch_size": 13}
 )
+LONG = small.small_params(
+    {"last_blocks": 2},
+    train={"epochs": 10, "batch_size": 8, **MIXED},
+    tune={"epochs": 8, "batch_size": 8},
+)
+"""So long that a process can be killed in the middle of it."""
 
 
-def main(root: Path, devices: int, kept: Path) -> None:
+def write_params(workspace: Workspace, params: Params) -> None:
+    """Writes ``params.yaml``, which every process of a group reads."""
+    with workspace.params_file.open("w", encoding="utf-8") as file:
+        YAML().dump(params.model_dump(mode="json", by_alias=True), file)
+
+
+def main(workspace: Workspace, devices: int, kept: Path) -> None:
     """Trains in a workspace in which all earlier steps have run, and keeps the weights."""
     import tensorflow as tf
 
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    halves = [tf.config.LogicalDeviceConfiguration()] * devices
-    tf.config.set_logical_device_configuration(cpu, halves)
+    if devices > 1:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        parts = [tf.config.LogicalDeviceConfiguration()] * devices
+        tf.config.set_logical_device_configuration(cpu, parts)
     from graftline.steps.train import fit
 
-    fitted = fit(Workspace(root), PARAMS)
+    fitted = fit(workspace, read_params(workspace.params_file))
     weights = {v.path: v.numpy() for v in fitted.classifier.variables if "seed" not in v.path}
     np.savez(kept, losses=[row["loss"] for row in fitted.history], **weights)
 
 
+def in_group(workspace: Workspace, *, leads: bool) -> int:
+    """Trains as ``graftline train`` does in a group, with a checkpoint after every chunk."""
+    if not is_started_again():
+        command = [sys.executable, "-m", "tests.model.distributed", *sys.argv[1:]]
+        return started_again(command, os.environ)
+    end_with_parent()
+    from graftline.steps import train as step
+    from graftline.training import datasets
+    from graftline.training.checkpoints import Checkpoints
+
+    step.Checkpoints = functools.partial(Checkpoints, every_s=0)  # type: ignore[misc,assignment]
+    datasets._MAX_STEPS = 2
+    params = read_params(workspace.params_file)
+    if leads:
+        step.train(workspace, params)
+    else:
+        step.join(workspace, params)
+    return 0
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    place = Workspace(Path(sys.argv[1]))
+    if sys.argv[2] in ("leads", "joins"):
+        sys.exit(reported(lambda: in_group(place, leads=sys.argv[2] == "leads"), debug=False))
+    main(place, int(sys.argv[2]), Path(sys.argv[3]))

@@ -2,47 +2,177 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
+from graftline.compute.groups import Group, environment_of, group_of
+from graftline.core.errors import ParamsError
+from graftline.core.params import ComputeParams, Params
 from graftline.core.workspace import Workspace
 from graftline.steps.extract import extract
 from graftline.steps.freeze import freeze
 from tests.model import small
-from tests.model.distributed import PARAMS
+from tests.model.distributed import ALL, LONG, write_params
+from tests.model.test_resuming import same_bytes, standing_of
 
 ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_S = 600.0
 
 
 @pytest.fixture(scope="module")
 def ready(assembled: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    workspace = small.copied(assembled, tmp_path_factory.mktemp("ready"))
-    freeze(workspace, PARAMS)
-    extract(workspace, PARAMS)
-    return workspace
+    return up_to_extract(assembled, ALL, tmp_path_factory.mktemp("ready"))
 
 
 @pytest.fixture(scope="module")
 def alone(ready: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return trained(ready, 1, tmp_path_factory.mktemp("alone"))
+    kept = tmp_path_factory.mktemp("alone") / "weights.npz"
+    ended(started(ready, "1", str(kept)))
+    return kept
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("devices", [2, 3])
 def test_on_several_devices(devices: int, ready: Workspace, alone: Path, tmp_path: Path) -> None:
-    same_weights(trained(ready, devices, tmp_path), alone)
+    kept = tmp_path / "weights.npz"
+    ended(started(ready, str(devices), str(kept)))
+    same_weights(kept, alone)
 
 
-def trained(workspace: Workspace, devices: int, folder: Path) -> Path:
-    """What a process that has these many devices comes to."""
-    kept = folder / "weights.npz"
-    command = [sys.executable, "-m", "tests.model.distributed", str(workspace.root)]
-    subprocess.run([*command, str(devices), str(kept)], cwd=ROOT, check=True)
-    return kept
+@pytest.mark.slow
+def test_in_two_processes(ready: Workspace, alone: Path, tmp_path: Path) -> None:
+    addresses = two_addresses()
+    kept = [tmp_path / "first.npz", tmp_path / "second.npz"]
+    processes = [
+        started(ready, "1", str(file), **environment_of(addresses, index))
+        for index, file in enumerate(kept)
+    ]
+    for process, file in zip(processes, kept, strict=True):
+        ended(process)
+        same_weights(file, alone)
+
+
+@pytest.mark.slow
+@pytest.mark.kill
+def test_a_group_goes_on_after_a_kill_and_ends_with_the_same_bytes(
+    assembled: Workspace, tmp_path: Path
+) -> None:
+    prepared = up_to_extract(assembled, LONG, tmp_path / "prepared")
+    undisturbed = small.copied(prepared, tmp_path / "undisturbed")
+    for process in group(undisturbed):
+        ended(process)
+    workspace = small.copied(prepared, tmp_path / "killed")
+    processes = group(workspace)
+    # One that joins, then the one that leads.
+    for victim, phase in ((1, "probe"), (0, "tune")):
+        wait_until_it_is_in(phase, workspace, processes)
+        (child,) = psutil.Process(processes[victim].pid).children()
+        child.send_signal(signal.SIGKILL)
+    for process in processes:
+        ended(process)
+    same_bytes(workspace, undisturbed)
+    assert not workspace.checkpoint.exists()
+
+
+@pytest.mark.parametrize(
+    ("strategy", "config", "found"),
+    [
+        ("auto", None, None),
+        ("none", {"TF_CONFIG": "no JSON"}, None),
+        ("mirrored", environment_of(["a:1", "b:2"], 1), None),
+        ("auto", environment_of(["a:1", "b:2"], 1), Group(("a:1", "b:2"), 1)),
+        ("multi_worker", environment_of(["a:1", "b:2"], 0), Group(("a:1", "b:2"), 0)),
+        ("multi_worker", environment_of(["a:1"], 0), None),
+        ("multi_worker", None, "is not set"),
+        ("auto", {"TF_CONFIG": "no JSON"}, "names no group"),
+        ("auto", environment_of(["a:1"], 1), "names no group"),
+        ("auto", {"TF_CONFIG": '{"cluster": {"ps": ["a:1"]}, "task": {}}'}, "names no group"),
+    ],
+)
+def test_the_group_is_the_one_that_tf_config_names(
+    strategy: str,
+    config: dict[str, str] | None,
+    found: Group | str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    for name, value in (config or {}).items():
+        monkeypatch.setenv(name, value)
+    compute = ComputeParams(strategy=strategy)  # type: ignore[arg-type]
+    if not isinstance(found, str):
+        assert group_of(compute) == found
+        return
+    with pytest.raises(ParamsError, match=found) as caught:
+        group_of(compute)
+    assert "TF_CONFIG" in str(caught.value.where)
+
+
+def up_to_extract(assembled: Workspace, params: Params, root: Path) -> Workspace:
+    workspace = small.copied(assembled, root)
+    freeze(workspace, params)
+    extract(workspace, params)
+    write_params(workspace, params)
+    return workspace
+
+
+_STARTED: list[subprocess.Popen[bytes]] = []
+
+
+@pytest.fixture(autouse=True)
+def none_left() -> Iterator[None]:
+    yield
+    for process in _STARTED:
+        # Its child ends with it.
+        process.kill()
+        process.wait()
+    _STARTED.clear()
+
+
+def started(workspace: Workspace, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "tests.model.distributed", str(workspace.root), *arguments]
+    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment})
+    _STARTED.append(process)
+    return process
+
+
+def group(workspace: Workspace) -> list[subprocess.Popen[bytes]]:
+    addresses = two_addresses()
+    return [
+        started(workspace, kind, **environment_of(addresses, index))
+        for index, kind in enumerate(("leads", "joins"))
+    ]
+
+
+def ended(process: subprocess.Popen[bytes]) -> None:
+    assert process.wait(PATIENCE_S) == 0
+
+
+def wait_until_it_is_in(
+    phase: str, workspace: Workspace, processes: list[subprocess.Popen[bytes]]
+) -> None:
+    before = standing_of(workspace)
+    until_s = time.monotonic() + PATIENCE_S
+    while (now := standing_of(workspace)) == before or now["phase"] != phase:
+        assert all(process.poll() is None for process in processes)
+        assert time.monotonic() < until_s
+        time.sleep(0.01)
+
+
+def two_addresses() -> list[str]:
+    with socket.socket() as one, socket.socket() as other:
+        for each in (one, other):
+            each.bind(("127.0.0.1", 0))
+        return [f"127.0.0.1:{each.getsockname()[1]}" for each in (one, other)]
 
 
 def same_weights(one: Path, other: Path) -> None:

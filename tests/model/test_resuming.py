@@ -86,9 +86,9 @@ def test_it_goes_on_from_any_chunk_of_either_phase(
     seen: list[str] = []
     saving = Checkpoints.save
 
-    def noting(self: Checkpoints, standing: TrainState) -> None:
+    def noting(self: Checkpoints, standing: TrainState, *, aside: bool = False) -> None:
         seen.append(f"{standing.phase} {'in an epoch' if standing.chunks else 'between two'}")
-        saving(self, standing)
+        saving(self, standing, aside=aside)
 
     monkeypatch.setattr(Checkpoints, "save", noting)
     # Each life is short, and the next one goes on; the last one comes to the end.

@@ -49,9 +49,9 @@ class ComputeParams(Section):
     strategy: Literal["auto", "none", "mirrored", "multi_worker"] = Field(
         default="auto",
         description="On what train computes each step. none: one device. mirrored: all GPUs of "
-        "this machine. multi_worker: the processes that TF_CONFIG names, on several machines; see "
-        "docs/cluster.md. auto: multi_worker where TF_CONFIG is set, mirrored where there are "
-        "several GPUs, else none.",
+        "this machine. multi_worker: the processes that TF_CONFIG names, on several machines. "
+        "auto: multi_worker where TF_CONFIG is set, mirrored where there are several GPUs, else "
+        "none; see docs/several-machines.md.",
     )
     deterministic: bool = Field(
         default=True,

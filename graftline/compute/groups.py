@@ -1,0 +1,203 @@
+"""Processes that train together, on one machine or on several: who they are, and what if one dies.
+
+TensorFlow finds them in ``TF_CONFIG``. A process that has lost another cannot go on: what it waits
+for never comes, or TensorFlow ends it. So each of them is the child of one that starts it again,
+and the group goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from graftline.core.errors import ParamsError, WorkerLostError
+from graftline.core.params import ComputeParams
+from graftline.core.processes import termination_as_interrupt
+
+GROUP_VARIABLE = "TF_CONFIG"
+"""In which TensorFlow finds the processes of a group, and which of them this one is."""
+_CHILD_VARIABLE = "GRAFTLINE_GROUP_CHILD"
+_STARTS = 20
+_DIGEST_BYTES = 7
+_FORM = '{"cluster": {"worker": ["host:port", …]}, "task": {"type": "worker", "index": 0}}'
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Processes that train together.
+
+    Args:
+        addresses: ``host:port`` of each.
+        index: Which of them this process is. The first one leads: it alone writes.
+    """
+
+    addresses: tuple[str, ...]
+    index: int
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes what the group comes to."""
+        return self.index == 0
+
+
+def group_of(compute: ComputeParams) -> Group | None:
+    """The group that this process trains in; None if it trains alone.
+
+    Raises:
+        ParamsError: If ``compute.strategy`` asks for a group and TF_CONFIG names none.
+    """
+    text = os.environ.get(GROUP_VARIABLE)
+    if compute.strategy not in ("auto", "multi_worker") or (
+        text is None and compute.strategy == "auto"
+    ):
+        return None
+    problem = "is not set" if text is None else "names no group"
+    try:
+        config = json.loads(text or "{}")
+        addresses = tuple(map(str, config["cluster"]["worker"]))
+        index, kind = int(config["task"]["index"]), config["task"]["type"]
+        if set(config["cluster"]) == {"worker"} and kind == "worker" and index < len(addresses):
+            return Group(addresses, index) if len(addresses) > 1 else None
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise ParamsError(
+        f"compute.strategy is {compute.strategy}, but {GROUP_VARIABLE} {problem}",
+        where=f"the environment variable {GROUP_VARIABLE}",
+        allowed=_FORM,
+        fix=f"set {GROUP_VARIABLE} for each of the processes, the index counted from 0; or set "
+        "compute.strategy to none",
+    )
+
+
+def environment_of(addresses: Sequence[str], index: int) -> dict[str, str]:
+    """What tells a process that it is one of a group.
+
+    Args:
+        addresses: ``host:port`` of each process, the same everywhere.
+        index: Which of them it is.
+    """
+    config = {"cluster": {"worker": [*addresses]}, "task": {"type": "worker", "index": index}}
+    return {GROUP_VARIABLE: json.dumps(config)}
+
+
+def is_started_again() -> bool:
+    """Whether this process is the child of one that starts it again when the group breaks."""
+    return _CHILD_VARIABLE in os.environ
+
+
+def started_again(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Runs a command, and again whenever another process of its group is lost, or itself.
+
+    Args:
+        command: It ends with :data:`WorkerLostError.exit_code`, or by a signal, if the group broke.
+        environment: Of the command.
+
+    Returns:
+        How it ended.
+
+    Raises:
+        WorkerLostError: If the group breaks again and again.
+    """
+    # What breaks is told below; TensorFlow reports one that has done its part as crashed, too.
+    of_child = {**environment, _CHILD_VARIABLE: "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    for _ in range(_STARTS):
+        code = _ended(of_child, command)
+        if code >= 0 and code != WorkerLostError.exit_code:
+            return code
+        _LOG.warning(
+            "the group of processes that train together has broken%s; this one starts again, and "
+            "training goes on from the last checkpoint",
+            f" (signal {-code})" if code < 0 else "",
+        )
+    raise WorkerLostError(
+        f"the group of processes that train together broke {_STARTS} times",
+        where=f"the environment variable {GROUP_VARIABLE}",
+        fix="have a look at the logs of its other processes, and start all of them again",
+    )
+
+
+def _ended(environment: Mapping[str, str], command: Sequence[str]) -> int:
+    # Its input tells the child when this process is no more.
+    with (
+        termination_as_interrupt(),
+        subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) as process,
+    ):
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+            raise
+
+
+def end_with_parent() -> None:
+    """Has this process end when the one that starts it again is no more, however that ended."""
+
+    def watch() -> None:
+        while os.read(sys.stdin.fileno(), 1):
+            pass
+        os._exit(WorkerLostError.exit_code)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def losses_told(group: Group | None) -> Iterator[None]:
+    """Has what TensorFlow raises when a process of the group is lost say so.
+
+    Raises:
+        WorkerLostError: If one is lost while the block runs.
+    """
+    import tensorflow as tf
+
+    errors = tf.errors
+    broken = (
+        errors.UnavailableError,
+        errors.AbortedError,
+        errors.CancelledError,
+        errors.DeadlineExceededError,
+        errors.InternalError,
+        errors.UnknownError,
+    )
+    try:
+        yield
+    except broken as error:
+        if group is None:
+            raise
+        raise WorkerLostError(
+            "a process of the group that trains together is lost",
+            where=f"{GROUP_VARIABLE}: {', '.join(group.addresses)}",
+            fix="start it again, with the same command; the others start again by themselves, and "
+            "training goes on from the last checkpoint",
+        ) from error
+
+
+def same_everywhere(strategy: Any, text: str) -> bool:
+    """Whether all processes of a group say the same, such as what they train on.
+
+    Args:
+        strategy: The group's; each of its processes asks at the same point.
+        text: What this process says.
+    """
+    import tensorflow as tf
+
+    digest = hashlib.sha256(text.encode()).digest()[:_DIGEST_BYTES]
+
+    @tf.function  # type: ignore[untyped-decorator]
+    def gathered(own: Any) -> Any:
+        return strategy.gather(strategy.run(tf.identity, (own,)), axis=0)
+
+    own = tf.constant([int.from_bytes(digest)], tf.int64)
+    found = gathered(own).numpy()
+    return bool((found == found[0]).all())
