@@ -3,7 +3,7 @@
 from graftline.compute.cores import available_cores
 from graftline.compute.engine import map_chunks, working_on
 from graftline.compute.parallel import ordered_map
-from graftline.compute.work import Arrays, Work, refuse_unseen
+from graftline.compute.work import Arrays, Work, refuse_unseen, resources_of
 
 __all__ = [
     "Arrays",
@@ -12,5 +12,6 @@ __all__ = [
     "map_chunks",
     "ordered_map",
     "refuse_unseen",
+    "resources_of",
     "working_on",
 ]

@@ -33,6 +33,11 @@ class Work(Protocol[_Given]):
         """
 
 
+def resources_of(device: str) -> dict[str, float]:
+    """What a worker of a cluster has to offer for work on a device (cpu or gpu)."""
+    return {"GPU": 1} if device == "gpu" else {}
+
+
 def refuse_unseen(paths: Iterable[Path]) -> None:
     """Sees to it that this process sees what the step's own process sees.
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graftline.compute import Arrays, map_chunks
+from graftline.compute import Arrays, map_chunks, resources_of
+from graftline.compute.devices import resolved_device
 from graftline.core.errors import DataError, MissingOutputError, TrainingDivergedError
 from graftline.core.progress import progress
 from graftline.core.records import Trained
@@ -249,14 +250,17 @@ def split_predictions(
         MissingOutputError: If the model answers with another number of classes.
         TrainingDivergedError: If it answers with what are no probabilities.
     """
-    work = Answering(folder, images.folder, trained.size_px, device)
+    # Here, and not by each worker for itself: a GPU's last digits are others.
+    chosen = resolved_device(device)
+    work = Answering(folder, images.folder, trained.size_px, chosen)
     found = Predictions.of_none(images.labels[test], len(trained.classes))
     odd: list[int] = []
     done = 0
-    with progress("evaluate", len(test)) as bar, Predictor(folder, device) as predictor:
+    with progress("evaluate", len(test)) as bar, Predictor(folder, chosen) as predictor:
         here = partial(_answered, predictor, images, trained.size_px)
         chunks = (test[at : at + _CHUNK_IMAGES] for at in range(0, len(test), _CHUNK_IMAGES))
-        for chunk, answered in map_chunks("answers", work, chunks, here=here):
+        needed = resources_of(chosen)
+        for chunk, answered in map_chunks("answers", work, chunks, here=here, resources=needed):
             expected = (len(chunk), len(trained.classes))
             if (shape := tuple(answered["shape"].tolist())) != expected:
                 raise MissingOutputError(
@@ -288,7 +292,7 @@ class Answering:
         model: The model's folder.
         images: The images' folder.
         size_px: What the model takes at most.
-        device: ``compute.device``.
+        device: cpu or gpu.
     """
 
     model: Path

@@ -25,6 +25,7 @@ from graftline.core.process_identity import TAG, tag_lives
 from graftline.core.processes import runs
 from graftline.core.workspace import Workspace
 from graftline.operations.dvc_holders import read_holders
+from graftline.operations.other_version import ENVIRONMENTS
 
 _OURS = re.compile(rf"^\..+\.(?:tmp-)?{TAG}-[a-z0-9_]{{8}}(?:\.tmp|-old)?$")
 _DVCS = re.compile(r"^\.[A-Za-z0-9_-]{22}\.tmp$")
@@ -85,7 +86,8 @@ def _entries(workspace: Workspace) -> Iterator[Path]:
 def _below(folder: Path) -> Iterator[Path]:
     for parent, folders, files in os.walk(folder):
         yield from (Path(parent, name) for name in (*folders, *files))
-        folders[:] = [name for name in folders if not _OURS.match(name)]
+        # An environment has tens of thousands of files, and none of these.
+        folders[:] = [name for name in folders if not _OURS.match(name) and name != ENVIRONMENTS]
 
 
 def _holder_records(workspace: Workspace) -> Iterator[Path]:
