@@ -28,7 +28,7 @@ from graftline.core.progress import progress
 from graftline.core.records import Preprocessed
 from graftline.core.workspace import Workspace
 from graftline.data.shards import ShardWriter, write_manifest
-from graftline.steps.assemble import FROZEN
+from graftline.network.assembled import FROZEN
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

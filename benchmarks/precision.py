@@ -30,15 +30,16 @@ def main() -> None:
     for column in ("trains", "float32, images/s", "bfloat16, images/s", "ratio"):
         table.add_column(column, justify="right")
     for name, strategy in (("everything", "none"), ("last 6 blocks", LastBlocks(last_blocks=6))):
-        loops = [_loop(options.size_px, strategy, kind) for kind in ("float32", "bfloat16")]
-        rounds = [[_rate(loop) for loop in loops] for _ in range(options.rounds + 1)][1:]
+        loops = [tuning_loop(options.size_px, strategy, kind) for kind in ("float32", "bfloat16")]
+        rounds = [[rate(loop) for loop in loops] for _ in range(options.rounds + 1)][1:]
         rates = [statistics.median(column) for column in zip(*rounds, strict=True)]
         ratio = statistics.median(half / full for full, half in rounds)
         table.add_row(name, *(f"{rate:.0f}" for rate in rates), f"{ratio:.2f}")
     Console().print(table)
 
 
-def _loop(size_px: int, strategy: Strategy, precision: str) -> Loop:
+def tuning_loop(size_px: int, strategy: Strategy, precision: str) -> Loop:
+    """A loop over MobileNetV2 with random weights, of which a strategy says what trains."""
     base = build_base(size_px, 1.0, seed=0)
     layers = layer_records(base)
     assembled = Assembled(
@@ -63,7 +64,8 @@ def _loop(size_px: int, strategy: Strategy, precision: str) -> Loop:
     return Loop(network, groups, TrainParams(), _BATCH, np.zeros(_BATCH, np.int32), 0, precision)
 
 
-def _rate(loop: Loop) -> float:
+def rate(loop: Loop) -> float:
+    """Images per second of a few steps."""
     shape: tuple[Any, ...] = loop.network.input.shape[1:]
     chance = np.random.default_rng(0)
     if loop.network.input.dtype == "uint8":
@@ -72,7 +74,8 @@ def _rate(loop: Loop) -> float:
         examples = chance.random((_STEPS, _BATCH, *shape), np.float32)
     labels = chance.integers(0, 10, (_STEPS, _BATCH), dtype=np.int32)
     begun_s = time.monotonic()
-    loop.train_on(examples, labels)
+    # The device may be at work still: reading the loss waits for it.
+    float(loop.train_on(examples, labels)[0])
     return _STEPS * _BATCH / (time.monotonic() - begun_s)
 
 

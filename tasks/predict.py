@@ -18,8 +18,9 @@ from graftline.orchestration.stage_task import step
 def predict(request: Request, model: ChosenModel) -> Batch:
     """Writes ``request.out``; leaves the counts of each label as an artifact."""
     with telling("predict") as tell:
+        given = params()
         batch = predicting.predict_files(
-            model, request.paths, request.out, params().data.max_image_px
+            model, request.paths, request.out, given.data.max_image_px, device=given.compute.device
         )
         _publish(batch)
         text = _sentence(batch)

@@ -67,6 +67,8 @@ _QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     "TF_CPP_MIN_LOG_LEVEL": "2",
+    # Else the first process on a GPU takes all of its memory.
+    "TF_FORCE_GPU_ALLOW_GROWTH": "true",
 }
 
 DECIDING = {

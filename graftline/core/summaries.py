@@ -55,10 +55,12 @@ def _(record: records.Assembled) -> str:
 
 @sentence.register
 def _(record: records.FreezePlan) -> str:
+    # A precision's reason is a line of figures, which has a place of its own.
+    precision = "" if record.precision_reason is None else f"; computed in {record.precision}"
     if record.measured:
-        # The reason is a paragraph of figures, which has a place of its own.
-        return f"{record.strategy}, cut after {record.cut}: chosen by measurement"
-    return f"{record.strategy}: {record.reason}"
+        # So has this one, which is a paragraph.
+        return f"{record.strategy}, cut after {record.cut}: chosen by measurement{precision}"
+    return f"{record.strategy}: {record.reason}{precision}"
 
 
 @sentence.register

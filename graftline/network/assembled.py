@@ -17,6 +17,8 @@ from graftline.network.keras_io import load_model
 
 MODEL = "model.keras"
 WHOLE_BACKBONE = "backbone.keras"
+FROZEN = "frozen.tflite"
+"""Raw images to pooled features at the cut."""
 
 
 def planned_backbone(workspace: Workspace, cut: str) -> Any:

@@ -86,8 +86,9 @@ def _probed(
     faster: tuple[ComputedIn, ...],
 ) -> PrecisionChoice:
     # Of a plan that looks at no image, nothing but the plan is imported.
+    from graftline.network.assembled import FROZEN
     from graftline.selection.depths import depth_at
-    from graftline.selection.features import pooled_features
+    from graftline.selection.features import outputs_in_order, pooled_features
     from graftline.selection.folds import dealt_folds, training_sample
     from graftline.selection.probe import out_of_fold
     from graftline.selection.profile import at_each
@@ -95,10 +96,14 @@ def _probed(
     images = PackedImages.open(workspace.preprocessed)
     sample = training_sample(images, most_images, seed)
     labels = images.labels[sample]
-    folds, depth = dealt_folds(labels), depth_at(assembled, layer)
+    folds, there = dealt_folds(labels), workspace.assembled / FROZEN
 
     def features(precision: ComputedIn) -> NDArray[np.float32]:
         computing = computing_of(device, precision)
+        if layer == assembled.cut and computing.takes_litert:
+            with computing.open(there) as runner:
+                return outputs_in_order(runner, images, sample)
+        depth = depth_at(assembled, layer)
         with scratch_folder() as scratch:
             return pooled_features(workspace, assembled, [depth], sample, scratch, computing)[0]
 

@@ -6,13 +6,11 @@ from graftline.core.files import replacing_directory
 from graftline.core.params import Params
 from graftline.core.records import Assembled
 from graftline.core.workspace import Workspace
-from graftline.network.assembled import MODEL, WHOLE_BACKBONE, read_classes
+from graftline.network.assembled import FROZEN, MODEL, WHOLE_BACKBONE, read_classes
 from graftline.network.classifier import BACKBONE, POOLING, build_classifier, frozen_part
 from graftline.network.cutting import build_base, cut_after, layer_records
 from graftline.network.keras_io import convert_to_litert, save_model, variables_digest
 from graftline.network.pretrained import load_into, resolve_weights
-
-FROZEN = "frozen.tflite"
 
 
 def assemble(workspace: Workspace, params: Params) -> Assembled:

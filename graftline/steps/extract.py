@@ -25,11 +25,10 @@ from graftline.core.workspace import Workspace
 from graftline.data.decoding import Pixels
 from graftline.data.npy import ArrayWriter, narrowed
 from graftline.data.shards import PackedImages
-from graftline.network.assembled import planned_backbone
+from graftline.network.assembled import FROZEN, planned_backbone
 from graftline.network.classifier import build_pooling, frozen_part
 from graftline.network.runners.choosing import Computing, computing_of
 from graftline.network.runners.runner import Runner
-from graftline.steps.assemble import FROZEN
 from graftline.training.feature_cache import (
     cached_rows,
     has_maps,

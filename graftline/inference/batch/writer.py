@@ -34,6 +34,7 @@ from graftline.inference.batch.listing import Listing, write_listing
 from graftline.inference.batch.rows import Labels, Row, metadata, sampled_rows, with_features
 from graftline.inference.inputs import Input, inputs
 from graftline.inference.model_choice import ChosenModel
+from graftline.network.runners.choosing import computing_of
 
 PART_ROWS = 2048
 UNSURE_BELOW = 0.5
@@ -132,6 +133,7 @@ def predict_files(
     out: Path,
     max_image_px: int = MAX_IMAGE_PX,
     part_rows: int = PART_ROWS,
+    device: str = "cpu",
 ) -> Batch:
     """Predicts files of any number; call it within :func:`held`.
 
@@ -141,9 +143,11 @@ def predict_files(
         out: The Parquet file; it appears when all is predicted, and an earlier one stays till then.
         max_image_px: Images of more pixels are not decoded.
         part_rows: Rows that are written at once, and lost if the run is killed meanwhile.
+        device: ``compute.device``.
 
     Raises:
         DataError: If an argument is not there, or there are no images.
+        ParamsError: If a GPU is asked for, and there is none.
         StorageFullError: If the disk is full.
     """
     if any(Path(one).resolve() == out.resolve() for one in arguments):
@@ -154,13 +158,13 @@ def predict_files(
     if not listing.count:
         told = f": {told_left_out(left_out)}" if left_out else ""
         raise DataError(f"there are no images here{told}", where=", ".join(map(str, arguments)))
-    key = _key(model, listing, max_image_px)
+    key = _key(model, listing, max_image_px, device)
     work.take_up(key)
     missing = [part for part in range(listing.parts) if not work.part(part).is_file()]
     began_s = time.perf_counter()
     seen = tuple(path.absolute() for path in map(Path, arguments) if path.exists())
     writing = Writing(model, listing, work, max_image_px, seen)
-    with Predictor(Path(model.folder)) as predictor:
+    with Predictor(Path(model.folder), device) as predictor:
         labels = Labels(predictor.classes, model.name, model.version)
         _write(writing, predictor, missing)
     seconds = time.perf_counter() - began_s
@@ -315,11 +319,20 @@ def _merge(work: Work, listing: Listing, labels: Labels, known: dict[str, Any]) 
     return _Counts(counts, unsure)
 
 
-def _key(model: ChosenModel, listing: Listing, max_image_px: int) -> str:
+def _key(model: ChosenModel, listing: Listing, max_image_px: int, device: str) -> str:
     """What the rows depend on: parts of anything else must not be taken up."""
     folder = Path(model.folder)
     file_digest = sha256_file(folder / LITERT_FILE)
-    white = Trained.read(folder / Trained.file_name()).white.model_dump()
+    trained = Trained.read(folder / Trained.file_name())
+    white, computing = trained.white.model_dump(), str(computing_of(device, trained.precision))
     made_by = code_state("graftline/inference/batch/writer.py", trains=False)
-    facts = [made_by, listing.digest, listing.part_rows, max_image_px, file_digest, white]
+    facts = [
+        made_by,
+        listing.digest,
+        listing.part_rows,
+        max_image_px,
+        file_digest,
+        white,
+        computing,
+    ]
     return sha256_record([*facts, model.model_dump(exclude={"folder"})])

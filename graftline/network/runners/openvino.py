@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +85,31 @@ def _values(results: Any) -> list[NDArray[np.float32]]:
     return [np.array(one) for one in results.to_tuple()]
 
 
-@functools.cache
-def _core() -> Any:
-    import openvino
+_making_core = threading.Lock()
 
-    return openvino.Core()
+
+def _core() -> Any:
+    with _making_core:
+        return _warm_core()
+
+
+@functools.cache
+def _warm_core() -> Any:
+    """The runtime, after a first inference.
+
+    Its binding fills tables of types when they are first needed. Two threads that come there at the
+    same time wait for each other for ever: one holds the table and wants Python's lock, the other
+    holds Python's lock and wants the table.
+    """
+    import openvino
+    from openvino import opset13
+
+    core = openvino.Core()
+    given = opset13.parameter([1], np.uint8)
+    model = openvino.Model([opset13.convert(given, "f32")], [given])
+    request = core.compile_model(model, "CPU").create_infer_request()
+    _values(request.infer([np.zeros(1, np.uint8)], share_inputs=True))
+    return core
 
 
 def _compiled(model: Any, precision: str, workers: int) -> Any:

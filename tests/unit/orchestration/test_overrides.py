@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -165,3 +166,15 @@ def test_another_backbone_is_cut_after_its_usual_layer_unless_it_is_said(
     change.write(workspace)
     back = plan_overrides(workspace, None, ["backbone.name=MobileNetV2"])
     assert back.params.backbone.cut == "block_13_expand_relu"
+
+
+def test_a_key_that_a_stage_names_by_itself_is_put_in(workspace: Workspace, checkout: Path) -> None:
+    """DVC wants each key that a stage names, and a section of an earlier time has not all."""
+    shutil.copy(checkout / "dvc.yaml", workspace.root)
+    text = workspace.params_file.read_text()
+    lines = [line for line in text.splitlines(keepends=True) if not line.startswith("  device:")]
+    workspace.params_file.write_text("".join(lines))
+    change = plan_overrides(workspace, None, [])
+    assert change.told(workspace) == ["compute.device: absent → auto"]
+    change.write(workspace)
+    assert plan_overrides(workspace, None, []).text is None

@@ -50,7 +50,7 @@ def features_off_by(noise: float, monkeypatch: pytest.MonkeyPatch) -> list[Compu
 
 
 def chosen(**compute: Any) -> PrecisionChoice:
-    assembled: Any = None
+    assembled: Any = SimpleNamespace(cut="another_layer")
     params = ComputeParams.model_validate(compute)
     return choose_precision(Workspace(Path("nowhere")), assembled, params, "a_layer", IMAGES, 0)
 
