@@ -134,7 +134,11 @@ def main(arguments: Sequence[str]) -> int:
     for remark in remarks(record):
         console.print(remark, markup=False)
     if options.publish:
-        command = " ".join(["python -m benchmarks.scale", *arguments])
+        packed = [key for key in kept.values if not key.endswith("-files")]
+        files = [key.removesuffix("-files") for key in kept.values if key.endswith("-files")]
+        command = " ".join(
+            ["python -m benchmarks.scale", *packed, *(["--files", *files] if files else [])]
+        )
         record = report.keep(_PART, command, began_load, record)
         report.publish(_PART, record, tables(record), remarks(record), draw(record))
     return 1 if failed else 0
