@@ -125,14 +125,20 @@ def main(arguments: Sequence[str]) -> int:
     kept = _Kept(options.folder / "results.json")
     if options.again:
         kept.forget(sizes, options.steps)
-    failed = [size.key for size in sizes if not _measure(size, options, kept, console)]
+    failed = []
+    if not options.show:
+        failed = [size.key for size in sizes if not _measure(size, options, kept, console)]
     record = {"sizes": kept.values}
     for table in tables(record):
         table.print(console)
     for remark in remarks(record):
         console.print(remark, markup=False)
     if options.publish:
-        command = " ".join(["python -m benchmarks.scale", *arguments])
+        packed = [key for key in kept.values if not key.endswith("-files")]
+        files = [key.removesuffix("-files") for key in kept.values if key.endswith("-files")]
+        command = " ".join(
+            ["python -m benchmarks.scale", *packed, *(["--files", *files] if files else [])]
+        )
         record = report.keep(_PART, command, began_load, record)
         report.publish(_PART, record, tables(record), remarks(record), draw(record))
     return 1 if failed else 0
@@ -439,6 +445,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--keep", action="store_true", help="leave the projects where they are")
     parser.add_argument("--again", action="store_true", help="measure what was measured before")
+    parser.add_argument("--show", action="store_true", help="measure nothing; show what is kept")
     parser.add_argument(
         "--publish", action="store_true", help="write all that is kept into docs/performance.*"
     )

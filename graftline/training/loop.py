@@ -6,6 +6,7 @@ replica works on its share of a batch, and what it comes to is summed before the
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +22,7 @@ from graftline.training.mixup import blended, mixing_shares
 from graftline.training.shares import Share, places_of, share_of, with_shared_draws, working_on
 
 _MEASURED_BATCH = 256
+_WAITING_LOGITS = 1 << 23
 
 
 class Loop:
@@ -119,13 +121,16 @@ class Loop:
 
     def logits_by_batch(self, examples: Examples) -> Iterator[NDArray[np.float32]]:
         """The same, (batch, classes) after (batch, classes)."""
+        # Read after some more are under way; of many classes these have to be few.
+        most = max(1, _WAITING_LOGITS // (_MEASURED_BATCH * self.classes))
+        waiting: deque[tuple[Any, int]] = deque()
         for images, _ in examples.chunks(_MEASURED_BATCH, order=None):
-            found = [
-                (self._logits(self._spread(batch, len(batch), 0)), len(batch)) for batch in images
-            ]
-            # Read after all of them are under way; what filled the shares up is left out.
-            for logits, count in found:
-                yield logits.numpy()[:count]
+            for batch in images:
+                waiting.append((self._logits(self._spread(batch, len(batch), 0)), len(batch)))
+                if len(waiting) > most:
+                    yield _read(*waiting.popleft())
+        while waiting:
+            yield _read(*waiting.popleft())
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -259,6 +264,12 @@ class Loop:
             partners = examples[:-1], targets[:-1]
             examples, targets, labels = examples[1:], targets[1:], labels[1:]
         return (blended(examples, partners[0], stays), blended(targets, partners[1], stays), labels)
+
+
+def _read(logits: Any, count: int) -> NDArray[np.float32]:
+    # What fills the shares up is left out.
+    values: NDArray[np.float32] = logits.numpy()[:count]
+    return values
 
 
 def class_weights(labels: NDArray[np.int32], classes: int, kind: str) -> NDArray[np.float32]:

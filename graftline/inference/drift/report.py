@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from graftline.core.files import replacing_directory
-from graftline.core.markdown import table
+from graftline.core.markdown import class_table, table
 from graftline.core.params import DriftParams
 from graftline.evaluation.feature_reference import FeatureSample, read_reference
 from graftline.evaluation.style import percent
@@ -126,14 +126,19 @@ def _top(drift: Drift) -> str:
 
 
 def _labels(drift: Drift) -> str:
-    return _titled(
-        f"Labels that the model gives (p of the same shares {_p(drift.labels_p)}, "
-        f"{percent(drift.labels_distance)} of the answers differ):",
+    shown = class_table(
         ["label", "training split", "this batch"],
         [
             [name, percent(share.train), percent(share.batch)]
             for name, share in drift.labels.items()
         ],
+        worth=lambda row: -abs(drift.labels[str(row[0])].batch - drift.labels[str(row[0])].train),
+        which="whose shares differ the most",
+        all_in=RECORD,
+    )
+    return (
+        f"Labels that the model gives (p of the same shares {_p(drift.labels_p)}, "
+        f"{percent(drift.labels_distance)} of the answers differ):\n\n{shown}\n"
     )
 
 
