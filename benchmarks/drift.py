@@ -54,7 +54,7 @@ def main() -> int:
     with Predictor(workspace.trained) as predictor:
         for name, change in CHANGES.items():
             probabilities, features = predictor.probabilities_and_features(change(test))
-            samples[name] = FeatureSample(features, probabilities)
+            samples[name] = FeatureSample.of(features, probabilities)
     for name, sample in samples.items():
         drift = _judged(reference, sample, params)
         print(
@@ -78,7 +78,7 @@ def main() -> int:
 
 def _drawn(sample: FeatureSample, size: int, rng: np.random.Generator) -> FeatureSample:
     places = rng.choice(len(sample), size, replace=False)
-    return FeatureSample(sample.features[places], sample.probabilities[places])
+    return FeatureSample(sample.features[places], sample.labels[places], sample.confidence[places])
 
 
 def _judged(reference: FeatureReference, sample: FeatureSample, params: DriftParams) -> Drift:

@@ -30,8 +30,10 @@ from rich.console import Console
 
 from benchmarks import machine, report
 from benchmarks.report import Table
+from graftline.core.code_lock import lock_code
 from graftline.core.files import write_text
 from graftline.core.params.yaml_changes import with_values
+from graftline.core.workspace import Workspace
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -167,6 +169,8 @@ def _measure(size: Size, options: argparse.Namespace, kept: _Kept, console: Cons
     if not (root / "params.yaml").is_file():
         console.print(f"{size.told}: making the images")
         _make_project(root, size)
+    # The code may be another one than when the project was made.
+    lock_code(Workspace(root))
     for step in options.steps:
         if kept.find(size, step):
             continue

@@ -138,7 +138,9 @@ def _model(workspace: Workspace) -> Deployment:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m flows.serve", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.serve", description=(__doc__ or "").replace("``", "")
+    )
     parser.add_argument("--cron", help="when it runs (default: what prefect.yaml says of nightly)")
     parser.add_argument("--timezone", default="UTC", help="of the schedule (default: UTC)")
     parser.add_argument(

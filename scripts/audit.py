@@ -67,7 +67,9 @@ class Finding:
 
 def main(arguments: Sequence[str]) -> int:
     """Audits the lock and says what came of it."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.audit", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.audit", description=(__doc__ or "").replace("``", "")
+    )
     parser.add_argument("--lock", type=Path, default=LOCK, help="another lock with hashes")
     parser.add_argument("--answers", type=Path, default=ANSWERS, help="another scripts/audit.toml")
     parser.add_argument("--database", default=DATABASE, help="another OSV address")

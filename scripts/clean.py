@@ -41,7 +41,9 @@ def main(arguments: Sequence[str]) -> int:
     Returns:
         The exit code: 0, or 2 if it was refused or may not be.
     """
-    parser = argparse.ArgumentParser(prog="python -m scripts.clean", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.clean", description=(__doc__ or "").replace("``", "")
+    )
     parser.add_argument("--yes", action="store_true", help="do not ask")
     agreed = parser.parse_args(arguments).yes
     return reported(lambda: clean(Workspace.here(), agreed=agreed), debug=False)

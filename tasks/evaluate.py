@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graftline.core.markdown import table
+from graftline.core.markdown import class_table, table
 from graftline.core.records import Dataset, Metrics, Trained
 from graftline.core.workspace import Workspace
 from graftline.orchestration import publish
@@ -41,7 +41,13 @@ def _publish(workspace: Workspace, metrics: Metrics) -> None:
     publish.markdown(
         "metrics",
         f"{table(['on the test split', 'value'], whole)}\n\n"
-        + table(["class", "precision", "recall", "F1", "images"], classes),
+        + class_table(
+            ["class", "precision", "recall", "F1", "images"],
+            classes,
+            worth=lambda row: float(str(row[3])),
+            which="with the lowest F1",
+            all_in="reports/evaluation/classes.json",
+        ),
         "The exported model on the whole test split",
     )
     if pictures := sorted(workspace.evaluation.glob("*.png")):

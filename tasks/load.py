@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect.logging import get_run_logger
 
 from graftline.core.counts import counted
-from graftline.core.markdown import table
+from graftline.core.markdown import class_table, table
 from graftline.core.records import SPLITS, Dataset
 from graftline.core.workspace import Workspace
 from graftline.orchestration import pipeline, publish
@@ -24,7 +24,14 @@ def _publish(workspace: Workspace, dataset: Dataset) -> None:
         [name, *(dataset.counts[split].get(name, 0) for split in splits)]
         for name in dataset.classes
     ]
-    rows.append(["**all**", *(dataset.total(split) for split in splits)])
+    classes = class_table(
+        ["class", *splits],
+        rows,
+        worth=lambda row: sum(int(str(count)) for count in row[1:]),
+        which="with the fewest images",
+        all_in=str(Dataset.path_in(workspace).relative_to(workspace.root)),
+        total=["**all**", *(dataset.total(split) for split in splits)],
+    )
     findings = [
         ("broken and left out", dataset.corrupt),
         ("exact duplicates", dataset.duplicates),
@@ -35,7 +42,7 @@ def _publish(workspace: Workspace, dataset: Dataset) -> None:
         "dataset",
         f"# {dataset.source}: {counted(dataset.total(), 'image')}, "
         f"{counted(len(dataset.classes), 'class', 'classes')}\n\n"
-        f"{table(['class', *splits], rows)}\n\n"
+        f"{classes}\n\n"
         f"{table(['what was found', 'images'], findings)}\n\n"
         f"Digest `{dataset.digest}`.",
         "Images by class and split, and what was found wrong with them",

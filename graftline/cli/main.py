@@ -21,6 +21,9 @@ from graftline.inference.model_option import add_model_option
 from graftline.inference.serving.cli import add_options, serve
 
 Command = Callable[[Workspace, argparse.Namespace], int]
+_ABOUT = (
+    "Grafts a new classifier onto a pretrained network. In a project, one command a step, and more."
+)
 
 
 def entry() -> None:
@@ -57,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """The command line with all commands."""
-    parser = argparse.ArgumentParser(prog="graftline", description=__doc__)
+    parser = argparse.ArgumentParser(prog="graftline", description=_ABOUT)
     parser.add_argument("--version", action="version", version=f"graftline {__version__}")
     _add_shared(parser)
     parser.set_defaults(debug=False, directory=Path())
@@ -184,6 +187,20 @@ def make_parser() -> argparse.ArgumentParser:
         "down",
         "stop what graftline up and graftline cluster have started",
         _lazily("cli.projects", "take_down"),
+    )
+    trigger = add(
+        "trigger",
+        "have a deployment run whenever the source has changed; graftline up does it, too",
+        _lazily("cli.unattended", "set_trigger", "deployment", "remove"),
+    )
+    trigger.add_argument(
+        "--deployment", metavar="FLOW/NAME", help="what is to run (default: nightly)"
+    )
+    trigger.add_argument("--remove", action="store_true", help="take the automation away")
+    add(
+        "abandoned",
+        "close the runs in Prefect whose process is gone; each flow does it at its start, too",
+        _lazily("cli.unattended", "close_abandoned_runs"),
     )
     add("ui", "both web UIs, on this machine only", _lazily("operations.ui", "run_ui"))
     add(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from graftline.core.environment import CALLED_FROM_VARIABLE
 from graftline.core.errors import ProjectError
 from graftline.core.workspace import Workspace
 
@@ -75,6 +76,7 @@ def run_flow(workspace: Workspace, debug: bool, rest: Sequence[str]) -> int:
             where=str(root),
             fix="change into a project and run again, or make one: graftline init FOLDER",
         )
+    os.environ[CALLED_FROM_VARIABLE] = str(Path.cwd())
     os.chdir(root)
     told = ["--debug"] if debug else []
     os.execv(sys.executable, [sys.executable, "-m", _FLOW, *told, *rest])

@@ -19,8 +19,8 @@ from typing import Any
 
 from graftline.compute.cores import available_cores
 from graftline.compute.own_cluster import served, silence, started
-from graftline.compute.parts import Arrays, part_file, read_part
-from graftline.compute.work import Work
+from graftline.compute.parts import part_file, read_part
+from graftline.compute.work import Arrays, Work
 from graftline.compute.worker import Proof, Task, code_of, forget, problem, run_chunk
 from graftline.core.counts import counted
 from graftline.core.errors import ClusterError
@@ -33,6 +33,7 @@ _LOOK_S = 1.0
 """How often a waiting step looks whether the scheduler and the workers are still there."""
 _WITHOUT_WORKERS_S = 120.0
 _MOST_NAMED = 10
+_PAGE_S = 2.0
 
 
 class Cluster:
@@ -94,6 +95,8 @@ class Cluster:
             folder: Where the parts go; None has the arrays sent.
             resources: What a worker must offer.
         """
+        # Those that it has started are on its own machine, and have what that has.
+        resources = {} if self._own is not None else resources
         self._refuse_lacking(resources)
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
@@ -203,7 +206,7 @@ class Cluster:
                 "Graftline and packages as the step",
                 fix="mend or stop these workers, and run again",
             )
-        link = self._client.dashboard_link if self._dashboard() else None
+        link = self._dashboard()
         _log.info(
             "%s at %s%s",
             counted(len(found), "worker"),
@@ -211,11 +214,18 @@ class Cluster:
             f"; dashboard: {link}" if link else "",
         )
 
-    def _dashboard(self) -> bool:
-        # What Graftline has started shows none.
+    def _dashboard(self) -> str | None:
+        """The address of the scheduler's page; None without one, as of what Graftline starts."""
         if self._own is not None or served(self._root) is not None:
-            return False
-        return "dashboard" in self._client.scheduler_info()["services"]
+            return None
+        import httpx
+
+        link = str(self._client.dashboard_link)
+        # A scheduler without that page tells its address all the same.
+        with suppress(httpx.HTTPError):
+            if httpx.get(link, timeout=_PAGE_S, trust_env=False).is_success:
+                return link
+        return None
 
     def _threads(self, number: int) -> int:
         """How many chunks the workers work on at once; workers come and go."""

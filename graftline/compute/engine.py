@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 
 from graftline.compute.cores import available_cores, using_workers
 from graftline.compute.parallel import paired_map
-from graftline.compute.parts import Arrays
-from graftline.compute.work import Chunk, Work
+from graftline.compute.work import Arrays, Chunk, Work
 from graftline.core.params.compute import ComputeParams
 
 if TYPE_CHECKING:

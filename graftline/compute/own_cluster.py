@@ -148,7 +148,9 @@ def serving(root: Path, workers: int, port: int) -> Iterator[Served]:
 def served(root: Path) -> Served | None:
     """The cluster that is kept for a project; None if there is none."""
     found = Served.find(root / Served.lies_at)
-    return found if found is not None and found.process.alive() else None
+    if found is None or found.process.elsewhere:
+        return None
+    return found if found.process.alive() else None
 
 
 def end_served(root: Path) -> bool:

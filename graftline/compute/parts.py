@@ -9,17 +9,12 @@ from __future__ import annotations
 import time
 import zipfile
 import zlib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from graftline.compute.work import Arrays
 from graftline.core.errors import ClusterError, DamagedFileError
 from graftline.core.files import replacing_file
 
-Arrays = Mapping[str, NDArray[Any]]
 _LATE_S = 60.0
 """A shared folder may show a file of another machine a little later."""
 _POLL_S = 0.1
@@ -36,17 +31,21 @@ def write_part(path: Path, arrays: Arrays) -> None:
     Raises:
         StorageFullError: If the disk is full.
     """
+    import numpy as np
+
     with replacing_file(path) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
 
 
-def read_part(path: Path) -> dict[str, NDArray[Any]]:
+def read_part(path: Path) -> Arrays:
     """Reads a chunk's arrays, which a worker has said to be there.
 
     Raises:
         ClusterError: If they do not appear.
         DamagedFileError: If they are not what was written; the file is gone then.
     """
+    import numpy as np
+
     until = time.monotonic() + _LATE_S
     while not path.exists():
         if time.monotonic() > until:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from typing import Protocol, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
-from graftline.compute.parts import Arrays
+from graftline.core.errors import ClusterError
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Arrays: TypeAlias = "Mapping[str, NDArray[Any]]"
+"""What a chunk comes to. NumPy is imported where it is needed: it reads the environment then."""
 Chunk = TypeVar("Chunk")
 _Given = TypeVar("_Given", contravariant=True)
 
@@ -24,3 +31,24 @@ class Work(Protocol[_Given]):
         Returns:
             Gives the function from a chunk to its arrays. Threads call it at the same time.
         """
+
+
+def resources_of(device: str) -> dict[str, float]:
+    """What a worker of a cluster has to offer for work on a device (cpu or gpu)."""
+    return {"GPU": 1} if device == "gpu" else {}
+
+
+def refuse_unseen(paths: Iterable[Path]) -> None:
+    """Sees to it that this process sees what the step's own process sees.
+
+    Raises:
+        ClusterError: If one of them is not there.
+    """
+    for path in paths:
+        if not path.exists():
+            raise ClusterError(
+                f"a worker on {socket.gethostname()} does not see {path}",
+                where=str(path),
+                fix="put it into the project's folder or another one that all machines see under "
+                "the same path",
+            )

@@ -11,18 +11,34 @@ from pathlib import Path
 from typing import Any
 
 from graftline.compute.cores import using_workers
-from graftline.compute.parts import Arrays, part_file, write_part
-from graftline.compute.work import Work
+from graftline.compute.devices import cpu_flags
+from graftline.compute.parts import part_file, write_part
+from graftline.compute.work import Arrays, Work
 from graftline.core.code_state import PACKAGE, code_state
 from graftline.core.environment import settle
 from graftline.core.errors import ClusterError
+from graftline.core.process_identity import name_tag
 from graftline.core.workspace import Workspace
+
+_VECTORS = {
+    "avx",
+    "fma",
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "amx_bf16",
+    "asimd",
+    "sve",
+}
 
 
 def code_of(step: str) -> dict[str, Any]:
     """The code of a step and the packages that it computes with, as they are installed here."""
     module = "inference/batch/writer" if step == "predict" else f"steps/{step}"
-    return code_state(f"{PACKAGE}/{module}.py", trains=False)
+    state = code_state(f"{PACKAGE}/{module}.py", trains=False)
+    # Libraries choose their sums by these, and so the last digits.
+    return {**state, "vectors": sorted(_VECTORS & cpu_flags())}
 
 
 @dataclass(frozen=True)
@@ -70,6 +86,8 @@ def _problem(proof: Proof) -> str | None:
     if seen != proof.nonce:
         return f"sees another folder than the step's under the name {proof.root}"
     settle(Workspace(proof.root))
+    # What it writes half is not to be cleared away from another machine.
+    name_tag()
     here = code_of(proof.step)
     for name, digest in here["code"].items():
         if _first_code.setdefault(name, digest) != digest:
@@ -86,11 +104,12 @@ def _flat(code: dict[str, Any]) -> dict[str, Any]:
         **{f"version of {name}": version for name, version in code["packages"].items()},
         "Python": code["python"],
         "kind of machine": " ".join(code["machine"]),
+        "set of vector instructions": " ".join(code["vectors"]),
     }
 
 
 def _shown(value: str | None) -> str:
-    return "none" if value is None else value[:12]
+    return "none" if not value else value if " " in value else value[:12]
 
 
 @dataclass

@@ -257,6 +257,11 @@ STANFORD_DOGS = (_MOBILENET_V2.name, 1.0)
 """The one backbone, by name and width, that there are Stanford Dogs weights for."""
 
 
+def usual_cut(name: object) -> str | None:
+    """After which layer a backbone is cut where nobody says it; None after its last one."""
+    return DEFAULT_CUT if name == DEFAULT else None
+
+
 def family_of(network: Any) -> Family:
     """The line of the table that a network was built from, whole, cut, or read from a file.
 

@@ -26,12 +26,15 @@ from urllib.parse import urlsplit
 
 from graftline.core.keras_home import SETTINGS, VARIABLE, foreign_settings, keras_home
 from graftline.core.private import keep_state_private
+from graftline.core.process_identity import renew_in
 from graftline.core.repository import PLACES
 from graftline.core.workspace import Workspace
 
 LOGIN_VARIABLE = "GRAFTLINE_LOGIN"
 """In which MLflow's pages find the login that they ask for."""
 
+CALLED_FROM_VARIABLE = "GRAFTLINE_CALLED_FROM"
+"""Where the user stands who runs a project elsewhere: ``graftline run -C DIR``."""
 RUN_ID_VARIABLE = "GRAFTLINE_RUN_ID"
 """The tracked run that a stage's figures go to."""
 ERROR_FILE_VARIABLE = "GRAFTLINE_ERROR_FILE"
@@ -40,6 +43,9 @@ HELD_BY_VARIABLE = "GRAFTLINE_PIPELINE_HELD_BY"
 """The process number of the flow that holds the pipeline for the stage."""
 WEBHOOK_VARIABLE = "GRAFTLINE_WEBHOOK"
 """The web address that is told of verdicts, where it is a secret."""
+
+ALIVE = "alive"
+"""In ``var/``: a file for each process that other machines have to know of."""
 
 MLFLOW_SWITCHES = {
     # The word: MLflow takes no other spelling, and "1" would leave the telemetry on.
@@ -128,6 +134,8 @@ def settle(workspace: Workspace) -> None:
         del os.environ[name]
     os.environ.update(environment)
     keep_state_private(workspace)
+    if workspace.var.is_dir():
+        renew_in(workspace.var / ALIVE)
 
 
 def settled(workspace: Workspace, given: Mapping[str, str]) -> dict[str, str]:

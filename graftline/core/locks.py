@@ -1,7 +1,9 @@
 """Who may work on the checkout: one pipeline at a time, and one process a stage.
 
 The locks are the operating system's, so the death of a holder frees them; the record beside each
-only tells who holds it.
+tells who holds it. Between machines that share the folder the file server may keep a lock whose
+holder's machine is gone, or know no locks at all. So there the record counts too: what a living
+process of another machine holds is held, and what a dead one's held is taken.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +20,7 @@ from filelock import FileLock, Timeout
 
 from graftline.core.environment import HELD_BY_VARIABLE
 from graftline.core.errors import PipelineBusyError
+from graftline.core.process_identity import boot_id
 from graftline.core.processes import ProcessIdentity, is_ancestor, own_command
 from graftline.core.records import Record
 from graftline.core.workspace import Workspace
@@ -34,7 +38,8 @@ class Holder(Record):
     """Local time, to the second, with its offset."""
 
     def __str__(self) -> str:
-        return f"process {self.process.pid} ({self.command}), since {self.since}"
+        place = f" on {self.process.host.partition(' ')[0]}" if self.process.elsewhere else ""
+        return f"process {self.process.pid}{place} ({self.command}), since {self.since}"
 
 
 @contextmanager
@@ -115,7 +120,7 @@ def _held_by_parent(workspace: Workspace, number: str) -> bool:
     if not number.isdigit():
         return False
     current = holder(workspace)
-    if current is None or current.process.pid != int(number):
+    if current is None or current.process.elsewhere or current.process.pid != int(number):
         return False
     return current.process.pid == os.getpid() or is_ancestor(current.process.pid)
 
@@ -126,9 +131,7 @@ def _held(
 ) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
+    if not _taken(lock, path):
         if wait_s > 0 and on_wait is not None:
             on_wait(f"{what} is held by {_name(path)}; waiting up to {wait_s:g} s")
         _wait(lock, path, what, wait_s)
@@ -149,15 +152,38 @@ def _held(
 
 
 def _wait(lock: FileLock, path: Path, what: str, wait_s: float) -> None:
+    until = time.monotonic() + wait_s
+    while not _taken(lock, path):
+        if time.monotonic() > until:
+            waited = f" after waiting {wait_s:g} s" if wait_s > 0 else ""
+            raise PipelineBusyError(
+                f"{what} is held by {_name(path)}{waited}",
+                where=str(path),
+                fix="wait until it has ended, let the flow wait with --wait SECONDS, or stop it",
+            )
+        time.sleep(_POLL_S)
+
+
+def _taken(lock: FileLock, path: Path) -> bool:
+    """Takes the lock if it is free, or if it is a dead machine's."""
     try:
-        lock.acquire(timeout=wait_s, poll_interval=_POLL_S)
-    except Timeout as error:
-        waited = f" after waiting {wait_s:g} s" if wait_s > 0 else ""
-        raise PipelineBusyError(
-            f"{what} is held by {_name(path)}{waited}",
-            where=str(path),
-            fix="wait until it has ended, let the flow wait with --wait SECONDS, or stop it",
-        ) from error
+        lock.acquire(timeout=0)
+    except Timeout:
+        known = Holder.find(_record_path(path))
+        if known is None or not known.process.elsewhere or known.process.alive():
+            return False
+        # The file server holds it for a machine that is gone. Who waits opens the new file too.
+        path.unlink(missing_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return False
+    current = _read(_record_path(path))
+    # Within one boot the system's lock says it all, of other containers too.
+    if current is None or not current.process.elsewhere or current.process.boot == boot_id():
+        return True
+    lock.release()
+    return False
 
 
 def _name(path: Path) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from graftline.core.process_identity import boot_id, start_time
+from graftline.core.process_identity import boot_id, host, name_tag, renewed, start_time, tag_of
 from graftline.core.records import Record
 
 _POLL_S = 0.05
@@ -28,19 +28,35 @@ class ProcessIdentity(Record):
     """Seconds since boot on Linux, which no change of the clock moves; elsewhere since 1970."""
     boot: str = ""
     """The boot that this counts from, where the system tells one from another."""
+    host: str = ""
+    """The machine; empty in what earlier versions wrote, which knew of one alone."""
 
     @classmethod
     def of(cls, pid: int | None = None) -> ProcessIdentity:
         """The identity of a living process, by default of this one.
 
+        This process's own is renewed from now on, so that other machines see that it lives.
+
         Raises:
             psutil.NoSuchProcess: If there is no such process.
         """
+        if pid is None or pid == os.getpid():
+            name_tag()
         pid = os.getpid() if pid is None else pid
-        return cls(pid=pid, started=start_time(pid), boot=boot_id())
+        return cls(pid=pid, started=start_time(pid), boot=boot_id(), host=host())
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether it is another machine's, so that its number says nothing here."""
+        return self.host not in ("", host())
 
     def alive(self) -> bool:
-        """Whether this very process still runs; one that nobody has waited for does not."""
+        """Whether this very process still runs; one that nobody has waited for does not.
+
+        Of another machine's, whether it has lately renewed its file.
+        """
+        if self.elsewhere:
+            return renewed(tag_of(self.pid, self.started, self.host))
         try:
             if psutil.Process(self.pid).status() == psutil.STATUS_ZOMBIE:
                 return False
@@ -95,13 +111,17 @@ def end_group(leader: ProcessIdentity, grace_s: float = 5.0) -> bool:
     """Ends a process and all of its group: asked first, killed after ``grace_s`` seconds.
 
     A group whose leader is gone is ended too, as its number is not given away while it has
-    members; a group that a later process of the same number leads, and any after another boot, is
-    left alone.
+    members; a group that a later process of the same number leads, and any of another boot or
+    machine, is left alone.
 
     Returns:
         Whether there was anything to end.
     """
-    if _other_boot(leader) or (psutil.pid_exists(leader.pid) and not _is_same(leader)):
+    if (
+        leader.elsewhere
+        or _other_boot(leader)
+        or (psutil.pid_exists(leader.pid) and not _is_same(leader))
+    ):
         return False
     found = False
     for number in (signal.SIGTERM, signal.SIGKILL):
@@ -119,7 +139,7 @@ def end_group(leader: ProcessIdentity, grace_s: float = 5.0) -> bool:
 
 
 def _is_same(process: ProcessIdentity) -> bool:
-    if _other_boot(process):
+    if process.elsewhere or _other_boot(process):
         return False
     try:
         return abs(start_time(process.pid) - process.started) < _SAME_START_S

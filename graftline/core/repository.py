@@ -21,22 +21,22 @@ PLACES = (
 )
 """What a hook or a call around this one leaves: git would look at another repository or index."""
 
-_TIMEOUT_S = 300
-"""A status of a large repository on a busy disk takes minutes; a commit is not lost for that."""
+_TIMEOUT_S = 3600.0
+"""A status of a large repository on a busy disk takes minutes; a commit is not lost for that. Only
+what hangs, as on a mounted folder that does not answer, takes so long."""
 _SAFE = "git config --global --add safe.directory"
 
 
-def git(root: Path, *arguments: str, limit_s: float = _TIMEOUT_S) -> str | None:
+def git(root: Path, *arguments: str) -> str | None:
     """What a git command printed, with every byte of it; None if it failed.
 
     Args:
         root: The checkout's root, in which it runs.
         arguments: Behind ``git``.
-        limit_s: How long it may take, in seconds.
     """
     try:
-        done = _ended(root, *arguments, limit_s=limit_s)
-    except (OSError, subprocess.TimeoutExpired):
+        done = _ended(root, *arguments)
+    except (OSError, RepositoryError):
         return None
     return done.stdout if done.returncode == 0 else None
 
@@ -206,9 +206,18 @@ def _dvc_back(root: Path) -> str:
     return "dvc init --subdir" if below_top(root) else "dvc init"
 
 
-def _ended(
-    root: Path, *arguments: str, limit_s: float = _TIMEOUT_S
-) -> subprocess.CompletedProcess[str]:
+def _ended(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return _run(root, *arguments)
+    except subprocess.TimeoutExpired:
+        raise RepositoryError(
+            f"git {arguments[0]} has not ended within {_TIMEOUT_S:g} s",
+            where=str(root),
+            fix=f"see whether git -C {root} status ends, and whether the disk answers",
+        ) from None
+
+
+def _run(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {name: text for name, text in os.environ.items() if name not in PLACES}
     return subprocess.run(
         ["git", *arguments],
@@ -218,7 +227,7 @@ def _ended(
         encoding="utf-8",
         # A name may hold bytes that are no text.
         errors="surrogateescape",
-        timeout=limit_s,
+        timeout=_TIMEOUT_S,
         check=False,
         # In English, since what it says is looked at.
         env={**environment, "LC_ALL": "C"},

@@ -86,7 +86,9 @@ def main(arguments: Sequence[str]) -> int:
     """
     from graftline.core.exit_codes import reported
 
-    parser = argparse.ArgumentParser(prog="python -m graftline.data.mnist", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m graftline.data.mnist", description=(__doc__ or "").replace("``", "")
+    )
     parser.add_argument("folder", nargs="?", type=Path, help="a folder that has the four files")
     folder = parser.parse_args(arguments).folder
 

@@ -8,8 +8,8 @@ batch and of the reference come about in the same way, also where the backbone w
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from graftline.core.checksums import verify
 from graftline.core.errors import MissingOutputError
 from graftline.core.records import Split
 from graftline.data.shards import PackedImages
+from graftline.evaluation.predictions import MOST_WHOLE
 from graftline.network.runners.runner import Runner
 
 REFERENCE_FILE = "feature_reference.npz"
@@ -33,26 +34,21 @@ class FeatureSample:
 
     Args:
         features: Pooled features at the cut, float32 (n, c).
-        probabilities: float32 (n, classes).
+        labels: Indices of the most probable classes, (n,).
+        confidence: Their probabilities, (n,).
     """
 
     features: NDArray[np.float32]
-    probabilities: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    confidence: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, features: NDArray[np.float32], probabilities: NDArray[np.float32]) -> FeatureSample:
+        """From the probabilities of all classes, (n, classes)."""
+        return cls(features, probabilities.argmax(axis=1), probabilities.max(axis=1, initial=0))
 
     def __len__(self) -> int:
         return len(self.features)
-
-    @property
-    def labels(self) -> NDArray[np.int64]:
-        """Indices of the most probable classes, (n,)."""
-        labels: NDArray[np.int64] = self.probabilities.argmax(axis=1)
-        return labels
-
-    @property
-    def confidence(self) -> NDArray[np.float32]:
-        """The most probable classes' probabilities, (n,)."""
-        confidence: NDArray[np.float32] = self.probabilities.max(axis=1, initial=0)
-        return confidence
 
 
 @dataclass(frozen=True)
@@ -76,7 +72,7 @@ def write_reference(images: PackedImages, runner: Runner, seed: int, path: Path)
     splits: Sequence[Split] = ("train", "validation")
     for split in splits:
         sample = _sample(runner, images, chosen(images.indices(split), _MOST_IMAGES, seed))
-        arrays |= {f"{split}_{name}": values for name, values in asdict(sample).items()}
+        arrays |= {f"{split}_{name}": values for name, values in sample.items()}
     np.savez_compressed(path, **arrays)
 
 
@@ -90,10 +86,7 @@ def read_reference(folder: Path) -> FeatureReference | None:
     verify(path)
     try:
         with np.load(path, allow_pickle=False) as stored:
-            train, validation = (
-                FeatureSample(stored[f"{split}_features"], stored[f"{split}_probabilities"])
-                for split in ("train", "validation")
-            )
+            train, validation = (_stored(stored, split) for split in ("train", "validation"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
@@ -113,11 +106,29 @@ def chosen(indices: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64
     return indices[np.sort(places)]
 
 
-def _sample(runner: Runner, images: PackedImages, indices: NDArray[np.int64]) -> FeatureSample:
+def _stored(arrays: Mapping[str, NDArray[Any]], split: str) -> FeatureSample:
+    features = arrays[f"{split}_features"]
+    if f"{split}_probabilities" in arrays:
+        return FeatureSample.of(features, arrays[f"{split}_probabilities"])
+    return FeatureSample(features, arrays[f"{split}_labels"], arrays[f"{split}_confidence"])
+
+
+def _sample(
+    runner: Runner, images: PackedImages, indices: NDArray[np.int64]
+) -> dict[str, NDArray[Any]]:
+    """Features, and probabilities; of many classes the label and its probability alone."""
     classes, dim = runner.output_dims[:2]
-    sample = FeatureSample(
-        np.empty((len(indices), dim), np.float32), np.empty((len(indices), classes), np.float32)
-    )
+    count, whole = len(indices), classes <= MOST_WHOLE
+    features = np.empty((count, dim), np.float32)
+    found = np.empty((count, classes if whole else 0), np.float32)
+    labels, confidence = np.empty(count, np.int64), np.empty(count, np.float32)
     for positions, batch in images.batches(indices, _BATCH):
-        sample.probabilities[positions], sample.features[positions] = runner.run_outputs(batch, 2)
-    return sample
+        probabilities, features[positions] = runner.run_outputs(batch, 2)
+        if whole:
+            found[positions] = probabilities
+        else:
+            labels[positions] = probabilities.argmax(axis=1)
+            confidence[positions] = probabilities.max(axis=1)
+    if whole:
+        return {"features": features, "probabilities": found}
+    return {"features": features, "labels": labels, "confidence": confidence}

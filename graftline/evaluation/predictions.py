@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +44,7 @@ class Predictions:
 
     @classmethod
     def of_none(cls, labels: NDArray[np.int32], classes: int) -> Predictions:
-        """With room for the answers to images of these labels, for :meth:`put`."""
+        """With room for the answers to images of these labels, for :meth:`take_in`."""
         count = len(labels)
         few = classes <= MOST_WHOLE
         return cls(
@@ -64,34 +66,38 @@ class Predictions:
     ) -> Predictions:
         """Of all answers at once, each (images, classes)."""
         found = cls.of_none(labels, probabilities.shape[1])
-        found.put(np.arange(len(labels)), probabilities, logits)
+        found.take_in(np.arange(len(labels)), cls.told(labels, probabilities, logits))
         return found
 
-    def put(
-        self,
-        places: NDArray[np.int64],
-        probabilities: NDArray[np.float32],
-        logits: NDArray[np.float32],
-    ) -> None:
-        """Takes in the answers to some images.
+    @staticmethod
+    def told(
+        labels: NDArray[np.int32], probabilities: NDArray[np.float32], logits: NDArray[np.float32]
+    ) -> dict[str, NDArray[Any]]:
+        """What is kept of the answers to some images, for :meth:`take_in`.
 
         Args:
-            places: Of the images, (n,).
+            labels: Indices of the true classes, (n,).
             probabilities: Each row sums to 1, (n, classes).
             logits: What went into the softmax, (n, classes).
         """
-        self.predicted[places] = probabilities.argmax(axis=1)
-        self.confidence[places] = probabilities.max(axis=1)
-        self.losses[places] = cross_entropies(logits, self.labels[places])
-        if self.kept is None:
-            self.probabilities[places] = probabilities
-            return
-        # Those of the same probability in the classes' order, as argmax takes them.
-        few = np.sort(np.argpartition(-probabilities, LIKELIEST, axis=1)[:, :LIKELIEST], axis=1)
-        among = np.take_along_axis(probabilities, few, axis=1)
-        order = np.argsort(-among, axis=1, kind="stable")
-        self.kept[places] = np.take_along_axis(few, order, axis=1)
-        self.probabilities[places] = np.take_along_axis(among, order, axis=1)
+        answers: dict[str, NDArray[Any]] = {
+            "predicted": probabilities.argmax(axis=1),
+            "confidence": probabilities.max(axis=1),
+            "losses": cross_entropies(logits, labels),
+            "probabilities": probabilities,
+        }
+        if probabilities.shape[1] > MOST_WHOLE:
+            answers["kept"], answers["probabilities"] = likeliest(probabilities)
+        return answers
+
+    def take_in(self, places: NDArray[np.int64], answers: Mapping[str, NDArray[Any]]) -> None:
+        """Puts what :meth:`told` gave for some images in their places, (n,)."""
+        self.predicted[places] = answers["predicted"]
+        self.confidence[places] = answers["confidence"]
+        self.losses[places] = answers["losses"]
+        self.probabilities[places] = answers["probabilities"]
+        if self.kept is not None:
+            self.kept[places] = answers["kept"]
 
     @property
     def right(self) -> NDArray[np.bool_]:
@@ -123,6 +129,50 @@ class Predictions:
         """Confidence against accuracy, in bins of equal width."""
         # A softmax in float32 may exceed 1 by its last bit.
         return reliability(np.minimum(self.confidence, 1), self.right, bins)
+
+
+def likeliest(probabilities: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The ``LIKELIEST`` classes of each answer, the likeliest first, and their probabilities.
+
+    Args:
+        probabilities: Of more classes than that, (n, classes).
+
+    Returns:
+        Both (n, ``LIKELIEST``).
+    """
+    # Those of the same probability in the classes' order, as argmax takes them.
+    few = np.sort(np.argpartition(-probabilities, LIKELIEST, axis=1)[:, :LIKELIEST], axis=1)
+    among = np.take_along_axis(probabilities, few, axis=1)
+    order = np.argsort(-among, axis=1, kind="stable")
+    return np.take_along_axis(few, order, axis=1), np.take_along_axis(among, order, axis=1)
+
+
+def further_columns(classes: Sequence[str]) -> list[str]:
+    """The columns beside ``label`` and ``probability`` in tables of new images' answers.
+
+    ``p_<class>`` for each class; of more than ``MOST_WHOLE`` classes ``label_2``,
+    ``probability_2`` and so on for the next likeliest.
+    """
+    if len(classes) <= MOST_WHOLE:
+        return [f"p_{name}" for name in classes]
+    places = range(2, LIKELIEST + 1)
+    return [f"{kind}_{place}" for place in places for kind in ("label", "probability")]
+
+
+def further_values(
+    probabilities: NDArray[np.float32], classes: Sequence[str]
+) -> list[NDArray[Any]]:
+    """What stands in these columns: probabilities (n,), and names (n,).
+
+    Args:
+        probabilities: (n, classes).
+        classes: Their names.
+    """
+    if len(classes) <= MOST_WHOLE:
+        return list(probabilities.T)
+    names = np.array(classes, object)
+    few, their = likeliest(probabilities)
+    return [values for at in range(1, LIKELIEST) for values in (names[few[:, at]], their[:, at])]
 
 
 def measure(predictions: Predictions, dataset: Dataset, calibration_bins: int) -> Metrics:

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graftline.compute import Arrays, map_chunks
+from graftline.compute import Arrays, map_chunks, resources_of
+from graftline.compute.devices import resolved_device
 from graftline.core.errors import DataError, MissingOutputError, TrainingDivergedError
 from graftline.core.progress import progress
 from graftline.core.records import Trained
 from graftline.data.resize import shrink
 from graftline.data.shards import PackedImages
 from graftline.data.white_levels import rule_of
-from graftline.evaluation.predictions import Predictions
+from graftline.evaluation.predictions import Predictions, further_columns, further_values
 from graftline.network.opened_model import open_model
 from graftline.network.runners.choosing import computing_of
 
@@ -157,7 +158,7 @@ class Predictor:
         return [given[0], given[_LOGITS]]
 
     def table(self, images: Iterable[NDArray[np.uint8]]) -> pd.DataFrame:
-        """One row per image: ``label``, ``probability``, and ``p_<class>`` for each class."""
+        """One row per image: ``label``, ``probability``, and :func:`further_columns`."""
         import pandas as pd
 
         probabilities = self.probabilities(images)
@@ -166,7 +167,8 @@ class Predictor:
             "label": [self.classes[index] for index in best],
             "probability": probabilities.max(axis=1, initial=0),
         }
-        columns |= {f"p_{name}": probabilities[:, at] for at, name in enumerate(self.classes)}
+        further = further_values(probabilities, self.classes)
+        columns |= dict(zip(further_columns(self.classes), further, strict=True))
         return pd.DataFrame(columns)
 
     def _collected(
@@ -248,28 +250,29 @@ def split_predictions(
         MissingOutputError: If the model answers with another number of classes.
         TrainingDivergedError: If it answers with what are no probabilities.
     """
-    work = Answering(folder, images.folder, trained.size_px, device)
+    # Here, and not by each worker for itself: a GPU's last digits are others.
+    chosen = resolved_device(device)
+    work = Answering(folder, images.folder, trained.size_px, chosen)
     found = Predictions.of_none(images.labels[test], len(trained.classes))
     odd: list[int] = []
     done = 0
-    with progress("evaluate", len(test)) as bar, Predictor(folder, device) as predictor:
+    with progress("evaluate", len(test)) as bar, Predictor(folder, chosen) as predictor:
         here = partial(_answered, predictor, images, trained.size_px)
         chunks = (test[at : at + _CHUNK_IMAGES] for at in range(0, len(test), _CHUNK_IMAGES))
-        for _, answered in map_chunks("answers", work, chunks, here=here):
-            probabilities, logits = answered["probabilities"], answered["logits"]
-            places = np.arange(done, done + len(probabilities))
-            if probabilities.shape[1] != len(trained.classes):
+        needed = resources_of(chosen)
+        for chunk, answered in map_chunks("answers", work, chunks, here=here, resources=needed):
+            expected = (len(chunk), len(trained.classes))
+            if (shape := tuple(answered["shape"].tolist())) != expected:
                 raise MissingOutputError(
-                    f"the model answers with {probabilities.shape[1]} classes, not "
-                    f"{len(trained.classes)}",
+                    f"the model answers with shape {shape}, not {expected}",
                     where=str(folder),
                     fix="run dvc repro --force train, which exports it anew",
                 )
-            sums = probabilities.sum(axis=1)
-            odd += places[~np.isclose(sums, 1, rtol=0, atol=_SUM_TOLERANCE)].tolist()
-            found.put(places, probabilities, logits)
-            done += len(places)
-            bar.advance(len(places))
+            places = np.arange(done, done + len(chunk))
+            odd += places[answered["odd"]].tolist()
+            found.take_in(places, answered)
+            done += len(chunk)
+            bar.advance(len(chunk))
     if odd:
         raise TrainingDivergedError(
             f"the exported model answers {len(odd)} of {len(test)} test images with what are no "
@@ -289,7 +292,7 @@ class Answering:
         model: The model's folder.
         images: The images' folder.
         size_px: What the model takes at most.
-        device: ``compute.device``.
+        device: cpu or gpu.
     """
 
     model: Path
@@ -299,7 +302,7 @@ class Answering:
 
     @contextmanager
     def opened(self) -> Iterator[Callable[[NDArray[np.int64]], Arrays]]:
-        """Gives the function from positions to ``probabilities`` and ``logits``."""
+        """Gives the function from positions to what is kept of the answers."""
         with Predictor(self.model, self.device) as predictor:
             yield partial(_answered, predictor, PackedImages.open(self.images), self.size_px)
 
@@ -307,6 +310,15 @@ class Answering:
 def _answered(
     predictor: Predictor, images: PackedImages, size_px: int, positions: NDArray[np.int64]
 ) -> Arrays:
+    """What is kept of the answers, which of them are odd, and the shape that all of them had."""
     given = (shrink(images.image(position), size_px) for position in positions.tolist())
     probabilities, logits = predictor.probabilities_and_logits(given)
-    return {"probabilities": probabilities, "logits": logits}
+    shape = {"shape": np.array(probabilities.shape)}
+    if len(probabilities) != len(positions):
+        return shape
+    odd = ~np.isclose(probabilities.sum(axis=1), 1, rtol=0, atol=_SUM_TOLERANCE)
+    return {
+        "odd": odd,
+        **shape,
+        **Predictions.told(images.labels[positions], probabilities, logits),
+    }

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from graftline.core.progress import progress
 from graftline.data.shards import PackedImages
-from graftline.formats.runners import Runner
+from graftline.formats.runners import OpenModel
 
 _BATCH = 64
 _MOST_CLASSES_TOLD = 5
@@ -27,11 +27,13 @@ class FormatAnswers:
         predicted: Indices of the most probable classes, shape (images,).
         images_per_second: Without reading the images, and without the first batch's warming up.
         load_s: Opening the file and answering one image, in seconds.
+        answered_by: Which runtime, on what.
     """
 
     predicted: NDArray[np.int64]
     images_per_second: float
     load_s: float
+    answered_by: str
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ class Agreement:
 
 
 def answers(
-    open_runner: Callable[[], Runner], images: PackedImages, test: NDArray[np.int64], name: str
+    open_runner: Callable[[], OpenModel], images: PackedImages, test: NDArray[np.int64], name: str
 ) -> FormatAnswers:
     """Opens a model and runs it over the whole test split.
 
@@ -163,7 +165,7 @@ def answers(
                 run_s += time.perf_counter() - started_s
                 predicted[positions] = probabilities.argmax(axis=1)
                 bar.advance(len(batch))
-        return FormatAnswers(predicted, len(test) / run_s, load_s)
+        return FormatAnswers(predicted, len(test) / run_s, load_s, runner.title)
     finally:
         runner.close()
 

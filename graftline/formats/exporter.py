@@ -58,7 +58,7 @@ def export_all(
         lambda: open_model(workspace.trained, computing, trained.size_px), images, test, ORIGINAL
     )
     made = {
-        format: _made(network, format, folder, images, test)
+        format: _made(network, format, device, folder, images, test)
         for format in get_args(ExportFormat)
         if format in section.formats
     }
@@ -94,6 +94,7 @@ class _Made:
 def _made(
     network: Network,
     format: ExportFormat,
+    device: str,
     folder: Path,
     images: PackedImages,
     test: NDArray[np.int64],
@@ -105,7 +106,7 @@ def _made(
         path=path,
         sha256=sha256_record(digests) if path.is_dir() else next(iter(digests.values())),
         size_bytes=sum(one.stat().st_size for one in files),
-        answers=answers(lambda: open_exported(format, path), images, test, format),
+        answers=answers(lambda: open_exported(format, path, device), images, test, format),
     )
 
 
@@ -190,4 +191,5 @@ def _speed(sha256: str, given: FormatAnswers) -> FormatSpeed:
         sha256=sha256,
         images_per_second=round(given.images_per_second, 1),
         load_s=round(given.load_s, 3),
+        answered_by=given.answered_by,
     )

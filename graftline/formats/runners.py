@@ -15,9 +15,16 @@ from graftline.formats.contract import read_contract
 from graftline.formats.exported_network import PROBABILITIES, SIGNATURE
 from graftline.network.runners.litert import LiteRunner
 
+ONNX_PROVIDERS = ("CUDAExecutionProvider", "ROCMExecutionProvider", "CPUExecutionProvider")
+"""Of ONNX Runtime, the one that is asked first standing first."""
 
-class Runner(Protocol):
+
+class OpenModel(Protocol):
     """A model that is open."""
+
+    @property
+    def title(self) -> str:
+        """Which runtime answers, and on what."""
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """From uint8 (n, height, width, channels) to probabilities (n, classes)."""
@@ -26,21 +33,28 @@ class Runner(Protocol):
         """Gives back what the runtime holds."""
 
 
-def open_exported(format: ExportFormat, path: Path) -> Runner:
+def open_exported(format: ExportFormat, path: Path, device: str = "cpu") -> OpenModel:
     """Opens an exported file, on all cores.
+
+    Args:
+        format: The file's.
+        path: Where it lies.
+        device: ``compute.device``: what ONNX Runtime runs it on, where it has a provider for it.
 
     Raises:
         MissingOutputError: If it is absent or no such file.
     """
     verify_all(path)
     if format == "onnx":
-        return _Onnx(path)
+        return _Onnx(path, device)
     if format == "saved_model":
         return _SavedModel(path)
     return _LiteRT(path)
 
 
 class _LiteRT:
+    title = LiteRunner.title
+
     def __init__(self, path: Path) -> None:
         output = read_contract(path).output
         self._scale, self._zero_point = np.float32(output.scale), np.float32(output.zero_point)
@@ -56,6 +70,8 @@ class _LiteRT:
 
 
 class _SavedModel:
+    title = "TensorFlow"
+
     def __init__(self, path: Path) -> None:
         import tensorflow as tf
 
@@ -73,14 +89,16 @@ class _SavedModel:
 
 
 class _Onnx:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, device: str) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = available_cores()
         self._session: Any = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
+            str(path), options, providers=onnx_providers(device)
         )
+        # One whose libraries are wanting is passed over without an error.
+        self.title = f"ONNX Runtime, {self._session.get_providers()[0]}"
         self._input = self._session.get_inputs()[0].name
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -89,3 +107,16 @@ class _Onnx:
 
     def close(self) -> None:
         del self._session
+
+
+def onnx_providers(device: str) -> list[str]:
+    """What ONNX Runtime is to run on, the first that works; it must be installed.
+
+    Args:
+        device: ``compute.device``: auto, cpu or gpu.
+    """
+    import onnxruntime
+
+    wanted = ONNX_PROVIDERS[-1:] if device == "cpu" else ONNX_PROVIDERS
+    present = onnxruntime.get_available_providers()
+    return [one for one in wanted if one in present]

@@ -23,6 +23,8 @@ class FormatSpeed(Record):
     """Over the whole test split, all cores, after a first batch."""
     load_s: float
     """Opening the file and answering one image, the runtime being imported."""
+    answered_by: str | None = None
+    """Which runtime, on what; null in a record of an earlier version."""
 
 
 class FormatSpeeds(Record):

@@ -74,6 +74,9 @@ def caption(exports: Exports, speeds: FormatSpeeds | None = None) -> str:
             f" Images/s: on {speeds.cores} cores of this machine, once. Load: opening the file "
             "and answering one image."
         )
+        onnx = speeds.measured.get("onnx")
+        if onnx and onnx.answered_by:
+            text += f" The ONNX file was run by {onnx.answered_by}."
     return text
 
 

@@ -99,9 +99,18 @@ def choose_model(
 
 
 def find_model(
-    workspace: Workspace, which: str | None = None, name: str | None = None
+    workspace: Workspace,
+    which: str | None = None,
+    name: str | None = None,
+    option: str = "--model ",
 ) -> FoundModel:
     """Finds what :func:`choose_model` would take; no file of it is fetched.
+
+    Args:
+        workspace: See :func:`choose_model`.
+        which: See :func:`choose_model`.
+        name: See :func:`choose_model`.
+        option: What stands before a model's name on the command line, for the errors.
 
     Raises:
         MissingOutputError: If there is no such version, or nobody has trained a model yet.
@@ -112,10 +121,10 @@ def find_model(
         return FoundModel(Path(which), which)
     name = name or _registered_name(workspace)
     if which is None:
-        return _by_default(workspace, name)
+        return _by_default(workspace, name, option)
     version = tracking.find_version(workspace, name, which)
     if version is None:
-        raise _not_there(workspace, name, which)
+        raise _not_there(workspace, name, which, option)
     return FoundModel(version, version.name)
 
 
@@ -131,7 +140,7 @@ def _registered_name(workspace: Workspace) -> str:
     return read_params(workspace.params_file).register_.model_name
 
 
-def _by_default(workspace: Workspace, name: str) -> FoundModel:
+def _by_default(workspace: Workspace, name: str, option: str) -> FoundModel:
     # Opening a history takes seconds, and makes one where there is none.
     registry = tracking.store_exists(workspace)
     if registry and (champion := tracking.find_version(workspace, name, CHAMPION)):
@@ -144,11 +153,11 @@ def _by_default(workspace: Workspace, name: str) -> FoundModel:
         )
     if registry and tracking.all_versions(workspace, name):
         # Another machine's, one of which can be named.
-        raise _not_there(workspace, name, CHAMPION)
+        raise _not_there(workspace, name, CHAMPION, option)
     raise no_model(f"{name} has no champion, and no model has been trained yet", workspace.trained)
 
 
-def _not_there(workspace: Workspace, name: str, which: str) -> MissingOutputError:
+def _not_there(workspace: Workspace, name: str, which: str, option: str) -> MissingOutputError:
     versions = tracking.all_versions(workspace, name)
     what, kind = (f"version {which}", "number") if which.isdecimal() else (which, "alias")
     lacking = f"no version with the {kind} {which}"
@@ -156,12 +165,12 @@ def _not_there(workspace: Workspace, name: str, which: str) -> MissingOutputErro
         return MissingOutputError(
             f"there is no {what} of {name}: nothing has been registered yet, so {lacking}",
             where="the model registry",
-            fix="graftline run registers a model, which is --model challenger; or name a model's "
-            "folder: --model models/trained",
+            fix=f"graftline run registers a model, which is {option}challenger; or name a model's "
+            f"folder: {option}models/trained",
         )
     aliases = sorted({alias for version in versions for alias in version.aliases})
     numbers = ", ".join(version.version for version in versions[:5])
-    fix = f"name another: --model {aliases[0] if aliases else versions[0].version}"
+    fix = f"name another: {option}{aliases[0] if aliases else versions[0].version}"
     if which == CHAMPION:
         fix += ", or promote a version first"
     return MissingOutputError(

@@ -18,6 +18,7 @@ from graftline.core.workspace import Workspace
 from graftline.data.decoding import Pixels
 from graftline.data.image_files import largest_px, read_image
 from graftline.data.sources.folder import printable
+from graftline.evaluation.predictions import MOST_WHOLE
 from graftline.evaluation.predictor import Predictor
 from graftline.inference.inputs import Input, inputs
 
@@ -31,7 +32,7 @@ class Prediction:
 
     file: str
     probabilities: dict[str, float]
-    """By class, most probable first; empty if the file could not be read."""
+    """By class, most probable first, 256 at most; empty if the file could not be read."""
     error: str | None = None
 
     @classmethod
@@ -45,7 +46,7 @@ class Prediction:
             classes: The model's, in its order.
             probabilities: float32 (classes,).
         """
-        order = np.argsort(-probabilities, kind="stable")
+        order = np.argsort(-probabilities, kind="stable")[:MOST_WHOLE]
         return cls(file, {classes[index]: float(probabilities[index]) for index in order})
 
     @property

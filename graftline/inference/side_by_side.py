@@ -103,7 +103,7 @@ def _model(workspace: Workspace, which: str) -> _Model:
         return _of_folder(workspace, Path(which))
     if _RUN_ID.fullmatch(which):
         return _of_run(workspace, which)
-    found = find_model(workspace, which).found
+    found = find_model(workspace, which, option="").found
     if isinstance(found, Path):
         return _of_folder(workspace, found)
     told = ", ".join(sorted(found.aliases))

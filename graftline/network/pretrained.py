@@ -45,13 +45,17 @@ class BaseWeights:
     sha256: str | None
 
 
-def resolve_weights(workspace: Workspace, backbone: BackboneParams, size_px: int) -> BaseWeights:
+def resolve_weights(
+    workspace: Workspace, backbone: BackboneParams, size_px: int, *, notes: bool = True
+) -> BaseWeights:
     """Finds or downloads the base weights and checks their SHA-256.
 
     Args:
         workspace: Where downloads are kept (``var/weights``) and hashes recorded.
         backbone: What is asked for.
         size_px: The network's input size; for some backbones Keras has one ImageNet file per size.
+        notes: Whether the hash of weights that nobody has published one for is noted, so that no
+            others are taken from then on.
 
     Raises:
         WeightsError: If the file is absent or is another one than was pinned.
@@ -63,7 +67,7 @@ def resolve_weights(workspace: Workspace, backbone: BackboneParams, size_px: int
     if name == "stanford-dogs":
         return _checked(name, located(STANFORD_DOGS), pinned or STANFORD_DOGS.sha256)
     if name == "imagenet":
-        return _imagenet(workspace, backbone, size_px)
+        return _imagenet(workspace, backbone, size_px, notes=notes)
     if name.startswith("https://"):
         target = workspace.var / "weights" / f"{pinned}.h5"
         if not target.exists():
@@ -75,7 +79,7 @@ def resolve_weights(workspace: Workspace, backbone: BackboneParams, size_px: int
 def present_weights(
     workspace: Workspace, backbone: BackboneParams, size_px: int
 ) -> BaseWeights | None:
-    """The same if nothing has to be downloaded for it; else None.
+    """The same if nothing has to be downloaded for it; else None. Nothing is written.
 
     Raises:
         WeightsError: If the file is absent that a path names, or is another one than was pinned.
@@ -90,7 +94,7 @@ def present_weights(
     if name.startswith("https://"):
         if not (workspace.var / "weights" / f"{backbone.weights_sha256}.h5").is_file():
             return None
-    return resolve_weights(workspace, backbone, size_px)
+    return resolve_weights(workspace, backbone, size_px, notes=False)
 
 
 def load_into(base: Any, weights: BaseWeights) -> None:
@@ -151,7 +155,9 @@ def _checked(name: str, path: Path, pinned: str | None) -> BaseWeights:
     return BaseWeights(name, path, found)
 
 
-def _imagenet(workspace: Workspace, backbone: BackboneParams, size_px: int) -> BaseWeights:
+def _imagenet(
+    workspace: Workspace, backbone: BackboneParams, size_px: int, *, notes: bool
+) -> BaseWeights:
     """Keras's own file, in Keras's own cache."""
     family, alpha, pinned = backbone.family, backbone.alpha, backbone.weights_sha256
     name, md5 = family.imagenet_file(alpha, size_px), family.md5.get(alpha)
@@ -169,7 +175,7 @@ def _imagenet(workspace: Workspace, backbone: BackboneParams, size_px: int) -> B
             where=str(cached),
             fix="remove the file, so that it is downloaded anew",
         )
-    if name not in known and weights.sha256 is not None and pinned is None:
+    if notes and name not in known and weights.sha256 is not None and pinned is None:
         write_text(record, json.dumps(known | {name: weights.sha256}, indent=2) + "\n")
     return weights
 

@@ -15,7 +15,9 @@ import psutil
 from packaging.requirements import InvalidRequirement, Requirement
 
 from graftline import __version__
-from graftline.compute.cores import available_cores
+from graftline.compute.cores import VARIABLE as CORES_VARIABLE
+from graftline.compute.cores import allowed_cores, available_cores
+from graftline.compute.devices import cpu_flags, gpus, resolved_device
 from graftline.core.code_lock import CODE_LOCK, changed_code
 from graftline.core.code_state import PACKAGE, version_of
 from graftline.core.counts import counted
@@ -23,13 +25,14 @@ from graftline.core.environment import prefect_address, tracking_address
 from graftline.core.errors import GraftlineError
 from graftline.core.locks import holder
 from graftline.core.params import read_params
-from graftline.core.records import Record
+from graftline.core.records import ComputedIn, Record
 from graftline.core.redaction import without_secrets
 from graftline.core.repository import check_repository
-from graftline.core.silence import ended
 from graftline.core.uncommitted import uncommitted_files
 from graftline.core.workspace import Workspace
 from graftline.data.source_path import located
+from graftline.formats.runners import onnx_providers
+from graftline.network.runners.choosing import computing_of, gaining, possible, what_it_takes
 from graftline.operations.dvc_commands import dvc_ended
 from graftline.operations.dvc_exp_guard import refuse_after_interrupted
 from graftline.operations.servers import address, mlflow_server, prefect_server
@@ -40,7 +43,21 @@ _PYTHONS = ((3, 11), (3, 14))
 _LEAST_FREE_BYTES = 2_000_000_000
 _LEAST_MEMORY_BYTES = 4_000_000_000
 _ANSWER_LIMIT_S = 5.0
-_TENSORFLOW_GPUS = "import tensorflow as tf; print(len(tf.config.list_physical_devices('GPU')))"
+_INSTRUCTIONS = {
+    "avx2": "AVX2",
+    "avx512f": "AVX-512",
+    "avx512_vnni": "AVX512-VNNI",
+    "avx512_bf16": "AVX512-BF16",
+    "amx_bf16": "AMX-BF16",
+    "amx_int8": "AMX-INT8",
+}
+"""By Linux's name, what decides on how fast a network runs."""
+_RUNNER_PACKAGES = {
+    "LiteRT": "ai-edge-litert",
+    "TensorFlow": "tensorflow",
+    "OpenVINO": "openvino",
+    "ONNX Runtime": "onnxruntime",
+}
 
 
 class Finding(Record):
@@ -114,27 +131,72 @@ def _unmet() -> Iterator[str]:
             yield f"{requirement.name} {present} is none of {requirement.specifier}"
 
 
-def _devices(name: str, workspace: Workspace) -> Iterator[Finding]:
+def _devices(name: str, _: Workspace) -> Iterator[Finding]:
     memory = psutil.virtual_memory().total
-    told = f"{counted(available_cores(), 'core')}, {memory / 1e9:.0f} GB of memory"
+    shown = {_INSTRUCTIONS[flag] for flag in _INSTRUCTIONS if flag in cpu_flags()}
+    told = f"{_cores()}, {memory / 1e9:.0f} GB of memory"
+    if shown:
+        told += f"; {', '.join(sorted(shown))}"
     if memory < _LEAST_MEMORY_BYTES:
         do = "take smaller batches and images (train.batch_size, preprocess.size_px)"
         yield Finding(name=name, state="fault", told=told, do=do)
         return
-    gpus = _gpus()
-    if not gpus:
-        yield Finding(name=name, state="well", told=f"{told}; no GPU, so the cores train")
-        return
-    seen = _seen_by_tensorflow(workspace)
-    told = f"{told}; {', '.join(gpus)}"
-    if seen:
-        yield Finding(name=name, state="well", told=f"{told}; TensorFlow uses {seen}")
-    else:
+    listed, used = _listed_gpus(), gpus()
+    if used:
+        told += f"; TensorFlow uses {', '.join(map(str, used))}"
+        yield Finding(name=name, state="well", told=told)
+    elif listed:
         do = "pip install 'tensorflow[and-cuda]' of the version that is installed"
-        yield Finding(name=name, state="fault", told=f"{told}; TensorFlow sees none", do=do)
+        told += f"; {', '.join(listed)}, of which TensorFlow sees none"
+        yield Finding(name=name, state="fault", told=told, do=do)
+    else:
+        yield Finding(name=name, state="well", told=f"{told}; no GPU, so the cores train")
 
 
-def _gpus() -> list[str]:
+def _cores() -> str:
+    present = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    allowed, used = allowed_cores(), available_cores()
+    told = counted(allowed, "core")
+    if present and allowed < present:
+        told += f" by the container's quota, of {present}"
+    return told if used == allowed else f"{told}, of which {CORES_VARIABLE} takes {used}"
+
+
+def _runners(name: str, workspace: Workspace) -> Iterator[Finding]:
+    """What runs the frozen part: what there is, what is chosen, and why."""
+    present = [
+        f"{title} {version}"
+        for title, package in _RUNNER_PACKAGES.items()
+        if (version := version_of(package))
+    ]
+    compute = read_params(workspace.params_file).compute
+    told = ", ".join(present)
+    if version_of("onnxruntime"):
+        told += f" ({', '.join(onnx_providers(compute.device))})"
+    on_gpu = resolved_device(compute.device) == "gpu"
+    told += f"; compute.device {compute.device}: {'the GPU' if on_gpu else 'the cores'}"
+    faster = gaining(on_gpu)
+    wanted: ComputedIn = "float32"
+    if compute.precision == "bfloat16":
+        wanted = "bfloat16"
+    told += f"; compute.precision {compute.precision}: "
+    if compute.precision == "auto" and faster:
+        told += f"{' or '.join(faster)}, if the probe in the step freeze loses nothing by it"
+    elif compute.precision == "auto":
+        told += f"{computing_of(compute.device, 'float32')}, since bfloat16 {what_it_takes(on_gpu)}"
+    elif wanted != "float32" and wanted not in possible(on_gpu):
+        told += f"impossible here, since it {what_it_takes(on_gpu)}"
+        do = "set compute.precision to auto"
+        yield Finding(name=name, state="fault", told=told, do=do)
+        return
+    else:
+        told += str(computing_of(compute.device, wanted))
+        if compute.precision == "float32" and faster:
+            told += f"; auto would try {' and '.join(faster)}"
+    yield Finding(name=name, state="well", told=told)
+
+
+def _listed_gpus() -> list[str]:
     if shutil.which("nvidia-smi") is None:
         return []
     try:
@@ -150,12 +212,6 @@ def _gpus() -> list[str]:
     if done.returncode:
         return []
     return [line.strip() for line in done.stdout.splitlines() if line.strip()]
-
-
-def _seen_by_tensorflow(workspace: Workspace) -> int:
-    done = ended([sys.executable, "-c", _TENSORFLOW_GPUS], cwd=workspace.root)
-    last = done.stdout.split()[-1:]
-    return int(last[0]) if last and last[0].isdigit() else 0
 
 
 def _disk(name: str, workspace: Workspace) -> Iterator[Finding]:
@@ -270,6 +326,7 @@ def _answers(url: str) -> bool:
 _LOOKS: dict[str, Callable[[str, Workspace], Iterator[Finding]]] = {
     "versions": _versions,
     "devices": _devices,
+    "runners": _runners,
     "disk": _disk,
     "git": _git,
     "dvc": _dvc,

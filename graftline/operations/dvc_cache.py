@@ -12,8 +12,8 @@ FOLDER = ".dir"
 """Ends the name of an object that lists a folder's files, as JSON."""
 
 
-def objects_folder(root: Path, environment: Mapping[str, str] | None = None) -> Path | None:
-    """Where the objects lie; None where DVC cannot tell.
+def cache_folder(root: Path, environment: Mapping[str, str] | None = None) -> Path | None:
+    """Where the cache lies; None where DVC cannot tell.
 
     Args:
         root: Of a checkout.
@@ -22,7 +22,13 @@ def objects_folder(root: Path, environment: Mapping[str, str] | None = None) -> 
     # DVC breaks what it prints to the width of a terminal.
     wide = {**(os.environ if environment is None else environment), "COLUMNS": "100000"}
     asked = dvc_ended(root, "cache", "dir", environment=wide)
-    return None if asked.returncode else root / asked.stdout.strip() / "files" / "md5"
+    return None if asked.returncode else root / asked.stdout.strip()
+
+
+def objects_folder(root: Path, environment: Mapping[str, str] | None = None) -> Path | None:
+    """Where the objects lie in it; see :func:`cache_folder`."""
+    cache = cache_folder(root, environment)
+    return None if cache is None else cache / "files" / "md5"
 
 
 def object_in(cache: Path, name: str) -> Path:

@@ -18,14 +18,16 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
+from graftline.core.environment import ALIVE
 from graftline.core.files import SCRATCH_PREFIX
 from graftline.core.locks import Holder
-from graftline.core.process_identity import tag_lives
+from graftline.core.process_identity import TAG, tag_lives
 from graftline.core.processes import runs
 from graftline.core.workspace import Workspace
 from graftline.operations.dvc_holders import read_holders
+from graftline.operations.other_version import ENVIRONMENTS
 
-_OURS = re.compile(r"^\..+\.(?:tmp-)?(?P<tag>\d+-\d+)-[a-z0-9_]{8}(?:\.tmp|-old)?$")
+_OURS = re.compile(rf"^\..+\.(?:tmp-)?{TAG}-[a-z0-9_]{{8}}(?:\.tmp|-old)?$")
 _DVCS = re.compile(r"^\.[A-Za-z0-9_-]{22}\.tmp$")
 _RAW = ("data",)
 """Where users may keep a million images of their own: looked at, but not below."""
@@ -47,6 +49,8 @@ def remove_leftovers(workspace: Workspace) -> list[Path]:
     scratch = Path(tempfile.gettempdir()).glob(f"{SCRATCH_PREFIX}*")
     found += [path for path in scratch if _is_abandoned(path) and _is_own(path)]
     found += [path for path in _holder_records(workspace) if not _held(path)]
+    alive = (workspace.var / ALIVE).glob("*-*-h*")
+    found += [path for path in alive if not tag_lives(path.name)]
     found += _dvc_leftovers(workspace)
     for path in found:
         if path.is_dir() and not path.is_symlink():
@@ -82,7 +86,8 @@ def _entries(workspace: Workspace) -> Iterator[Path]:
 def _below(folder: Path) -> Iterator[Path]:
     for parent, folders, files in os.walk(folder):
         yield from (Path(parent, name) for name in (*folders, *files))
-        folders[:] = [name for name in folders if not _OURS.match(name)]
+        # An environment has tens of thousands of files, and none of these.
+        folders[:] = [name for name in folders if not _OURS.match(name) and name != ENVIRONMENTS]
 
 
 def _holder_records(workspace: Workspace) -> Iterator[Path]:

@@ -29,6 +29,8 @@ from graftline.core.locks import installation_lock
 from graftline.core.silence import ended
 from graftline.core.workspace import Workspace
 
+ENVIRONMENTS = "environments"
+"""The folder in ``var/`` that keeps them."""
 _LOCKED_VERSION = re.compile(r"^version: (\S+)$", re.MULTILINE)
 _WHOLE = "installed"
 """Written last. A virtual environment cannot be moved, as its scripts name its place, so this file
@@ -114,7 +116,7 @@ def installed_version(
     """
     wanted = sorted(_wanted(project, version, pinned))
     key = sha256_record([wanted, sys.version_info[:2], sys.base_prefix])[:8]
-    place = workspace.var / "environments" / f"{PACKAGE}-{version}-{key}"
+    place = workspace.var / ENVIRONMENTS / f"{PACKAGE}-{version}-{key}"
     other = OtherVersion(version, place / "bin" / "python")
     with installation_lock(workspace, place, on_step):
         if not _answers(place, version):

@@ -25,13 +25,23 @@ def own_stages(
         reported: Further stages that DVC has named, as those of a ``dvc.yaml`` in a folder.
         environment: What DVC finds; by default what this process has.
     """
-    names = {*keys_of_stages(root), *reported} - {*STAGES}
     # Most projects have none, and then DVC need not be asked.
-    if all(name.endswith(_DATA_FILE) for name in names):
+    if not named_stages(root, reported):
         return {}
     # Where DVC cannot tell, what runs next says why.
     said = dvc_ended(root, "dag", "--dot", environment=environment).stdout
     return ordered([(found["before"], found["after"]) for found in _EDGE.finditer(said)])
+
+
+def named_stages(root: Path, reported: Collection[str] = ()) -> list[str]:
+    """All own stages by name, those too that no step needs.
+
+    Args:
+        root: See :func:`own_stages`.
+        reported: See :func:`own_stages`.
+    """
+    names = dict.fromkeys((*keys_of_stages(root), *reported))
+    return [name for name in names if name not in STAGES and not name.endswith(_DATA_FILE)]
 
 
 def ordered(edges: Collection[tuple[str, str]]) -> dict[str, tuple[str, ...]]:

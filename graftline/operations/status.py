@@ -19,10 +19,11 @@ from graftline.core.stage_params import changed_params
 from graftline.core.stages import STAGES
 from graftline.core.workspace import Workspace
 from graftline.operations.dvc_commands import STATUS, dvc_ended
-from graftline.operations.own_stages import own_stages
+from graftline.operations.own_stages import named_stages, own_stages
 from graftline.registry.tracking import LastRun, last_run
 
 _BUSY = "blocked by"
+_ALONE = "no step waits for it: dvc repro runs it, a flow only where it calls it"
 
 State = Literal["current", "would run", "follows", "unknown"]
 
@@ -81,8 +82,18 @@ def _stages(workspace: Workspace) -> list[StageStatus]:
     unlocked = changed_code(workspace) if (workspace.root / CODE_LOCK).exists() else ()
     found: list[StageStatus] = []
     own = own_stages(workspace.root, changes)
-    for name in (one for stage in STAGES for one in (*own.get(stage, ()), stage)):
+    in_order = [one for stage in STAGES for one in (*own.get(stage, ()), stage)]
+    known = {*in_order, *changes, *locked}
+    alone = [
+        one
+        for one in named_stages(workspace.root, changes)
+        # Those of a loop (foreach, matrix) are named one by one.
+        if one not in in_order and not any(name.startswith(f"{one}@") for name in known)
+    ]
+    for name in (*in_order, *alone):
         reasons = tuple(_reasons(changes.get(name, ()), locked.get(name), present))
+        if reasons and name in alone:
+            reasons += (_ALONE,)
         if name in unlocked:
             reasons += (f"its code has changed, which {CODE_LOCK} does not say yet",)
         awaited = _awaited(locked, name, found)

@@ -11,21 +11,22 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from graftline.core.errors import ReproductionError
-from graftline.core.process_identity import name_tag, tag_lives
+from graftline.core.process_identity import TAG, name_tag, tag_lives
 from graftline.core.repository import PLACES, below_top, top
 from graftline.core.silence import ended
+from graftline.operations.dvc_cache import cache_folder
+from graftline.operations.dvc_commands import dvc_ended
 
 CACHE = Path(".dvc", "cache-of-checkout")
 """A link in the worktree to the checkout's cache."""
 _PREFIX = ".graftline-worktree-"
-_OURS = re.compile(rf"{re.escape(_PREFIX)}(?P<tag>\d+-\d+)-.*")
+_OURS = re.compile(rf"{re.escape(_PREFIX)}{TAG}-.*")
 # A hook of the checkout's has nothing to do here, and could do anything; a commit is what its
 # number says, not what a replacement (refs/replace) makes of it; other ends of lines would be other
 # code.
@@ -145,19 +146,18 @@ def _is_of(root: Path, path: Path) -> bool:
 
 
 def _share_cache(root: Path, place: Path) -> None:
-    cache = _ended(
-        root, sys.executable, "-m", "dvc", "cache", "dir", COLUMNS="100000"
-    ).stdout.strip()
+    environment = _without_places()
+    cache = cache_folder(root, environment) or root / ".dvc" / "cache"
     local = root / ".dvc" / "config.local"
     if local.is_file() and (place / ".dvc").is_dir():
         shutil.copy(local, place / ".dvc" / "config.local")
     # DVC cannot write a path that is not ASCII into its settings, so it is given a link.
     if (place / ".dvc").is_dir():
-        target = (root / (cache or ".dvc/cache")).resolve()
+        target = cache.resolve()
         # Nothing can be made at a link that leads nowhere.
         target.mkdir(parents=True, exist_ok=True)
         (place / CACHE).symlink_to(target)
-    done = _ended(place, sys.executable, "-m", "dvc", "cache", "dir", "--local", str(CACHE))
+    done = dvc_ended(place, "cache", "dir", "--local", str(CACHE), environment=environment)
     if done.returncode:
         raise ReproductionError(
             f"DVC cannot be used in the worktree: {done.stderr.strip()}",
@@ -171,7 +171,10 @@ def _remove(root: Path, place: Path) -> None:
     _ended(root, *_GIT, "worktree", "prune")
 
 
-def _ended(cwd: Path, *command: str, **more: str) -> subprocess.CompletedProcess[str]:
-    """A command that came to its end, with what it said; ``more`` goes into its environment."""
-    inherited = {name: text for name, text in os.environ.items() if name not in PLACES}
-    return ended(command, cwd=cwd, environment={**inherited, **more})
+def _ended(cwd: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """A command that came to its end, with what it said."""
+    return ended(command, cwd=cwd, environment=_without_places())
+
+
+def _without_places() -> dict[str, str]:
+    return {name: text for name, text in os.environ.items() if name not in PLACES}

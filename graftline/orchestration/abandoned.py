@@ -16,9 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from rich.console import Console
-
-from graftline.core.environment import begin_plainly, prefect_address, settle
+from graftline.core.environment import prefect_address
 from graftline.core.processes import ProcessIdentity
 from graftline.core.records import Record
 from graftline.core.redaction import without_secrets
@@ -217,17 +215,14 @@ def _folder(workspace: Workspace) -> Path:
     return workspace.var / "flow_runs"
 
 
-def main() -> None:
-    """Closes abandoned runs: before a worker starts, and by hand."""
-    workspace = Workspace.here()
-    settle(workspace)
-    console = Console(highlight=False, soft_wrap=True)
+def close_by_hand(workspace: Workspace) -> list[str]:
+    """The same outside a flow: a server is started if need be.
+
+    Returns:
+        The names of the runs that were closed.
+    """
     with _reached(workspace):
-        closed = close_abandoned(workspace)
-    for name in closed:
-        console.print(f"flow run {name} was set to Crashed: {MESSAGE}", markup=False)
-    if not closed:
-        console.print("no flow run is without its process")
+        return close_abandoned(workspace)
 
 
 @contextmanager
@@ -239,8 +234,3 @@ def _reached(workspace: Workspace) -> Iterator[None]:
     server = servers.prefect_server(workspace, preferred_port=0)
     with servers.serving(server) as address, asked_of(server, address):
         yield
-
-
-if __name__ == "__main__":
-    begin_plainly()
-    main()

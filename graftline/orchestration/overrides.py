@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from graftline.core.backbones import DEFAULT, DEFAULT_CUT
+from graftline.core.backbones import DEFAULT, usual_cut
 from graftline.core.dvc_file import is_output
 from graftline.core.errors import ParamsError
 from graftline.core.files import write_text
@@ -101,7 +101,7 @@ def _cut_with_backbone(before: dict[str, Any], overrides: Sequence[str]) -> list
     name = given.get("backbone.name", now)
     if name == now or "backbone.cut" in given:
         return []
-    return [f"backbone.cut={DEFAULT_CUT if name == DEFAULT else 'null'}"]
+    return [f"backbone.cut={usual_cut(name) or 'null'}"]
 
 
 def overrides_to(params: Params, workspace: Workspace) -> list[str]:

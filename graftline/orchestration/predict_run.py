@@ -95,6 +95,7 @@ _params: Params | None = None
 @contextmanager
 def opened(request: Request) -> Iterator[None]:
     """Holds the place of the predictions while the flow runs, and reads the parameters once."""
+    from graftline.compute import working_on
     from graftline.core.params import read_params
     from graftline.inference.batch.writer import held
 
@@ -103,7 +104,8 @@ def opened(request: Request) -> Iterator[None]:
     with held(workspace, request.out):
         _params = read_params(workspace.params_file)
         try:
-            yield
+            with working_on(workspace.root, _params.compute, "predict"):
+                yield
         finally:
             _params = None
 

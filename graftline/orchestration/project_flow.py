@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 from prefect import Flow
 from prefect.context import FlowRunContext
@@ -43,6 +43,15 @@ class ProjectFlow(Flow[P, R]):
                 # While its server is there: what sends events would send those of the next call
                 # to this call's server, too.
                 flush_logs()
+
+    def with_options(self, *args: Any, **options: Any) -> ProjectFlow[P, R]:
+        """The flow with other options of Prefect's, which tells the project's own server too.
+
+        Prefect makes a plain flow of it. It runs by itself, as one without :attr:`start` does.
+        """
+        made = super().with_options(*args, **options)
+        made.__class__ = ProjectFlow
+        return cast("ProjectFlow[P, R]", made)
 
 
 def project_flow(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import os
+import shlex
 from collections import Counter
 from pathlib import Path
 
 from rich.markup import escape
 
 from graftline.core.counts import counted
+from graftline.core.environment import CALLED_FROM_VARIABLE
 from graftline.core.records import Exports, FreezePlan, Metrics
 from graftline.core.workspace import Workspace
 from graftline.operations.pages import pages_of_last_run
@@ -70,18 +73,26 @@ def _rows(workspace: Workspace, promotion: Promotion, metrics: Metrics) -> list[
             f"{_relative(workspace, workspace.metrics)}, "
             f"{_relative(workspace, workspace.evaluation)}",
         ),
-        ("look", f"{_command(workspace)} ui shows the run in Prefect and MLflow"),
-        ("use", f"{_command(workspace)} predict IMAGE …"),
+        ("look", f"{_command(workspace, 'ui')} shows the run in Prefect and MLflow"),
+        ("use", f"{_command(workspace, 'predict')} IMAGE …"),
     ]
     if (run := last_run(workspace)) and run.warning:
         rows.append(("repeat", escape(run.warning)))
     return rows
 
 
-def _command(workspace: Workspace) -> str:
-    """How the command line is called here: by an environment in the project, or as installed."""
+def _command(workspace: Workspace, name: str) -> str:
+    """How a command is called from where the user stands: by the environment there, or any."""
+    here = _here(workspace)
     own = Path(".venv", "bin", "graftline")
-    return str(own) if (workspace.root / own).is_file() else "graftline"
+    program = str(own) if (here / own).is_file() else "graftline"
+    place = os.path.relpath(workspace.root, here)
+    return f"{program} {name}" + ("" if place == "." else f" -C {shlex.quote(place)}")
+
+
+def _here(workspace: Workspace) -> Path:
+    """Where the user stands: in the project, unless ``graftline run -C`` was called elsewhere."""
+    return Path(os.environ.get(CALLED_FROM_VARIABLE) or workspace.root)
 
 
 def _balanced(metrics: Metrics) -> str:
@@ -149,4 +160,5 @@ def _most_confused(confusion: Path) -> tuple[str, str, int, int] | None:
 
 
 def _relative(workspace: Workspace, path: Path) -> str:
-    return path.relative_to(workspace.root).as_posix() + ("" if path.suffix else "/")
+    place = os.path.relpath(path, _here(workspace))
+    return place + ("" if path.suffix else "/")

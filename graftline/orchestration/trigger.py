@@ -1,23 +1,12 @@
-"""The automation between a changed source and the retraining: made once, kept up to date.
-
-python -m graftline.orchestration.trigger --deployment retrain/nightly-digits-3f9a2c
-python -m graftline.orchestration.trigger --remove
-"""
+"""The automation between a changed source and the retraining: made once, kept up to date."""
 
 from __future__ import annotations
 
-import argparse
 import os
-import sys
-from collections.abc import Sequence
 from datetime import timedelta
 
-from rich.console import Console
-
-from graftline.core.environment import begin_plainly, prefect_address, settle
+from graftline.core.environment import prefect_address
 from graftline.core.errors import ServerError
-from graftline.core.exit_codes import reported
-from graftline.core.startup import collect_rarely
 from graftline.core.workspace import Workspace
 from graftline.operations.names_on_servers import name_on_servers, with_project
 from graftline.operations.servers import address, client_environment, prefect_server
@@ -103,38 +92,14 @@ def _name(workspace: Workspace) -> str:
     return f"retrain when the source of {workspace.root} has changed"
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Makes or removes the automation.
+def reach_server(workspace: Workspace) -> None:
+    """Has this process speak to the server that automations live in.
 
-    Returns:
-        The exit code: 0; 2 for what the user can mend; 1 for a fault of ours.
+    Raises:
+        ServerError: If there is none, or it does not answer.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m graftline.orchestration.trigger", description=__doc__
-    )
-    parser.add_argument(
-        "--deployment", metavar="FLOW/NAME", help=f"what is to run (default: {RETRAINS} of here)"
-    )
-    parser.add_argument("--remove", action="store_true", help="take the automation away")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    options = parser.parse_args(arguments)
-    workspace = Workspace.here()
-    settle(workspace)
-    console = Console(highlight=False, soft_wrap=True)
-
-    def run() -> int:
-        os.environ.update(known := _api(workspace))
-        check_answers(known["PREFECT_API_URL"])
-        if options.remove:
-            removed = remove_trigger(workspace)
-            console.print("removed" if removed else "there was no automation of this checkout")
-        else:
-            deployment = options.deployment or deployment_of(workspace)
-            name = ensure_trigger(workspace, deployment)
-            console.print(f"{deployment} runs by itself: {name}", markup=False)
-        return 0
-
-    return reported(run, debug=options.debug)
+    os.environ.update(known := _api(workspace))
+    check_answers(known["PREFECT_API_URL"])
 
 
 def _api(workspace: Workspace) -> dict[str, str]:
@@ -149,9 +114,3 @@ def _api(workspace: Workspace) -> dict[str, str]:
             fix="run graftline up, or name a server by PREFECT_API_URL",
         )
     return client_environment(server, own)
-
-
-if __name__ == "__main__":
-    begin_plainly()
-    collect_rarely()
-    sys.exit(main(sys.argv[1:]))

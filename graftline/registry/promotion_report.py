@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from graftline.core.markdown import table
+from graftline.core.markdown import MOST_CLASSES, SHOWN_CLASSES, table
 from graftline.evaluation.comparison import Comparison
 from graftline.registry.gate import points
 from graftline.registry.promotions import BestChampion, Promotion
@@ -93,9 +93,17 @@ def _compared(comparison: Comparison) -> Iterator[tuple[str, str, str]]:
         yield "right where the other is wrong", f"{only[0]:,}", f"{only[1]:,}"
         chances = (f"{paired.p_better:.3g}", f"{paired.p_worse:.3g}")
         yield "McNemar's exact p of such a lead", *chances
-    for name, one in comparison.classes.items():
+    classes = list(comparison.classes.items())
+    more = len(classes) - SHOWN_CLASSES if len(classes) > MOST_CLASSES else 0
+    if more:
+        # Those that fell the most; without a champion, those that are named worst.
+        classes.sort(key=lambda named: (-named[1].drop, named[1].challenger))
+        classes = classes[:SHOWN_CLASSES]
+    for name, one in classes:
         before = "" if one.champion is None else f"{one.champion:.2%}"
         yield f"recall of {name} ({one.images:,})", f"{one.challenger:.2%}", before
+    if more:
+        yield f"recall of {more:,} more classes: in the receipt", "", ""
 
 
 def _facts(promotion: Promotion) -> Iterator[tuple[str, str]]:

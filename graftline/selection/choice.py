@@ -86,7 +86,8 @@ def choose(workspace: Workspace, settings: Settings, trainer: TrialRunner) -> Ch
     sample = training_sample(images, settings.freeze.max_images, settings.seed)
     labels, folds = images.labels[sample], dealt_folds(images.labels[sample])
     features = pooled_features(workspace, assembled, depths, sample, folder, settings.computing)
-    profile = make_profile(depths, features, labels, folds, settings.seed)
+    kept = folder / "profile.npz"
+    profile = make_profile(depths, features, labels, folds, settings.seed, kept)
     _measure_speeds(workspace, assembled, depths, profile, sample, folder, settings.computing)
     training_images = len(images.indices("train"))
     situation = situation_of(profile, labels, training_images, len(assembled.classes))

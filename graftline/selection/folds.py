@@ -8,6 +8,7 @@ beginnings, and folds are dealt out along it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from graftline.data.shards import PackedImages
 
 ENOUGH_HELD_OUT = 1000
+_LEAST_OF_CLASS = 8
 FOLDS = 5
 """As usual; each probe then sees four fifths of the images."""
 
@@ -54,11 +56,10 @@ def stratified_order(
         seed: Another seed gives another order.
     """
     # By content, so that the order in which a source lists its files does not matter.
-    _, first = np.unique(hashes.astype(str), return_index=True)
+    _, first = np.unique(_as_bytes(hashes), return_index=True)
     shuffled = np.random.default_rng((seed, 1)).permutation(first)
     places = np.empty(len(shuffled))
-    for label in np.unique(labels[shuffled]):
-        members = np.flatnonzero(labels[shuffled] == label)
+    for members in _by_label(labels[shuffled]):
         places[members] = (np.arange(len(members)) + 0.5) / len(members)
     return shuffled[np.argsort(places, kind="stable")].astype(np.int64)
 
@@ -72,8 +73,7 @@ def dealt_folds(labels: NDArray[np.integer], folds: int = FOLDS) -> NDArray[np.i
     """
     fold = np.empty(len(labels), np.int64)
     dealt = 0
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
+    for members in _by_label(labels):
         # Each class begins where the one before it ended, so that rare classes do not all fall
         # into the first fold.
         fold[members] = (dealt + np.arange(len(members))) % folds
@@ -81,9 +81,28 @@ def dealt_folds(labels: NDArray[np.integer], folds: int = FOLDS) -> NDArray[np.i
     return fold
 
 
+def _as_bytes(hashes: NDArray[np.object_]) -> NDArray[np.bytes_]:
+    """Texts of hexadecimal digits as NumPy's own: as objects they are compared one by one."""
+    return hashes.astype(bytes)
+
+
+def _by_label(labels: NDArray[np.integer]) -> Iterator[NDArray[np.int64]]:
+    """The places of each label in turn, from the lowest on; one sort, however many there are."""
+    order = np.argsort(labels, kind="stable")
+    yield from np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
+
+
 def training_sample(images: PackedImages, most: int, seed: int) -> NDArray[np.int64]:
-    """At most so many training images, in stratified order, as positions in the manifest."""
+    """At most so many training images, in stratified order, as positions in the manifest.
+
+    Of more classes than get ``_LEAST_OF_CLASS`` images each, some are drawn: a probe learns nothing
+    of a class from a single image.
+    """
     train = images.indices("train")
+    classes = np.unique(images.labels[train])
+    if len(classes) > (wanted := max(2, most // _LEAST_OF_CLASS)):
+        drawn = np.random.default_rng((seed, 3)).permutation(classes)[:wanted]
+        train = train[np.isin(images.labels[train], drawn)]
     order = stratified_order(images.labels[train], images.hashes[train], seed)
     return train[order[:most]]
 
@@ -121,5 +140,6 @@ def _fold(
     order = stratified_order(images.labels[left], images.hashes[left], seed)
     count = min(max(1, round(share * len(order))), ENOUGH_HELD_OUT)
     validation = left[np.sort(order[len(order) - count :])]
-    train = left[~np.isin(images.hashes[left], images.hashes[validation])]
+    copies = np.isin(_as_bytes(images.hashes[left]), _as_bytes(images.hashes[validation]))
+    train = left[~copies]
     return Fold(number, train, validation, held_out)

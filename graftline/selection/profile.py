@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,6 +16,7 @@ from graftline.core.records import Record
 from graftline.evaluation.paired import SAME_COST, p_worse, paired_error, standard_error
 from graftline.selection.depths import Cuts, Depth
 from graftline.selection.probe import out_of_fold
+from graftline.training.checkpoints import keep_arrays, kept_arrays
 
 Item = TypeVar("Item")
 CURVE_SHARES = (0.125, 0.25, 0.5, 1.0)
@@ -126,6 +128,7 @@ def make_profile(
     labels: NDArray[np.integer],
     folds: NDArray[np.int64],
     seed: int,
+    kept: Path | None = None,
 ) -> Profile:
     """Probes each depth, and the best one on fewer images.
 
@@ -135,14 +138,17 @@ def make_profile(
         labels: (n,).
         folds: (n,).
         seed: Of the probes.
+        kept: A file for the answers, which are read there if it has been written.
     """
-    answers = at_each(features, lambda one: out_of_fold(one, labels, folds, seed))
+    known = kept_arrays(kept) if kept else None
+    if known is None:
+        known = _answers(features, labels, folds, seed)
+        if kept:
+            keep_arrays(kept, known)
+    answers, curve_answers = known["answers"], known["curve_answers"]
     right = answers == labels
     best = int(right.sum(axis=1).argmax())
     scores = tuple(_score(depth, right[at], right[best]) for at, depth in enumerate(depths))
-    curve_answers = at_each(
-        CURVE_SHARES, lambda share: out_of_fold(features[best], labels, folds, seed, share)
-    )
     trained = len(labels) * (1 - 1 / len(np.unique(folds)))
     curve = tuple(
         _point(round(share * trained), curve_answers[at] == labels)
@@ -162,6 +168,20 @@ def at_each(items: Sequence[Item], function: Callable[[Item], Any]) -> NDArray[A
 
     with threadpool_limits(1), ThreadPoolExecutor(available_cores()) as pool:
         return np.stack([np.asarray(value) for value in pool.map(function, items)])
+
+
+def _answers(
+    features: Sequence[NDArray[np.floating]],
+    labels: NDArray[np.integer],
+    folds: NDArray[np.int64],
+    seed: int,
+) -> dict[str, NDArray[np.int64]]:
+    answers = at_each(features, lambda one: out_of_fold(one, labels, folds, seed))
+    best = int((answers == labels).sum(axis=1).argmax())
+    curve_answers = at_each(
+        CURVE_SHARES, lambda share: out_of_fold(features[best], labels, folds, seed, share)
+    )
+    return {"answers": answers, "curve_answers": curve_answers}
 
 
 def _score(depth: Depth, right: NDArray[np.bool_], best: NDArray[np.bool_]) -> DepthScore:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from graftline.compute import Arrays, map_chunks
+from graftline.compute import Arrays, map_chunks, resources_of
 from graftline.core.files import replacing_directory
 from graftline.core.params import AugmentParams, Params
 from graftline.core.progress import progress
@@ -217,7 +217,10 @@ def _write_splits(work: Running, images: PackedImages, runner: Runner, folder: P
         # Two at once: no interpreter waits for the others at the end of a batch, and a GPU computes
         # one while the other is copied.
         rows = _rows(record, images, _batch_size(runner, record))
-        chunks = map_chunks("outputs", work, rows, here=here, at_once=2)
+        device = "cpu" if work.computing.takes_litert else "gpu"
+        chunks = map_chunks(
+            "outputs", work, rows, here=here, at_once=2, resources=resources_of(device)
+        )
         for (split, view, positions), outputs in chunks:
             files[split].put(positions + view * record.counts[split], outputs)
             bar.advance(len(positions))

@@ -18,6 +18,8 @@ from graftline.data.shards import PackedImages
 
 _CHUNK_BYTES = 16 << 20
 _MAX_STEPS = 64
+_KEPT_BYTES = 256 << 20
+"""Of images that had another size than the network's; those beyond it are brought to it again."""
 
 Chunk = tuple[NDArray[Any], NDArray[np.int32]]
 """Examples (steps, batch, ...) and their labels (steps, batch)."""
@@ -163,11 +165,33 @@ def _mixed_reader(images: PackedImages, indices: NDArray[np.int64], size_px: int
     from graftline.network.classifier import build_preparation
 
     preparation = build_preparation(size_px, PIXELS)
+    kept: dict[int, NDArray[np.uint8]] = {}
+
+    def resized(chosen: NDArray[np.int64]) -> NDArray[np.uint8]:
+        found = np.empty((len(chosen), size_px, size_px, 3), np.uint8)
+        for places, batch in images.batches(chosen, 64):
+            found[places] = np.rint(np.asarray(preparation(batch)))
+        return found
 
     def read(positions: NDArray[np.int64]) -> NDArray[np.uint8]:
-        prepared = np.empty((len(positions), size_px, size_px, 3), np.uint8)
-        for places, batch in images.batches(indices[positions], 64):
-            prepared[places] = np.rint(np.asarray(preparation(batch)))
+        chosen = indices[positions]
+        prepared = np.empty((len(chosen), size_px, size_px, 3), np.uint8)
+        # What has the network's size stays as it is; of one grey channel all three are the same.
+        fitting = (images.shapes[chosen, :2] == size_px).all(axis=1)
+        for channels in (1, 3):
+            rows = np.flatnonzero(fitting & (images.shapes[chosen, 2] == channels))
+            if len(rows):
+                prepared[rows] = images.batch(chosen[rows])
+        # A call for the few images of each other size takes as long as one for many.
+        rest = np.flatnonzero(~fitting)
+        missing = [row for row in rest.tolist() if int(chosen[row]) not in kept]
+        if missing:
+            prepared[missing] = resized(chosen[missing])
+        for row in rest.tolist():
+            if (image := kept.get(int(chosen[row]))) is not None:
+                prepared[row] = image
+        room = _KEPT_BYTES // prepared[0].nbytes - len(kept)
+        kept.update((int(chosen[row]), prepared[row].copy()) for row in missing[: max(0, room)])
         return prepared
 
     return read

@@ -57,7 +57,8 @@ def measured(loop: Loop, examples: Examples) -> Measured:
     for logits in loop.logits_by_batch(examples):
         rows = slice(at, at + len(logits))
         found.append((right(logits, labels[rows]), cross_entropies(logits, labels[rows])))
-        kept.append(logits[-at % every :: every])
+        # A copy: a view would hold all of the batch.
+        kept.append(logits[-at % every :: every].copy())
         at = rows.stop
     temperature = tempered(np.concatenate(kept), labels[sampled]).temperature
     del kept

@@ -90,7 +90,8 @@ def test_every_section_is_read_somewhere() -> None:
 
 
 def test_what_each_stage_reads_is_found_in_dvc_yaml() -> None:
-    wanted = ("seed", "head", "freeze", "augment", "extract", "train", "tune")
+    sections = ("seed", "head", "freeze", "augment", "extract", "train", "tune")
+    wanted = (*sections, "compute.device", "compute.precision")
     assert keys_of_stages(ROOT)["freeze"] == wanted
     assert tuple(keys_of_stages(ROOT)) == STAGES
 

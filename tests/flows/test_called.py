@@ -29,6 +29,7 @@ params = read_params(Path("params.yaml"))
 faster = params.train.model_copy(update={"learning_rate": 0.05})
 print("second", train(params.model_copy(update={"train": faster})).decision)
 Path("images").mkdir()
+assert retrain.with_options(description="another").with_options(retries=0)() is None
 for name in ("one", "two"):
     Path("images", f"{name}.png").write_bytes(b"")
     watch("images", settle_s=0.0)
@@ -63,4 +64,4 @@ def test_the_projects_server_has_the_run_and_params_are_used(tmp_path: Path) -> 
         events = database.execute("select count(*) from events where event like 'graftline.%'")
         assert events.fetchone() == (1,)
     # With nothing new and no server, the call of retrain started none.
-    assert count == 4
+    assert count == 5

@@ -51,7 +51,7 @@ def pixels(count: int, seed: int) -> np.ndarray:
 
 def made(predictor: Predictor, count: int, seed: int) -> FeatureSample:
     probabilities, features = predictor.probabilities_and_features(pixels(count, seed))
-    return FeatureSample(features, probabilities)
+    return FeatureSample.of(features, probabilities)
 
 
 def write(folder: Path, images: np.ndarray) -> None:

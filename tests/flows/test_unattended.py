@@ -104,7 +104,7 @@ def version(workspace: Workspace) -> str:
 
 def triggers(workspace: Workspace) -> bool:
     """Makes the automation; it says no while there is no deployment that it could run."""
-    command = [sys.executable, "-m", "graftline.orchestration.trigger"]
+    command = [sys.executable, "-m", "graftline", "trigger"]
     ended = subprocess.run(command, cwd=workspace.root, capture_output=True, check=False)
     return ended.returncode == 0
 

@@ -25,6 +25,7 @@ from graftline.formats import converters, exporter, runners
 from graftline.formats.contract import read_contract
 from graftline.formats.converters import ONNX_OPSET, PATHS
 from graftline.formats.speeds import ORIGINAL, read_speeds
+from graftline.network.runners.litert import LiteRunner
 from graftline.steps.export import export
 from tests.model import small
 
@@ -154,7 +155,7 @@ def test_calibration_looks_at_training_images_alone(
         return path
 
     monkeypatch.setattr(exporter, "make", note)
-    monkeypatch.setattr(exporter, "open_exported", lambda _, path: exporter.LiteRunner(path))
+    monkeypatch.setattr(exporter, "open_exported", lambda _, path, __: LiteRunner(path))
     workspace = small.copied(head_only, tmp_path)
     export(workspace, asking_for("litert_int8"))
     packed = PackedImages.open(workspace.preprocessed)
@@ -170,6 +171,8 @@ def test_one_that_strays_too_far_is_refused_and_the_earlier_ones_stay(
     before = everything(workspace)
 
     class Stubborn:
+        title = "none"
+
         def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
             return np.tile(np.float32([0, 1, 0]), (len(images), 1))
 

@@ -67,7 +67,7 @@ def test_the_reference_tells_inverted_images_from_others(
     for batch, alarm in ((test, False), (255 - test, True)):
         with Predictor(last_block.trained) as predictor:
             probabilities, features = predictor.probabilities_and_features(batch)
-        sample = type(reference.train)(features, probabilities)
+        sample = type(reference.train).of(features, probabilities)
         counts = np.bincount(sample.labels, minlength=len(small.CLASSES)).tolist()
         labels = dict(zip(small.CLASSES, counts, strict=True))
         drift = judge(reference, sample, labels, DriftParams()).drift

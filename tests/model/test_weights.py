@@ -23,7 +23,13 @@ from graftline.core.workspace import Workspace
 from graftline.network import pretrained as weights_module
 from graftline.network.cutting import build_base, cut_after, layer_records
 from graftline.network.keras_io import variables_digest
-from graftline.network.pretrained import RECORD, BaseWeights, load_into, resolve_weights
+from graftline.network.pretrained import (
+    RECORD,
+    BaseWeights,
+    load_into,
+    present_weights,
+    resolve_weights,
+)
 
 SIZE_PX, ALPHA = 32, 0.35
 
@@ -174,6 +180,11 @@ def test_imagenet_weights_are_recorded_at_their_first_download(
     found = resolve_weights(workspace, wanted, 96)
     digest = hashlib.sha256(weights_file.read_bytes()).hexdigest()
     assert found.sha256 == digest
+    noted = (tmp_path / RECORD).read_text()
+    (tmp_path / RECORD).unlink()
+    assert present_weights(workspace, wanted, 96) == found
+    assert not (tmp_path / RECORD).exists(), "a look notes nothing"
+    (tmp_path / RECORD).write_text(noted)
     assert json.loads((tmp_path / RECORD).read_text()) == {name: digest}
     (keras_home / "models" / name).write_bytes(b"another file")
     with pytest.raises(WeightsError, match=digest):

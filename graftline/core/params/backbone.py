@@ -6,7 +6,14 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
 
-from graftline.core.backbones import DEFAULT, DEFAULT_CUT, FAMILIES, STANFORD_DOGS, Family
+from graftline.core.backbones import (
+    DEFAULT,
+    DEFAULT_CUT,
+    FAMILIES,
+    STANFORD_DOGS,
+    Family,
+    usual_cut,
+)
 from graftline.core.params.fields import HomePath, Section, Sha256, shown
 from graftline.core.redaction import names_a_user
 
@@ -66,8 +73,8 @@ class BackboneParams(Section):
     @classmethod
     def _usual_cut(cls, given: Any) -> Any:
         # What a short parameter file leaves out is what the committed one says.
-        if isinstance(given, dict) and given.get("name", DEFAULT) == DEFAULT:
-            return {"cut": DEFAULT_CUT, **given}
+        if isinstance(given, dict):
+            return {"cut": usual_cut(given.get("name", DEFAULT)), **given}
         return given
 
     @model_validator(mode="after")

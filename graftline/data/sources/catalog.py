@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from graftline.compute import Arrays, map_chunks
+from graftline.compute import Arrays, map_chunks, refuse_unseen
 from graftline.core.errors import DataError
 from graftline.core.records import Split
 from graftline.data.decoding import collected_warnings, content_hash, decode, named, read_file
@@ -219,6 +219,8 @@ class Reading:
     @contextmanager
     def opened(self) -> Iterator[Callable[[list[ImageFile]], Arrays]]:
         """Gives the function from files to their bytes, shapes and hashes."""
+        # Every image would seem to be broken.
+        refuse_unseen([Path(self.root)])
         with collected_warnings() as warned:
             yield partial(_read_all, self, warned)
 

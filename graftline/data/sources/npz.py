@@ -7,6 +7,7 @@ with them.
 from __future__ import annotations
 
 import errno
+import mmap
 import re
 import shutil
 import sys
@@ -235,7 +236,9 @@ def _labels(array: NDArray[Any], wrong: Callable[[str], DataError]) -> list[str]
         except UnicodeDecodeError as error:
             raise wrong("holds bytes that are no text in UTF-8") from error
     try:
-        labels = [str(label) for label in array.tolist()]
+        # One text for each class, not one for each image.
+        known: dict[Any, str] = {}
+        labels = [known.setdefault(label, str(label)) for label in array.tolist()]
     except ValueError as error:
         raise wrong("holds numbers that stand for no letters") from error
     if not all(label.strip() for label in labels):
@@ -247,5 +250,9 @@ def _pieces(images: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
     if images.ndim == 3:
         images = images[..., None]
     at_once = max(1, _PIECE_BYTES // images[0].size)
+    mapped = getattr(images, "_mmap", None)
     for start in range(0, len(images), at_once):
         yield np.ascontiguousarray(images[start : start + at_once])
+        if mapped is not None:
+            # Pages that were read would count as this process's memory, all the images' in the end.
+            mapped.madvise(mmap.MADV_DONTNEED)

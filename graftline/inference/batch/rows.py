@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graftline.evaluation.feature_reference import FeatureSample
+from graftline.evaluation.predictions import MOST_WHOLE, further_columns, further_values
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 FEATURES = "features"
 """The column of the parts, and of them alone, that holds the sampled features."""
-PROBABILITY = "p_"
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,17 @@ class Labels:
         """Of the predictions."""
         import pyarrow as pa
 
-        numbers = [(f"{PROBABILITY}{name}", pa.float32()) for name in self.classes]
+        many = len(self.classes) > MOST_WHOLE
+        further = [
+            (name, pa.string() if many and name.startswith("label_") else pa.float32())
+            for name in further_columns(self.classes)
+        ]
         return pa.schema(
             [
                 ("path", pa.string()),
                 ("label", pa.string()),
                 ("probability", pa.float32()),
-                *numbers,
+                *further,
                 ("model", pa.string()),
                 ("model_version", pa.string()),
                 ("sha256", pa.string()),
@@ -78,7 +82,8 @@ class Labels:
         best = whole.argmax(axis=1)
         labels = [self.classes[at] if known else None for at, known in zip(best, read, strict=True)]
         columns: list[Any] = [[row.path for row in rows], labels]
-        columns += [pa.array(column, mask=~read) for column in (whole.max(axis=1), *whole.T)]
+        further = further_values(whole, self.classes)
+        columns += [pa.array(column, mask=~read) for column in (whole.max(axis=1), *further)]
         columns += [[text] * len(rows) for text in (self.model, self.model_version)]
         columns += [[row.sha256 for row in rows], [row.error for row in rows]]
         schema = self.schema()
@@ -111,21 +116,25 @@ def sampled_rows(parts: Sequence[Path], classes: Sequence[str]) -> FeatureSample
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    names = [f"{PROBABILITY}{name}" for name in classes]
+    number_of = {name: number for number, name in enumerate(classes)}
     features: list[bytes] = []
-    probabilities: list[NDArray[np.float32]] = []
+    labels: list[int] = []
+    confidence: list[NDArray[np.float32]] = []
     for part in parts:
         with pq.ParquetFile(part) as file:
             if FEATURES not in file.schema_arrow.names:
                 return None
-            table = file.read(columns=[*names, FEATURES])
+            table = file.read(columns=["label", "probability", FEATURES])
         table = table.filter(pc.is_valid(table[FEATURES]))
-        probabilities.append(np.stack([table[name].to_numpy() for name in names], axis=1))
+        labels += [number_of[name] for name in table["label"].to_pylist()]
+        confidence.append(table["probability"].to_numpy())
         features += table[FEATURES].to_pylist()
     if not features:
         return None
     values = np.frombuffer(b"".join(features), np.float32)
-    return FeatureSample(values.reshape(len(features), -1), np.concatenate(probabilities))
+    return FeatureSample(
+        values.reshape(len(features), -1), np.array(labels, np.int64), np.concatenate(confidence)
+    )
 
 
 def metadata(known: Mapping[str, Any]) -> dict[str, str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graftline.compute.parallel import ordered_map
+from graftline.compute import Arrays, map_chunks, ordered_map, refuse_unseen
 from graftline.core.code_state import code_state
 from graftline.core.errors import DataError, UserError
 from graftline.core.files import replacing_file, sha256_file, sha256_record, write_text
@@ -157,9 +158,11 @@ def predict_files(
     work.take_up(key)
     missing = [part for part in range(listing.parts) if not work.part(part).is_file()]
     began_s = time.perf_counter()
+    seen = tuple(path.absolute() for path in map(Path, arguments) if path.exists())
+    writing = Writing(model, listing, work, max_image_px, seen)
     with Predictor(Path(model.folder)) as predictor:
         labels = Labels(predictor.classes, model.name, model.version)
-        _Writing(predictor, labels, listing, work, max_image_px).write(missing)
+        _write(writing, predictor, missing)
     seconds = time.perf_counter() - began_s
     counts = _merge(work, listing, labels, {"key": key, **model.model_dump(exclude={"folder"})})
     return Batch(
@@ -187,66 +190,94 @@ def sample(out: Path, classes: Sequence[str]) -> FeatureSample | None:
 
 
 @dataclass(frozen=True)
-class _Writing:
-    """The writing of parts."""
+class Writing:
+    """Predicts and writes parts, in whichever process.
 
-    predictor: Predictor
-    labels: Labels
+    Args:
+        model: What predicts.
+        listing: What is predicted.
+        work: Where the parts go.
+        max_image_px: Images of more pixels are not decoded.
+        seen: Where the images lie. A process that does not see them would take them for unreadable.
+    """
+
+    model: ChosenModel
     listing: Listing
     work: Work
     max_image_px: int
+    seen: tuple[Path, ...]
 
-    def write(self, parts: Sequence[int]) -> None:
+    @contextmanager
+    def opened(self) -> Iterator[Callable[[int], Arrays]]:
+        """Gives the function that writes a part; ``untold``: rows that no bar was told of."""
+        refuse_unseen([*self.seen, self.work.folder, Path(self.model.folder)])
+        with Predictor(Path(self.model.folder)) as predictor, collected_warnings():
+            yield self.function(predictor, None)
+
+    def function(self, predictor: Predictor, bar: Bar | None) -> Callable[[int], Arrays]:
+        """The function, where the model is open already; the bar is told of each row."""
         sampled = np.zeros(self.listing.count, bool)
         sampled[chosen(np.arange(self.listing.count), _MOST_SAMPLED, seed=0)] = True
-        total = sum(map(self.listing.size, parts))
-        with progress("predict", total) as bar, collected_warnings():
-            # One stream through all parts: files of the next are read while this one is run.
-            stream = self._reads(self.listing.read(parts))
-            for part in parts:
-                first, size = self.listing.first(part), self.listing.size(part)
-                self._write_part(part, islice(stream, size), sampled[first : first + size], bar)
+        return partial(_write_part, self, predictor, sampled, bar)
 
-    def _write_part(
-        self, part: int, reads: Iterator[Read], sampled: NDArray[np.bool_], bar: Bar
-    ) -> None:
-        import pyarrow.parquet as pq
 
-        rows: list[Row] = []
+def _write(writing: Writing, predictor: Predictor, parts: Sequence[int]) -> None:
+    rows = sum(map(writing.listing.size, parts))
+    with progress("predict", rows) as bar, collected_warnings():
+        here = writing.function(predictor, bar)
+        # Two at once: files of the next are read while the end of this one is run.
+        written = map_chunks("parts", writing, parts, here=here, at_once=2, keep=False)
+        for _, arrays in written:
+            bar.advance(int(arrays["untold"]))
 
-        def readable() -> Iterator[Pixels]:
-            for row, pixels in reads:
-                rows.append(row)
+
+def _write_part(
+    writing: Writing, predictor: Predictor, sampled: NDArray[np.bool_], bar: Bar | None, part: int
+) -> Arrays:
+    import pyarrow.parquet as pq
+
+    listing = writing.listing
+    first, size = listing.first(part), listing.size(part)
+    rows: list[Row] = []
+
+    def readable() -> Iterator[Pixels]:
+        for row, pixels in _reads(listing.read([part]), predictor, writing.max_image_px):
+            rows.append(row)
+            if bar is not None:
                 bar.advance()
-                if pixels is not None:
-                    yield pixels
+            if pixels is not None:
+                yield pixels
 
-        features = None
-        if self.predictor.feature_dim is None:
-            probabilities = self.predictor.probabilities(readable())
-        else:
-            probabilities, features = self.predictor.probabilities_and_features(readable())
-        table = self.labels.table(rows, probabilities)
-        if features is not None:
-            read = np.array([row.error is None for row in rows], bool)
-            table = with_features(table, sampled & read, features[sampled[read]])
-        with replacing_file(self.work.part(part)) as temporary:
-            pq.write_table(table, temporary, row_group_size=len(rows))
+    features = None
+    if predictor.feature_dim is None:
+        probabilities = predictor.probabilities(readable())
+    else:
+        probabilities, features = predictor.probabilities_and_features(readable())
+    table = Labels(predictor.classes, writing.model.name, writing.model.version).table(
+        rows, probabilities
+    )
+    if features is not None:
+        here = sampled[first : first + size]
+        read = np.array([row.error is None for row in rows], bool)
+        table = with_features(table, here & read, features[here[read]])
+    with replacing_file(writing.work.part(part)) as temporary:
+        pq.write_table(table, temporary, row_group_size=len(rows))
+    return {"untold": np.array(size if bar is None else 0)}
 
-    def _reads(self, rows: Iterator[Input]) -> Iterator[Read]:
-        size_px = self.predictor.size_px
-        fitting = _CHUNK_BYTES // (size_px * size_px * 3)
-        count = max(1, min(_CHUNK_FILES, fitting))
 
-        def chunks() -> Iterator[list[Input]]:
-            while chunk := list(islice(rows, count)):
-                yield chunk
+def _reads(rows: Iterator[Input], predictor: Predictor, max_image_px: int) -> Iterator[Read]:
+    fitting = _CHUNK_BYTES // (predictor.size_px * predictor.size_px * 3)
+    count = max(1, min(_CHUNK_FILES, fitting))
 
-        def read(chunk: list[Input]) -> list[Read]:
-            return [_read(row, self.predictor, self.max_image_px) for row in chunk]
+    def chunks() -> Iterator[list[Input]]:
+        while chunk := list(islice(rows, count)):
+            yield chunk
 
-        for chunk in ordered_map(read, chunks()):
-            yield from chunk
+    def read(chunk: list[Input]) -> list[Read]:
+        return [_read(row, predictor, max_image_px) for row in chunk]
+
+    for chunk in ordered_map(read, chunks()):
+        yield from chunk
 
 
 def _read(row: Input, predictor: Predictor, max_image_px: int) -> Read:

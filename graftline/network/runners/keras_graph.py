@@ -78,6 +78,8 @@ class KerasRunner(Runner):
         MissingOutputError: If the file is absent or no such graph.
     """
 
+    title = "TensorFlow"
+
     def __init__(self, path: Path, precision: ComputedIn) -> None:
         import tensorflow as tf
 

@@ -32,6 +32,8 @@ class LiteRunner(PieceRunner):
         MissingOutputError: If the file is absent or no LiteRT model.
     """
 
+    title = "LiteRT"
+
     def __init__(self, path: Path, workers: int | None = None) -> None:
         verify(path)
         sessions = [_Interpreter(path) for _ in range(workers or available_cores())]

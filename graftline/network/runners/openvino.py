@@ -37,6 +37,8 @@ class OpenVinoRunner(PieceRunner):
         MissingOutputError: If the file is absent or no LiteRT model.
     """
 
+    title = "OpenVINO in bfloat16"
+
     def __init__(self, path: Path, workers: int | None = None) -> None:
         verify(path)
         workers = workers or available_cores()

@@ -17,11 +17,13 @@ class Runner(ABC):
     """A network, or a part of one, that is open and answers images.
 
     Attributes:
+        title: What it is called.
         output_dims: The last dimension of each of its outputs.
         most_images: How many images it is best given at once, at most.
         most_bytes: What their outputs may take, at most.
     """
 
+    title: str
     output_dims: tuple[int, ...]
     most_images = 256
     most_bytes = 32 << 20

@@ -51,7 +51,8 @@ class Classifier(PythonModel):
             params: Takes none.
 
         Returns:
-            One row per image: ``label``, ``probability``, and ``p_<class>`` for each class.
+            One row per image: ``label``, ``probability``, and ``p_<class>`` for each class; of
+            more than 256 classes ``label_2``, ``probability_2`` and so on to 5 instead.
 
         Raises:
             MlflowException: If one of them is no image.

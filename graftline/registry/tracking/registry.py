@@ -202,9 +202,13 @@ def _signature(classes: Sequence[str]) -> Any:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
-    numbers = ["probability", *(f"p_{name}" for name in classes)]
-    outputs: list[ColSpec | TensorSpec] = [ColSpec(DataType.string, "label")]
-    outputs += [ColSpec(DataType.float, name) for name in numbers]
+    from graftline.evaluation.predictions import MOST_WHOLE, further_columns
+
+    many = len(classes) > MOST_WHOLE
+    outputs: list[ColSpec | TensorSpec] = []
+    for name in ("label", "probability", *further_columns(classes)):
+        text = name == "label" or (many and name.startswith("label_"))
+        outputs.append(ColSpec(DataType.string if text else DataType.float, name))
     # MLflow passes everything on to such an input: arrays of uint8, and base64, in a table or not.
     # The model itself refuses what is no image.
     images = TensorSpec(np.dtype(object), (-1,))

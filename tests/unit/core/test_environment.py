@@ -368,7 +368,7 @@ DOORS = (
         "graftline.orchestration.predict_run",
         "graftline.cli.projects",
     ),
-    *("graftline.orchestration.trigger", "flows.serve"),
+    "flows.serve",
 )
 
 

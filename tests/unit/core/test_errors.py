@@ -14,6 +14,7 @@ from graftline.core.errors import (
     StageFailedError,
     StorageFullError,
     UserError,
+    WorkerLostError,
     error_from_json,
     from_system,
 )
@@ -31,7 +32,9 @@ def test_an_error_survives_the_way_to_another_process(kind: type[GraftlineError]
     copy = error_from_json(error.to_json())
     assert type(copy) is kind
     assert str(copy) == str(error)
-    assert copy.exit_code == (2 if issubclass(kind, UserError) else 1)
+    # A group of processes is started again by this code, before anybody else sees it.
+    expected = 4 if kind is WorkerLostError else 2 if issubclass(kind, UserError) else 1
+    assert copy.exit_code == expected
 
 
 def test_the_text_has_a_line_for_each_part() -> None:

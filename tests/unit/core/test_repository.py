@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from graftline.core import repository
 from graftline.core.errors import RepositoryError
 from graftline.core.repository import (
     below_top,
@@ -324,3 +325,16 @@ def test_a_copy_without_hidden_files_gets_dvc_back(tmp_path: Path, below: str) -
 def test_another_folder_is_no_checkout(tmp_path: Path) -> None:
     git(tmp_path, "init", "-q")
     assert "no project of Graftline" in problem(tmp_path).what
+
+
+def test_a_git_that_hangs_is_no_fault_of_graftlines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hanging = tmp_path / "git"
+    hanging.write_text("#!/bin/sh\nexec sleep 60\n")
+    hanging.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(repository, "_TIMEOUT_S", 0.1)
+    assert repository.git(tmp_path, "status") is None
+    with pytest.raises(RepositoryError, match=r"git rev-parse has not ended within 0\.1 s"):
+        repository.check_git(tmp_path)

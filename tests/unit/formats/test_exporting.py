@@ -31,6 +31,7 @@ from graftline.formats.contract import (
     read_contract,
 )
 from graftline.formats.converters import quiet_converters
+from graftline.formats.runners import onnx_providers
 from graftline.formats.speeds import ORIGINAL, FormatSpeed, FormatSpeeds, read_speeds
 from graftline.network.runners.litert import LiteRunner
 from tests import finished
@@ -240,3 +241,29 @@ def test_what_others_tell_while_a_converter_works_is_seen(
     said = capfd.readouterr()
     assert said.err == "a native library's last words\n"
     assert said.out == "another thread's line\n"
+
+
+@pytest.mark.parametrize(
+    ("device", "present", "asked"),
+    [
+        ("auto", ["CPUExecutionProvider"], ["CPUExecutionProvider"]),
+        (
+            "auto",
+            ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"],
+            ["CUDAExecutionProvider", "CPUExecutionProvider"],
+        ),
+        ("cpu", ["CUDAExecutionProvider", "CPUExecutionProvider"], ["CPUExecutionProvider"]),
+    ],
+)
+def test_onnx_runtime_is_asked_for_a_gpu_first(
+    device: str, present: list[str], asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: present)
+    assert onnx_providers(device) == asked
+
+
+def test_the_table_says_who_ran_the_onnx_file() -> None:
+    ran = SPEED.model_copy(update={"answered_by": "ONNX Runtime, CPUExecutionProvider"})
+    told = table.caption(EXPORTS, FormatSpeeds(cores=2, measured={"onnx": ran}))
+    assert told.endswith("The ONNX file was run by ONNX Runtime, CPUExecutionProvider.")

@@ -59,6 +59,10 @@ def test_other_test_splits_are_compared_by_what_they_have_in_common(
 def test_what_is_not_there_is_told(tracked: Workspace) -> None:
     with pytest.raises(MissingOutputError, match="no run " + "a" * 32):
         side_by_side(tracked, "a" * 32, "1")
+    with pytest.raises(MissingOutputError, match="no champion of graftline") as caught:
+        side_by_side(tracked, "champion", "1")
+    # It has no such option.
+    assert "--model" not in str(caught.value)
     finished.train(tracked, "another")
     found = side_by_side(tracked, str(tracked.trained), str(tracked.trained))
     assert found.a.has_params

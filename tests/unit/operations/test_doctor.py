@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from ruamel.yaml import YAML
 
 from graftline.cli.main import main
+from graftline.compute import devices
 from graftline.core.workspace import Workspace
+from graftline.network.runners import choosing
 from graftline.operations import doctor
 from graftline.operations.doctor import examine
 
@@ -55,7 +58,8 @@ def test_what_is_well_and_what_is_not(
     findings = json.loads(capsys.readouterr().out)["findings"]
     names = {one["name"] for one in findings}
     assert names == {
-        *("versions", "devices", "disk", "git", "dvc", "code", "parameters", "weights", "servers")
+        *("versions", "devices", "runners", "disk", "git", "dvc", "code", "parameters", "weights"),
+        "servers",
     }
 
     (project.root / "graftline.lock").write_text("version: 0\nsteps: {}\n")
@@ -79,3 +83,38 @@ def test_outside_a_project_it_says_what_is_missing(
 ) -> None:
     assert main(["doctor", "-C", str(tmp_path)]) == 2
     assert "there is no dvc.yaml here" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("compute", "flags", "card", "state", "told"),
+    [
+        ({}, (), None, "well", "compute.device auto: the cores; compute.precision float32: LiteRT"),
+        ({"precision": "auto"}, (), None, "well", "LiteRT in float32, since bfloat16 takes a GPU"),
+        ({"precision": "auto"}, ("amx_bf16",), None, "well", "bfloat16, if the probe in the step"),
+        ({"precision": "bfloat16"}, (), None, "fault", "impossible here"),
+        ({"precision": "bfloat16"}, ("amx_bf16",), None, "well", "OpenVINO in bfloat16"),
+        ({"device": "gpu"}, (), None, "fault", "this machine has none"),
+        ({}, (), (8, 9), "well", "the GPU; compute.precision float32: Keras under tf.function"),
+    ],
+)
+def test_it_says_what_would_run_and_why(
+    compute: dict[str, str],
+    flags: tuple[str, ...],
+    card: tuple[int, int] | None,
+    state: str,
+    told: str,
+    tmp_path: Path,
+    params_text: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    record = YAML(typ="safe").load(params_text)
+    record["compute"] |= compute
+    (tmp_path / "params.yaml").write_text(json.dumps(record))
+    monkeypatch.setattr(devices, "gpus", lambda: (devices.Gpu("a card", card),) if card else ())
+    monkeypatch.setattr(devices, "drivers", lambda: ())
+    monkeypatch.setattr(devices, "cpu_flags", lambda: frozenset(flags))
+    monkeypatch.setattr(choosing, "has_openvino", lambda: True)
+    monkeypatch.setattr(doctor, "_LOOKS", {"runners": doctor._LOOKS["runners"]})
+    (one,) = examine(Workspace(tmp_path)).findings
+    assert one.state == state
+    assert told in one.told

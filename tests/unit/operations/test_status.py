@@ -146,6 +146,23 @@ def test_who_holds_the_pipeline_is_named(workspace: Workspace) -> None:
     assert status(workspace).holder is None
 
 
+@pytest.mark.slow
+def test_a_stage_that_no_step_waits_for_is_told_of_too(workspace: Workspace) -> None:
+    file = workspace.root / "dvc.yaml"
+    own = "  upload:\n    cmd: 'true'\n    deps: [reports/evaluation]\n"
+    try:
+        write_text(file, DVC_YAML + own)
+        found = status(workspace).stages
+    finally:
+        write_text(file, DVC_YAML)
+    assert states(found) == {
+        **dict.fromkeys(("load", "train", "evaluate"), "current"),
+        "upload": "would run",
+    }
+    assert found[-1].reasons[0] == "has never run here"
+    assert found[-1].reasons[1].startswith("no step waits for it: dvc repro runs it")
+
+
 def test_a_working_stage_leaves_the_states_unknown(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,6 +52,19 @@ def closing(workspace: Workspace, promotion: Promotion = PROMOTED) -> str:
     return stream.getvalue()
 
 
+def test_paths_and_commands_are_those_of_where_the_user_stands(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = " ".join(closing(workspace).split())
+    assert "files models/trained/, reports/metrics.json" in said
+    assert "look graftline ui shows" in said and "use graftline predict IMAGE" in said
+    monkeypatch.setenv("GRAFTLINE_CALLED_FROM", str(workspace.root.parent))
+    name = workspace.root.name
+    said = closing(workspace).replace("\n             ", " ")
+    assert f"{name}/models/trained/, {name}/reports/metrics.json" in " ".join(said.split())
+    assert f"graftline ui -C {name} shows" in " ".join(said.split())
+
+
 def test_it_says_how_good_it_is_where_it_lies_and_what_to_do(workspace: Workspace) -> None:
     said = " ".join(closing(workspace).split())
     assert "Done in 12.3 s." in said

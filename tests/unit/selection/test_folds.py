@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 
-from graftline.selection.folds import dealt_folds, stratified_order
+from graftline.selection.folds import dealt_folds, stratified_order, training_sample
+from graftline.selection.probe import out_of_fold
 
 LABELS = np.array([0] * 60 + [1] * 30 + [2] * 10)
 HASHES = np.array([f"{at:03d}" for at in range(100)], object)
@@ -40,3 +43,23 @@ def test_each_class_is_spread_over_the_folds() -> None:
     for label in range(3):
         counts = np.bincount(folds[labels == label], minlength=5)
         assert counts.max() - counts.min() <= 1
+
+
+def test_of_very_many_classes_some_are_drawn_with_enough_images_each() -> None:
+    labels = np.arange(3000) % 300
+    hashes = np.array([f"{at:04d}" for at in range(3000)], object)
+    images = SimpleNamespace(labels=labels, hashes=hashes, indices=lambda split: np.arange(3000))
+    sample = training_sample(images, 400, seed=1)  # type: ignore[arg-type]
+    assert len(sample) == 400
+    counts = np.bincount(labels[sample], minlength=300)
+    assert (counts > 0).sum() == 50
+    assert counts[counts > 0].tolist() == [8] * 50
+    # Where all of them get enough, none is left out.
+    assert len(np.unique(labels[training_sample(images, 2400, seed=1)])) == 300  # type: ignore[arg-type]
+
+
+def test_the_probe_answers_with_the_classes_that_were_drawn() -> None:
+    labels = np.array([7, 900, 30] * 40)
+    features = np.eye(1000, dtype=np.float32)[labels][:, [7, 900, 30]]
+    folds = dealt_folds(labels)
+    assert (out_of_fold(features, labels, folds, seed=0) == labels).all()

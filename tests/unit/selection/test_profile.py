@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from graftline.selection import profile as profile_module
 from graftline.selection.data_regime import gain_of_doubling, learning_slope, situation_of
 from graftline.selection.depths import Depth
 from graftline.selection.folds import dealt_folds
@@ -172,3 +174,12 @@ def test_the_later_cut_is_the_latest_that_is_as_good_frozen() -> None:
     assert (cuts.frozen, cuts.tuned, cuts.later, cuts.best) == ("early", "early", "near", "early")
     as_cheap = score("as cheap", 60, 80)
     assert profile_of(early, as_cheap, worse).cuts.later == "as cheap", "nothing is cut before it"
+
+
+def test_what_the_probes_answered_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    depths, features = [depth("only", 10)], [clouds(2)]
+    first = make_profile(depths, features, LABELS, FOLDS, 0, tmp_path / "profile.npz")
+    monkeypatch.delattr(profile_module, "out_of_fold")
+    again = make_profile(depths, features, LABELS, FOLDS, 0, tmp_path / "profile.npz")
+    assert again.scores == first.scores
+    assert again.curve == first.curve

@@ -8,7 +8,7 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -50,19 +50,17 @@ class Model:
         self.answers = answers
         self.seen: list[np.ndarray] = []
 
-    def __call__(self, folder: Path) -> contextlib.AbstractContextManager[Model]:
+    def __call__(self, folder: Path, device: str) -> contextlib.AbstractContextManager[Model]:
         assert (folder / "trained.json").is_file()
+        assert device in ("auto", "cpu", "gpu")
         return contextlib.nullcontext(self)
 
-    def probabilities_and_logits_by_batch(
+    def probabilities_and_logits(
         self, images: Iterable[np.ndarray]
-    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    ) -> tuple[np.ndarray, np.ndarray]:
         self.seen += list(images)
         answers = np.array(self.answers, np.float32)
-        # Images of one shape come together, so not in their order.
-        for places in (np.arange(1, len(self.seen)), np.arange(1)):
-            given = answers[places[places < len(answers)]]
-            yield places, given, logits_of(given)
+        return answers, logits_of(answers)
 
 
 def logits_of(probabilities: np.ndarray) -> np.ndarray:
@@ -351,7 +349,7 @@ HARMS: dict[str, tuple[Callable[[Workspace, Model], None], type[GraftlineError],
         DataError,
         "has label 3",
     ),
-    "answers too few": (_answers(lambda a: a[:4]), MissingOutputError, "(3, 3), not (4, 3)"),
+    "answers too few": (_answers(lambda a: a[:4]), MissingOutputError, "(4, 3), not (5, 3)"),
     "answers of NaN": (_answers(_with_nan), TrainingDivergedError, "1 of 5"),
     "answers of logits": (_answers(lambda a: a * 7), TrainingDivergedError, "no probabilities"),
 }

@@ -9,13 +9,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from graftline.compute import Arrays, working_on
 from graftline.core.errors import DataError, PipelineBusyError, UserError
+from graftline.core.params import ComputeParams
 from graftline.core.workspace import Workspace
 from graftline.inference import predict as command
 from graftline.inference.batch import writer as predicting
@@ -107,22 +110,37 @@ def test_it_goes_on_with_the_next_part_and_ends_with_the_same_bytes(
     undisturbed = workspace.root / "undisturbed.parquet"
     ran(workspace, model, images, undisturbed)
     out = workspace.root / "x.parquet"
-    written = predicting._Writing._write_part
+    written = predicting._write_part
 
-    def failing(self: object, part: int, *rest: object) -> None:
-        if part == 2:
+    def failing(*given: Any) -> Arrays:
+        if given[-1] == 2:
             raise KeyboardInterrupt
-        written(self, part, *rest)
+        return written(*given)
 
-    monkeypatch.setattr(predicting._Writing, "_write_part", failing)
+    monkeypatch.setattr(predicting, "_write_part", failing)
     with pytest.raises(KeyboardInterrupt):
         ran(workspace, model, images, out)
     assert not out.exists()
-    assert len(Work(out).parts()) == 2
+    # Two are under way at once.
+    parts = [part.name for part in Work(out).parts()]
+    assert parts[:2] == [Work(out).part(0).name, Work(out).part(1).name]
+    assert Work(out).part(2).name not in parts
     monkeypatch.undo()
 
     batch = ran(workspace, model, images, out)
-    assert batch.resumed == 2 * PART_ROWS
+    # The last part has one row.
+    assert batch.resumed == 2 * PART_ROWS + len(parts) - 2
+    assert out.read_bytes() == undisturbed.read_bytes()
+
+
+@pytest.mark.slow
+def test_a_cluster_writes_the_same_bytes(
+    workspace: Workspace, model: ChosenModel, images: Path
+) -> None:
+    undisturbed, out = workspace.root / "undisturbed.parquet", workspace.root / "x.parquet"
+    ran(workspace, model, images, undisturbed)
+    with working_on(workspace.root, ComputeParams(engine="dask", workers=2), "predict"):
+        ran(workspace, model, images, out)
     assert out.read_bytes() == undisturbed.read_bytes()
 
 

@@ -29,7 +29,9 @@ def made(images: int, seed: int, moved: float = 0.0, features: int = FEATURES) -
     values[:, : features // 2] += 3 * moved
     probabilities = rng.dirichlet(np.ones(CLASSES), images)
     # Half of them never below 0, as after a ReLU.
-    return FeatureSample(np.maximum(values, 0).astype(np.float32), probabilities.astype(np.float32))
+    return FeatureSample.of(
+        np.maximum(values, 0).astype(np.float32), probabilities.astype(np.float32)
+    )
 
 
 REFERENCE = FeatureReference(made(500, 0), made(200, 1))
