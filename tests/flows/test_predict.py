@@ -34,7 +34,7 @@ def workspace(prefect_api: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     arrays = {
         f"{split}_{name}": getattr(sample, name)
         for split, sample in zip(("train", "validation"), samples, strict=True)
-        for name in ("features", "probabilities")
+        for name in ("features", "labels", "confidence")
     }
     np.savez_compressed(workspace.trained / REFERENCE_FILE, **arrays)
     monkeypatch.setenv("PREFECT_API_URL", prefect_api)
