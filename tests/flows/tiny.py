@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from graftline.core.params import ComputeParams
 from graftline.core.workspace import Workspace
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -78,6 +79,7 @@ def make_small(workspace: Workspace, images: Path) -> None:
         "register": {"model_name": "tiny"},
         "promote": {"min_accuracy": 0.3},
         "notify": {},
+        "compute": ComputeParams().model_dump(mode="json"),
     }
     # JSON is YAML too.
     workspace.params_file.write_text(json.dumps(record, indent=2))

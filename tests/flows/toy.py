@@ -70,6 +70,7 @@ register: {}
 promote: {min_accuracy: 0.9, margin: -0.05, significance: 0.05, max_recall_drop: 0.1}
 notify: {}
 drift: {}
+compute: {device: auto, precision: float32, strategy: auto, deterministic: true}
 """
 
 
