@@ -1,6 +1,7 @@
 """make torture: kills the pipeline at random moments, lets bits flip, and looks for losses.
 
 python -m tests.torture --kills 60 --flips 40 --seed 1
+python -m tests.torture --workers 30 --seed 1
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from tests import disks
 from tests.torture import place, processes
 from tests.torture.audit import Check
 from tests.torture.campaign import Campaign
+from tests.torture.clusters import VICTIMS
 from tests.torture.flips import FATES, KINDS
 from tests.torture.lives import DOORS, ROWS
+from tests.torture.worker_kills import STEPS, WorkerCampaign
 
 _WIDTH = 100
 _NEEDED_BYTES = 1 << 30
@@ -38,16 +41,22 @@ def main() -> int:
     memory = disks.memory(_NEEDED_BYTES)
     folder = Path(tempfile.mkdtemp(prefix="graftline-torture-", dir=memory))
     started_s = time.monotonic()
-    console.print(
-        f"{options.kills} kills, {options.flips} flips, seed {options.seed}, in {folder}",
-        markup=False,
+    what = (
+        f"{options.workers} kills on clusters"
+        if options.workers
+        else f"{options.kills} kills, {options.flips} flips"
     )
-    campaign = Campaign(
-        place.make(folder, generated=options.project),
-        options.kills,
-        options.seed,
-        lambda text: console.print(text, markup=False, soft_wrap=True),
-        options.flips,
+    console.print(f"{what}, seed {options.seed}, in {folder}", markup=False)
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, soft_wrap=True)
+
+    chunked = options.workers > 0
+    tortured = place.make(folder, generated=options.project, chunked=chunked)
+    campaign = (
+        WorkerCampaign(tortured, options.workers, options.seed, say)
+        if chunked
+        else Campaign(tortured, options.kills, options.seed, say, options.flips)
     )
     audit: list[Check] = []
     try:
@@ -57,21 +66,15 @@ def main() -> int:
     finally:
         for process in processes.marked(campaign.place.mark):
             process.kill()
-    console.print(_table(campaign))
-    if campaign.flipped:
-        console.print(_flips_table(campaign))
+    for table in _tables(campaign):
+        console.print(table)
     for check in audit:
         sign = "LOST" if check.wrong else "ok"
         console.print(f"{sign:<4}  {check.title}  {check.count}", markup=False, soft_wrap=True)
     for loss in campaign.losses:
         console.print(f"LOST  {loss}", markup=False, soft_wrap=True)
     minutes = (time.monotonic() - started_s) / 60
-    console.print(
-        f"{len(campaign.done)} kills, {len(campaign.flipped)} flips, {campaign.finished} lives "
-        f"came to their end, {campaign.refused} were refused since another was at work; "
-        f"{campaign.mended} times an experiment's changes were brought back, {campaign.remedied} "
-        f"times graftline mend was run; {minutes:.1f} minutes"
-    )
+    console.print(f"{_told(campaign)}; {minutes:.1f} minutes")
     if campaign.losses:
         console.print(f"something was lost; everything is kept in {folder}", soft_wrap=True)
         return 1
@@ -79,6 +82,47 @@ def main() -> int:
     if not options.keep:
         shutil.rmtree(folder)
     return 0
+
+
+def _told(campaign: Campaign | WorkerCampaign) -> str:
+    if isinstance(campaign, WorkerCampaign):
+        return (
+            f"{len(campaign.done)} kills, {campaign.finished} runs came to their end, "
+            f"{campaign.again} were started again since they or their scheduler were killed"
+        )
+    return (
+        f"{len(campaign.done)} kills, {len(campaign.flipped)} flips, {campaign.finished} lives "
+        f"came to their end, {campaign.refused} were refused since another was at work; "
+        f"{campaign.mended} times an experiment's changes were brought back, {campaign.remedied} "
+        "times graftline mend was run"
+    )
+
+
+def _tables(campaign: Campaign | WorkerCampaign) -> list[Table]:
+    if isinstance(campaign, WorkerCampaign):
+        return [_workers_table(campaign)]
+    return [_table(campaign), *([_flips_table(campaign)] if campaign.flipped else [])]
+
+
+def _workers_table(campaign: WorkerCampaign) -> Table:
+    table = Table(title=f"{len(campaign.done)} kills on clusters, seed {campaign.seed}")
+    table.add_column("killed in")
+    for title in (*VICTIMS, "all"):
+        table.add_column(title, justify="right")
+    for step in STEPS:
+        counts = Counter(kill.victim for kill in campaign.done if kill.step == step)
+        row = (str(counts[victim] or "") for victim in VICTIMS)
+        table.add_row(step, *row, str(counts.total()))
+    counts = Counter(kill.victim for kill in campaign.done)
+    table.add_section()
+    table.add_row("all", *(str(counts[victim]) for victim in VICTIMS), str(counts.total()))
+    forms = Counter(kill.form for kill in campaign.done)
+    among = sum(kill.chunks > 0 for kill in campaign.done)
+    table.caption = (
+        f"clusters: {', '.join(f'{form} {count}' for form, count in forms.items())}; {among} when "
+        f"chunks were done, {len(campaign.done) - among} before the first"
+    )
+    return table
 
 
 def _table(campaign: Campaign) -> Table:
@@ -119,6 +163,12 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
     parser.add_argument("--kills", type=int, default=60, help="how many (default: 60)")
     parser.add_argument("--flips", type=int, default=40, help="of bits in files (default: 40)")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=0,
+        help="instead: kills of what a Dask cluster consists of, while steps work on it",
+    )
     parser.add_argument(
         "--seed", type=int, default=secrets.randbelow(10_000), help="of all that is left to chance"
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from graftline.core.dvc_lock import read_lock
 from graftline.core.stages import STAGES
@@ -20,7 +21,18 @@ from tests.flows import tiny
 
 MARK = "GRAFTLINE_TORTURE"
 """In the environment of everything that is started here, so that no process gets out of sight."""
-_CHECKPOINT_EVERY = ("every_s: float = 15.0", "every_s: float = 0.2")
+_CHECKPOINTS_OFTEN = {
+    # A training of seconds would otherwise be over before its first checkpoint.
+    "training/checkpoints.py": ("every_s: float = 15.0", "every_s: float = 0.2")
+}
+_SMALL_CHUNKS = {
+    # So few images would otherwise be one chunk, and no worker could be lost among others.
+    "data/sources/catalog.py": ("_BATCH_FILES = 64", "_BATCH_FILES = 4"),
+    "steps/preprocess.py": ("_BATCH_BYTES = 8 << 20", "_BATCH_BYTES = 1600"),
+    "network/runners/runner.py": ("np.clip(fitting // 8 * 8, 8, self.most_images)", "4"),
+    "evaluation/predictor.py": ("_CHUNK_IMAGES = 256", "_CHUNK_IMAGES = 1"),
+    "inference/batch/writer.py": ("PART_ROWS = 2048", "PART_ROWS = 6"),
+}
 _PARAMS = {
     "freeze": {"strategy": {"last_blocks": 2}},
     "train": {"epochs": 4, "learning_rate": 0.01},
@@ -62,6 +74,11 @@ class Place:
     def said(self) -> Path:
         """What the lives printed, a file for each."""
         return self.folder / "said"
+
+    @property
+    def images(self) -> Path:
+        """The images as files, a folder for each class; of a place with many chunks."""
+        return self.folder / "images"
 
     def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """For a life: nothing of the user's servers, and everything that it writes in here."""
@@ -108,13 +125,14 @@ class Place:
         tiny.sh(self.root, "git", "clean", "-qfdx", "data", "models", "reports")
 
 
-def make(folder: Path, *, generated: bool = False) -> Place:
+def make(folder: Path, *, generated: bool = False, chunked: bool = False) -> Place:
     """A fresh place in an empty folder.
 
     Args:
         folder: Empty.
         generated: Whether it is a project that ``graftline init`` makes, under the library that is
             installed for this interpreter, and no copy of this checkout.
+        chunked: Whether the images are files, and every step has many chunks of few images.
     """
     place = Place(folder, f"{os.getpid()}-{folder.name}")
     for made in (place.temporary, place.said):
@@ -128,13 +146,18 @@ def make(folder: Path, *, generated: bool = False) -> Place:
     else:
         workspace = tiny.make(folder)
     _write_images(folder / "images.npz")
-    _save_checkpoints_often(library / "graftline" / "training" / "checkpoints.py")
+    changes = {**_CHECKPOINTS_OFTEN, **(_SMALL_CHUNKS if chunked else {})}
+    for name, (before, after) in changes.items():
+        _change(library / "graftline" / name, before, after)
     tiny.sh(workspace.root, "python", "-m", "graftline", "lock")
     tiny.sh(workspace.root, "git", "add", "-A")
     tiny.sh(workspace.root, *tiny.COMMIT, "torture")
     # Not committed, as after python -m flows.train --set: DVC sets it aside for experiments.
-    params = json.loads(workspace.params_file.read_text())
-    workspace.params_file.write_text(json.dumps({**params, **_PARAMS}, indent=2))
+    params = {**json.loads(workspace.params_file.read_text()), **_PARAMS}
+    if chunked:
+        _write_files(folder / "images.npz", place.images)
+        params["data"] = {"source": "folder", "path": str(place.images)}
+    workspace.params_file.write_text(json.dumps(params, indent=2))
     return place
 
 
@@ -157,11 +180,19 @@ def _write_images(path: Path) -> None:
     np.savez(path, images=np.clip(images, 0, 255).astype(np.uint8), labels=labels)
 
 
-def _save_checkpoints_often(module: Path) -> None:
-    # A training of seconds would otherwise be over before its first checkpoint.
+def _write_files(packed: Path, folder: Path) -> None:
+    with np.load(packed) as images:
+        for number, (image, label) in enumerate(
+            zip(images["images"], images["labels"], strict=True)
+        ):
+            path = folder / f"class{label}" / f"{number:03}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
+
+
+def _change(module: Path, before: str, after: str) -> None:
     text = module.read_text(encoding="utf-8")
-    before, after = _CHECKPOINT_EVERY
-    if after in text:
+    if before not in text and after in text:
         return
     if text.count(before) != 1:
         raise RuntimeError(f"{module} does not say {before!r} any more; mend {__file__}")

@@ -12,15 +12,19 @@ import pytest
 from tests.torture import place as places
 from tests.torture import processes
 from tests.torture.campaign import Campaign
+from tests.torture.worker_kills import WorkerCampaign
 
 
 @pytest.mark.slow
 @pytest.mark.kill
-def test_a_handful_of_kills_loses_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("on_clusters", [False, True])
+def test_a_handful_of_kills_loses_nothing(on_clusters: bool, tmp_path: Path) -> None:
     seed = int(os.environ.get("GRAFTLINE_TORTURE_SEED", "7"))
     processes.become_init()
     said: list[str] = []
-    campaign = Campaign(places.make(tmp_path), kills=6, seed=seed, say=said.append)
+    place = places.make(tmp_path, chunked=on_clusters)
+    kind = WorkerCampaign if on_clusters else Campaign
+    campaign = kind(place, kills=6, seed=seed, say=said.append)
     try:
         audit = campaign.run()
     finally:
