@@ -9,7 +9,13 @@ import sys
 
 from rich.console import Console, RenderableType
 
-from graftline.compute.groups import end_with_parent, group_of, is_started_again, started_again
+from graftline.compute.groups import (
+    end_with_parent,
+    group_of,
+    is_of_workers,
+    is_started_again,
+    started_again,
+)
 from graftline.core.environment import HELD_BY_VARIABLE
 from graftline.core.params import read_params
 from graftline.core.startup import import_keras
@@ -64,12 +70,17 @@ def run_step(workspace: Workspace, options: argparse.Namespace) -> int:
 
 def _in_group(workspace: Workspace, options: argparse.Namespace) -> int | None:
     """Trains as one of a group of processes; None where this one is to run the stage itself."""
-    if (group := group_of(read_params(workspace.params_file).compute)) is None:
+    compute = read_params(workspace.params_file).compute
+    debug = ["--debug"] if options.debug else []
+    command = ["-m", "graftline", "-C", str(workspace.root), *debug, "train"]
+    if is_of_workers(compute):
+        from graftline.compute.worker_group import lead
+
+        return lead(workspace.root, compute, command)
+    if (group := group_of(compute)) is None:
         return None
     if not is_started_again():
-        debug = ["--debug"] if options.debug else []
-        command = [sys.executable, "-m", "graftline", "-C", str(workspace.root), *debug, "train"]
-        return started_again(command, os.environ)
+        return started_again([sys.executable, *command], os.environ)
     end_with_parent()
     if group.leads:
         return None

@@ -62,11 +62,11 @@ class Cluster:
         nonce = secrets.token_hex(16)
         # The sessions' files lie under var/, which other users of the machines cannot read.
         self._file = root / "var" / "cluster" / f"nonce-{nonce[:8]}"
-        self._client = self._connected()
+        self.client = self._connected()
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             self._file.write_text(nonce, encoding="utf-8")
-            self._proof = Proof(
+            self.proof = Proof(
                 root=root,
                 file=str(self._file.relative_to(root)),
                 nonce=nonce,
@@ -101,19 +101,19 @@ class Cluster:
         self._refuse_lacking(resources)
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-        task = Task(f"{self._proof.nonce}-{name}", self._proof, work, folder)
+        task = Task(f"{self.proof.nonce}-{name}", self.proof, work, folder)
         pending: deque[tuple[int, Any, Any]] = deque()
         try:
             for number, chunk in enumerate(chunks):
                 future = None
                 if folder is None or not part_file(folder, number).exists():
                     with self._asked(number):
-                        future = self._client.submit(
+                        future = self.client.submit(
                             run_chunk,
                             task,
                             number,
                             chunk,
-                            key=f"{self._step}-{name}-{number}-{self._proof.nonce[:8]}",
+                            key=f"{self._step}-{name}-{number}-{self.proof.nonce[:8]}",
                             pure=False,
                             resources=dict(resources) or None,
                         )
@@ -124,17 +124,33 @@ class Cluster:
                 yield self._first(pending, folder)
         finally:
             with suppress(Exception):
-                self._client.cancel([future for *_, future in pending if future is not None])
+                self.client.cancel([future for *_, future in pending if future is not None])
+
+    @property
+    def address(self) -> str:
+        """The scheduler's."""
+        return str(self.client.scheduler.address)
+
+    def workers(self) -> list[str]:
+        """The addresses of the workers that are there now, always in the same order.
+
+        Raises:
+            ClusterError: If the scheduler is lost.
+        """
+        with self._asked(None):
+            if self.client.status != "running":
+                raise self._lost(None)
+            return sorted(self.client.nthreads())
 
     def close(self) -> None:
         """Lets the workers go; those that the step has started end."""
         self._file.unlink(missing_ok=True)
         # Of a scheduler that is gone nothing can be asked any more.
-        if self._client.status == "running":
+        if self.client.status == "running":
             with suppress(Exception):
-                self._client.run(forget, self._proof.nonce, on_error="ignore")
+                self.client.run(forget, self.proof.nonce, on_error="ignore")
         with suppress(Exception):
-            self._client.close(timeout=2)
+            self.client.close(timeout=2)
         if self._own is not None:
             with suppress(Exception):
                 self._own.close(timeout=10)
@@ -211,8 +227,8 @@ class Cluster:
         until = time.monotonic() + _CONNECT_S
         found: dict[str, Any] = {}
         while not found and time.monotonic() < until:
-            self._client.wait_for_workers(1, timeout=_CONNECT_S)
-            answers = self._client.run(problem, self._proof, on_error="return")
+            self.client.wait_for_workers(1, timeout=_CONNECT_S)
+            answers = self.client.run(problem, self.proof, on_error="return")
             # One that is lost meanwhile costs nothing; another comes, and proves itself then.
             found = {one: said for one, said in answers.items() if not isinstance(said, OSError)}
         wrong = {name: told for name, told in found.items() if told is not None}
@@ -233,7 +249,7 @@ class Cluster:
         _log.info(
             "%s at %s%s",
             counted(len(found), "worker"),
-            self._client.scheduler.address,
+            self.client.scheduler.address,
             f"; dashboard: {link}" if link else "",
         )
 
@@ -243,7 +259,7 @@ class Cluster:
             return None
         import httpx
 
-        link = str(self._client.dashboard_link)
+        link = str(self.client.dashboard_link)
         # A scheduler without that page tells its address all the same.
         with suppress(httpx.HTTPError):
             if httpx.get(link, timeout=_PAGE_S, trust_env=False).is_success:
@@ -255,30 +271,33 @@ class Cluster:
         now = time.monotonic()
         if now - self._looked_s > _LOOK_S:
             with self._asked(number):
-                self._found = sum(self._client.nthreads().values())
+                self._found = sum(self.client.nthreads().values())
             self._looked_s = now
         return self._found
 
     @contextmanager
-    def _asked(self, number: int) -> Iterator[None]:
+    def _asked(self, number: int | None) -> Iterator[None]:
         """Turns an error of the connection to the scheduler into one of ours."""
         try:
             yield
         except (OSError, TimeoutError) as error:
             raise self._lost(number) from error
 
-    def _lost(self, number: int) -> ClusterError:
+    def _lost(self, number: int | None) -> ClusterError:
+        """The error of a lost scheduler; without a number training was under way, no chunks."""
+        at = f" at chunk {number + 1} of {self._step}" if number is not None else ""
+        kept = "the parts that are finished are taken up"
         return ClusterError(
-            f"the scheduler was lost at chunk {number + 1} of {self._step}",
+            f"the scheduler was lost{at}",
             where=f"compute.address: {self._params.address}",
-            fix="start it and its workers again, and run again: the parts that are finished are "
-            "taken up",
+            fix="start it and its workers again, and run again: "
+            f"{'training goes on from the last checkpoint' if number is None else kept}",
         )
 
     def _refuse_lacking(self, resources: Mapping[str, float]) -> None:
         if not resources:
             return
-        offered = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        offered = self.client.scheduler_info(n_workers=-1)["workers"].values()
         for name, amount in resources.items():
             if not any(one["resources"].get(name, 0) >= amount for one in offered):
                 raise ClusterError(
@@ -298,15 +317,15 @@ class Cluster:
         empty_since: float | None = None
         while True:
             try:
-                with self._client.as_current():
+                with self.client.as_current():
                     self._distributed.wait([future], timeout=_LOOK_S)
             except CancelledError as error:
                 raise self._lost(number) from error
             except TimeoutError:
-                if self._client.status == "running":
+                if self.client.status == "running":
                     empty_since = self._looked_at_workers(number, empty_since)
                     continue
-            if self._client.status != "running" or future.status in ("cancelled", "lost"):
+            if self.client.status != "running" or future.status in ("cancelled", "lost"):
                 raise self._lost(number)
             return self._result(number, future)
 

@@ -27,7 +27,8 @@ from graftline.core.processes import termination_as_interrupt
 GROUP_VARIABLE = "TF_CONFIG"
 """In which TensorFlow finds the processes of a group, and which of them this one is."""
 _CHILD_VARIABLE = "GRAFTLINE_GROUP_CHILD"
-_STARTS = 20
+STARTS = 20
+"""How often a group is started before it is given up."""
 _DIGEST_BYTES = 7
 _FORM = '{"cluster": {"worker": ["host:port", …]}, "task": {"type": "worker", "index": 0}}'
 _LOG = logging.getLogger(__name__)
@@ -49,6 +50,15 @@ class Group:
     def leads(self) -> bool:
         """Whether this process writes what the group comes to."""
         return self.index == 0
+
+
+def is_of_workers(compute: ComputeParams) -> bool:
+    """Whether this process is to form a group with the workers of a Dask scheduler."""
+    return (
+        compute.strategy == "multi_worker"
+        and compute.address is not None
+        and GROUP_VARIABLE not in os.environ
+    )
 
 
 def group_of(compute: ComputeParams) -> Group | None:
@@ -75,7 +85,8 @@ def group_of(compute: ComputeParams) -> Group | None:
         f"compute.strategy is {compute.strategy}, but {GROUP_VARIABLE} {problem}",
         where=f"the environment variable {GROUP_VARIABLE}",
         allowed=_FORM,
-        fix=f"set {GROUP_VARIABLE} for each of the processes, the index counted from 0; or set "
+        fix=f"set {GROUP_VARIABLE} for each of the processes, the index counted from 0; or name a "
+        "Dask scheduler whose workers join (compute.engine: dask and compute.address); or set "
         "compute.strategy to none",
     )
 
@@ -89,6 +100,16 @@ def environment_of(addresses: Sequence[str], index: int) -> dict[str, str]:
     """
     config = {"cluster": {"worker": [*addresses]}, "task": {"type": "worker", "index": index}}
     return {GROUP_VARIABLE: json.dumps(config)}
+
+
+def group_child(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a process that is started again when its group breaks.
+
+    Args:
+        environment: What else it gets.
+    """
+    # What breaks is told by its parent; TensorFlow reports one that has done its part as crashed.
+    return {**environment, _CHILD_VARIABLE: "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
 def is_started_again() -> bool:
@@ -109,9 +130,8 @@ def started_again(command: Sequence[str], environment: Mapping[str, str]) -> int
     Raises:
         WorkerLostError: If the group breaks again and again.
     """
-    # What breaks is told below; TensorFlow reports one that has done its part as crashed, too.
-    of_child = {**environment, _CHILD_VARIABLE: "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    for _ in range(_STARTS):
+    of_child = {**environment, **group_child({})}
+    for _ in range(STARTS):
         code = _ended(of_child, command)
         if code >= 0 and code != WorkerLostError.exit_code:
             return code
@@ -121,7 +141,7 @@ def started_again(command: Sequence[str], environment: Mapping[str, str]) -> int
             f" (signal {-code})" if code < 0 else "",
         )
     raise WorkerLostError(
-        f"the group of processes that train together broke {_STARTS} times",
+        f"the group of processes that train together broke {STARTS} times",
         where=f"the environment variable {GROUP_VARIABLE}",
         fix="have a look at the logs of its other processes, and start all of them again",
     )
@@ -183,6 +203,11 @@ def losses_told(group: Group | None) -> Iterator[None]:
         ) from error
 
 
+def digest_of(text: str) -> int:
+    """What stands for a text among the processes of a group."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:_DIGEST_BYTES])
+
+
 def same_everywhere(strategy: Any, text: str) -> bool:
     """Whether all processes of a group say the same, such as what they train on.
 
@@ -192,12 +217,10 @@ def same_everywhere(strategy: Any, text: str) -> bool:
     """
     import tensorflow as tf
 
-    digest = hashlib.sha256(text.encode()).digest()[:_DIGEST_BYTES]
-
     @tf.function  # type: ignore[untyped-decorator]
     def gathered(own: Any) -> Any:
         return strategy.gather(strategy.run(tf.identity, (own,)), axis=0)
 
-    own = tf.constant([int.from_bytes(digest)], tf.int64)
+    own = tf.constant([digest_of(text)], tf.int64)
     found = gathered(own).numpy()
     return bool((found == found[0]).all())

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from ruamel.yaml import YAML
 
-from graftline.compute.groups import end_with_parent, is_started_again, started_again
+from graftline.compute.groups import end_with_parent, group_of, is_started_again, started_again
+from graftline.compute.worker_group import lead
 from graftline.core.exit_codes import reported
-from graftline.core.params import Params, read_params
+from graftline.core.params import ComputeParams, Params, read_params
 from graftline.core.workspace import Workspace
 from tests.model import small
 
@@ -56,6 +57,8 @@ def main(workspace: Workspace, devices: int, kept: Path) -> None:
 
     fitted = fit(workspace, read_params(workspace.params_file))
     weights = {v.path: v.numpy() for v in fitted.classifier.variables if "seed" not in v.path}
+    if (group := group_of(ComputeParams())) is not None:
+        kept = kept.with_stem(f"{kept.stem}-{group.index}")
     np.savez(kept, losses=[row["loss"] for row in fitted.history], **weights)
 
 
@@ -79,8 +82,22 @@ def in_group(workspace: Workspace, *, leads: bool) -> int:
     return 0
 
 
+def over_workers(root: Path, address: str, arguments: list[str]) -> int:
+    """Forms a group with two workers of a scheduler; all of it get the same arguments."""
+    params = {"engine": "dask", "address": address, "strategy": "multi_worker", "workers": 2}
+    command = ["-m", "tests.model.distributed", str(root), *arguments]
+    return lead(root, ComputeParams.model_validate(params), command)
+
+
 if __name__ == "__main__":
     place = Workspace(Path(sys.argv[1]))
+    if sys.argv[2] == "over":
+        forming = functools.partial(over_workers, place.root, sys.argv[3], sys.argv[4:])
+        sys.exit(reported(forming, debug=False))
+    if sys.argv[2] == "together":
+        group = group_of(ComputeParams())
+        leading = group is not None and group.leads
+        sys.exit(reported(lambda: in_group(place, leads=leading), debug=False))
     if sys.argv[2] in ("leads", "joins"):
         sys.exit(reported(lambda: in_group(place, leads=sys.argv[2] == "leads"), debug=False))
     main(place, int(sys.argv[2]), Path(sys.argv[3]))

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 import pytest
 
-from graftline.compute.groups import Group, environment_of, group_of
+from graftline.compute.groups import Group, digest_of, environment_of, group_of, same_everywhere
+from graftline.compute.own_cluster import Served
 from graftline.core.errors import ParamsError
 from graftline.core.params import ComputeParams, Params
 from graftline.core.workspace import Workspace
+from graftline.steps import train as step
 from graftline.steps.extract import extract
 from graftline.steps.freeze import freeze
 from tests.model import small
 from tests.model.distributed import ALL, LONG, write_params
 from tests.model.test_resuming import same_bytes, standing_of
+from tests.unit.compute.kept import kept_cluster
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 600.0
@@ -52,14 +58,13 @@ def test_on_several_devices(devices: int, ready: Workspace, alone: Path, tmp_pat
 @pytest.mark.slow
 def test_in_two_processes(ready: Workspace, alone: Path, tmp_path: Path) -> None:
     addresses = two_addresses()
-    kept = [tmp_path / "first.npz", tmp_path / "second.npz"]
     processes = [
-        started(ready, "1", str(file), **environment_of(addresses, index))
-        for index, file in enumerate(kept)
+        started(ready, "1", str(tmp_path / "kept.npz"), **environment_of(addresses, index))
+        for index in range(2)
     ]
-    for process, file in zip(processes, kept, strict=True):
+    for index, process in enumerate(processes):
         ended(process)
-        same_weights(file, alone)
+        same_weights(tmp_path / f"kept-{index}.npz", alone)
 
 
 @pytest.mark.slow
@@ -82,6 +87,74 @@ def test_a_group_goes_on_after_a_kill_and_ends_with_the_same_bytes(
         ended(process)
     same_bytes(workspace, undisturbed)
     assert not workspace.checkpoint.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.kill
+def test_the_workers_of_a_scheduler_train_along(
+    assembled: Workspace, ready: Workspace, alone: Path, tmp_path: Path
+) -> None:
+    prepared = up_to_extract(assembled, LONG, tmp_path / "prepared")
+    with kept_cluster(tmp_path) as told:
+        # The workers look for the project's folder themselves; of the cluster they need none.
+        places = {"undisturbed": prepared, "killed": prepared, "ready": ready}
+        places = {name: small.copied(made, tmp_path / name) for name, made in places.items()}
+        for workspace in places.values():
+            shutil.copytree(tmp_path / "var", workspace.root / "var", dirs_exist_ok=True)
+        ended(over(places["ready"], told, "1", str(tmp_path / "kept.npz")))
+        for index in range(3):
+            same_weights(tmp_path / f"kept-{index}.npz", alone)
+
+        ended(over(places["undisturbed"], told, "together"))
+
+        workspace = places["killed"]
+        leader = over(workspace, told, "together")
+        wait_until_it_is_in("probe", workspace, [leader])
+        leader.send_signal(signal.SIGINT)
+        assert leader.wait(PATIENCE_S) == 130
+        assert members_of(told) == []
+
+        leader = over(workspace, told, "together")
+        wait_until_it_is_in("probe", workspace, [leader])
+        members_of(told)[0].kill()
+        wait_until_it_is_in("tune", workspace, [leader])
+        # The worker with the member that it has started.
+        members_of(told)[-1].parent().kill()
+        ended(leader)
+        same_bytes(workspace, places["undisturbed"])
+        assert members_of(told) == []
+
+
+def test_a_member_with_other_parameters_or_code_is_refused(
+    head_only: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = small.small_params("all")
+    faster = params.train.model_copy(update={"learning_rate": 0.02})
+    other_params = step._key(head_only, params.model_copy(update={"train": faster}))
+    with monkeypatch.context() as patched:
+        patched.setattr(step, "code_state", lambda *_, **__: {"code": "another"})
+        other_code = step._key(head_only, params)
+    mine = step._key(head_only, params)
+    assert same_everywhere(TwoProcesses(mine), mine)
+    for other in (other_params, other_code):
+        with pytest.raises(ParamsError, match="the same inputs, parameters or code") as caught:
+            step._refuse_other_inputs(head_only, params, TwoProcesses(other), None)
+        assert str(head_only.root) in str(caught.value.where)
+
+
+@dataclass(frozen=True)
+class TwoProcesses:
+    """Stands for the strategy of a group: another process has a key of its own."""
+
+    other: str
+
+    def run(self, function: Any, arguments: tuple[Any, ...]) -> Any:
+        return function(*arguments)
+
+    def gather(self, own: Any, axis: int) -> Any:
+        import tensorflow as tf
+
+        return tf.concat([own, tf.constant([digest_of(self.other)], tf.int64)], axis)
 
 
 @pytest.mark.parametrize(
@@ -151,6 +224,17 @@ def group(workspace: Workspace) -> list[subprocess.Popen[bytes]]:
         started(workspace, kind, **environment_of(addresses, index))
         for index, kind in enumerate(("leads", "joins"))
     ]
+
+
+def over(workspace: Workspace, told: Served, *arguments: str) -> subprocess.Popen[bytes]:
+    return started(workspace, "over", told.address, *arguments)
+
+
+def members_of(told: Served) -> list[psutil.Process]:
+    """The processes that the workers of a cluster have started."""
+    children = psutil.Process(told.process.pid).children(recursive=True)
+    found = [one for one in children if "tests.model.distributed" in " ".join(one.cmdline())]
+    return sorted(found, key=lambda one: one.pid)
 
 
 def ended(process: subprocess.Popen[bytes]) -> None:

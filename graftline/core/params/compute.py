@@ -44,12 +44,14 @@ class ComputeParams(Section):
         ge=1,
         le=1024,
         description="How many work side by side on one machine. Null: as many as the cores that "
-        "this process may use, by its affinity mask and the CPU quota of its container.",
+        "this process may use, by its affinity mask and the CPU quota of its container. Of a "
+        "training with the workers of a Dask scheduler: how many of them join; null: all.",
     )
     strategy: Literal["auto", "none", "mirrored", "multi_worker"] = Field(
         default="auto",
         description="On what train computes each step. none: one device. mirrored: all GPUs of "
-        "this machine. multi_worker: the processes that TF_CONFIG names, on several machines. "
+        "this machine. multi_worker: the processes that TF_CONFIG names, on several machines; "
+        "without it, this one and the workers of the Dask scheduler at address. "
         "auto: multi_worker where TF_CONFIG is set, mirrored where there are several GPUs, else "
         "none; see docs/several-machines.md.",
     )

@@ -8,20 +8,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 
 from graftline.compute import map_chunks, working_on
-from graftline.compute.own_cluster import Served, served
 from graftline.core.errors import ClusterError
 from graftline.core.params import ComputeParams
+from tests.unit.compute.kept import ROOT, kept_cluster
 from tests.unit.compute.squares import Squares
 
-ROOT = Path(__file__).resolve().parents[3]
 CHUNKS = 24
 EXPECTED = [number**2 for number in range(CHUNKS)]
 pytestmark = [pytest.mark.slow, pytest.mark.kill]
@@ -37,20 +34,6 @@ def squares(root: Path, params: ComputeParams, kill_after: int = -1, pid: int = 
             if number == kill_after:
                 os.kill(pid or int(arrays["pid"][0]), signal.SIGKILL)
     return found
-
-
-@contextmanager
-def kept_cluster(root: Path) -> Iterator[Served]:
-    command = [sys.executable, "-m", "graftline", "-C", str(root), "cluster", "--port", "0"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
-        try:
-            until = time.monotonic() + 90
-            while (told := served(root)) is None:
-                assert process.poll() is None and time.monotonic() < until
-                time.sleep(0.2)
-            yield told
-        finally:
-            process.terminate()
 
 
 def gone(processes: list[psutil.Process]) -> bool:
