@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from graftline.compute.cores import available_cores
-from graftline.compute.own_cluster import served, silence, started
+from graftline.compute.own_cluster import Served, served, silence, started
 from graftline.compute.parts import part_file, read_part
 from graftline.compute.work import Arrays, Work
 from graftline.compute.worker import Proof, Task, code_of, forget, problem, run_chunk
@@ -29,6 +29,7 @@ from graftline.core.params.compute import ComputeParams
 
 _log = logging.getLogger("graftline.compute")
 _CONNECT_S = 30
+_POLL_S = 0.1
 _LOOK_S = 1.0
 """How often a waiting step looks whether the scheduler and the workers are still there."""
 _WITHOUT_WORKERS_S = 120.0
@@ -107,7 +108,7 @@ class Cluster:
             for number, chunk in enumerate(chunks):
                 future = None
                 if folder is None or not part_file(folder, number).exists():
-                    with self._asked(number):
+                    with self.asked(number):
                         future = self.client.submit(
                             run_chunk,
                             task,
@@ -131,16 +132,25 @@ class Cluster:
         """The scheduler's."""
         return str(self.client.scheduler.address)
 
-    def workers(self) -> list[str]:
+    def workers(self, resources: Mapping[str, float] | None = None) -> list[str]:
         """The addresses of the workers that are there now, always in the same order.
+
+        Args:
+            resources: What they must offer.
 
         Raises:
             ClusterError: If the scheduler is lost.
         """
-        with self._asked(None):
+        with self.asked(None):
             if self.client.status != "running":
                 raise self._lost(None)
-            return sorted(self.client.nthreads())
+            there = self.client.scheduler_info(n_workers=-1)["workers"]
+        needed = (resources or {}).items()
+        return sorted(
+            address
+            for address, one in there.items()
+            if all(one["resources"].get(name, 0) >= amount for name, amount in needed)
+        )
 
     def close(self) -> None:
         """Lets the workers go; those that the step has started end."""
@@ -194,8 +204,14 @@ class Cluster:
     def _security(self, address: str) -> Any:
         if not address.startswith("tls:"):
             return None
-        kept = served(self._root)
+        kept = Served.find(self._root / Served.lies_at)
         if kept is not None and kept.address == address:
+            if served(self._root) is None:
+                raise ClusterError(
+                    "no scheduler answers: the cluster that graftline cluster kept there is gone",
+                    where=f"compute.address: {address}",
+                    fix="start it again: graftline cluster; it names its address",
+                )
             return self._distributed.Security(
                 require_encryption=True,
                 tls_ca_file=kept.certificate,
@@ -226,11 +242,16 @@ class Cluster:
         """Names every worker that does not see the folder or runs other code."""
         until = time.monotonic() + _CONNECT_S
         found: dict[str, Any] = {}
-        while not found and time.monotonic() < until:
-            self.client.wait_for_workers(1, timeout=_CONNECT_S)
-            answers = self.client.run(problem, self.proof, on_error="return")
+        while not found:
+            with self.asked(None):
+                if not self.client.nthreads() and time.monotonic() < until:
+                    time.sleep(_POLL_S)
+                    continue
+                answers = self.client.run(problem, self.proof, on_error="return")
             # One that is lost meanwhile costs nothing; another comes, and proves itself then.
             found = {one: said for one, said in answers.items() if not isinstance(said, OSError)}
+            if not found and time.monotonic() > until:
+                raise self._without_workers(_CONNECT_S)
         wrong = {name: told for name, told in found.items() if told is not None}
         if wrong:
             lines = [f"{name} {_told(said)}" for name, said in wrong.items()][:_MOST_NAMED]
@@ -270,34 +291,36 @@ class Cluster:
         """How many chunks the workers work on at once; workers come and go."""
         now = time.monotonic()
         if now - self._looked_s > _LOOK_S:
-            with self._asked(number):
+            with self.asked(number):
                 self._found = sum(self.client.nthreads().values())
             self._looked_s = now
         return self._found
 
     @contextmanager
-    def _asked(self, number: int | None) -> Iterator[None]:
-        """Turns an error of the connection to the scheduler into one of ours."""
+    def asked(self, number: int | None) -> Iterator[None]:
+        """Turns an error of the connection to the scheduler into one of ours.
+
+        Args:
+            number: Of the chunk that is waited for; None if it is none.
+        """
         try:
             yield
         except (OSError, TimeoutError) as error:
             raise self._lost(number) from error
 
     def _lost(self, number: int | None) -> ClusterError:
-        """The error of a lost scheduler; without a number training was under way, no chunks."""
         at = f" at chunk {number + 1} of {self._step}" if number is not None else ""
-        kept = "the parts that are finished are taken up"
         return ClusterError(
             f"the scheduler was lost{at}",
             where=f"compute.address: {self._params.address}",
-            fix="start it and its workers again, and run again: "
-            f"{'training goes on from the last checkpoint' if number is None else kept}",
+            fix="start it and its workers again, and run again: what is finished is taken up",
         )
 
     def _refuse_lacking(self, resources: Mapping[str, float]) -> None:
         if not resources:
             return
-        offered = self.client.scheduler_info(n_workers=-1)["workers"].values()
+        with self.asked(None):
+            offered = self.client.scheduler_info(n_workers=-1)["workers"].values()
         for name, amount in resources.items():
             if not any(one["resources"].get(name, 0) >= amount for one in offered):
                 raise ClusterError(
@@ -332,6 +355,9 @@ class Cluster:
     def _result(self, number: int, future: Any) -> Any:
         try:
             return future.result()
+        # What was done may itself have met an OSError or a TimeoutError, and is to say so.
+        except (self._distributed.comm.CommClosedError, CancelledError) as error:
+            raise self._lost(number) from error
         except self._distributed.KilledWorker as error:
             raise ClusterError(
                 f"chunk {number + 1} of {self._step} was lost with each worker that tried it: "
@@ -348,13 +374,15 @@ class Cluster:
             return None
         now = time.monotonic()
         if empty_since is not None and now - empty_since > _WITHOUT_WORKERS_S:
-            raise ClusterError(
-                f"the scheduler has had no worker for {_WITHOUT_WORKERS_S:.0f} s",
-                where=f"compute.address: {self._params.address}",
-                fix="start workers (docs/cluster.md), and run again: the parts that are finished "
-                "are taken up",
-            )
+            raise self._without_workers(_WITHOUT_WORKERS_S)
         return empty_since or now
+
+    def _without_workers(self, seconds: float) -> ClusterError:
+        return ClusterError(
+            f"the scheduler has had no worker for {seconds:.0f} s",
+            where=f"compute.address: {self._params.address}",
+            fix="start workers (docs/cluster.md), and run again: what is finished is taken up",
+        )
 
 
 def _told(said: object) -> str:

@@ -57,9 +57,11 @@ def started(root: Path, workers: int, port: int = 0, security: Any = None) -> An
     keep_private(root / "var")
     scratch.mkdir(parents=True, exist_ok=True)
     # Each process has a web server that asks for no secret: it shall have nothing to say.
-    quiet: dict[str, list[str]] = {
+    quiet: dict[str, Any] = {
         "distributed.scheduler.http.routes": [],
         "distributed.worker.http.routes": [],
+        # Where the scheduler has a folder too, from which it would import modules.
+        "temporary-directory": str(scratch),
     }
     with dask.config.set(quiet):
         return distributed.LocalCluster(

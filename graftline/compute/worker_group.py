@@ -22,7 +22,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from graftline.compute.devices import resolved_device
 from graftline.compute.groups import STARTS, environment_of, group_child
+from graftline.compute.work import resources_of
 from graftline.compute.worker import Proof, problem
 from graftline.core.counts import counted
 from graftline.core.errors import ClusterError, WorkerLostError
@@ -77,17 +79,21 @@ def lead(root: Path, compute: ComputeParams, command: Sequence[str]) -> int:
     """
     from graftline.compute.cluster import Cluster
 
+    device = resolved_device(compute.device)
+    needed = resources_of(device)
+    # All compute on the same kind of device as the one that leads.
+    environment = {} if device == "gpu" else {"CUDA_VISIBLE_DEVICES": "-1"}
     with closing(Cluster(root, compute, "train")) as cluster, termination_as_interrupt():
-        count = compute.workers or len(cluster.workers())
+        count = compute.workers or max(1, len(cluster.workers(needed)))
         for number in range(STARTS):
-            chosen = _awaited_workers(cluster, count)
+            chosen = _awaited_workers(cluster, count, needed)
             if not number:
                 _LOG.info(
                     "%s on %s joins this process, and all train together",
                     counted(count, "process", "processes"),
                     cluster.address,
                 )
-            attempt = _Attempt(cluster, root, chosen, command)
+            attempt = _Attempt(cluster, chosen, needed, _Common(root, tuple(command), environment))
             try:
                 code = attempt.run()
             finally:
@@ -105,13 +111,14 @@ def lead(root: Path, compute: ComputeParams, command: Sequence[str]) -> int:
     )
 
 
-def _awaited_workers(cluster: Cluster, count: int) -> list[str]:
+def _awaited_workers(cluster: Cluster, count: int, needed: Mapping[str, float]) -> list[str]:
     until = time.monotonic() + _WORKERS_S
-    while len(found := cluster.workers()) < count:
+    while len(found := cluster.workers(needed)) < count:
         if time.monotonic() > until:
+            offering = f" that offer {', '.join(needed)}" if needed else ""
             raise ClusterError(
                 f"{counted(count, 'worker')} should train along, and the scheduler has "
-                f"{len(found)}",
+                f"{len(found)}{offering}",
                 where=f"compute.address: {cluster.address}",
                 fix="start workers (docs/cluster.md), or let compute.workers say how many take "
                 "part, and run again: training goes on from the last checkpoint",
@@ -120,17 +127,33 @@ def _awaited_workers(cluster: Cluster, count: int) -> list[str]:
     return found[:count]
 
 
+@dataclass(frozen=True)
+class _Common:
+    """What all of a group have in common.
+
+    Args:
+        root: The project's folder.
+        command: What Python runs.
+        environment: What those on the workers get beside their worker's own.
+    """
+
+    root: Path
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+
+
 class _Attempt:
     """The group from its forming to its end, or to the loss of one of it."""
 
     def __init__(
-        self, cluster: Cluster, root: Path, workers: Sequence[str], command: Sequence[str]
+        self, cluster: Cluster, workers: Sequence[str], needed: Mapping[str, float], common: _Common
     ) -> None:
-        self._cluster, self._root, self._command = cluster, root, command
+        self._cluster, self._command = cluster, common.command
         self._leader: subprocess.Popen[bytes] | None = None
         # By the worker's address: what it says when its member has ended, and where that talks to.
         self._members: dict[str, tuple[Any, Path]] = {}
-        ports = cluster.client.run(free_port, workers=[*workers], on_error="ignore")
+        with cluster.asked(None):
+            ports = cluster.client.run(free_port, workers=[*workers], on_error="ignore")
         self._complete = all(isinstance(ports.get(worker), int) for worker in workers)
         if not self._complete:
             return
@@ -141,14 +164,15 @@ class _Attempt:
         self._own = {**os.environ, **group_child(environment_of(addresses, 0))}
         nonce = secrets.token_hex(4)
         for index, worker in enumerate(workers, 1):
-            output = root / _FOLDER / f"{index}.txt"
-            environment = group_child(environment_of(addresses, index))
-            member = Member(cluster.proof, tuple(command), environment, output)
+            output = common.root / _FOLDER / f"{index}.txt"
+            environment = {**common.environment, **group_child(environment_of(addresses, index))}
+            member = Member(cluster.proof, common.command, environment, output)
             future = cluster.client.submit(
                 train_along,
                 member,
                 key=f"train-{nonce}-{index}",
                 workers=[worker],
+                resources=dict(needed) or None,
                 pure=False,
                 allow_other_workers=False,
             )

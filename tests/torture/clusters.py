@@ -47,6 +47,7 @@ class Kept:
         self._file = place.folder / "scheduler.json"
         self._scheduler: subprocess.Popen[bytes] | None = None
         self._nannies: list[subprocess.Popen[bytes]] = []
+        self._scratch = ["--local-directory", str(place.folder / "dask")]
         self.address: str | None = None
 
     def up(self) -> None:
@@ -60,13 +61,13 @@ class Kept:
                 ["graftline", "cluster", "--port", "0", "--workers", str(WORKERS)]
                 if self.form == "graftline cluster"
                 else ["dask", "scheduler", "--host", "tcp://127.0.0.1", "--port", "0"]
-                + ["--scheduler-file", str(self._file), "--no-dashboard"]
+                + ["--scheduler-file", str(self._file), "--no-dashboard", *self._scratch]
             )
             self.address = self._told()
         if self.form == "by hand":
             alive = [one for one in self._nannies if one.poll() is None]
             command = ["dask", "worker", str(self.address), "--nthreads", "1", "--no-dashboard"]
-            command += ["--local-directory", str(self._place.folder / "dask")]
+            command += self._scratch
             more = [self._started(command) for _ in range(WORKERS - len(alive))]
             self._nannies = [*alive, *more]
 

@@ -1,0 +1,33 @@
+"""What is told of a cluster that is gone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+import pytest
+
+from graftline.compute.cluster import Cluster
+from graftline.compute.own_cluster import Served
+from graftline.core.errors import ClusterError
+from graftline.core.params import ComputeParams
+from graftline.core.process_identity import boot_id, host
+from graftline.core.processes import ProcessIdentity
+
+
+def test_a_kept_cluster_that_was_killed_is_gone_and_no_question_of_certificates(tmp_path: Path):
+    """Its record stays, and only its own process would have removed it."""
+    address = "tls://127.0.0.1:40404"
+    gone = ProcessIdentity(pid=_unused(), started=1.0, boot=boot_id(), host=host())
+    record = Served(process=gone, address=address, certificate="cert.pem", key="key.pem")
+    record.write(tmp_path / Served.lies_at)
+    with pytest.raises(ClusterError, match="kept there is gone") as caught:
+        Cluster(tmp_path, ComputeParams(engine="dask", address=address), "load")
+    assert "graftline cluster" in str(caught.value)
+    another = ComputeParams(engine="dask", address="tls://127.0.0.1:40405")
+    with pytest.raises(ClusterError, match="certificates are not told"):
+        Cluster(tmp_path, another, "load")
+
+
+def _unused() -> int:
+    return next(pid for pid in range(4_000_000, 1, -1) if not psutil.pid_exists(pid))
