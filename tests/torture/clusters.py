@@ -75,10 +75,15 @@ class Kept:
         """Ends it."""
         self._end([*self._nannies, *([self._scheduler] if self._scheduler else [])])
 
-    def of(self, victim: Victim, step: subprocess.Popen[bytes]) -> list[psutil.Process]:
-        """The processes that a victim's name stands for; the first is the one to wait for."""
+    def of(self, victim: Victim) -> list[psutil.Process]:
+        """The processes that a victim's name stands for."""
         if victim == "the step":
-            return [psutil.Process(step.pid)]
+            # Which DVC may have started. Whose workers are its own is their parent.
+            try:
+                parents = [one.parent() for one in workers(self._place)]
+            except psutil.NoSuchProcess:
+                return []
+            return [one for one in parents if one is not None][:1]
         if victim == "the scheduler":
             return [psutil.Process(self._scheduler.pid)] if self._scheduler else []
         if victim == "a nanny":

@@ -157,7 +157,7 @@ class WorkerCampaign:
 
     def _kill(self, life: subprocess.Popen[bytes], step: str, form: Form, victim: Victim) -> bool:
         """Kills it; whether the step cannot go on without."""
-        found = self._kept.of(victim, life)
+        found = self._kept.of(victim)
         if victim in ("a worker", "a nanny") and found:
             found = [self._chance.choice(found)]
         if not found or life.poll() is not None:
@@ -180,7 +180,7 @@ class WorkerCampaign:
     ) -> None:
         told = self._said.read_text(encoding="utf-8", errors="replace")
         by_itself = life.returncode == 0
-        killed = life.returncode < 0
+        killed = self.done[-1].victim == "the step"
         if not (by_itself or killed or any(words in told for words in _LOST)):
             self._lose(life)
         if form == "own":
