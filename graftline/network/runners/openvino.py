@@ -20,7 +20,7 @@ from graftline.compute.cores import available_cores
 from graftline.core.checksums import verify
 from graftline.core.errors import unusable_output
 from graftline.network.runners.pieces import PieceRunner, filled, piece_images
-from graftline.network.runners.resizing import Resizing, Shape, cut_at_resizing
+from graftline.network.runners.resizing import CHANNELS, Resizing, Shape, behind_resizing
 
 _MAP_VALUE_BYTES = 2
 _FEATURES = 1
@@ -54,22 +54,17 @@ class OpenVinoRunner(PieceRunner):
         head = _split(model) if len(model.outputs) > _FEATURES else None
         if head is not None:
             model = _with_outputs(model, [model.outputs[_FEATURES]])
-        if (cut := cut_at_resizing(model)) is None:
+        if (cut := behind_resizing(model)) is None:
             raise unusable_output(path, "does not bring images to its network's size")
-        before, model, size_px = cut
-        picking = _compiled(before, "f32", workers).create_infer_request()
-
-        def taken(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-            return _values(picking.infer([images]))[0]
-
+        model, size_px = cut
         # All is known, so nothing is left to be worked out at each run.
-        size = (size_px, size_px, taken(np.zeros((1, 1, 1, 1), np.uint8)).shape[-1])
+        size = (size_px, size_px, CHANNELS)
         model.reshape([1, *size])
         images = piece_images(_MAP_VALUE_BYTES * _largest_map(model))
         model.reshape([images, *size])
         backbone = _compiled(model, "bf16", workers)
         answering = None if head is None else _compiled(head, "f32", workers)
-        resizing = Resizing(taken, size_px, images, lambda one: _compiled(one, "bf16", workers))
+        resizing = Resizing(size_px, images, lambda one: _compiled(one, "bf16", workers))
         sessions = [_Request(resizing, backbone, answering, images) for _ in range(workers)]
         super().__init__(sessions, images, dims, "openvino")
 

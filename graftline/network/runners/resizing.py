@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 _SHAPES = 32
 """As many shapes of images are kept ready: each takes some hundredths of a second to make."""
 
+CHANNELS = 3
+"""That a network takes."""
+
 Shape = tuple[int, ...]
 
 
@@ -25,21 +28,13 @@ class Resizing:
     """What comes before a network: images of one shape in, images of the network's size out.
 
     Args:
-        taken: From one-channel, or other, images to the channels that the network takes, float32.
-        size_px: Height and width that the network takes.
+        size_px: Height and width that the network takes; it takes three channels.
         images: How many at once.
         compiled: Compiles a model of OpenVINO.
     """
 
-    def __init__(
-        self,
-        taken: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
-        size_px: int,
-        images: int,
-        compiled: Callable[[Any], Any],
-    ) -> None:
-        self._taken, self._size_px, self._images = taken, size_px, images
-        self._compiled = compiled
+    def __init__(self, size_px: int, images: int, compiled: Callable[[Any], Any]) -> None:
+        self._size_px, self._images, self._compiled = size_px, images, compiled
         self._lock = threading.Lock()
         self._ready = functools.lru_cache(_SHAPES)(self._made)
 
@@ -54,7 +49,7 @@ class Resizing:
 
         height, width, channels = shape
         count, size = self._images, self._size_px
-        mixing = self._mixing(channels)  # (channels, those that the network takes)
+        mixing = np.ones((1, CHANNELS)) if channels == 1 else np.eye(CHANNELS)
         images = ops.parameter([count, *shape], np.uint8)
         x = ops.reshape(images, ops.constant([count, height, width * channels]), False)
         if height == size:
@@ -67,21 +62,16 @@ class Resizing:
         across = np.kron(bilinear(width, size), mixing)
         if across.shape[0] != across.shape[1] or not np.array_equal(across, np.eye(len(across))):
             x = ops.matmul(x, ops.constant(across.astype(np.float32)), False, False)
-        x = ops.reshape(x, ops.constant([count, size, size, mixing.shape[1]]), False)
+        x = ops.reshape(x, ops.constant([count, size, size, CHANNELS]), False)
         return self._compiled(openvino.Model([ops.convert(x, "bf16")], [images]))
 
-    def _mixing(self, channels: int) -> NDArray[np.float32]:
-        """What each channel of the images adds to each one that the network takes."""
-        one_each = np.eye(channels, dtype=np.uint8).reshape(channels, 1, 1, channels)
-        return self._taken(one_each).reshape(channels, -1)
 
-
-def cut_at_resizing(model: Any) -> tuple[Any, Any, int] | None:
-    """Cuts a model where it brings images to the size that its network takes.
+def behind_resizing(model: Any) -> tuple[Any, int] | None:
+    """What a model does with images once it has brought them to the size that its network takes.
 
     Returns:
-        What lies before, which picks channels; what lies behind, from bfloat16
-        (n, size, size, channels); and the size. None if there is no such place.
+        The model from bfloat16 (n, size, size, channels) on, and the size. None if there is no such
+        place.
     """
     import openvino
     from openvino import opset13 as ops
@@ -89,14 +79,13 @@ def cut_at_resizing(model: Any) -> tuple[Any, Any, int] | None:
     found = (one for one in model.get_ordered_ops() if one.get_type_name() == "Interpolate")
     if (resizing := next(found, None)) is None:
         return None
-    before = openvino.Model([resizing.input_value(0)], model.get_parameters())
     shape = resizing.get_output_partial_shape(0)
     given = ops.parameter(shape, openvino.Type.bf16)
     converted = ops.convert(given, "f32")
     for target in resizing.output(0).get_target_inputs():
         target.replace_source_output(converted.output(0))
     behind = openvino.Model([one.node for one in model.outputs], [given])
-    return before, behind, int(shape[1].get_length())
+    return behind, int(shape[1].get_length())
 
 
 def bilinear(given: int, wanted: int) -> NDArray[np.float32]:
