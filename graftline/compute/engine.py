@@ -114,7 +114,8 @@ def map_chunks(
         chunks: The same ones at each start, whatever works on them; small, such as positions.
         here: The function that ``work`` opens, where this process has all that it needs open
             already; only threads of this process call it.
-        at_once: On threads: how many chunks are worked on at once; by default one per core.
+        at_once: On threads: how many chunks are worked on at once; by default one per core. With 1
+            the caller's own thread does them, each when it is asked for.
         keep: Whether a cluster's workers write the arrays to files. Without, they are sent, so they
             have to be small.
         resources: What a worker of a cluster must offer for it, such as ``{"GPU": 1}``.
@@ -130,4 +131,7 @@ def map_chunks(
         yield from cluster.map(name, work, chunks, folder, dict(resources or {}))
         return
     with work.opened() if here is None else nullcontext(here) as function:
-        yield from paired_map(function, chunks, at_once or available_cores())
+        if at_once == 1:
+            yield from ((chunk, function(chunk)) for chunk in chunks)
+        else:
+            yield from paired_map(function, chunks, at_once or available_cores())

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from graftline.compute import resources_of
 from graftline.core.code_state import code_state
 from graftline.core.files import sha256_file, sha256_record
 from graftline.core.params import Seconds
@@ -212,4 +213,5 @@ def _run(
             folder,
             settings.seed,
             lambda status: bar.advance(1, status),
+            resources_of("cpu" if settings.computing.takes_litert else "gpu"),
         )

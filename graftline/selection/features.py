@@ -8,12 +8,15 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from graftline.compute import Arrays, map_chunks, refuse_unseen, resources_of
 from graftline.core.files import replacing_file
 from graftline.core.progress import progress
 from graftline.core.records import Assembled
@@ -41,6 +44,47 @@ def unchanged(images: Pixels, _rows: NDArray[np.int64]) -> Pixels:
     return images
 
 
+class Piece(NamedTuple):
+    """Some of the images.
+
+    Args:
+        path: Where their features are kept.
+        positions: In the preprocessed manifest, (n,).
+    """
+
+    path: Path
+    positions: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Computes features piece by piece, in whichever process.
+
+    Args:
+        model: The frozen part, as a file of ``computing``.
+        computing: What runs it.
+        images: The folder of the preprocessed images.
+    """
+
+    model: Path
+    computing: Computing
+    images: Path
+
+    @contextmanager
+    def opened(self) -> Iterator[Callable[[Piece], Arrays]]:
+        """Gives the function from a piece to its features, computed or read where they are kept."""
+        refuse_unseen([self.model, self.images])
+        images = PackedImages.open(self.images)
+        with self.computing.open(self.model) as runner:
+
+            def found(piece: Piece) -> Arrays:
+                if (kept := kept_arrays(piece.path)) is not None:
+                    return kept
+                return {"features": outputs_in_order(runner, images, piece.positions)}
+
+            yield found
+
+
 def pooled_features(
     workspace: Workspace,
     assembled: Assembled,
@@ -62,20 +106,23 @@ def pooled_features(
     Returns:
         For each depth, float32 (n, channels).
     """
-    images = PackedImages.open(workspace.preprocessed)
-    pieces = [positions[at : at + _PIECE] for at in range(0, len(positions), _PIECE)]
-    paths = [folder / f"features-{number:05d}.npz" for number in range(len(pieces))]
-    kept = [kept_arrays(path) for path in paths]
-    missing = [number for number, one in enumerate(kept) if one is None]
-    if missing:
+    pieces = [
+        Piece(folder / f"features-{number:05d}.npz", positions[at : at + _PIECE])
+        for number, at in enumerate(range(0, len(positions), _PIECE))
+    ]
+    kept = [kept_arrays(piece.path) for piece in pieces]
+    if any(one is None for one in kept):
         model = _converted(_whole_backbone(workspace), assembled, depths, folder, computing)
-        with computing.open(model) as runner, progress("profile", len(positions), "images") as bar:
-            bar.advance(len(positions) - sum(len(pieces[number]) for number in missing))
-            for number in missing:
-                features = outputs_in_order(runner, images, pieces[number])
-                kept[number] = {"features": features}
-                keep_arrays(paths[number], {"features": features})
-                bar.advance(len(features))
+        work = Pieces(model, computing, workspace.preprocessed)
+        needed = resources_of("cpu" if computing.takes_litert else "gpu")
+        with work.opened() as here, progress("profile", len(positions), "images") as bar:
+            # A runner uses all cores for one piece.
+            chunks = map_chunks("profile", work, pieces, here=here, at_once=1, resources=needed)
+            for number, (piece, found) in enumerate(chunks):
+                if kept[number] is None:
+                    keep_arrays(piece.path, found)
+                    kept[number] = dict(found)
+                bar.advance(len(piece.positions))
     joined = np.concatenate([one["features"] for one in kept if one is not None])
     return np.split(joined, np.cumsum([depth.features for depth in depths])[:-1], axis=1)
 

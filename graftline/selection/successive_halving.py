@@ -7,10 +7,13 @@ longer one is no continuation of a shorter one, and every result can be kept and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from graftline.compute import Arrays, map_chunks
+from graftline.compute.apart import apart
 from graftline.core.files import sha256_record
 from graftline.core.records import Record
 from graftline.evaluation.paired import LEVEL, SAME_COST, p_higher, p_worse, standard_error
@@ -71,6 +74,7 @@ def run_race(
     folder: Path,
     seed: int,
     advance: Callable[[str], None] = lambda status: None,
+    resources: Mapping[str, float] | None = None,
 ) -> Race:
     """Races the candidates; what a killed race has finished is not done again.
 
@@ -82,21 +86,31 @@ def run_race(
         folder: Where finished trials are kept.
         seed: Of every training.
         advance: Called after each trial with what was done.
+        resources: What a worker of a cluster must offer for a training.
     """
+    work = Trials(trainer, folder, seed)
     field = list(candidates[: schedule.candidates])
     used = folds[: schedule.folds]
     results: list[Result] = []
     answers: dict[tuple[int, str], Trial] = {}
     costs, heads = schedule.costs, set[object]()
     for number, rung in enumerate(schedule.rungs, 1):
-        trials: dict[str, list[Trial]] = {}
-        for one in field:
-            trials[one.name] = []
-            for fold in used:
-                trials[one.name].append(
-                    _kept_trial(one, rung.images_shown, fold, trainer, folder, seed)
-                )
-                advance(f"round {number}, {one.name}")
+        trials: dict[str, list[Trial]] = {one.name: [] for one in field}
+        asked = (Asked(one, rung.images_shown, fold) for one in field for fold in used)
+        # Networks and what was computed with them are used again by the next trial, so here one
+        # follows the other. What comes of them is small.
+        for done, found_of in map_chunks(
+            f"round-{number}",
+            work,
+            asked,
+            here=work.kept,
+            at_once=1,
+            keep=False,
+            resources=resources,
+        ):
+            name = done.candidate.name
+            trials[name].append(Trial(found_of["right"], found_of["losses"]))
+            advance(f"round {number}, {name}")
         found = {name: joined(of) for name, of in trials.items()}
         answers |= {(number, name): trial for name, trial in found.items()}
         best = best_of(field, found)
@@ -193,14 +207,64 @@ class _Round:
         )
 
 
-def _kept_trial(
-    one: Candidate, shown: int, fold: Fold, trainer: TrialRunner, folder: Path, seed: int
-) -> Trial:
-    """A trial from the checkpoints, or made now and kept there."""
-    key = sha256_record([one.plan.model_dump(mode="json"), shown, fold.number, seed])
-    path = folder / f"trial-{key[:24]}.npz"
-    if (kept := kept_arrays(path)) is not None:
-        return Trial(kept["right"], kept["losses"])
-    trial = trainer.run(one, shown, fold, seed)
-    keep_arrays(path, {"right": trial.right, "losses": trial.losses})
-    return trial
+@dataclass(frozen=True)
+class Asked:
+    """A trial that is to be made.
+
+    Args:
+        candidate: What is trained.
+        images_shown: In it.
+        fold: On what.
+    """
+
+    candidate: Candidate
+    images_shown: int
+    fold: Fold
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Makes trials and keeps them, in whichever process.
+
+    Args:
+        trainer: Does the trainings.
+        folder: Where finished trials are kept.
+        seed: Of every training.
+    """
+
+    trainer: TrialRunner
+    folder: Path
+    seed: int
+
+    @contextmanager
+    def opened(self) -> Iterator[Callable[[Asked], Arrays]]:
+        """Has them made by a process of its own, since networks leave memory behind."""
+        with apart(_Trainings(self)) as trained:
+            yield lambda asked: self._found(asked) or trained(asked)
+
+    def kept(self, asked: Asked) -> Arrays:
+        """A trial from the checkpoints, or made now and kept there."""
+        if (kept := self._found(asked)) is not None:
+            return kept
+        trial = self.trainer.run(asked.candidate, asked.images_shown, asked.fold, self.seed)
+        arrays = {"right": trial.right, "losses": trial.losses}
+        keep_arrays(self._path(asked), arrays)
+        return arrays
+
+    def _found(self, asked: Asked) -> Arrays | None:
+        return kept_arrays(self._path(asked))
+
+    def _path(self, asked: Asked) -> Path:
+        plan = asked.candidate.plan.model_dump(mode="json")
+        key = sha256_record([plan, asked.images_shown, asked.fold.number, self.seed])
+        return self.folder / f"trial-{key[:24]}.npz"
+
+
+@dataclass(frozen=True)
+class _Trainings:
+    """The same, by the process itself that opens it."""
+
+    trials: Trials
+
+    def opened(self) -> AbstractContextManager[Callable[[Asked], Arrays]]:
+        return nullcontext(self.trials.kept)

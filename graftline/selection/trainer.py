@@ -77,6 +77,10 @@ class CandidateTrainer:
         self._ready: _Ready | None = None
         self._networks = 0
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Sent to another process, it is made anew there."""
+        return type(self), (self._workspace, self._settings)
+
     def run(self, candidate: Candidate, images_shown: int, fold: Fold, seed: int) -> Trial:
         """See :meth:`graftline.selection.trial.TrialRunner.run`.
 

@@ -93,6 +93,33 @@ def again(finished: tuple[Workspace, Params], root: Path, compute: ComputeParams
     return workspace
 
 
+CHOSEN = ("race.csv", "race_answers.csv", "profile.csv", "candidates.csv", "verdict.json")
+
+
+def chosen(finished: tuple[Workspace, Params], root: Path, compute: ComputeParams) -> list[str]:
+    """What ``freeze`` writes where it measures and races."""
+    source, params = finished
+    workspace = Workspace(root)
+    shutil.copytree(source.root, root, dirs_exist_ok=True)
+    made = small.small_params("auto", augment={"views": 2, "on_unsafe": "warn"})
+    asked = {"freeze": made.freeze, "compute": compute}
+    with working_on(root, compute, "freeze", "key"):
+        freeze(workspace, params.model_copy(update=asked))
+    written = [workspace.freezing_report / name for name in CHOSEN]
+    return [sha256_file(path) for path in (workspace.freeze_plan, *written)]
+
+
+@pytest.mark.slow
+def test_the_choice_is_the_same(finished: tuple[Workspace, Params], tmp_path: Path):
+    found = [
+        chosen(finished, tmp_path / f"{compute.engine}-{compute.workers}", compute)
+        for compute in [*ENGINES, *CLUSTERS]
+    ]
+    assert found == [found[0]] * len(found)
+    # What a worker's helper has written for itself goes with it.
+    assert not list(tmp_path.glob("*/var/.graftline.tmp-*"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "compute", [*ENGINES, *CLUSTERS], ids=lambda one: f"{one.engine}-{one.workers}"
