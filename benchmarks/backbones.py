@@ -118,9 +118,9 @@ def build_backbone(size_px: int, alpha: float, cut: str, folder: Path) -> Backbo
     return Backbone(size_px, folder, model, path)
 
 
-def random_images(count: int) -> NDArray[np.uint8]:
-    """Images of noise, uint8 (count, 28, 28, 1), the same at every call."""
-    return np.random.default_rng(0).integers(0, 256, (count, *IMAGE_SHAPE), dtype=np.uint8)
+def random_images(count: int, shape: tuple[int, int, int] = IMAGE_SHAPE) -> NDArray[np.uint8]:
+    """Images of noise, uint8 (count, height, width, channels), the same at every call."""
+    return np.random.default_rng(0).integers(0, 256, (count, *shape), dtype=np.uint8)
 
 
 def _layers(model: Any) -> list[Any]:

@@ -1,8 +1,10 @@
 """Images per second of the frozen part in float32 and in bfloat16 on cores that have it.
 
-Run with ``python -m benchmarks.few_bits``: MobileNetV2 from raw 28x28 digits to pooled features, by
-the runners that ``extract`` takes, in turn, several rounds; ratios are taken round by round. Beside
-the seconds stand those that the cores were at work, which other programs stretch less.
+Run with ``python -m benchmarks.few_bits``: MobileNetV2 from raw images to pooled features, by the
+runners that ``extract`` takes, in turn, several rounds; ratios are taken round by round. The images
+are grey ones of 28x28, as digits are, and colour ones of the network's size, as ``preprocess``
+makes them of photographs. Beside the seconds stand those that the cores were at work, which other
+programs stretch less.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import machine
-from benchmarks.backbones import build_backbone, random_images
+from benchmarks.backbones import IMAGE_SHAPE, build_backbone, random_images
 from benchmarks.report import Spread, Table, ratios
 from graftline.network.runners.choosing import LITERT, Computing, possible, what_it_takes
 from graftline.network.runners.runner import Runner
@@ -39,8 +41,9 @@ def main() -> None:
         raise SystemExit(f"nothing to measure: bfloat16 {what_it_takes(on_gpu=False)}")
     rows = []
     began_load = machine.load()
-    for size_px in options.sizes_px:
-        rates, core_ms, difference = _measured(size_px, options.cut, options.rounds)
+    cases = [(size, shape) for size in options.sizes_px for shape in (IMAGE_SHAPE, (size, size, 3))]
+    for size_px, shape in cases:
+        rates, core_ms, difference = _measured(size_px, shape, options.cut, options.rounds)
         for way in _WAYS:
             given = (Spread.of(rates[way]).text(0), Spread.of(core_ms[way]).text(2))
             compared = (
@@ -49,9 +52,9 @@ def main() -> None:
                 f"{difference:.1%}",
             )
             shown = ("", "", "") if way == LITERT else compared
-            rows.append((f"{size_px} px, {way}", *given, *shown))
+            rows.append((f"{size_px} px, of {_told(shape)}, {way}", *given, *shown))
     heads = (
-        "input, runner",
+        "input, images, runner",
         "images per second",
         "core ms per image",
         "times as many images/s",
@@ -64,9 +67,9 @@ def main() -> None:
 
 
 def _measured(
-    size_px: int, cut: str, rounds: int
+    size_px: int, shape: tuple[int, int, int], cut: str, rounds: int
 ) -> tuple[dict[Computing, list[float]], dict[Computing, list[float]], float]:
-    images = random_images(max(128, int(_IMAGES_AT_96 * (96 / size_px) ** 2)))
+    images = random_images(max(128, int(_IMAGES_AT_96 * (96 / size_px) ** 2)), shape)
     with tempfile.TemporaryDirectory(prefix="graftline-bench-") as folder:
         path = build_backbone(size_px, 1.0, cut, Path(folder)).litert_file
         runners = {way: way.open(path) for way in _WAYS}
@@ -83,6 +86,11 @@ def _measured(
         for runner in runners.values():
             runner.close()
     return rates, core_ms, float(np.abs(half - full).mean() / np.abs(full).mean())
+
+
+def _told(shape: tuple[int, int, int]) -> str:
+    height, width, channels = shape
+    return f"{height}x{width} {'grey' if channels == 1 else 'colour'}"
 
 
 def _rate(runner: Runner, images: NDArray[np.uint8]) -> tuple[float, float]:

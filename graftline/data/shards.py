@@ -35,8 +35,9 @@ from numpy.typing import NDArray
 
 from graftline.core.checksums import note_written, verify
 from graftline.core.errors import DataError, not_there_yet, unusable_output
+from graftline.core.records import Dataset
 from graftline.data.decoding import Pixels, decode
-from graftline.data.white_levels import NOTHING_KNOWN, WhiteRule
+from graftline.data.white_levels import NOTHING_KNOWN, WhiteRule, rule_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -295,10 +296,16 @@ class PackedImages:
     def open(cls, folder: Path) -> PackedImages:
         """Opens what ``load`` or ``preprocess`` wrote.
 
+        Images that ``load`` left as files of more than 8 bits are read by the rule that lies beside
+        them.
+
         Raises:
             MissingOutputError: If it is not there, or not whole.
         """
-        return cls(folder, read_manifest(folder))
+        columns = read_manifest(folder)
+        dataset = folder / Dataset.file_name()
+        white = rule_of(Dataset.read(dataset).white) if dataset.exists() else NOTHING_KNOWN
+        return cls(folder, columns, white)
 
     def __len__(self) -> int:
         return len(self.labels)

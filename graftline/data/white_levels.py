@@ -139,6 +139,24 @@ class Survey:
             )
         return WhiteLevels(level=self.level, kinds=kinds)
 
+    def likely(self) -> tuple[float, str] | None:
+        """A white level for images that leave it open, and why; None where they do not.
+
+        It is the smallest usual one that none of them exceeds. Images that are dark have another.
+        """
+        found = list(self._largest.values())
+        if self.level is not None or all(image.in_upper_half for image in found):
+            return None
+        largest = max(image.largest for image in found)
+        if all(image.is_float for image in found):
+            usual = [1, *_USUAL]
+            otherwise = ""
+        else:
+            usual = list(_USUAL)
+            otherwise = f"; {max(image.full for image in found):.10g} if the images are dark"
+        level = next((level for level in usual if level >= largest), largest)
+        return level, f"the largest value seen is {largest:.10g}{otherwise}"
+
     def _doubt(self, doubtful: list[str]) -> DataError:
         found = list(self._largest.values())
         largest = max(image.largest for image in found)

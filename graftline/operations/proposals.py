@@ -21,6 +21,7 @@ from graftline.core.records import Split
 from graftline.data.litter import is_litter
 from graftline.data.sources import read
 from graftline.data.sources.catalog import Broken, Catalog, from_files
+from graftline.data.white_levels import Survey
 
 _LOOKED_AT = 200
 _SIDES_PX = (96, 128, 160, 192, 224)
@@ -47,6 +48,7 @@ class Look:
         sides_px: The shorter side of each.
         colour: Whether any of them has colours.
         broken: What is wrong with those that cannot be read.
+        white: ``data.white_level`` and why, where images of more than 8 bits leave it open.
     """
 
     data: DataParams
@@ -57,6 +59,7 @@ class Look:
     sides_px: tuple[int, ...]
     colour: bool
     broken: tuple[str, ...]
+    white: tuple[float, str] | None = None
 
     @property
     def total(self) -> int:
@@ -100,7 +103,8 @@ def look_at(path: Path) -> Look:
     data = _data(path)
     with scratch_folder() as scratch:
         catalog = read(data, path.parent, scratch)
-        samples = list(_samples(catalog, data, path))
+        survey = Survey(None)
+        samples = list(_samples(catalog, data, path, survey))
     broken = [one for one in samples if isinstance(one, Broken)]
     whole = [one for one in samples if not isinstance(one, Broken)]
     if not whole:
@@ -126,6 +130,7 @@ def look_at(path: Path) -> Look:
         sides_px=tuple(min(one.height, one.width) for one in whole),
         colour=any(one.channels == 3 for one in whole),
         broken=tuple(f"{one.name}: {one.reason}" for one in broken),
+        white=survey.likely(),
     )
 
 
@@ -177,13 +182,13 @@ def _data(path: Path) -> DataParams:
     return DataParams(source="folder", path=at)
 
 
-def _samples(catalog: Catalog, data: DataParams, path: Path) -> Iterator[Any]:
+def _samples(catalog: Catalog, data: DataParams, path: Path, survey: Survey) -> Iterator[Any]:
     if not catalog.files:
-        yield from islice(catalog.samples(), _LOOKED_AT)
+        yield from islice(catalog.samples(survey), _LOOKED_AT)
         return
     step = -(-len(catalog.files) // _LOOKED_AT)
     root = Path(data.path or path).resolve()
-    yield from from_files(catalog.files[::step], data.max_image_px, root).samples()
+    yield from from_files(catalog.files[::step], data.max_image_px, root).samples(survey)
 
 
 def _tested(catalog: Catalog, data: DataParams) -> int:
@@ -196,6 +201,8 @@ def _sources(look: Look) -> Iterator[Proposal]:
     yield Proposal("data.path", look.data.path, "")
     if look.data.source == "manifest":
         yield Proposal("data.manifest", look.data.manifest, "")
+    if look.white is not None:
+        yield Proposal("data.white_level", *look.white)
     if look.broken:
         yield Proposal(
             "data.on_corrupt",

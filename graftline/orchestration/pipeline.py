@@ -162,16 +162,19 @@ class Pipeline:
         return _STATES[doing]
 
     def other_classes(self, classes: Collection[str]) -> str | None:
-        """Says before the training that its model cannot take the champion's place.
+        """Says before a training that its model cannot take the champion's place.
 
         Args:
             classes: Of the data.
 
         Returns:
-            What was said; None where the champion knows the same classes, or there is none.
+            What was said; None where the champion knows the same classes, or there is none, or
+            nothing is to be trained.
         """
         from graftline.registry.class_sets import foretold
 
+        if not (self.force or self._changed or "train" in self._known().stale):
+            return None
         told = foretold(self.workspace, self.params.register_.model_name, classes)
         if told is not None:
             self.screen.say(told)

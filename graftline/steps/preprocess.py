@@ -109,8 +109,7 @@ class Shrinking:
     @contextmanager
     def opened(self) -> Iterator[Callable[[Sequence[int]], Arrays]]:
         """Gives the function from positions to ``pixels`` (bytes,) and ``shapes`` (n, 3)."""
-        white = rule_of(Dataset.read_in(self.workspace).white)
-        images = PackedImages(self.workspace.loaded, read_manifest(self.workspace.loaded), white)
+        images = PackedImages.open(self.workspace.loaded)
         with collected_warnings():
             yield partial(_shrunk, images, self.size_px)
 

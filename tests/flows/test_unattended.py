@@ -36,10 +36,12 @@ from prefect import serve
 from prefect.types.entrypoint import EntrypointType
 from flows.retrain import retrain
 from flows.watch import watch
+from graftline.core.workspace import Workspace
+from graftline.orchestration.trigger import deployment_of
 
 served = {"entrypoint_type": EntrypointType.MODULE_PATH}
 serve(
-    retrain.to_deployment("nightly", **served),
+    retrain.to_deployment(deployment_of(Workspace.here()).partition("/")[2], **served),
     watch.to_deployment("source", interval=30, parameters={"settle_s": 1.0}, **served),
 )
 """

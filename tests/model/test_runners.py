@@ -150,6 +150,21 @@ def test_openvino_runs_the_backbone_in_bfloat16_and_the_head_in_float32(
 
 
 @pytest.mark.slow
+def test_openvino_brings_images_of_any_shape_to_size(assembled: Workspace, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    size = small.SIZE_PX
+    with (
+        opened(assembled, LITERT, tmp_path) as exact,
+        opened(assembled, Computing("openvino", "bfloat16"), tmp_path) as runner,
+    ):
+        for height, width, channels in [(size, size, 3), (size, 9, 3), (11, size, 1), (9, 12, 3)]:
+            images = np.stack([small.pattern(at, height, width, channels, at) for at in range(3)])
+            found = runner.run(images)
+            assert off_by(found, exact.run(images)) < OF_16_BITS
+            assert runner.run(images).tobytes() == found.tobytes()
+
+
+@pytest.mark.slow
 def test_mobilenet_at_96_px_is_the_same_on_either(tmp_path: Path) -> None:
     base = build_base(96, 1.0, seed=0)
     backbone = cut_after(base, "block_13_expand_relu")

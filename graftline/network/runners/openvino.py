@@ -1,8 +1,8 @@
 """Inference with OpenVINO in bfloat16, on cores that have instructions for it.
 
-It reads the same LiteRT files as LiteRT does. What lies behind the pooled features, which is the
-head, computes in float32, as it was trained. The outputs are the same bit for bit whatever the size
-of a batch.
+It reads the same LiteRT files as LiteRT does, and brings images to the network's size in its own
+way. What lies behind the pooled features, which is the head, computes in float32, as it was
+trained. The outputs are the same bit for bit whatever the size of a batch.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from graftline.compute.cores import available_cores
 from graftline.core.checksums import verify
 from graftline.core.errors import unusable_output
 from graftline.network.runners.pieces import PieceRunner, filled, piece_images
+from graftline.network.runners.resizing import CHANNELS, Resizing, Shape, behind_resizing
 
 _MAP_VALUE_BYTES = 2
 _FEATURES = 1
@@ -53,30 +54,43 @@ class OpenVinoRunner(PieceRunner):
         head = _split(model) if len(model.outputs) > _FEATURES else None
         if head is not None:
             model = _with_outputs(model, [model.outputs[_FEATURES]])
-        model.reshape([1, -1, -1, -1])
+        if (cut := behind_resizing(model)) is None:
+            raise unusable_output(path, "does not bring images to its network's size")
+        model, size_px = cut
+        # All is known, so nothing is left to be worked out at each run.
+        size = (size_px, size_px, CHANNELS)
+        model.reshape([1, *size])
         images = piece_images(_MAP_VALUE_BYTES * _largest_map(model))
-        model.reshape([images, -1, -1, -1])
+        model.reshape([images, *size])
         backbone = _compiled(model, "bf16", workers)
         answering = None if head is None else _compiled(head, "f32", workers)
-        sessions = [_Request(backbone, answering, images) for _ in range(workers)]
+        resizing = Resizing(size_px, images, lambda one: _compiled(one, "bf16", workers))
+        sessions = [_Request(resizing, backbone, answering, images) for _ in range(workers)]
         super().__init__(sessions, images, dims, "openvino")
 
 
 class _Request:
-    """One request of the backbone, and one of the head behind it."""
+    """One request of the resizing, one of the backbone, and one of the head behind it."""
 
-    def __init__(self, backbone: Any, head: Any, batch: int) -> None:
+    def __init__(self, resizing: Resizing, backbone: Any, head: Any, batch: int) -> None:
+        self._resizing, self._shape = resizing, Shape()
+        self._resized: Any = None
         self._backbone = backbone.create_infer_request()
         self._head = None if head is None else head.create_infer_request()
         self._batch = batch
 
     def run(self, images: NDArray[np.uint8], outputs: int) -> list[NDArray[np.float32]]:
         count = len(images)
+        if images.shape[1:] != self._shape:
+            self._shape = images.shape[1:]
+            self._resized = self._resizing.request(self._shape)
+            self._backbone.set_input_tensor(self._resized.get_output_tensor())
         images = np.ascontiguousarray(filled(images, self._batch))
-        features = _values(self._backbone.infer([images], share_inputs=True))
+        self._resized.infer([images], share_inputs=True, share_outputs=True)
+        features = _values(self._backbone.infer(share_outputs=True))
         if self._head is None:
             return [features[0][:count]]
-        answers = _values(self._head.infer(features, share_inputs=True))
+        answers = _values(self._head.infer(features, share_inputs=True, share_outputs=True))
         answers.insert(_FEATURES, features[0])
         return [one[:count] for one in answers[:outputs]]
 

@@ -75,6 +75,16 @@ def test_what_is_told_is_what_all_are_scaled_by(
     assert white == WhiteLevels(level=level, kinds=("16-bit",))
 
 
+def test_what_was_loaded_opens_by_the_rule_that_lies_beside_it(tmp_path: Path) -> None:
+    """As ``evaluate`` opens it, and every worker that preprocesses."""
+    write(tmp_path / "source", DIM)
+    workspace = Workspace(tmp_path / "checkout")
+    load(workspace, params("folder", tmp_path / "source", white_level=4095))
+    images = PackedImages.open(workspace.loaded)
+    at = next(at for at, name in enumerate(images.names) if "deep-00" in name)
+    assert images.image(at).ravel().tolist() == [0, 249]
+
+
 def test_one_bright_image_tells_for_all(tmp_path: Path) -> None:
     write(tmp_path / "source", [*DIM, png(1, 1, 16, 0, [b"\xff\xff"])])
     seen = shown(Workspace(tmp_path / "checkout"), tmp_path / "source")

@@ -57,6 +57,30 @@ def test_grey_drawings_in_an_archive(tmp_path: Path) -> None:
     assert "augment.flip" not in found
 
 
+@pytest.mark.parametrize(
+    ("dtype", "largest", "level"),
+    [
+        (np.uint16, 3800, 4095),
+        (np.uint16, 40_000, None),
+        (np.float32, 0.3, 1),
+        (np.float32, 9, 255),
+    ],
+)
+def test_white_is_proposed_where_images_leave_it_open(
+    tmp_path: Path, dtype: type, largest: float, level: float | None
+) -> None:
+    for label in "ab":
+        (tmp_path / "images" / label).mkdir(parents=True)
+        for number in range(3):
+            pixels = np.array([[0, largest]]).astype(dtype)
+            Image.fromarray(pixels).save(tmp_path / "images" / label / f"{number}.tiff")
+    found = {one.key: one for one in proposals(look_at(tmp_path / "images"), "mine")}
+    assert ("data.white_level" in found) == (level is not None)
+    if level is not None:
+        assert found["data.white_level"].value == level
+        assert f"the largest value seen is {largest:g}" in found["data.white_level"].reason
+
+
 def test_a_table_beside_its_images(tmp_path: Path) -> None:
     images = folder(tmp_path / "all", {"a": 2, "b": 2})
     with (tmp_path / "labels.csv").open("w", newline="") as file:
