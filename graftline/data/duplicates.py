@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from graftline.core.records import Split
-
-
-class Stored(NamedTuple):
-    """An image that lies in a shard, before it is known which split it goes to."""
-
-    name: str
-    label: str
-    split: Split | None
-    """The source's own, if it has any."""
-    sha256: str
-    encoding: str
-    place: tuple[int, int, int]
-    """Shard, offset, length."""
-    shape: tuple[int, int, int]
-    """Height, width, channels."""
-
-
-class Placed(NamedTuple):
-    """An image with the split that it goes to."""
-
-    image: Stored
-    split: Split
+import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
 class Repeats:
-    """What occurs more than once; each group holds all images of one content.
+    """What occurs more than once; each group holds the positions of all images of one content.
 
     Args:
         duplicates: How many images repeat an earlier one.
@@ -43,23 +20,31 @@ class Repeats:
     """
 
     duplicates: int
-    leaks: Sequence[Sequence[Placed]]
-    conflicts: Sequence[Sequence[Placed]]
+    leaks: Sequence[Sequence[int]]
+    conflicts: Sequence[Sequence[int]]
 
 
-def found(placed: Sequence[Placed]) -> Repeats:
-    """Finds identical images by their content's hash."""
-    by_content: dict[str, list[Placed]] = defaultdict(list)
-    for one in placed:
-        by_content[one.image.sha256].append(one)
-    repeated = [group for group in by_content.values() if len(group) > 1]
+def found(
+    contents: NDArray[np.bytes_], given: NDArray[np.int8], labels: NDArray[np.int32]
+) -> Repeats:
+    """Finds identical images by their content's hash.
+
+    Args:
+        contents: Each image's hash, (n,).
+        given: The split that the source puts it in, as a number, (n,).
+        labels: Its label, as a number, (n,).
+    """
+    order = np.argsort(contents, kind="stable")
+    ordered = contents[order]
+    begins = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])[: len(order)])
+    ends = np.append(begins[1:], len(order))
+    groups = [
+        order[begins[at] : ends[at]].tolist() for at in np.flatnonzero(ends - begins > 1).tolist()
+    ]
+    # As their first images stand.
+    groups.sort()
     return Repeats(
-        duplicates=len(placed) - len(by_content),
-        leaks=[group for group in repeated if len({one.image.split for one in group}) > 1],
-        conflicts=[group for group in repeated if len({one.image.label for one in group}) > 1],
+        duplicates=len(order) - len(begins),
+        leaks=[group for group in groups if len(set(given[group].tolist())) > 1],
+        conflicts=[group for group in groups if len(set(labels[group].tolist())) > 1],
     )
-
-
-def described(group: Sequence[Placed]) -> str:
-    """A group in one line: each image's name, label and split."""
-    return " = ".join(f"{one.image.name} ({one.image.label}, {one.split})" for one in group)

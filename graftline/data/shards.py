@@ -27,7 +27,7 @@ import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, overload
 
 import numpy as np
 import xxhash
@@ -50,6 +50,8 @@ _KEPT_BYTES = 8 << 20
 _PIECE_BYTES = 1 << 15
 """Small images are written, and hashed, so many bytes at once."""
 _ROWS = 4096
+_SHARED = ("class", "split", "encoding")
+"""Columns of texts that many images share."""
 _DTYPES: dict[str, type[np.object_ | np.int32 | np.int64]] = {
     "sha256": np.object_,
     "label": np.int32,
@@ -132,7 +134,9 @@ class ShardWriter:
             note_written(self._folder / _shard_name(self._shard), self._checksum.hexdigest())
 
 
-def write_manifest(folder: Path, columns: Mapping[str, Sequence[Any] | NDArray[Any]]) -> None:
+def write_manifest(
+    folder: Path, columns: Mapping[str, Sequence[Any] | NDArray[Any] | pa.Array]
+) -> None:
     """Writes ``manifest.parquet``; the same columns give the same bytes.
 
     Args:
@@ -147,8 +151,8 @@ def write_manifest(folder: Path, columns: Mapping[str, Sequence[Any] | NDArray[A
     pq.write_table(table, folder / MANIFEST, compression="zstd", store_schema=False)
 
 
-def read_manifest(folder: Path) -> dict[str, NDArray[Any]]:
-    """The manifest's columns, in its order: text as objects, numbers as integers.
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest's columns, in its order: text as Arrow's arrays, numbers as NumPy's.
 
     Raises:
         DamagedFileError: If its folder lists another checksum for it.
@@ -160,14 +164,11 @@ def read_manifest(folder: Path) -> dict[str, NDArray[Any]]:
     manifest = folder / MANIFEST
     verify(manifest)
     try:
-        with pq.ParquetFile(manifest, memory_map=True) as file:
-            # Column by column: all of them as tables and lists at once would take the most memory
-            # that a stage needs.
+        # Of texts that many images share each stands in memory once.
+        with pq.ParquetFile(manifest, memory_map=True, read_dictionary=list(_SHARED)) as file:
+            # Column by column: all of them at once would take twice the memory.
             return {
-                field.name: _values(
-                    file.read(columns=[field.name]).column(field.name).cast(field.type),
-                    _DTYPES[field.name],
-                )
+                field.name: _values(file.read(columns=[field.name]).column(0), field)
                 for field in _schema()
             }
     except FileNotFoundError as error:
@@ -176,14 +177,81 @@ def read_manifest(folder: Path) -> dict[str, NDArray[Any]]:
         raise unusable_output(manifest, f"is no manifest of packed images: {error}") from error
 
 
-def _values(column: pa.ChunkedArray, dtype: type[np.generic]) -> NDArray[Any]:
-    values = np.empty(len(column), dtype)
-    # One string for each class, split and encoding, not one for each image.
-    known: dict[Any, Any] = {}
-    for at in range(0, len(column), _ROWS):
-        part = column.slice(at, _ROWS).to_pylist()
-        values[at : at + len(part)] = [known.setdefault(one, one) for one in part]
-    return values
+def _values(column: pa.ChunkedArray, field: pa.Field) -> Any:
+    import pyarrow as pa
+
+    if field.name in _SHARED:
+        if not pa.types.is_dictionary(column.type):
+            column = column.cast(field.type).dictionary_encode()
+        return _one(column.unify_dictionaries())
+    found = _one(column.cast(field.type))
+    return found if pa.types.is_string(field.type) else _numbers(found, _DTYPES[field.name])
+
+
+def _one(column: pa.ChunkedArray) -> pa.Array:
+    import pyarrow as pa
+
+    # Of several chunks, combined, comes an array in some versions and chunks in others.
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    found = column.combine_chunks()
+    return found.chunk(0) if isinstance(found, pa.ChunkedArray) else found
+
+
+def _numbers(values: pa.Array, dtype: type[np.generic]) -> NDArray[Any]:
+    if values.null_count:
+        raise ValueError("an entry is missing")
+    data = values.buffers()[1]
+    found: NDArray[Any] = np.frombuffer(data, dtype, len(values), values.offset * dtype().itemsize)
+    return found
+
+
+class Texts:
+    """Texts by position; each comes into being when it is asked for.
+
+    Args:
+        values: All of them.
+    """
+
+    def __init__(self, values: pa.Array) -> None:
+        self._values = values
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __iter__(self) -> Iterator[str]:
+        for at in range(0, len(self), _ROWS):
+            yield from self._values.slice(at, _ROWS).to_pylist()
+
+    @overload
+    def __getitem__(self, chosen: int | np.integer) -> str: ...
+
+    @overload
+    def __getitem__(self, chosen: NDArray[np.int64]) -> NDArray[np.object_]: ...
+
+    def __getitem__(
+        self, chosen: int | np.integer | NDArray[np.int64]
+    ) -> str | NDArray[np.object_]:
+        if isinstance(chosen, int | np.integer):
+            text: str = self._values[int(chosen)].as_py()
+            return text
+        found = np.empty(len(chosen), np.object_)
+        for at in range(0, len(chosen), _ROWS):
+            part = self._values.take(_positions(chosen[at : at + _ROWS])).to_pylist()
+            found[at : at + len(part)] = part
+        return found
+
+    def tolist(self) -> list[str]:
+        """All of them."""
+        return list(self)
+
+    def as_bytes(self, chosen: NDArray[np.int64]) -> NDArray[np.bytes_]:
+        """Those at some positions as an array of their bytes, (n,), for sorting and comparing."""
+        parts = [
+            np.array(self[chosen[at : at + _ROWS]], np.bytes_)
+            for at in range(0, len(chosen), _ROWS)
+        ]
+        return np.concatenate(parts) if parts else np.empty(0, np.bytes_)
 
 
 class PackedImages:
@@ -191,13 +259,12 @@ class PackedImages:
 
     Args:
         folder: Where they lie.
-        columns: The manifest's.
+        columns: The manifest's, as :func:`read_manifest` gives them.
         white: Tells what is white in stored files of more than 8 bits: the data set's rule.
 
     Attributes:
         folder: Where they lie.
         labels: Index of each image's class, int32.
-        splits: Each image's split.
         hashes: Each image's identity: the SHA-256 of its shape and pixels when it was loaded.
         names: Each image's name in its source.
         shapes: Height, width and channels of each image (count, 3).
@@ -205,20 +272,20 @@ class PackedImages:
     """
 
     def __init__(
-        self, folder: Path, columns: Mapping[str, NDArray[Any]], white: WhiteRule = NOTHING_KNOWN
+        self, folder: Path, columns: Mapping[str, Any], white: WhiteRule = NOTHING_KNOWN
     ) -> None:
         self.folder = folder
         self._white = white
         self.labels: NDArray[np.int32] = columns["label"]
-        self.splits: NDArray[np.object_] = columns["split"]
-        self.hashes: NDArray[np.object_] = columns["sha256"]
-        self.names: NDArray[np.object_] = columns["source"]
-        self._encoded: NDArray[np.bool_] = columns["encoding"] != RAW
+        self._splits = _Coded(columns["split"])
+        self.hashes = Texts(columns["sha256"])
+        self.names = Texts(columns["source"])
+        self._encoded: NDArray[np.bool_] = ~_Coded(columns["encoding"]).are(RAW)
         self._shards: NDArray[np.int32] = columns["shard"]
         self._offsets: NDArray[np.int64] = columns["offset"]
         self._lengths: NDArray[np.int64] = columns["length"]
-        self.shapes: NDArray[np.int64] = np.stack(
-            [columns[name].astype(np.int64) for name in ("height", "width", "channels")], axis=1
+        self.shapes: NDArray[np.int32] = np.stack(
+            [columns[name] for name in ("height", "width", "channels")], axis=1
         )
         self._any_encoded = bool(self._encoded.any())
         self._maps: dict[int, mmap.mmap] = {}
@@ -245,7 +312,12 @@ class PackedImages:
 
     def indices(self, split: str) -> NDArray[np.int64]:
         """The positions of one split's images, in the manifest's order."""
-        return np.flatnonzero(self.splits == split).astype(np.int64)
+        return np.flatnonzero(self._splits.are(split)).astype(np.int64)
+
+    @property
+    def splits(self) -> NDArray[np.object_]:
+        """Each image's split, (n,)."""
+        return self._splits.texts()
 
     def shape(self, index: int) -> tuple[int, int, int]:
         """Height, width and channels of one image."""
@@ -384,20 +456,84 @@ def _shard_name(shard: int) -> str:
     return f"images-{shard:05d}.bin"
 
 
-# pa.array and to_numpy import pandas, which takes longer than all of this; buffers do not.
-def _arrow(values: Sequence[Any] | NDArray[Any], dtype: type[np.generic]) -> pa.Array:
+class _Coded:
+    """Texts of which there are few, each as a number."""
+
+    def __init__(self, values: pa.DictionaryArray) -> None:
+        self._names = np.array(values.dictionary.to_pylist(), np.object_)
+        self._codes: NDArray[np.int8] = _numbers(values.indices, np.int32).astype(np.int8)
+
+    def are(self, name: str) -> NDArray[np.bool_]:
+        known = np.flatnonzero(self._names == name)
+        return np.isin(self._codes, known)
+
+    def texts(self) -> NDArray[np.object_]:
+        found: NDArray[np.object_] = self._names[self._codes]
+        return found
+
+
+def coded(codes: NDArray[np.integer], names: Sequence[str]) -> pa.Array:
+    """A manifest's column of texts of which there are few.
+
+    Args:
+        codes: The place of each image's text among the names, (n,).
+        names: The texts.
+    """
     import pyarrow as pa
 
+    numbers = np.ascontiguousarray(codes, np.int32)
+    indices = pa.Array.from_buffers(pa.int32(), len(numbers), [None, pa.py_buffer(numbers)])
+    return pa.DictionaryArray.from_arrays(indices, _strings([name.encode() for name in names]))
+
+
+def texts(joined: bytes | bytearray, ends: NDArray[np.int64], order: NDArray[np.int64]) -> pa.Array:
+    """A manifest's column of texts that stand one after the other in memory.
+
+    Args:
+        joined: All of them, in UTF-8.
+        ends: Where the first begins, and where each ends, (n + 1,).
+        order: The positions of those that are wanted.
+    """
+    import pyarrow as pa
+
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(joined)]
+    stored = pa.Array.from_buffers(pa.large_string(), len(ends) - 1, buffers)
+    return stored.take(_positions(order)).cast(pa.string())
+
+
+# pa.array and to_numpy import pandas, which takes longer than all of this; buffers do not.
+def _positions(chosen: NDArray[np.integer]) -> pa.Array:
+    import pyarrow as pa
+
+    numbers = np.ascontiguousarray(chosen, np.int64)
+    return pa.Array.from_buffers(pa.int64(), len(numbers), [None, pa.py_buffer(numbers)])
+
+
+def _arrow(values: Sequence[Any] | NDArray[Any] | pa.Array, dtype: type[np.generic]) -> pa.Array:
+    import pyarrow as pa
+
+    if isinstance(values, pa.Array):
+        return values.cast(pa.string())
     count = len(values)
     if dtype is not np.object_:
         numbers = np.ascontiguousarray(values, dtype)
         kind = pa.int32() if dtype is np.int32 else pa.int64()
         return pa.Array.from_buffers(kind, count, [None, pa.py_buffer(numbers)])
-    texts = [value.encode() for value in values]
-    offsets = np.zeros(count + 1, np.int32)
-    np.cumsum([len(text) for text in texts], out=offsets[1:])
-    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(texts))]
-    return pa.Array.from_buffers(pa.string(), count, buffers)
+    if isinstance(values, np.ndarray) and values.dtype.kind == "S":
+        # Of one length, as hashes are.
+        ends = np.arange(count + 1, dtype=np.int64) * values.dtype.itemsize
+        buffers = [None, pa.py_buffer(ends), pa.py_buffer(np.ascontiguousarray(values))]
+        return pa.Array.from_buffers(pa.large_string(), count, buffers).cast(pa.string())
+    return _strings([value.encode() for value in values])
+
+
+def _strings(values: Sequence[bytes]) -> pa.Array:
+    import pyarrow as pa
+
+    offsets = np.zeros(len(values) + 1, np.int32)
+    np.cumsum([len(text) for text in values], out=offsets[1:])
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(values))]
+    return pa.Array.from_buffers(pa.string(), len(values), buffers)
 
 
 def _schema() -> pa.Schema:

@@ -11,37 +11,65 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import chain
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from graftline.core.counts import counted
 from graftline.core.errors import DataError
 from graftline.core.records import SPLITS, Split
 
 _GENERATED: tuple[Split, ...] = ("test", "validation")
+_TRAIN, _TEST = SPLITS.index("train"), SPLITS.index("test")
+NO_SPLIT = -1
+"""In place of a split that the source does not give."""
+_AT_ONCE = 4096
+_PADDED_BYTES = 33
 
 
-class Image(NamedTuple):
-    """What a split depends on: the content's hash, the label, and the source's own split."""
+class Images(NamedTuple):
+    """What splits depend on, by position."""
 
-    sha256: str
-    label: str
-    split: Split | None
+    contents: NDArray[np.bytes_]
+    """Each content's hash, (n,)."""
+    labels: NDArray[np.int32]
+    """Of each image, as the index of its class, (n,)."""
+    given: NDArray[np.int8]
+    """The source's own split of each, as its place in SPLITS; NO_SPLIT where it has none, (n,)."""
+    classes: Sequence[str]
 
 
-class _Group(NamedTuple):
-    """Identical images, by their positions."""
+@dataclass
+class _Groups:
+    """Images of one content each, those of one class together, in the order that the seed draws.
 
-    sha256: str
-    members: tuple[int, ...]
+    Args:
+        places: All their images' positions, group after group, (m,).
+        starts: Where each group's positions begin, and where the last ends, (groups + 1,).
+        taken: Whether an image outside of training has the same content, (groups,).
+        bounds: Where each class's groups begin, and where the last one's end, (classes + 1,).
+    """
+
+    places: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    taken: NDArray[np.bool_]
+    bounds: NDArray[np.int64]
+
+    def members(self, group: int) -> NDArray[np.int64]:
+        return self.places[self.starts[group] : self.starts[group + 1]]
+
+    def of_class(self, label: int) -> range:
+        return range(int(self.bounds[label]), int(self.bounds[label + 1]))
 
 
 def assigned(
-    images: Sequence[Image], *, seed: int, validation_fraction: float, test_fraction: float
-) -> list[Split]:
-    """The split of each image.
+    images: Images, *, seed: int, validation_fraction: float, test_fraction: float
+) -> NDArray[np.int8]:
+    """The split of each image, as its place in SPLITS.
 
     Splits that the source has are kept. A test split that it lacks is taken from what it does not
     put into another split than training, then a validation split that it lacks from what is left.
@@ -52,65 +80,67 @@ def assigned(
         validation_fraction: Share of the images that are not test.
         test_fraction: Share of all images.
 
-    Returns:
-        One split per image.
-
     Raises:
         DataError: If a class has too few different images to be in every split, or if only some
             images have a split.
     """
-    given = {image.split for image in images if image.split is not None}
-    if given and any(image.split is None for image in images):
+    lacking = images.given == NO_SPLIT
+    if lacking.any() and not lacking.all():
         raise DataError(
             "some images have a split and others have none",
             allowed="a split for every image, or for none",
         )
-    splits: list[Split] = [image.split or "train" for image in images]
-    wanted = [split for split in _GENERATED if split not in given]
+    splits = np.where(lacking, _TRAIN, images.given).astype(np.int8)
+    there = set(np.unique(images.given).tolist())
+    wanted = [split for split in _GENERATED if SPLITS.index(split) not in there]
     if not wanted:
         return splits
-    classes = _groups_by_class(images, seed)
-    # An image that a given split also holds must not get into a generated one.
-    taken = {image.sha256 for image in images if image.split not in (None, "train")}
-    _refuse_small_classes(images, classes, taken, wanted)
+    groups = _groups(images, splits == _TRAIN, seed)
+    index = {images.classes[label]: label for label in np.unique(images.labels).tolist()}
+    order = natural_order(index)
+    _refuse_small_classes(images, groups, {name: index[name] for name in order}, wanted)
     fractions = {"test": test_fraction, "validation": validation_fraction}
+    there_still = np.ones(len(groups.taken), bool)
     for position, split in enumerate(wanted):
-        quotas = _quotas(_share_of(images, splits, split), fractions[split])
+        shared = images.labels[(splits != _TEST) | (split == "test")]
+        counts = np.bincount(shared, minlength=len(images.classes)).tolist()
+        # A class that has none of what is shared has no quota either.
+        shares = {name: count for name, count in zip(images.classes, counts, strict=True) if count}
+        quotas = _quotas(shares, fractions[split])
         later = len(wanted) - position - 1
-        for label, groups in classes.items():
-            free = [group for group in groups if group.sha256 not in taken]
+        for name in order:
+            left = [group for group in groups.of_class(index[name]) if there_still[group]]
+            free = [group for group in left if not groups.taken[group]]
             # What is left must do for the later splits, and for training if nothing else does.
-            spare = len(free) - later - (len(free) == len(groups))
-            chosen = _chosen(free, quotas[label], spare)
-            taken |= {group.sha256 for group in chosen}
-            for member in chain.from_iterable(group.members for group in chosen):
-                splits[member] = split
-            classes[label] = [group for group in groups if splits[group.members[0]] == "train"]
+            spare = len(free) - later - (len(free) == len(left))
+            for group in _chosen(free, groups.starts, quotas[name], spare):
+                there_still[group] = False
+                splits[groups.members(group)] = SPLITS.index(split)
     return splits
 
 
-def refuse_missing_classes(labels: Collection[str], placed: Iterable[tuple[str, Split]]) -> None:
+def refuse_missing_classes(classes: Sequence[str], images: NDArray[np.integer]) -> None:
     """Makes sure that there are two classes or more, and that each is in every split.
+
+    Args:
+        classes: Their names, in natural order.
+        images: How many there are by split, in the order of SPLITS, and class, (3, classes).
 
     Raises:
         DataError: Naming every class that lacks somewhere, with its counts.
     """
-    counts: dict[str, Counter[str]] = {label: Counter() for label in labels}
-    for label, split in placed:
-        counts[label][split] += 1
-    if len(counts) < 2:
+    if len(classes) < 2:
         raise DataError(
-            f"there is a single class, {next(iter(counts), 'none')!r}"
-            if counts
-            else "there is no image",
+            f"there is a single class, {classes[0]!r}" if classes else "there is no image",
             allowed="two classes or more",
             fix="add images of another class",
         )
     problems = []
-    for label in natural_order(counts):
-        lacking = [split for split in SPLITS if not counts[label][split]]
+    for label, counts in zip(classes, images.T.tolist(), strict=True):
+        by_split = dict(zip(SPLITS, counts, strict=True))
+        lacking = [split for split, count in by_split.items() if not count]
         if lacking:
-            there = ", ".join(f"{counts[label][split]} in {split}" for split in SPLITS)
+            there = ", ".join(f"{count} in {split}" for split, count in by_split.items())
             problems.append(f"class {label!r} has no image in {' and '.join(lacking)} ({there})")
     if problems:
         raise DataError(
@@ -130,43 +160,64 @@ def _natural_key(name: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]
 
 
-def _groups_by_class(images: Sequence[Image], seed: int) -> dict[str, list[_Group]]:
-    members: dict[str, list[int]] = defaultdict(list)
-    for position, image in enumerate(images):
-        if image.split in (None, "train"):
-            members[image.sha256].append(position)
-    classes: dict[str, list[_Group]] = {
-        label: [] for label in natural_order({image.label for image in images})
-    }
-    for sha256 in sorted(members, key=lambda sha256: _draw(seed, sha256)):
-        group = members[sha256]
-        label = images[group[0]].label
-        if len(group) > 1:
-            # Identical images under two labels stay together, with the more frequent label's.
-            labels = Counter(images[member].label for member in group)
-            label = min(labels, key=lambda label: (-labels[label], label))
-        classes[label].append(_Group(sha256, tuple(group)))
-    return classes
+def _groups(images: Images, free: NDArray[np.bool_], seed: int) -> _Groups:
+    places = np.flatnonzero(free)
+    # Stable, so that a group's images keep the source's order.
+    places = places[np.argsort(images.contents[places], kind="stable")]
+    contents = images.contents[places]
+    begins = np.ones(len(places), bool)
+    begins[1:] = contents[1:] != contents[:-1]
+    starts = np.append(np.flatnonzero(begins), len(places)).astype(np.int64)
+    sizes = np.diff(starts)
+    contents = contents[starts[:-1]]
+    labels = images.labels[places[starts[:-1]]]
+    for group in np.flatnonzero(sizes > 1).tolist():
+        # Identical images under two labels stay together, with the more frequent label's.
+        counts = Counter(images.labels[places[starts[group] : starts[group + 1]]].tolist())
+        labels[group] = min(counts, key=lambda label: (-counts[label], images.classes[label]))
+    taken = np.isin(contents, images.contents[~free])
+    order = np.lexsort((_drawn(seed, contents), labels))
+    # Each group's positions once more, in the groups' new order.
+    ends = np.cumsum(sizes[order])
+    within = np.arange(len(places)) - np.repeat(ends - sizes[order], sizes[order])
+    return _Groups(
+        places[np.repeat(starts[:-1][order], sizes[order]) + within],
+        np.append(0, ends).astype(np.int64),
+        taken[order],
+        np.searchsorted(labels[order], np.arange(len(images.classes) + 1)).astype(np.int64),
+    )
 
 
-def _draw(seed: int, sha256: str) -> bytes:
-    return hashlib.sha256(f"{seed}:{sha256}".encode()).digest()
+def _drawn(seed: int, contents: NDArray[np.bytes_]) -> NDArray[np.bytes_]:
+    """What a group's place in its class is drawn by, (groups,)."""
+    prefix = hashlib.sha256(f"{seed}:".encode())
+    drawn = bytearray()
+    for at in range(0, len(contents), _AT_ONCE):
+        for content in contents[at : at + _AT_ONCE].tolist():
+            one = prefix.copy()
+            one.update(content)
+            drawn += one.digest()
+    # Padded, and so without a zero at the end of any, which NumPy would not see.
+    padded = np.ones((len(contents), _PADDED_BYTES), np.uint8)
+    padded[:, :-1] = np.frombuffer(drawn, np.uint8).reshape(-1, _PADDED_BYTES - 1)
+    return padded.view(f"S{_PADDED_BYTES}")[:, 0]
 
 
 def _refuse_small_classes(
-    images: Sequence[Image],
-    classes: Mapping[str, Sequence[_Group]],
-    taken: Collection[str],
-    wanted: Sequence[Split],
+    images: Images, groups: _Groups, index: Mapping[str, int], wanted: Sequence[Split]
 ) -> None:
-    counts = Counter(image.label for image in images if image.split in (None, "train"))
+    counts = np.bincount(
+        images.labels[(images.given == NO_SPLIT) | (images.given == _TRAIN)],
+        minlength=len(images.classes),
+    )
     problems = []
-    for label, groups in classes.items():
-        free = sum(group.sha256 not in taken for group in groups)
-        if free < len(wanted) or len(groups) <= len(wanted):
+    for name, label in index.items():
+        taken = [groups.taken[group] for group in groups.of_class(label)]
+        free = len(taken) - sum(taken)
+        if free < len(wanted) or len(taken) <= len(wanted):
             problems.append(
-                f"class {label!r} has {counted(counts[label], 'image')}, among them {free} "
-                "different that no other class and no other split has"
+                f"class {name!r} has {counted(int(counts[label]), 'image')}, among them "
+                f"{free} different that no other class and no other split has"
             )
     if problems:
         parts = ", ".join(["train", *reversed(wanted)])
@@ -175,15 +226,6 @@ def _refuse_small_classes(
             allowed=f"at least {len(wanted) + 1} different images of each class",
             fix="add images of these classes, remove the classes, or give the splits yourself",
         )
-
-
-def _share_of(images: Sequence[Image], splits: Sequence[Split], split: Split) -> Mapping[str, int]:
-    """By label, the images that a generated split is a share of: for test all, else the rest."""
-    return Counter(
-        image.label
-        for image, now in zip(images, splits, strict=True)
-        if split == "test" or now != "test"
-    )
 
 
 def _quotas(counts: Mapping[str, int], fraction: float) -> dict[str, int]:
@@ -198,14 +240,15 @@ def _quotas(counts: Mapping[str, int], fraction: float) -> dict[str, int]:
     return {label: max(1, quota) for label, quota in quotas.items()}
 
 
-def _chosen(groups: Sequence[_Group], quota: int, spare: int) -> list[_Group]:
+def _chosen(groups: Sequence[int], starts: NDArray[np.int64], quota: int, spare: int) -> list[int]:
     """The first groups that fit into the quota, at most ``spare`` of them and at least one."""
-    chosen: list[_Group] = []
+    chosen: list[int] = []
     size = 0
     for group in groups:
         if len(chosen) == spare or size == quota:
             break
-        if size + len(group.members) <= quota:
+        members = int(starts[group + 1] - starts[group])
+        if size + members <= quota:
             chosen.append(group)
-            size += len(group.members)
-    return chosen or [min(groups, key=lambda group: len(group.members))]
+            size += members
+    return chosen or [min(groups, key=lambda group: int(starts[group + 1] - starts[group]))]

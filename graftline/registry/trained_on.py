@@ -47,7 +47,8 @@ def present(workspace: Workspace) -> Numbers:
     """
     images = PackedImages.open(workspace.loaded)
     used = np.concatenate([images.indices("train"), images.indices("validation")])
-    return np.unique(numbers(images.hashes[used]))
+    hashes = images.hashes.as_bytes(used)
+    return np.unique(numbers(one.decode() for one in hashes))
 
 
 def note(workspace: Workspace, version: Version) -> None:

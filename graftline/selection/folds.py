@@ -46,7 +46,7 @@ class Fold:
 
 
 def stratified_order(
-    labels: NDArray[np.integer], hashes: NDArray[np.object_], seed: int
+    labels: NDArray[np.integer], hashes: NDArray[np.bytes_], seed: int
 ) -> NDArray[np.int64]:
     """Positions of the different images, every beginning of which holds the classes in shares.
 
@@ -56,7 +56,7 @@ def stratified_order(
         seed: Another seed gives another order.
     """
     # By content, so that the order in which a source lists its files does not matter.
-    _, first = np.unique(_as_bytes(hashes), return_index=True)
+    _, first = np.unique(hashes, return_index=True)
     shuffled = np.random.default_rng((seed, 1)).permutation(first)
     places = np.empty(len(shuffled))
     for members in _by_label(labels[shuffled]):
@@ -81,11 +81,6 @@ def dealt_folds(labels: NDArray[np.integer], folds: int = FOLDS) -> NDArray[np.i
     return fold
 
 
-def _as_bytes(hashes: NDArray[np.object_]) -> NDArray[np.bytes_]:
-    """Texts of hexadecimal digits as NumPy's own: as objects they are compared one by one."""
-    return hashes.astype(bytes)
-
-
 def _by_label(labels: NDArray[np.integer]) -> Iterator[NDArray[np.int64]]:
     """The places of each label in turn, from the lowest on; one sort, however many there are."""
     order = np.argsort(labels, kind="stable")
@@ -103,7 +98,7 @@ def training_sample(images: PackedImages, most: int, seed: int) -> NDArray[np.in
     if len(classes) > (wanted := max(2, most // _LEAST_OF_CLASS)):
         drawn = np.random.default_rng((seed, 3)).permutation(classes)[:wanted]
         train = train[np.isin(images.labels[train], drawn)]
-    order = stratified_order(images.labels[train], images.hashes[train], seed)
+    order = stratified_order(images.labels[train], images.hashes.as_bytes(train), seed)
     return train[order[:most]]
 
 
@@ -121,7 +116,7 @@ def race_folds(images: PackedImages, seed: int) -> tuple[Fold, ...]:
     if len(validation) >= ENOUGH_HELD_OUT:
         return (_fold(images, 0, train, validation, share, seed),)
     both = np.concatenate([train, validation])
-    both = both[stratified_order(images.labels[both], images.hashes[both], seed)]
+    both = both[stratified_order(images.labels[both], images.hashes.as_bytes(both), seed)]
     fold = dealt_folds(images.labels[both])
     return tuple(
         _fold(images, at, both[fold != at], both[fold == at], share, seed) for at in range(FOLDS)
@@ -137,9 +132,11 @@ def _fold(
     seed: int,
 ) -> Fold:
     """Sets aside what validates: each class in its share, and no copy of it is trained on."""
-    order = stratified_order(images.labels[left], images.hashes[left], seed)
+    hashes = images.hashes.as_bytes(left)
+    order = stratified_order(images.labels[left], hashes, seed)
     count = min(max(1, round(share * len(order))), ENOUGH_HELD_OUT)
-    validation = left[np.sort(order[len(order) - count :])]
-    copies = np.isin(_as_bytes(images.hashes[left]), _as_bytes(images.hashes[validation]))
+    chosen = np.sort(order[len(order) - count :])
+    validation = left[chosen]
+    copies = np.isin(hashes, hashes[chosen])
     train = left[~copies]
     return Fold(number, train, validation, held_out)

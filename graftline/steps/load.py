@@ -6,11 +6,14 @@ import hashlib
 import json
 import logging
 import tempfile
-from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
+
+import numpy as np
+from numpy.typing import NDArray
 
 from graftline.core.counts import counted
 from graftline.core.csv_files import write_csv
@@ -22,11 +25,12 @@ from graftline.core.records import SPLITS, Dataset, Split, WhiteLevels
 from graftline.core.workspace import Workspace
 from graftline.data import sources
 from graftline.data.decoding import KNOWN, collected_warnings
-from graftline.data.duplicates import Placed, Repeats, Stored, described, found
+from graftline.data.duplicates import Repeats, found
 from graftline.data.shards import ShardWriter, write_manifest
 from graftline.data.sources import similar
 from graftline.data.sources.catalog import Broken, Catalog
-from graftline.data.splits import Image, assigned, natural_order, refuse_missing_classes
+from graftline.data.splits import NO_SPLIT, Images, assigned, natural_order, refuse_missing_classes
+from graftline.data.stored import StoredImages
 from graftline.data.white_levels import Survey
 
 _REPORT = "report.txt"
@@ -35,6 +39,7 @@ _UNDER_LABELS = ("image stands under more than one label", "images stand under m
 _log = logging.getLogger("graftline.steps.load")
 _LISTED = 50
 _PROGRESS_EVERY = 256
+_AT_ONCE = 4096
 
 
 def load(workspace: Workspace, params: Params) -> Dataset:
@@ -59,24 +64,24 @@ def load(workspace: Workspace, params: Params) -> Dataset:
         alike = _alike(catalog)
         _refuse_alike(alike, params.data)
         survey = Survey(params.data.white_level)
-        stored, broken = _stored(catalog, folder, survey)
+        images, broken = _stored(catalog, folder, survey)
         _judge(broken, params.data, workspace)
         white = survey.judged()
-        placed = _placed(stored, catalog, params)
-        repeats = found(placed)
-        classes = natural_order(catalog.labels)
-        dataset = _dataset(params.data.source, classes, placed, catalog, repeats, broken, white)
-        _refuse_leaks(repeats, params.data)
-        write_manifest(folder, _columns(placed, classes))
+        placed = _placed(images, params)
+        repeats = placed.repeats()
+        dataset = _dataset(params.data.source, placed, catalog, repeats, broken, white)
+        remarks = placed.described(repeats)
+        _refuse_leaks(remarks, params.data)
+        write_manifest(folder, images.columns(placed.order, placed.splits))
         (folder / "classes.json").write_text(
-            json.dumps(classes, ensure_ascii=False, indent=0) + "\n", encoding="utf-8"
+            json.dumps(images.classes, ensure_ascii=False, indent=0) + "\n", encoding="utf-8"
         )
         _write_table(folder / "skipped.csv", broken)
-        report = _report(dataset, repeats, broken, warned, alike)
+        report = _report(dataset, remarks, broken, warned, alike)
         (folder / _REPORT).write_text(report, encoding="utf-8")
         dataset.write(folder / dataset.file_name())
     _errors_file(workspace).unlink(missing_ok=True)
-    _tell(dataset, repeats, warned, alike, workspace)
+    _tell(dataset, remarks, warned, alike, workspace)
     return dataset
 
 
@@ -109,28 +114,18 @@ def _cut(lines: Sequence[str]) -> list[str]:
     return [*lines[:_LISTED], *more]
 
 
-def _stored(catalog: Catalog, folder: Path, survey: Survey) -> tuple[list[Stored], list[Broken]]:
-    stored: list[Stored] = []
+def _stored(catalog: Catalog, folder: Path, survey: Survey) -> tuple[StoredImages, list[Broken]]:
+    images = StoredImages(natural_order(catalog.labels))
     broken: list[Broken] = []
     with ShardWriter(folder) as shards, progress("load", catalog.total) as bar:
         for position, sample in enumerate(catalog.samples(survey), start=1):
             if isinstance(sample, Broken):
                 broken.append(sample)
             else:
-                stored.append(
-                    Stored(
-                        sample.name,
-                        sample.label,
-                        sample.split,
-                        sample.sha256,
-                        sample.encoding,
-                        shards.append(sample.payload),
-                        (sample.height, sample.width, sample.channels),
-                    )
-                )
+                images.add(sample, shards.append(sample.payload))
             if not position % _PROGRESS_EVERY:
                 bar.advance(_PROGRESS_EVERY)
-    return stored, broken
+    return images, broken
 
 
 def _judge(broken: Sequence[Broken], params: DataParams, workspace: Workspace) -> None:
@@ -152,32 +147,76 @@ def _errors_file(workspace: Workspace) -> Path:
     return workspace.var / "load-errors.csv"
 
 
-def _placed(stored: Sequence[Stored], catalog: Catalog, params: Params) -> list[Placed]:
-    """The images with their splits, in the manifest's order."""
-    if stored and len(catalog.labels) > 1:
+@dataclass(frozen=True)
+class _Remarks:
+    """Groups of identical images in words, a line for each."""
+
+    leaks: Sequence[str]
+    conflicts: Sequence[str]
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """The images with their splits, in the manifest's order.
+
+    Args:
+        images: As they were read.
+        splits: Of each, as its place in SPLITS, in the order in which they were read, (n,).
+        order: Their positions in that order, in the manifest's, (n,).
+    """
+
+    images: StoredImages
+    splits: NDArray[np.int8]
+    order: NDArray[np.int64]
+
+    def repeats(self) -> Repeats:
+        """By places in the manifest."""
+        images = self.images
+        contents, given, labels = images.contents, images.given, images.labels
+        return found(contents[self.order], given[self.order], labels[self.order])
+
+    def counts(self) -> NDArray[np.int64]:
+        """Images by split and label, (3, classes)."""
+        classes = len(self.images.classes)
+        pairs = self.splits.astype(np.int64) * classes + self.images.labels
+        return np.bincount(pairs, minlength=len(SPLITS) * classes).reshape(len(SPLITS), classes)
+
+    def described(self, repeats: Repeats) -> _Remarks:
+        return _Remarks(
+            leaks=[self._group(group) for group in repeats.leaks],
+            conflicts=[self._group(group) for group in repeats.conflicts],
+        )
+
+    def _group(self, group: Sequence[int]) -> str:
+        return " = ".join(self._image(int(self.order[at])) for at in group)
+
+    def _image(self, position: int) -> str:
+        images = self.images
+        label, split = images.classes[images.labels[position]], SPLITS[self.splits[position]]
+        return f"{images.name(position)} ({label}, {split})"
+
+
+def _placed(images: StoredImages, params: Params) -> _Placed:
+    given = images.given
+    if len(images) and len(images.classes) > 1:
         splits = assigned(
-            [Image(image.sha256, image.label, image.split) for image in stored],
+            Images(images.contents, images.labels, given, images.classes),
             seed=params.seed,
             validation_fraction=params.data.validation_fraction,
             test_fraction=params.data.test_fraction,
         )
     else:
-        splits = [image.split or "train" for image in stored]
-    placed = [Placed(image, split) for image, split in zip(stored, splits, strict=True)]
-    refuse_missing_classes(catalog.labels, ((one.image.label, one.split) for one in placed))
-    order = {split: position for position, split in enumerate(SPLITS)}
-    return sorted(
-        placed,
-        key=lambda one: (order[one.split], one.image.sha256, one.image.label, one.image.name),
-    )
+        splits = np.where(given == NO_SPLIT, SPLITS.index("train"), given).astype(np.int8)
+    placed = _Placed(images, splits, images.order(splits))
+    refuse_missing_classes(images.classes, placed.counts())
+    return placed
 
 
-def _refuse_leaks(repeats: Repeats, params: DataParams) -> None:
-    if not repeats.leaks or params.on_leak == "warn":
+def _refuse_leaks(remarks: _Remarks, params: DataParams) -> None:
+    if not remarks.leaks or params.on_leak == "warn":
         return
-    lines = _cut([described(group) for group in repeats.leaks])
     raise DataError(
-        "\n  ".join([f"{counted(len(repeats.leaks), *_IN_SPLITS)}:", *lines]),
+        "\n  ".join([f"{counted(len(remarks.leaks), *_IN_SPLITS)}:", *_cut(remarks.leaks)]),
         where=f"data.source: {params.source}, data.path: {params.path}",
         allowed="with data.on_leak: fail, none",
         fix="remove all but one of each, or set data.on_leak to warn",
@@ -186,27 +225,30 @@ def _refuse_leaks(repeats: Repeats, params: DataParams) -> None:
 
 def _dataset(
     source: str,
-    classes: Sequence[str],
-    placed: Sequence[Placed],
+    placed: _Placed,
     catalog: Catalog,
     repeats: Repeats,
     broken: Sequence[Broken],
     white: WhiteLevels,
 ) -> Dataset:
-    counted = Counter((one.split, one.image.label) for one in placed)
-    heights, widths, channels = zip(*{one.image.shape for one in placed}, strict=True)
+    images = placed.images
+    least, most = images.shapes.min(axis=0).tolist(), images.shapes.max(axis=0).tolist()
+    counts = {
+        split: dict(zip(images.classes, of_split.tolist(), strict=True))
+        for split, of_split in zip(SPLITS, placed.counts(), strict=True)
+    }
     names: tuple[Split, ...] = get_args(Split)
     return Dataset(
         source=source,
         digest=_digest(placed),
-        classes=tuple(classes),
-        counts={split: {label: counted[split, label] for label in classes} for split in names},
+        classes=images.classes,
+        counts={split: counts[split] for split in names},
         given_splits=tuple(split for split in names if split in catalog.given_splits),
-        channels=tuple(sorted(set(channels))),
-        min_height_px=min(heights),
-        max_height_px=max(heights),
-        min_width_px=min(widths),
-        max_width_px=max(widths),
+        channels=tuple(np.unique(images.shapes[:, 2]).tolist()),
+        min_height_px=least[0],
+        max_height_px=most[0],
+        min_width_px=least[1],
+        max_width_px=most[1],
         corrupt=len(broken),
         duplicates=repeats.duplicates,
         leaks=len(repeats.leaks),
@@ -215,34 +257,17 @@ def _dataset(
     )
 
 
-def _digest(placed: Sequence[Placed]) -> str:
+def _digest(placed: _Placed) -> str:
     digest = hashlib.sha256()
+    images = placed.images
     # As JSON, so that no label can be taken for another entry's end.
-    end_of = cache(lambda label, split: json.dumps([label, split]).encode())
-    for one in placed:
-        digest.update(one.image.sha256.encode() + end_of(one.image.label, one.split))
+    end_of = cache(lambda label, split: json.dumps([images.classes[label], SPLITS[split]]).encode())
+    for at in range(0, len(placed.order), _AT_ONCE):
+        some = placed.order[at : at + _AT_ONCE]
+        facts = (images.contents[some], images.labels[some], placed.splits[some])
+        for content, label, split in zip(*(one.tolist() for one in facts), strict=True):
+            digest.update(content + end_of(label, split))
     return digest.hexdigest()
-
-
-def _columns(placed: Sequence[Placed], classes: Sequence[str]) -> dict[str, Sequence[Any]]:
-    label_of = {name: label for label, name in enumerate(classes)}
-    images = [one.image for one in placed]
-    shard, offset, length = zip(*(image.place for image in images), strict=True)
-    height, width, channels = zip(*(image.shape for image in images), strict=True)
-    return {
-        "sha256": [image.sha256 for image in images],
-        "label": [label_of[image.label] for image in images],
-        "class": [image.label for image in images],
-        "split": [one.split for one in placed],
-        "source": [image.name for image in images],
-        "encoding": [image.encoding for image in images],
-        "shard": shard,
-        "offset": offset,
-        "length": length,
-        "height": height,
-        "width": width,
-        "channels": channels,
-    }
 
 
 def _write_table(path: Path, broken: Iterable[Broken]) -> None:
@@ -251,7 +276,7 @@ def _write_table(path: Path, broken: Iterable[Broken]) -> None:
 
 def _report(
     dataset: Dataset,
-    repeats: Repeats,
+    remarks: _Remarks,
     broken: Sequence[Broken],
     warned: Sequence[tuple[str, str]],
     alike: Sequence[str],
@@ -263,8 +288,8 @@ def _report(
         f"Digest {dataset.digest}.\n"
         f"{counted(dataset.duplicates, 'image repeats', 'images repeat')} an earlier one, pixel "
         "for pixel.",
-        _section("The same image in more than one given split", map(described, repeats.leaks)),
-        _section("The same image under more than one label", map(described, repeats.conflicts)),
+        _section("The same image in more than one given split", remarks.leaks),
+        _section("The same image under more than one label", remarks.conflicts),
         _section("Classes whose names look alike", alike),
         _section(
             "Skipped, since they cannot be used", (f"{one.name}: {one.reason}" for one in broken)
@@ -284,20 +309,16 @@ def _section(title: str, lines: Iterable[str]) -> str:
 
 def _tell(
     dataset: Dataset,
-    repeats: Repeats,
+    remarks: _Remarks,
     warned: Sequence[tuple[str, str]],
     alike: Sequence[str],
     workspace: Workspace,
 ) -> None:
     report = workspace.loaded / _REPORT
-    remarks = (
-        (dataset.leaks, _IN_SPLITS, repeats.leaks),
-        (dataset.conflicts, _UNDER_LABELS, repeats.conflicts),
-    )
-    for count, words, groups in remarks:
-        if count:
-            said = counted(count, *words)
-            _log.warning("%s; %s lists them: %s", said, report, described(groups[0]))
+    for words, groups in ((_IN_SPLITS, remarks.leaks), (_UNDER_LABELS, remarks.conflicts)):
+        if groups:
+            said = counted(len(groups), *words)
+            _log.warning("%s; %s lists them: %s", said, report, groups[0])
     for line in alike:
         _log.warning("names of classes look alike: %s", line)
     if dataset.corrupt:

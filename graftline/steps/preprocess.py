@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from graftline.compute import Arrays, map_chunks
 from graftline.core.files import replacing_directory
@@ -19,7 +21,14 @@ from graftline.core.records import Dataset, Preprocessed, Split
 from graftline.core.workspace import Workspace
 from graftline.data.decoding import collected_warnings
 from graftline.data.resize import shrink
-from graftline.data.shards import RAW, PackedImages, ShardWriter, read_manifest, write_manifest
+from graftline.data.shards import (
+    RAW,
+    PackedImages,
+    ShardWriter,
+    coded,
+    read_manifest,
+    write_manifest,
+)
 from graftline.data.white_levels import rule_of
 
 _BATCH_BYTES = 8 << 20
@@ -42,13 +51,14 @@ def preprocess(workspace: Workspace, params: Params) -> Preprocessed:
     # The decoder's warnings were reported when the images were loaded.
     with replacing_directory(workspace.preprocessed, sealed=True) as folder, collected_warnings():
         places, shapes = _packed(images, Shrinking(workspace, size_px), folder)
+        different = np.unique(shapes, axis=0)
         write_manifest(
             folder,
             {
                 **columns,
-                "encoding": [RAW] * len(images),
-                **dict(zip(("shard", "offset", "length"), np.transpose(places), strict=True)),
-                **dict(zip(("height", "width", "channels"), np.transpose(shapes), strict=True)),
+                "encoding": coded(np.zeros(len(images), np.int32), [RAW]),
+                **dict(zip(("shard", "offset", "length"), places.T, strict=True)),
+                **dict(zip(("height", "width", "channels"), shapes.T, strict=True)),
             },
         )
         splits: tuple[Split, ...] = get_args(Split)
@@ -57,7 +67,7 @@ def preprocess(workspace: Workspace, params: Params) -> Preprocessed:
             size_px=size_px,
             classes=dataset.classes,
             counts={split: dataset.total(split) for split in splits},
-            uniform_shape=shapes[0] if len(set(shapes)) == 1 else None,
+            uniform_shape=tuple(different[0].tolist()) if len(different) == 1 else None,
             shrunk=int((images.shapes[:, :2] > size_px).any(axis=1).sum()),
             white=dataset.white,
             drawings=dataset.drawings,
@@ -68,19 +78,18 @@ def preprocess(workspace: Workspace, params: Params) -> Preprocessed:
 
 def _packed(
     images: PackedImages, work: Shrinking, folder: Path
-) -> tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]:
-    """Writes the shards; the place (shard, offset, length) and the shape of each image."""
-    places: list[tuple[int, int, int]] = []
-    shapes: list[tuple[int, int, int]] = []
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Writes the shards; the place (shard, offset, length) and the shape of each image, (n, 3)."""
+    places, shapes = np.empty((len(images), 3), np.int64), np.empty((len(images), 3), np.int32)
+    done = 0
     here = partial(_shrunk, images, work.size_px)
     with ShardWriter(folder) as shards, progress("preprocess", len(images)) as bar:
         for _, shrunk in map_chunks("shrunk", work, _batches(images), here=here):
             pixels, at = shrunk["pixels"], 0
-            for height, width, channels in shrunk["shapes"].tolist():
-                end = at + height * width * channels
-                places.append(shards.append(pixels[at:end].data))
-                shapes.append((height, width, channels))
-                at = end
+            for shape in shrunk["shapes"]:
+                end = at + int(shape.prod())
+                places[done], shapes[done] = shards.append(pixels[at:end].data), shape
+                at, done = end, done + 1
             bar.advance(len(shrunk["shapes"]))
     return places, shapes
 
@@ -117,7 +126,8 @@ def _batches(images: PackedImages) -> Iterator[list[int]]:
     # Bounded by what the decoded images hold, so that memory does not grow with the data.
     batch: list[int] = []
     batch_bytes = 0
-    for index, size_bytes in enumerate(images.shapes.prod(axis=1).tolist()):
+    for index in range(len(images)):
+        size_bytes = math.prod(images.shape(index))
         if batch and batch_bytes + size_bytes > _BATCH_BYTES:
             yield batch
             batch, batch_bytes = [], 0

@@ -172,7 +172,7 @@ class _Sample:
     def __init__(self, images: PackedImages, seed: int, pooled: PooledFeatures) -> None:
         shuffled = np.random.default_rng((seed, _MAX_SAMPLE)).permutation(images.indices("train"))
         # Of copies the first: no probe is to be asked about an image that it was fitted to.
-        _, first = np.unique(images.hashes[shuffled].astype(bytes), return_index=True)
+        _, first = np.unique(images.hashes.as_bytes(shuffled), return_index=True)
         shuffled = shuffled[np.sort(first)]
         self._indices = shuffled[:_MAX_SAMPLE]
         self._images, self._pooled = images, pooled

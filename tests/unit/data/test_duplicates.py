@@ -1,37 +1,32 @@
 from __future__ import annotations
 
-from graftline.data.duplicates import Placed, Stored, described, found
+import numpy as np
+
+from graftline.data.duplicates import Repeats, found
 
 
-def placed(name, content, *, label="a", given=None, split="train"):
-    return Placed(Stored(name, label, given, content, "raw", (0, 0, 1), (1, 1, 1)), split)
+def repeats(contents, *, labels=None, given=None) -> Repeats:
+    count = len(contents)
+    return found(
+        np.array(list(contents), np.bytes_),
+        np.array(given or [-1] * count, np.int8),
+        np.array(labels or [0] * count, np.int32),
+    )
 
 
 def test_nothing_occurs_twice():
-    repeats = found([placed("x", "1"), placed("y", "2")])
-    assert (repeats.duplicates, repeats.leaks, repeats.conflicts) == (0, [], [])
+    assert repeats("xy") == Repeats(0, [], [])
+    assert repeats("") == Repeats(0, [], [])
 
 
 def test_copies_count_without_the_first():
-    repeats = found([placed("x", "1"), placed("y", "1"), placed("z", "1")])
-    assert repeats.duplicates == 2
-    assert not repeats.leaks and not repeats.conflicts
+    assert repeats("xxy") == Repeats(1, [], [])
+    assert repeats("xxyyy") == Repeats(3, [], [])
 
 
 def test_a_leak_is_between_given_splits_and_counts_once():
-    group = [
-        placed("x", "1", given="train"),
-        placed("y", "1", given="train"),
-        placed("z", "1", given="test", split="test"),
-    ]
-    repeats = found([*group, placed("other", "2", given="test", split="test")])
-    assert repeats.leaks == [group]
-    assert repeats.duplicates == 2
+    assert repeats("yxxzx", given=[2, 0, 0, 0, 2]) == Repeats(2, [[1, 2, 4]], [])
 
 
 def test_a_conflict_is_between_labels():
-    group = [placed("x", "1", label="cat"), placed("y", "1", label="dog")]
-    repeats = found(group)
-    assert repeats.conflicts == [group]
-    assert repeats.leaks == []
-    assert described(group) == "x (cat, train) = y (dog, train)"
+    assert repeats("yxyx", labels=[0, 0, 1, 1]) == Repeats(2, [], [[0, 2], [1, 3]])

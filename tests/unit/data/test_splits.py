@@ -2,15 +2,31 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict
+from typing import NamedTuple
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from graftline.core.errors import DataError
-from graftline.data.splits import Image, _quotas, assigned, natural_order, refuse_missing_classes
+from graftline.core.records import SPLITS
+from graftline.data.splits import (
+    NO_SPLIT,
+    Images,
+    _quotas,
+    assigned,
+    natural_order,
+    refuse_missing_classes,
+)
 
 FRACTIONS = {"validation_fraction": 0.1, "test_fraction": 0.2}
+
+
+class Image(NamedTuple):
+    sha256: str
+    label: str
+    split: str | None
 
 
 def fresh(counts: dict[str, int], split=None, start: int = 0) -> list[Image]:
@@ -30,7 +46,24 @@ def by_split(images, splits):
 
 
 def split(images, seed=0, **fractions):
-    return assigned(images, seed=seed, **{**FRACTIONS, **fractions})
+    classes = sorted({image.label for image in images})
+    columns = Images(
+        np.array([image.sha256.encode() for image in images]),
+        np.array([classes.index(image.label) for image in images], np.int32),
+        np.array(
+            [NO_SPLIT if image.split is None else SPLITS.index(image.split) for image in images],
+            np.int8,
+        ),
+        classes,
+    )
+    splits = assigned(columns, seed=seed, **{**FRACTIONS, **fractions})
+    return [SPLITS[split] for split in splits]
+
+
+def refuse_missing(classes, placed):
+    counts = Counter(placed)
+    table = np.array([[counts[label, split] for label in classes] for split in SPLITS])
+    refuse_missing_classes(classes, table)
 
 
 def test_shares_of_each_class():
@@ -148,7 +181,7 @@ def test_either_all_images_have_a_split_or_none():
 def test_missing_classes_are_named_with_their_counts():
     placed = [("a", "train"), ("a", "validation"), ("a", "test"), ("b", "test"), ("b", "test")]
     with pytest.raises(DataError) as caught:
-        refuse_missing_classes({"a", "b"}, placed)
+        refuse_missing(["a", "b"], placed)
     text = str(caught.value)
     assert (
         "class 'b' has no image in train and validation (0 in train, 0 in validation, 2 in test)"
@@ -160,12 +193,12 @@ def test_missing_classes_are_named_with_their_counts():
 def test_a_class_without_any_image_is_named():
     placed = [(label, name) for label in "ab" for name in ("train", "validation", "test")]
     with pytest.raises(DataError, match="class 'c' has no image in train and validation and test"):
-        refuse_missing_classes({"a", "b", "c"}, placed)
+        refuse_missing(["a", "b", "c"], placed)
 
 
 def test_a_single_class():
     with pytest.raises(DataError, match="there is a single class, 'a'"):
-        refuse_missing_classes({"a"}, [("a", "train")])
+        refuse_missing(["a"], [("a", "train")])
 
 
 def test_classes_are_sorted_as_people_count():
@@ -211,8 +244,8 @@ def test_identical_images_never_straddle_and_every_class_is_everywhere(
     for image, name in zip(images, splits, strict=True):
         of_content[image.sha256].add(name)
     assert all(len(names) == 1 for names in of_content.values())
-    refuse_missing_classes(
-        {image.label for image in images},
+    refuse_missing(
+        sorted({image.label for image in images}),
         ((image.label, name) for image, name in zip(images, splits, strict=True)),
     )
 

@@ -6,11 +6,12 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from graftline.data.shards import Texts, coded
 from graftline.selection.folds import dealt_folds, stratified_order, training_sample
 from graftline.selection.probe import out_of_fold
 
 LABELS = np.array([0] * 60 + [1] * 30 + [2] * 10)
-HASHES = np.array([f"{at:03d}" for at in range(100)], object)
+HASHES = np.array([f"{at:03d}" for at in range(100)], np.bytes_)
 
 
 def test_every_beginning_holds_the_classes_in_their_shares() -> None:
@@ -47,7 +48,7 @@ def test_each_class_is_spread_over_the_folds() -> None:
 
 def test_of_very_many_classes_some_are_drawn_with_enough_images_each() -> None:
     labels = np.arange(3000) % 300
-    hashes = np.array([f"{at:04d}" for at in range(3000)], object)
+    hashes = Texts(coded(np.arange(3000), [f"{at:04d}" for at in range(3000)]).cast("string"))
     images = SimpleNamespace(labels=labels, hashes=hashes, indices=lambda split: np.arange(3000))
     sample = training_sample(images, 400, seed=1)  # type: ignore[arg-type]
     assert len(sample) == 400

@@ -58,7 +58,7 @@ def test_large_images_are_shrunk_and_decoded_once(workspace, tmp_path):
     assert not record.drawings, "one in colour, and larger than a drawing"
     assert record.uniform_shape is None
     packed = PackedImages.open(workspace.preprocessed)
-    [large] = np.flatnonzero(packed.names == "a/large.png")
+    large = packed.names.tolist().index("a/large.png")
     np.testing.assert_array_equal(packed.image(large), shrink(pixels(50, (100, 40, 3)), 64))
     size_bytes = 8 * 6 * 8 + 64 * 40 * 3
     assert (workspace.preprocessed / "images-00000.bin").stat().st_size == size_bytes

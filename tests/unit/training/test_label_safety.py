@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from graftline.core.errors import ParamsError
 from graftline.core.params import AugmentParams
-from graftline.data.shards import PackedImages
+from graftline.data.shards import PackedImages, Texts, coded
 from graftline.training.label_safety import (
     ClassCheck,
     LabelSafety,
@@ -67,7 +67,8 @@ def test_no_probe_is_asked_about_a_copy_of_what_it_was_fitted_to(tmp_path: Path)
     noise = [random.integers(0, 256, (SIZE_PX, SIZE_PX, 1), np.uint8) for _ in range(60)]
     labels = [number % 3 for number in range(60)]
     images = pack(tmp_path / "p", noise * 3, labels=labels * 3, splits=["train"] * 180)
-    images.hashes = np.tile(images.hashes[:60], 3)
+    hashes = images.hashes.tolist()[:60] * 3
+    images.hashes = Texts(coded(np.arange(180), hashes).cast("string"))
     safety = check_labels(images, CLASSES, AugmentParams(flip="horizontal"), 0, pooled)
     assert safety.asked == 60
     assert safety.probe_accuracy < 0.6
