@@ -47,7 +47,6 @@ class Kept:
         self._file = place.folder / "scheduler.json"
         self._scheduler: subprocess.Popen[bytes] | None = None
         self._nannies: list[subprocess.Popen[bytes]] = []
-        self._scratch = ["--local-directory", str(place.folder / "dask")]
         self.address: str | None = None
 
     def up(self) -> None:
@@ -61,13 +60,12 @@ class Kept:
                 ["graftline", "cluster", "--port", "0", "--workers", str(WORKERS)]
                 if self.form == "graftline cluster"
                 else ["dask", "scheduler", "--host", "tcp://127.0.0.1", "--port", "0"]
-                + ["--scheduler-file", str(self._file), "--no-dashboard", *self._scratch]
+                + ["--scheduler-file", str(self._file), "--no-dashboard"]
             )
             self.address = self._told()
         if self.form == "by hand":
             alive = [one for one in self._nannies if one.poll() is None]
             command = ["dask", "worker", str(self.address), "--nthreads", "1", "--no-dashboard"]
-            command += self._scratch
             more = [self._started(command) for _ in range(WORKERS - len(alive))]
             self._nannies = [*alive, *more]
 
@@ -91,13 +89,16 @@ class Kept:
         return workers(self._place)
 
     def _started(self, command: list[str]) -> subprocess.Popen[bytes]:
-        name = command[1] if command[0] == "dask" else "cluster"
+        by_hand = command[0] == "dask"
+        name = command[1] if by_hand else "cluster"
+        # Where the folders of those that were killed stay; what Graftline starts has its own place.
+        more = {"DASK_TEMPORARY_DIRECTORY": str(self._place.folder / "dask")} if by_hand else {}
         with (self._place.said / f"{name}.txt").open("ab") as output:
             return subprocess.Popen(
                 # From the checkout's own modules, as the step.
                 [sys.executable, "-m", *command],
                 cwd=self._place.root,
-                env=self._place.environment(),
+                env=self._place.environment(more),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
