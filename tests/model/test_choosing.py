@@ -26,6 +26,7 @@ from graftline.selection.records import Verdict
 from graftline.selection.speeds import DepthSpeeds
 from graftline.steps.freeze import choice_settings, freeze
 from tests.model import small
+from tests.model.racing import invented_speeds
 from tests.unit.selection.rivals import Scripted
 
 FILES = {
@@ -69,10 +70,6 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Free:
 def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Speeds need a conversion for each depth, and nothing reads them: one test measures them."""
     monkeypatch.setattr(choice_module, "images_per_second", invented_speeds)
-
-
-def invented_speeds(*arguments: Any) -> dict[str, float]:
-    return {depth.layer: 1e9 / depth.multiply_adds for depth in arguments[2]}
 
 
 @pytest.fixture
