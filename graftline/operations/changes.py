@@ -139,10 +139,10 @@ def note_loaded(workspace: Workspace, source: SourceState) -> None:
     LoadedSource(source_digest=source.digest).write(LoadedSource.path_in(workspace))
 
 
-def is_loaded(workspace: Workspace, source: SourceState) -> bool:
-    """Whether ``load`` has read just this by now, as ``dvc repro`` may have had it do."""
+def is_loaded(workspace: Workspace, source: SourceState) -> bool | None:
+    """Whether just this is what ``load`` read last, by any door; None where it has not run here."""
     noted = LoadedSource.find_in(workspace)
-    return noted is not None and noted.source_digest == source.digest
+    return None if noted is None else noted.source_digest == source.digest
 
 
 def last_finished(workspace: Workspace) -> FinishedFlow | None:

@@ -235,9 +235,11 @@ class Pipeline:
 
     def _unseen(self) -> bool:
         """Whether there are images that DVC does not see, as it follows no link to a folder."""
-        if "load" in self._known().stale or not self.news.images:
+        if "load" in self._known().stale:
             return False
-        return not is_loaded(self.workspace, self._result(self._source))
+        loaded = is_loaded(self.workspace, self._result(self._source))
+        # Outputs that came from DVC's cache, into a new checkout: only flows can tell of a change.
+        return bool(self.news.images) if loaded is None else not loaded
 
     def _raise_early(self) -> None:
         # A history that cannot be written is better known before an hour of training.

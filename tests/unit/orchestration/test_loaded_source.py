@@ -1,0 +1,177 @@
+"""A change of the source is never lost, whenever it comes; DVC does not see one behind a link."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from graftline.core.params import read_params
+from graftline.core.workspace import Workspace
+from graftline.data.fingerprint import source_state
+from graftline.operations.changes import is_loaded, note_finished, note_loaded
+from graftline.operations.stage_runner import run_stage
+from graftline.orchestration import dvc
+from graftline.orchestration.pipeline import Pipeline
+from graftline.steps import load as step
+
+
+def add(folder: Path, name: str, seed: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 255, (8, 8), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / f"{name}.png")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """Its source has two classes, one of them behind a link to a folder."""
+    images = tmp_path / "images"
+    for number in range(10):
+        add(images / "cat", str(number), number)
+        add(images / ".elsewhere" / "dog", str(number), 100 + number)
+    (images / "dog").symlink_to(images / ".elsewhere" / "dog")
+    root = tmp_path / "checkout"
+    root.mkdir()
+    record = {
+        "data": {"source": "folder", "path": str(images)},
+        "backbone": {"weights": "random", "cut": "block_5_add"},
+    }
+    (root / "params.yaml").write_text(json.dumps(record))
+    return Workspace(root)
+
+
+def change(workspace: Workspace) -> None:
+    """Puts another image behind the link, in the place of one that is there."""
+    add(Path(read_params(workspace.params_file).data.path or "") / "dog", "3", 1000)
+
+
+def is_loaded_now(workspace: Workspace) -> bool | None:
+    return is_loaded(workspace, source_state(workspace, read_params(workspace.params_file).data))
+
+
+def before_it_is_read(workspace: Workspace, patch: pytest.MonkeyPatch) -> None:
+    real = step.load
+
+    def load(*given: Any) -> Any:
+        change(workspace)
+        return real(*given)
+
+    patch.setattr(step, "load", load)
+
+
+def while_others_are_read(workspace: Workspace, patch: pytest.MonkeyPatch) -> None:
+    real = step._stored
+
+    def stored(*given: Any) -> Any:
+        made = real(*given)
+        change(workspace)
+        return made
+
+    patch.setattr(step, "_stored", stored)
+
+
+def after_it_was_read(workspace: Workspace, patch: pytest.MonkeyPatch) -> None:
+    real = step.load
+
+    def load(*given: Any) -> Any:
+        dataset = real(*given)
+        change(workspace)
+        return dataset
+
+    patch.setattr(step, "load", load)
+
+
+@pytest.mark.parametrize("moment", [before_it_is_read, while_others_are_read, after_it_was_read])
+def test_what_changes_while_load_works_counts_as_not_loaded(
+    moment: Callable[[Workspace, pytest.MonkeyPatch], None],
+    workspace: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as patch:
+        moment(workspace, patch)
+        run_stage("load", workspace)
+    assert is_loaded_now(workspace) is False
+    run_stage("load", workspace)
+    assert is_loaded_now(workspace) is True
+
+
+@pytest.fixture
+def loads(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Callable[[], bool]:
+    """Says whether a flow would have ``load`` run, to which DVC sees no reason."""
+    forced: list[bool] = []
+
+    def reproduce(_: Workspace, command: dvc.StageCommand, *rest: Any) -> str:
+        forced.append(command.force)
+        return "executed"
+
+    monkeypatch.setattr(dvc, "staleness", lambda workspace: dvc.Staleness(frozenset()))
+    monkeypatch.setattr(dvc, "reproduce", reproduce)
+
+    def asked() -> bool:
+        forced.clear()
+        pipeline = Pipeline(workspace, read_params(workspace.params_file))
+        try:
+            pipeline.run_stage("load", 60.0, print)
+        finally:
+            pipeline.close()
+        return forced == [True]
+
+    return asked
+
+
+def note(workspace: Workspace, *notes: str) -> None:
+    """Notes that what the source holds now was loaded, or that a flow got to its end with it."""
+    params = read_params(workspace.params_file)
+    state = source_state(workspace, params.data)
+    if "loaded" in notes:
+        note_loaded(workspace, state)
+    if "finished" in notes:
+        note_finished(workspace, params, state)
+
+
+def test_what_is_loaded_is_not_loaded_again(
+    workspace: Workspace, loads: Callable[[], bool]
+) -> None:
+    # Outputs that came with the checkout: nobody knows here what they were loaded from, but DVC.
+    assert not loads()
+    note(workspace, "loaded")
+    assert not loads()
+    note(workspace, "finished")
+    assert not loads()
+
+
+def test_a_change_behind_a_link_is_loaded_once(
+    workspace: Workspace, loads: Callable[[], bool]
+) -> None:
+    note(workspace, "loaded", "finished")
+    change(workspace)
+    assert loads()
+    assert not loads()
+
+
+def test_it_is_loaded_also_before_any_flow_has_ended(
+    workspace: Workspace, loads: Callable[[], bool]
+) -> None:
+    note(workspace, "loaded")
+    change(workspace)
+    assert loads()
+    assert not loads()
+
+
+def test_what_was_taken_back_is_loaded_again(
+    workspace: Workspace, loads: Callable[[], bool]
+) -> None:
+    image = Path(read_params(workspace.params_file).data.path or "") / "dog" / "3.png"
+    before = image.read_bytes()
+    note(workspace, "loaded", "finished")
+    change(workspace)
+    # This one is loaded, and its flow comes to no end.
+    assert loads()
+    image.write_bytes(before)
+    assert loads()
+    assert not loads()
