@@ -348,9 +348,11 @@ class Cluster:
                 if self.client.status == "running":
                     empty_since = self._looked_at_workers(number, empty_since)
                     continue
-            if self.client.status != "running" or future.status in ("cancelled", "lost"):
+            if self.client.status != "running" or future.status == "cancelled":
                 raise self._lost(number)
-            return self._result(number, future)
+            # One that is "lost" was done, and its worker has died since: it is done again.
+            if future.status != "lost":
+                return self._result(number, future)
 
     def _result(self, number: int, future: Any) -> Any:
         try:

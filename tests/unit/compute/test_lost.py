@@ -9,7 +9,9 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
+import distributed
 import psutil
 import pytest
 
@@ -58,6 +60,29 @@ def test_a_worker_that_is_killed_at_the_start_costs_nothing(tmp_path: Path):
     killer.start()
     assert squares(tmp_path, ComputeParams(engine="dask", workers=2)) == EXPECTED
     killer.join()
+
+
+def test_a_worker_that_dies_with_a_result_before_it_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    waited = distributed.wait
+    seen: list[str] = []
+
+    def wait(futures: list[Any], **given: Any) -> Any:
+        done = waited(futures, **given)
+        if not seen:
+            for child in psutil.Process().children():
+                if "spawn_main" in " ".join(child.cmdline()):
+                    child.children()[0].kill() if child.children() else child.kill()
+            until = time.monotonic() + 20
+            while futures[0].status == "finished" and time.monotonic() < until:
+                time.sleep(0.01)
+            seen.append(futures[0].status)
+        return done
+
+    monkeypatch.setattr(distributed, "wait", wait)
+    assert squares(tmp_path, ComputeParams(engine="dask", workers=2)) == EXPECTED
+    assert seen == ["lost"]
 
 
 def test_after_a_killed_scheduler_the_next_start_goes_on_from_the_parts(tmp_path: Path):
