@@ -33,7 +33,7 @@ PENDING_LIMIT_S = 600.0
 """How long a run may be on its way to a process before it is taken for lost."""
 UNKNOWN_LIMIT_S = 60.0
 """How long a run may be at work without having written down its process."""
-ACCOUNTED = ("train", "retrain", "watch")
+ACCOUNTED = ("train", "retrain", "watch", "predict")
 """The flows that call :func:`account` first of all."""
 OWN = "own"
 """What stands for the address of the server under ``var/``, whose port changes."""

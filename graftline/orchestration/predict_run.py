@@ -98,9 +98,12 @@ def opened(request: Request) -> Iterator[None]:
     from graftline.compute import working_on
     from graftline.core.params import read_params
     from graftline.inference.batch.writer import held
+    from graftline.orchestration import abandoned
 
     global _params
     workspace = Workspace.here()
+    for name in abandoned.account(workspace):
+        Screen().say(f"flow run {name} was set to Crashed: {abandoned.MESSAGE}")
     with held(workspace, request.out):
         _params = read_params(workspace.params_file)
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -10,11 +12,15 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from prefect.client.orchestration import get_client
+from prefect.states import Running
 
+from flows.predict import predict
+from graftline.core.processes import ProcessIdentity
 from graftline.core.workspace import Workspace
 from graftline.evaluation.feature_reference import REFERENCE_FILE, FeatureSample
 from graftline.evaluation.predictor import Predictor
 from graftline.inference.drift.decision import Drift
+from graftline.orchestration import abandoned
 from graftline.orchestration.predict_run import launch
 from tests import finished
 from tests.flows.conftest import newest_begun
@@ -124,3 +130,24 @@ def test_a_mistake_is_told_with_its_code(
 ) -> None:
     assert launch(["absent", "--model", "models/trained"]) == 2
     assert "absent is not there" in capsys.readouterr().err
+
+
+def test_a_killed_one_is_closed_by_the_next(
+    workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        gone = ProcessIdentity.of(process.pid)
+        process.kill()
+    with get_client(sync_client=True) as client:
+        killed = client.create_flow_run(predict, state=Running())
+    begun = abandoned.Begun(
+        flow_run_ids=(str(killed.id),), api=abandoned._api(workspace), process=gone
+    )
+    begun.write(workspace.var / "flow_runs" / f"{killed.id}.json")
+    write(tmp_path / "images", pixels(3, 1))
+
+    assert launch([str(tmp_path / "images")]) == 0
+
+    assert f"{killed.name} was set to Crashed" in capsys.readouterr().out
+    with get_client(sync_client=True) as client:
+        assert client.read_flow_run(killed.id).state_name == "Crashed"
