@@ -152,7 +152,7 @@ def test_sixteen_bits_train_weights_of_thirty_two(two_blocks: Workspace) -> None
     classifier, half = phase(two_blocks, tune, TrainParams(mixed_precision="bfloat16"))
     _, full = phase(two_blocks, tune, TrainParams())
     examples, labels = next(half.train_set.chunks(16, None))
-    losses = [one.loop.train_on(examples[:1], labels[:1])[0] for one in (half, full)]
+    losses = [float(one.loop.train_on(examples[:1], labels[:1])[0]) for one in (half, full)]
     assert losses[0] != losses[1]
     assert losses[0] == pytest.approx(losses[1], rel=0.05)
     assert {v.dtype for v in classifier.trainable_variables} == {"float32"}
