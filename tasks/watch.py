@@ -34,8 +34,7 @@ def sight(place: str | None, settle_s: float, again_s: float) -> Sighting:
     """Looks at the place; the first thing of a run, so it also closes what was killed."""
     workspace = Workspace.here()
     settle(workspace)
-    for name in abandoned.account(workspace):
-        get_run_logger().warning("flow run %s was set to Crashed: %s", name, abandoned.MESSAGE)
+    abandoned.account(workspace, get_run_logger().warning)
     seen = source_watch.sight(workspace, place, settle_s=settle_s, again_s=again_s)
     if seen.settled and seen.before is None and not seen.due:
         # From here on it is known.

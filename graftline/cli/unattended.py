@@ -38,12 +38,12 @@ def close_abandoned_runs(workspace: Workspace) -> int:
     Returns:
         The exit code 0.
     """
-    from graftline.orchestration.abandoned import MESSAGE, close_by_hand
+    from graftline.orchestration.abandoned import close_by_hand, told
 
     console = Console(highlight=False, soft_wrap=True)
     closed = close_by_hand(workspace)
     for name in closed:
-        console.print(f"flow run {name} was set to Crashed: {MESSAGE}", markup=False)
+        console.print(told(name), markup=False)
     if not closed:
         console.print("no flow run is without its process")
     return 0

@@ -24,6 +24,23 @@ class Repeats:
     conflicts: Sequence[Sequence[int]]
 
 
+def by_content(contents: NDArray[np.bytes_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Brings identical images together.
+
+    Args:
+        contents: Each image's hash, (n,).
+
+    Returns:
+        The images' positions, by content and then as they stand, (n,); and where in these each
+        content begins, and where the last one ends, (contents + 1,).
+    """
+    order = np.argsort(contents, kind="stable")
+    ordered = contents[order]
+    begins = np.ones(len(order), bool)
+    begins[1:] = ordered[1:] != ordered[:-1]
+    return order, np.append(np.flatnonzero(begins), len(order)).astype(np.int64)
+
+
 def found(
     contents: NDArray[np.bytes_], given: NDArray[np.int8], labels: NDArray[np.int32]
 ) -> Repeats:
@@ -34,17 +51,15 @@ def found(
         given: The split that the source puts it in, as a number, (n,).
         labels: Its label, as a number, (n,).
     """
-    order = np.argsort(contents, kind="stable")
-    ordered = contents[order]
-    begins = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])[: len(order)])
-    ends = np.append(begins[1:], len(order))
+    order, starts = by_content(contents)
     groups = [
-        order[begins[at] : ends[at]].tolist() for at in np.flatnonzero(ends - begins > 1).tolist()
+        order[starts[at] : starts[at + 1]].tolist()
+        for at in np.flatnonzero(np.diff(starts) > 1).tolist()
     ]
     # As their first images stand.
     groups.sort()
     return Repeats(
-        duplicates=len(order) - len(begins),
+        duplicates=len(order) - (len(starts) - 1),
         leaks=[group for group in groups if len(set(given[group].tolist())) > 1],
         conflicts=[group for group in groups if len(set(labels[group].tolist())) > 1],
     )

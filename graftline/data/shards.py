@@ -257,10 +257,12 @@ class Texts:
 class PackedImages:
     """A folder of packed images, memory-mapped.
 
+    Images that ``load`` left as files of more than 8 bits are read by the rule that lies beside
+    them.
+
     Args:
         folder: Where they lie.
         columns: The manifest's, as :func:`read_manifest` gives them.
-        white: Tells what is white in stored files of more than 8 bits: the data set's rule.
 
     Attributes:
         folder: Where they lie.
@@ -271,11 +273,8 @@ class PackedImages:
         uniform_shape: Height, width, channels if all images share them, else None.
     """
 
-    def __init__(
-        self, folder: Path, columns: Mapping[str, Any], white: WhiteRule = NOTHING_KNOWN
-    ) -> None:
+    def __init__(self, folder: Path, columns: Mapping[str, Any]) -> None:
         self.folder = folder
-        self._white = white
         self.labels: NDArray[np.int32] = columns["label"]
         self._splits = _Coded(columns["split"])
         self.hashes = Texts(columns["sha256"])
@@ -288,6 +287,7 @@ class PackedImages:
             [columns[name] for name in ("height", "width", "channels")], axis=1
         )
         self._any_encoded = bool(self._encoded.any())
+        self._white = _rule_beside(folder) if self._any_encoded else NOTHING_KNOWN
         self._maps: dict[int, mmap.mmap] = {}
         self._read_bytes = 0
         self.uniform_shape = self._shared_shape(slice(None))
@@ -296,16 +296,10 @@ class PackedImages:
     def open(cls, folder: Path) -> PackedImages:
         """Opens what ``load`` or ``preprocess`` wrote.
 
-        Images that ``load`` left as files of more than 8 bits are read by the rule that lies beside
-        them.
-
         Raises:
             MissingOutputError: If it is not there, or not whole.
         """
-        columns = read_manifest(folder)
-        dataset = folder / Dataset.file_name()
-        white = rule_of(Dataset.read(dataset).white) if dataset.exists() else NOTHING_KNOWN
-        return cls(folder, columns, white)
+        return cls(folder, read_manifest(folder))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -450,6 +444,11 @@ class PackedImages:
                 raise unusable_output(path, "is shorter than the manifest tells")
             self._maps[shard] = mapped
         return np.frombuffer(self._maps[shard], np.uint8)
+
+
+def _rule_beside(folder: Path) -> WhiteRule:
+    dataset = folder / Dataset.file_name()
+    return rule_of(Dataset.read(dataset).white) if dataset.exists() else NOTHING_KNOWN
 
 
 def _shard_name(shard: int) -> str:

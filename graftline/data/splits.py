@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from graftline.core.counts import counted
 from graftline.core.errors import DataError
 from graftline.core.records import SPLITS, Split
+from graftline.data.duplicates import by_content
 
 _GENERATED: tuple[Split, ...] = ("test", "validation")
 _TRAIN, _TEST = SPLITS.index("train"), SPLITS.index("test")
@@ -162,14 +163,10 @@ def _natural_key(name: str) -> list[tuple[int, int, str]]:
 
 def _groups(images: Images, free: NDArray[np.bool_], seed: int) -> _Groups:
     places = np.flatnonzero(free)
-    # Stable, so that a group's images keep the source's order.
-    places = places[np.argsort(images.contents[places], kind="stable")]
-    contents = images.contents[places]
-    begins = np.ones(len(places), bool)
-    begins[1:] = contents[1:] != contents[:-1]
-    starts = np.append(np.flatnonzero(begins), len(places)).astype(np.int64)
+    ordered, starts = by_content(images.contents[places])
+    places = places[ordered]
     sizes = np.diff(starts)
-    contents = contents[starts[:-1]]
+    contents = images.contents[places[starts[:-1]]]
     labels = images.labels[places[starts[:-1]]]
     for group in np.flatnonzero(sizes > 1).tolist():
         # Identical images under two labels stay together, with the more frequent label's.

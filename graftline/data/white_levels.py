@@ -147,29 +147,28 @@ class Survey:
         found = list(self._largest.values())
         if self.level is not None or all(image.in_upper_half for image in found):
             return None
-        largest = max(image.largest for image in found)
-        if all(image.is_float for image in found):
-            usual = [1, *_USUAL]
-            otherwise = ""
-        else:
-            usual = list(_USUAL)
-            otherwise = f"; {max(image.full for image in found):.10g} if the images are dark"
-        level = next((level for level in usual if level >= largest), largest)
-        return level, f"the largest value seen is {largest:.10g}{otherwise}"
+        largest, whole, choices = self._choices()
+        otherwise = f"; {whole:.10g} if the images are dark" if whole else ""
+        return next(iter(choices), largest), f"the largest value seen is {largest:.10g}{otherwise}"
 
-    def _doubt(self, doubtful: list[str]) -> DataError:
+    def _choices(self) -> tuple[float, float, dict[float, str]]:
+        """The largest value seen, what whole numbers can hold, and levels with what they mean."""
         found = list(self._largest.values())
         largest = max(image.largest for image in found)
         whole = max((image.full for image in found if not image.is_float), default=0)
-        choices = [
-            f"{level} ({bits} bits)"
-            for level, bits in _USUAL.items()
-            if level >= largest and (level < whole or not whole)
-        ][:3]
+        fitting = [level for level in _USUAL if level >= largest and (level < whole or not whole)][
+            :3
+        ]
+        choices: dict[float, str] = {level: f"{_USUAL[level]} bits" for level in fitting}
         if whole:
-            choices.append(f"{whole:.0f} (all that the files can hold; the images are dark)")
+            choices[whole] = "all that the files can hold; the images are dark"
         elif largest <= 1:
-            choices.insert(0, "1 (the images are dark)")
+            choices = {1: "the images are dark", **choices}
+        return largest, whole, choices
+
+    def _doubt(self, doubtful: list[str]) -> DataError:
+        largest, _, levels = self._choices()
+        choices = [f"{level:.0f} ({meaning})" for level, meaning in levels.items()]
         return DataError(
             "the images of more than 8 bits leave open what is white, and would come out nearly "
             f"black by a wrong guess: {self._told(doubtful)}",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,13 +51,19 @@ class Begun(Record):
     process: ProcessIdentity
 
 
-def account(workspace: Workspace) -> list[str]:
+def told(name: str) -> str:
+    """What is said of a run that was closed."""
+    return f"flow run {name} was set to Crashed: {MESSAGE}"
+
+
+def account(workspace: Workspace, say: Callable[[str], None]) -> None:
     """Writes down which process the present flow run is in, and closes those that are gone.
 
     The first thing that a flow does. A second call in the same run does nothing.
 
-    Returns:
-        The names of the runs that were closed.
+    Args:
+        workspace: The flow's.
+        say: Told of each run that was closed.
 
     Raises:
         StorageFullError: If the disk is full.
@@ -66,7 +72,7 @@ def account(workspace: Workspace) -> list[str]:
 
     path = _folder(workspace) / f"{flow_run.id}.json"
     if (known := Begun.find(path)) and known.process.alive():
-        return []
+        return
     ids = [flow_run.id, flow_run.root_flow_run_id]
     begun = Begun(
         flow_run_ids=tuple(dict.fromkeys(str(one) for one in ids if one)),
@@ -74,7 +80,8 @@ def account(workspace: Workspace) -> list[str]:
         process=ProcessIdentity.of(),
     )
     begun.write(path)
-    return close_abandoned(workspace)
+    for name in close_abandoned(workspace):
+        say(told(name))
 
 
 def close_abandoned(workspace: Workspace) -> list[str]:

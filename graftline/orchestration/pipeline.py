@@ -339,8 +339,7 @@ def held(*, wait_s: float = 0.0, force: bool = False) -> Iterator[Pipeline]:
     """
     screen = Screen() if _current is None else _current.screen
     # First of all: a run that is killed while waiting for the pipeline is to be found too.
-    for name in abandoned.account(Workspace.here()):
-        screen.say(f"flow run {name} was set to Crashed: {abandoned.MESSAGE}")
+    abandoned.account(Workspace.here(), screen.say)
     if _current is not None:
         yield _current
         return

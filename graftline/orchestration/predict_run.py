@@ -102,8 +102,7 @@ def opened(request: Request) -> Iterator[None]:
 
     global _params
     workspace = Workspace.here()
-    for name in abandoned.account(workspace):
-        Screen().say(f"flow run {name} was set to Crashed: {abandoned.MESSAGE}")
+    abandoned.account(workspace, Screen().say)
     with held(workspace, request.out):
         _params = read_params(workspace.params_file)
         try:

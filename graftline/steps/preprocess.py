@@ -29,7 +29,6 @@ from graftline.data.shards import (
     read_manifest,
     write_manifest,
 )
-from graftline.data.white_levels import rule_of
 
 _BATCH_BYTES = 8 << 20
 
@@ -46,7 +45,7 @@ def preprocess(workspace: Workspace, params: Params) -> Preprocessed:
     """
     dataset = Dataset.read_in(workspace)
     columns = read_manifest(workspace.loaded)
-    images = PackedImages(workspace.loaded, columns, rule_of(dataset.white))
+    images = PackedImages(workspace.loaded, columns)
     size_px = params.preprocess.size_px
     # The decoder's warnings were reported when the images were loaded.
     with replacing_directory(workspace.preprocessed, sealed=True) as folder, collected_warnings():
