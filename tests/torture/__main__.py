@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -105,17 +106,9 @@ def _tables(campaign: Campaign | WorkerCampaign) -> list[Table]:
 
 
 def _workers_table(campaign: WorkerCampaign) -> Table:
-    table = Table(title=f"{len(campaign.done)} kills on clusters, seed {campaign.seed}")
-    table.add_column("killed in")
-    for title in (*VICTIMS, "all"):
-        table.add_column(title, justify="right")
-    for step in STEPS:
-        counts = Counter(kill.victim for kill in campaign.done if kill.step == step)
-        row = (str(counts[victim] or "") for victim in VICTIMS)
-        table.add_row(step, *row, str(counts.total()))
-    counts = Counter(kill.victim for kill in campaign.done)
-    table.add_section()
-    table.add_row("all", *(str(counts[victim]) for victim in VICTIMS), str(counts.total()))
+    title = f"{len(campaign.done)} kills on clusters, seed {campaign.seed}"
+    kills = [(kill.step, kill.victim) for kill in campaign.done]
+    table = _counts(title, "killed in", kills, STEPS, VICTIMS)
     forms = Counter(kill.form for kill in campaign.done)
     among = sum(kill.chunks > 0 for kill in campaign.done)
     table.caption = (
@@ -126,16 +119,9 @@ def _workers_table(campaign: WorkerCampaign) -> Table:
 
 
 def _table(campaign: Campaign) -> Table:
-    table = Table(title=f"{len(campaign.done)} kills, seed {campaign.seed}")
-    table.add_column("killed in")
-    for title in (*DOORS, "all"):
-        table.add_column(title, justify="right")
-    for row in ROWS:
-        counts = Counter(kill.door for kill in campaign.done if kill.row == row)
-        table.add_row(row, *(str(counts[door] or "") for door in DOORS), str(counts.total()))
-    counts = Counter(kill.door for kill in campaign.done)
-    table.add_section()
-    table.add_row("all", *(str(counts[door]) for door in DOORS), str(counts.total()))
+    title = f"{len(campaign.done)} kills, seed {campaign.seed}"
+    kills = [(kill.row, kill.door) for kill in campaign.done]
+    table = _counts(title, "killed in", kills, ROWS, DOORS)
     reaches = Counter(kill.reach for kill in campaign.done)
     at_work = sum(kill.at_work for kill in campaign.done)
     table.caption = (
@@ -146,16 +132,29 @@ def _table(campaign: Campaign) -> Table:
 
 
 def _flips_table(campaign: Campaign) -> Table:
-    table = Table(title=f"bits that flipped {len(campaign.flipped)} times")
-    table.add_column("in")
-    for title in (*FATES, "all"):
-        table.add_column(title, justify="right")
-    for kind in KINDS:
-        counts = Counter(one.fate for one in campaign.flipped if one.kind == kind)
-        table.add_row(kind, *(str(counts[fate] or "") for fate in FATES), str(counts.total()))
-    counts = Counter(one.fate for one in campaign.flipped)
+    title = f"bits that flipped {len(campaign.flipped)} times"
+    flips = [(one.kind, one.fate) for one in campaign.flipped]
+    return _counts(title, "in", flips, KINDS, FATES)
+
+
+def _counts(
+    title: str,
+    corner: str,
+    found: Sequence[tuple[str | None, str | None]],
+    rows: Iterable[str],
+    columns: Sequence[str],
+) -> Table:
+    """How often each row met each column, with the sums."""
+    table = Table(title=title)
+    table.add_column(corner)
+    for column in (*columns, "all"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        counts = Counter(second for first, second in found if first == row)
+        table.add_row(row, *(str(counts[one] or "") for one in columns), str(counts.total()))
+    counts = Counter(second for _, second in found)
     table.add_section()
-    table.add_row("all", *(str(counts[fate]) for fate in FATES), str(counts.total()))
+    table.add_row("all", *(str(counts[one]) for one in columns), str(counts.total()))
     return table
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -59,16 +58,7 @@ class Life:
         self._before = {stage: self._traces(stage) for stage in STAGES}
         self.started_s = time.monotonic()
         self.beginnings[STARTING] = 0.0
-        with self.output.open("wb") as output:
-            self.process = subprocess.Popen(
-                self._command(),
-                cwd=self.place.root,
-                env=self.place.environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        self.process = self.place.started(self._command(), self.output)
 
     @property
     def said(self) -> str:

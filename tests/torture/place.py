@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,6 +80,19 @@ class Place:
     def images(self) -> Path:
         """The images as files, a folder for each class; of a place with many chunks."""
         return self.folder / "images"
+
+    def started(self, command: Sequence[str], output: Path) -> subprocess.Popen[bytes]:
+        """A process in the checkout that leads a session of its own, and what it prints."""
+        with output.open("wb") as said:
+            return subprocess.Popen(
+                command,
+                cwd=self.root,
+                env=self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """For a life: nothing of the user's servers, and everything that it writes in here."""

@@ -273,16 +273,7 @@ class WorkerCampaign:
     def _begun(self, command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
         self._number += 1
         self._said = self.place.said / f"worker-{self._number:03}.txt"
-        with self._said.open("wb") as output:
-            life = subprocess.Popen(
-                command,
-                cwd=self.place.root,
-                env=self.place.environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        life = self.place.started(command, self._said)
         yield life
         life.wait()
         processes.reap()
