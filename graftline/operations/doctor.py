@@ -24,10 +24,11 @@ from graftline.core.counts import counted
 from graftline.core.environment import prefect_address, tracking_address
 from graftline.core.errors import GraftlineError
 from graftline.core.locks import holder
-from graftline.core.params import read_params
+from graftline.core.params import read_params, read_record
 from graftline.core.records import ComputedIn, Record
 from graftline.core.redaction import without_secrets
 from graftline.core.repository import check_repository
+from graftline.core.stage_params import PUTS_IN, absent_keys
 from graftline.core.uncommitted import uncommitted_files
 from graftline.core.workspace import Workspace
 from graftline.data.source_path import located
@@ -273,6 +274,10 @@ def _parameters(name: str, workspace: Workspace) -> Iterator[Finding]:
     source: str = params.data.source
     if params.data.path is not None:
         source = f"{source} {located(params.data, workspace.root)}"
+    if absent := absent_keys(workspace.root, read_record(workspace.params_file), params):
+        told = f"params.yaml lacks {', '.join(absent)}, without which DVC runs no stage"
+        yield Finding(name=name, state="fault", told=told, do=PUTS_IN)
+        return
     yield Finding(name=name, state="well", told=f"params.yaml is valid; images: {source}")
 
 

@@ -18,7 +18,7 @@ from graftline.core.counts import counted
 from graftline.core.environment import HELD_BY_VARIABLE, RUN_ID_VARIABLE, settle
 from graftline.core.errors import DataError, GraftlineError, ParamsError
 from graftline.core.locks import pipeline_lock
-from graftline.core.params import Params, read_params
+from graftline.core.params import Params
 from graftline.core.repository import check_repository
 from graftline.core.stage_params import refuse_changed, refuse_recorded_otherwise
 from graftline.core.timings import Timings
@@ -31,6 +31,7 @@ from graftline.operations.dvc_repair import put_torn_aside
 from graftline.operations.leftovers import remove_leftovers
 from graftline.operations.stage_runner import TRACKED
 from graftline.orchestration import abandoned, dvc
+from graftline.orchestration.overrides import plan_completion
 from graftline.orchestration.screen import Screen, State
 
 T = TypeVar("T")
@@ -346,7 +347,8 @@ def held(*, wait_s: float = 0.0, force: bool = False) -> Iterator[Pipeline]:
     workspace = Workspace.here()
 
     def params() -> Params:
-        return read_params(workspace.params_file)
+        # A deployment's flow meets a file from before an upgrade as well as any other does.
+        return plan_completion(workspace).write_and_tell(workspace, screen.say)
 
     with prepared(workspace, params, screen, wait_s=wait_s, force=force) as pipeline:
         yield pipeline

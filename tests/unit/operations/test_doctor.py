@@ -78,6 +78,15 @@ def test_what_is_well_and_what_is_not(
     assert "faults." in said
 
 
+def test_a_key_that_dvc_would_miss_is_named(tmp_path: Path, checkout: Path) -> None:
+    shutil.copy(checkout / "dvc.yaml", tmp_path)
+    text = (checkout / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(text.replace("  device: auto", "  #device: auto"))
+    [finding] = doctor._parameters("parameters", Workspace(tmp_path))
+    assert finding.state == "fault" and "params.yaml lacks compute.device," in finding.told
+    assert finding.do is not None and "graftline upgrade" in finding.do
+
+
 def test_outside_a_project_it_says_what_is_missing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
