@@ -15,7 +15,7 @@ from typing import Literal, TypeVar
 from graftline.core.backbone_cuts import check_cut
 from graftline.core.code_lock import lock_code
 from graftline.core.counts import counted
-from graftline.core.environment import HELD_BY_VARIABLE, RUN_ID_VARIABLE, settle
+from graftline.core.environment import HELD_BY_VARIABLE, RUN_ID_VARIABLE
 from graftline.core.errors import DataError, GraftlineError, ParamsError
 from graftline.core.locks import pipeline_lock
 from graftline.core.params import Params
@@ -30,7 +30,7 @@ from graftline.operations.changes import News, is_loaded, news_of, note_finished
 from graftline.operations.dvc_repair import put_torn_aside
 from graftline.operations.leftovers import remove_leftovers
 from graftline.operations.stage_runner import TRACKED
-from graftline.orchestration import abandoned, dvc
+from graftline.orchestration import dvc
 from graftline.orchestration.overrides import plan_completion
 from graftline.orchestration.screen import Screen, State
 
@@ -294,8 +294,6 @@ def prepared(
         RepositoryError: If git or DVC cannot be used here.
     """
     global _current
-    # Where a deployment runs the flow, nobody has done this before.
-    settle(workspace)
     check_repository(workspace.root)
     with pipeline_lock(workspace, wait_s, on_wait=screen.say):
         if orphan := dvc.end_orphans(workspace):
@@ -338,13 +336,10 @@ def held(*, wait_s: float = 0.0, force: bool = False) -> Iterator[Pipeline]:
         ParamsError: If ``params.yaml`` is not valid.
         PipelineBusyError: If another process holds the pipeline.
     """
-    screen = Screen() if _current is None else _current.screen
-    # First of all: a run that is killed while waiting for the pipeline is to be found too.
-    abandoned.account(Workspace.here(), screen.say)
     if _current is not None:
         yield _current
         return
-    workspace = Workspace.here()
+    workspace, screen = Workspace.here(), Screen()
 
     def params() -> Params:
         # A deployment's flow meets a file from before an upgrade as well as any other does.
