@@ -8,27 +8,28 @@ files of one's own (``mnist-5k``, ``mnist``) are pinned by hash, and so never ch
 from __future__ import annotations
 
 import os
-import sys
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from graftline.compute.parallel import ordered_map
 from graftline.core.errors import DataError
 from graftline.core.files import replacing_file, sha256_record, sha256_stream
 from graftline.core.params import DataParams
+from graftline.core.records import Record
 from graftline.core.workspace import Workspace
-from graftline.data.decoding import largest_bytes
+from graftline.data.decoding import refuse_large
 from graftline.data.opening import opened_file
+from graftline.data.seen import UNREAD, Seen, SeenFiles, Stamp, settle, stamp_of
 from graftline.data.source_path import located
 from graftline.data.sources import bundled, folder, idx, keras_mnist, manifest
+from graftline.data.sources.catalog import ImageFile
 
 _COLUMNS = ("path", "size", "changed_ns", "inode", "sha256")
-_FRESH_NS = 2_000_000_000
-"""A file may change twice within one tick of a file system's clock, at most two seconds (FAT)."""
+_BY_FILE = ("folder", "manifest")
+"""The sources with a file for each image."""
 
 
 @dataclass(frozen=True)
@@ -74,21 +75,21 @@ class Difference:
         return f"{', '.join(told) or 'the same'}"
 
 
+class LoadedSource(Record):
+    """``var/source/loaded.json``: what the source held when it was last loaded, by any door."""
+
+    lies_at: ClassVar[str] = "var/source/loaded.json"
+
+    source_digest: str
+
+
 class _Listed(NamedTuple):
     """A file to be read, as :func:`graftline.data.opening.open_file` takes it."""
 
     path: str
     within: str | None = None
-    max_bytes: int = sys.maxsize
-
-
-class _Seen(NamedTuple):
-    """What a file was like when it was read."""
-
-    size: int
-    changed_ns: int
-    inode: int
-    sha256: str
+    max_px: int | None = None
+    """Of an image; None for another file."""
 
 
 def source_state(workspace: Workspace, params: DataParams) -> SourceState:
@@ -97,22 +98,92 @@ def source_state(workspace: Workspace, params: DataParams) -> SourceState:
     Raises:
         DataError: If the source cannot be used, as the load step would say.
     """
-    if params.source == "mnist-5k":
-        return SourceState({"mnist-5k": bundled.DIGITS.sha256})
-    if params.source == "mnist":
-        return SourceState({"mnist": keras_mnist.SHA256})
+    if (pinned := _pinned(params)) is not None:
+        return pinned
     root = located(params, workspace.root)
     listed = sorted(_paths(params, root))
-    cache_file = workspace.var / "source" / "seen.parquet"
-    known = _read(cache_file)
-    digests = _digested(listed, known)
-    now = {one.path: seen for one, seen in zip(listed, digests, strict=True)}
+    known = _read(_seen_file(workspace))
+    looks = ordered_map(lambda one: _look(one, known.get(one.path)), listed)
+    now = {one.path: seen for one, seen in zip(listed, looks, strict=True)}
     if now != known:
-        _write(cache_file, now)
-    start = root if root.is_dir() else root.parent
-    return SourceState(
-        {folder.printable(os.path.relpath(path, start)): seen.sha256 for path, seen in now.items()}
-    )
+        _write(_seen_file(workspace), now)
+    return _state(now, root)
+
+
+class LoadedFiles:
+    """Takes down what ``load`` reads; made before it looks at the source.
+
+    Raises:
+        DataError: As :func:`source_state`.
+    """
+
+    def __init__(self, workspace: Workspace, params: DataParams) -> None:
+        self._workspace, self._params = workspace, params
+        self.seen = SeenFiles()
+        """Of the image files, in the order of the source."""
+        self._before: SourceState | None = None
+        self._table: tuple[str, Seen] | None = None
+        if params.source not in _BY_FILE:
+            self._before = source_state(workspace, params)
+        elif params.source == "manifest":
+            root = located(params, workspace.root)
+            table = _Listed(str(root / params.manifest), str(root))
+            known = _read(_seen_file(workspace))
+            self._table = table.path, _look(table, known.get(table.path))
+
+    def note(self, files: Sequence[ImageFile]) -> None:
+        """Writes down that this is what was loaded, and spares the next look the reading.
+
+        Args:
+            files: Of the source, one for each that was seen.
+        """
+        state = self._before
+        if state is None:
+            now = dict([self._table] if self._table else [])
+            for position, file in enumerate(files):
+                seen = self.seen[position]
+                # A table may name a file twice, and that may have changed in between.
+                if now.setdefault(file.path, seen).told != seen.told:
+                    now[file.path] = Seen(UNREAD, "changed while it was read")
+            now = dict(sorted(now.items()))
+            _write(_seen_file(self._workspace), now)
+            state = _state(now, located(self._params, self._workspace.root))
+        keep(state, _loaded_file(self._workspace))
+        note_loaded(self._workspace, state)
+
+
+def note_loaded(workspace: Workspace, state: SourceState) -> None:
+    """Writes down what ``data/loaded`` was made from."""
+    LoadedSource(source_digest=state.digest).write(LoadedSource.path_in(workspace))
+
+
+def is_loaded(workspace: Workspace, state: SourceState) -> bool | None:
+    """Whether just this is what ``load`` read last, by any door; None where it has not run here."""
+    noted = LoadedSource.find_in(workspace)
+    return None if noted is None else noted.source_digest == state.digest
+
+
+def loaded_state(workspace: Workspace) -> SourceState | None:
+    """What ``load`` read last; None where that is not known."""
+    state = kept(_loaded_file(workspace))
+    return state if state is not None and is_loaded(workspace, state) else None
+
+
+def listing_digest(workspace: Workspace, params: DataParams) -> str:
+    """What is the same for the same files, as long as none of them was touched; reads none.
+
+    Who takes it for the content has to read the files after it, and may find a file that changed
+    after the listing: of that, the next listing has another digest.
+
+    Raises:
+        DataError: As :func:`source_state`.
+    """
+    if (pinned := _pinned(params)) is not None:
+        return pinned.digest
+    listed = sorted(_paths(params, located(params, workspace.root)))
+    stamps = list(ordered_map(_stamped, listed))
+    settle(max((stamp.changed_ns for stamp in stamps), default=0))
+    return sha256_record([[one.path, *stamp] for one, stamp in zip(listed, stamps, strict=True)])
 
 
 def keep(state: SourceState, file: Path) -> None:
@@ -126,6 +197,14 @@ def kept(file: Path) -> SourceState | None:
     return None if table is None else SourceState(dict(zip(*table, strict=True)))
 
 
+def _pinned(params: DataParams) -> SourceState | None:
+    if params.source == "mnist-5k":
+        return SourceState({"mnist-5k": bundled.DIGITS.sha256})
+    if params.source == "mnist":
+        return SourceState({"mnist": keras_mnist.SHA256})
+    return None
+
+
 def _paths(params: DataParams, root: Path) -> list[_Listed]:
     if params.source == "npz":
         return [_Listed(str(root))]
@@ -136,54 +215,64 @@ def _paths(params: DataParams, root: Path) -> list[_Listed]:
         catalog = folder.catalog(root, params.max_image_px)
     else:
         catalog = manifest.catalog(root, params.manifest, params.max_image_px)
-    limit = largest_bytes(params.max_image_px)
     paths = {file.path for file in catalog.files}
-    images = [_Listed(path, inside, limit) for path in sorted(paths)]
+    images = [_Listed(path, inside, params.max_image_px) for path in sorted(paths)]
     if params.source == "folder":
         return images
     return [_Listed(str(root / params.manifest), inside), *images]
 
 
-def _digested(listed: Iterable[_Listed], known: Mapping[str, _Seen]) -> Iterable[_Seen]:
-    too_fresh_ns = time.time_ns() - _FRESH_NS
-    return ordered_map(lambda one: _digest(one, known.get(one.path), too_fresh_ns), listed)
-
-
-def _digest(listed: _Listed, known: _Seen | None, too_fresh_ns: int) -> _Seen:
+def _look(listed: _Listed, known: Seen | None) -> Seen:
     # The load step says what is wrong with a file; here it only has to stay the same.
     try:
-        if known is not None and known[:3] == _stamp(os.stat(listed.path), too_fresh_ns):
+        if known is not None and known.stamp == stamp_of(os.stat(listed.path)):
             return known
         with opened_file(listed.path, listed.within) as file:
-            # From before the reading: what changes meanwhile is read again by the next look.
             status = os.fstat(file.fileno())
-            if status.st_size > listed.max_bytes:
-                return _Seen(status.st_size, -1, 0, "too large for an image")
-            return _Seen(*_stamp(status, too_fresh_ns), sha256_stream(file))
+            if listed.max_px is not None:
+                refuse_large(status.st_size, listed.max_px)
+            return Seen(stamp_of(status), sha256_stream(file))
     except DataError as error:
-        return _Seen(0, -1, 0, error.what)
+        return Seen(UNREAD, error.what)
     except OSError as error:
-        return _Seen(0, -1, 0, f"cannot be read: {error.strerror or error}")
+        return Seen(UNREAD, f"cannot be read: {error.strerror or error}")
 
 
-def _stamp(status: os.stat_result, too_fresh_ns: int) -> tuple[int, int, int]:
-    # The inode's own time of change: the one of the content can be set back by a copying program.
-    fresh = status.st_ctime_ns > too_fresh_ns
-    return (status.st_size, -1 if fresh else status.st_ctime_ns, status.st_ino)
+def _stamped(listed: _Listed) -> Stamp:
+    try:
+        status = os.stat(listed.path)
+    except OSError:
+        return UNREAD
+    return Stamp(status.st_size, status.st_ctime_ns, status.st_ino)
 
 
-def _read(file: Path) -> dict[str, _Seen]:
+def _state(seen: Mapping[str, Seen], root: Path) -> SourceState:
+    start = root if root.is_dir() else root.parent
+    return SourceState(
+        {folder.printable(os.path.relpath(path, start)): one.told for path, one in seen.items()}
+    )
+
+
+def _seen_file(workspace: Workspace) -> Path:
+    return workspace.var / "source" / "seen.parquet"
+
+
+def _loaded_file(workspace: Workspace) -> Path:
+    return workspace.var / "source" / "loaded.parquet"
+
+
+def _read(file: Path) -> dict[str, Seen]:
     columns = _columns(file, _COLUMNS)
     if columns is None:
         return {}
-    paths, *rest = columns
-    seen = dict(zip(paths, map(_Seen, *rest), strict=True))
-    return {path: one for path, one in seen.items() if one.changed_ns >= 0}
+    known = zip(*columns, strict=True)
+    return {path: Seen(Stamp(*stamp), told) for path, *stamp, told in known if stamp[1] >= 0}
 
 
-def _write(file: Path, seen: Mapping[str, _Seen]) -> None:
-    rows = [(path, *one) for path, one in seen.items()]
-    _write_table(file, dict(zip(_COLUMNS, map(list, zip(*rows, strict=True)), strict=True)))
+def _write(file: Path, seen: Mapping[str, Seen]) -> None:
+    rows = [(path, *one.stamp, one.told) for path, one in seen.items()]
+    columns = map(list, zip(*rows, strict=True)) if rows else ([] for _ in _COLUMNS)
+    _write_table(file, dict(zip(_COLUMNS, columns, strict=True)))
 
 
 def _write_table(file: Path, columns: dict[str, list[Any]]) -> None:

@@ -13,6 +13,7 @@ from graftline.core.errors import DataError
 from graftline.core.params import DataParams
 from graftline.core.workspace import Workspace
 from graftline.data import fingerprint as module
+from graftline.data import seen
 from graftline.data.fingerprint import Difference, SourceState, keep, kept, source_state
 from graftline.data.sources import bundled, keras_mnist
 
@@ -42,7 +43,7 @@ def images(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def nothing_is_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_FRESH_NS", -1_000_000_000_000)
+    monkeypatch.setattr(seen, "_FRESH_NS", -1_000_000_000_000)
 
 
 @pytest.fixture
@@ -177,9 +178,9 @@ def test_what_was_kept_is_read_back_and_a_broken_file_is_none(
     file.write_bytes(content)
     assert kept(file) is None
     # The cache of what was read is such a file too: it is made anew.
-    seen = workspace.var / "source" / "seen.parquet"
+    cache = workspace.var / "source" / "seen.parquet"
     first = source_state(workspace, data("folder", images))
-    seen.write_bytes(content)
+    cache.write_bytes(content)
     assert source_state(workspace, data("folder", images)) == first
 
 
@@ -205,7 +206,7 @@ def a_terabyte_of_nothing(file: Path) -> None:
         (a_link_to_a_device, "is no regular file"),
         (os.mkfifo, "is no regular file"),
         (Path.mkdir, "is a folder"),
-        (a_terabyte_of_nothing, "too large for an image"),
+        (a_terabyte_of_nothing, "has 1099511627776 bytes, more than any image of 50000000 pixels"),
     ],
 )
 def test_what_takes_a_files_place_after_the_listing_is_not_read(
