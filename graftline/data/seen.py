@@ -12,6 +12,9 @@ from array import array
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 _FRESH_NS = 2_000_000_000
 """A file may change twice within one tick of a file system's clock, at most two seconds (FAT)."""
 _STAMP, _DIGEST_BYTES = 3, 64
@@ -30,18 +33,6 @@ class Stamp(NamedTuple):
     size: int
     changed_ns: int
     inode: int
-
-
-class Seen(NamedTuple):
-    """A file when it was read.
-
-    Args:
-        stamp: From before the reading, so that what changes meanwhile is seen by the next look.
-        told: The SHA-256 of its bytes in hexadecimal, or why it could not be read.
-    """
-
-    stamp: Stamp
-    told: str
 
 
 UNREAD = Stamp(0, -1, 0)
@@ -74,19 +65,35 @@ class SeenFiles:
         self._digests = bytearray()
         self._unread: dict[int, str] = {}
 
-    def add(self, stamp: Sequence[int], digest: bytes, unread: str | None) -> None:
-        """One more: its stamp, and its bytes' SHA-256 in hexadecimal or why it was not read."""
+    def add(self, stamp: Sequence[int], digest: bytes, unread: str | None = None) -> None:
+        """One more.
+
+        Args:
+            stamp: From before the reading, so that the next look sees what changes meanwhile.
+            digest: The SHA-256 of the file's bytes in hexadecimal.
+            unread: Why it could not be read, if it could not.
+        """
         if unread is not None:
             self._unread[len(self)] = unread
-        self._stamps.extend(UNREAD if unread is not None else stamp)
-        self._digests += digest.ljust(_DIGEST_BYTES)
+        self._stamps.extend(stamp if unread is None else UNREAD)
+        self._digests += (digest if unread is None else b"").ljust(_DIGEST_BYTES)
 
     def __len__(self) -> int:
         return len(self._digests) // _DIGEST_BYTES
 
-    def __getitem__(self, position: int) -> Seen:
-        stamp = Stamp(*self._stamps[position * _STAMP : (position + 1) * _STAMP])
+    def told(self, position: int) -> str:
+        """The file's digest, or why it could not be read."""
         if (unread := self._unread.get(position)) is not None:
-            return Seen(stamp, unread)
+            return unread
         at = position * _DIGEST_BYTES
-        return Seen(stamp, self._digests[at : at + _DIGEST_BYTES].decode())
+        return self._digests[at : at + _DIGEST_BYTES].decode()
+
+    @property
+    def stamps(self) -> NDArray[np.int64]:
+        """(n, 3)."""
+        return np.frombuffer(self._stamps, np.int64).reshape(-1, _STAMP)
+
+    @property
+    def digests(self) -> NDArray[np.bytes_]:
+        """(n,)."""
+        return np.frombuffer(self._digests, f"S{_DIGEST_BYTES}")

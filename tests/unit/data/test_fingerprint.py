@@ -104,6 +104,22 @@ def test_an_unchanged_file_is_read_once(
 
 
 @pytest.mark.usefixtures("nothing_is_fresh")
+def test_names_that_are_no_text_are_remembered_too(
+    workspace: Workspace, images: Path, read: list[str]
+) -> None:
+    # In the order of their bytes, which is not that of the characters that stand for them.
+    names = (b"\xff.png", "\uffff.png".encode(), "ä.png".encode())
+    for name in names:
+        with open(os.fsencode(images / "cat") + b"/" + name, "wb") as file:
+            file.write(name)
+    first = source_state(workspace, data("folder", images))
+    assert len(first.files) == len(read) == 6
+    read.clear()
+    assert source_state(workspace, data("folder", images)) == first
+    assert read == []
+
+
+@pytest.mark.usefixtures("nothing_is_fresh")
 def test_a_change_that_keeps_size_and_time_is_seen(workspace: Workspace, images: Path) -> None:
     file = images / "cat/1.png"
     first = source_state(workspace, data("folder", images))
@@ -216,7 +232,7 @@ def test_what_takes_a_files_place_after_the_listing_is_not_read(
     made: Callable[[Path], None],
     told: str,
 ) -> None:
-    listing = module._paths
+    listing = module._listed
     file = images / "cat/1.png"
 
     def replaced(params: DataParams, root: Path) -> Any:
@@ -225,7 +241,7 @@ def test_what_takes_a_files_place_after_the_listing_is_not_read(
         made(file)
         return listed
 
-    monkeypatch.setattr(module, "_paths", replaced)
+    monkeypatch.setattr(module, "_listed", replaced)
     state = source_state(workspace, data("folder", images))
     assert state.files["cat/1.png"] == told
     assert len(state.files["cat/2.png"]) == 64
@@ -236,7 +252,7 @@ def test_a_table_that_became_a_link_out_is_not_read_either(
     workspace: Workspace, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = write(images / "manifest.csv", "path,label\ncat/1.png,cat\n")
-    listing = module._paths
+    listing = module._listed
 
     def replaced(params: DataParams, root: Path) -> Any:
         listed = listing(params, root)
@@ -244,6 +260,6 @@ def test_a_table_that_became_a_link_out_is_not_read_either(
         table.symlink_to(images.parent / "outside.csv")
         return listed
 
-    monkeypatch.setattr(module, "_paths", replaced)
+    monkeypatch.setattr(module, "_listed", replaced)
     state = source_state(workspace, data("manifest", images))
     assert state.files["manifest.csv"] == "leads out of the source"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -142,6 +143,8 @@ def test_what_load_has_read_nobody_reads_again(
     workspace.params_file.write_text(json.dumps(record))
     images = Path(record["data"]["path"])
     (images / "cat" / "broken.png").write_bytes(b"no image at all")
+    with open(os.fsencode(images / "cat") + b"/no-text-\xff.png", "wb") as file:
+        file.write((images / "cat" / "1.png").read_bytes())
     (images / "cat" / "locked.png").symlink_to(images / "cat" / "nowhere.png")
     read: list[str] = []
     real = fingerprint.opened_file
