@@ -23,10 +23,16 @@ from graftline.core.repository import check_repository
 from graftline.core.stage_params import refuse_changed, refuse_recorded_otherwise
 from graftline.core.timings import Timings
 from graftline.core.workspace import Workspace
-from graftline.data.fingerprint import SourceState, source_state
+from graftline.data.fingerprint import (
+    SourceState,
+    is_loaded,
+    loaded_state,
+    note_loaded,
+    source_state,
+)
 from graftline.operations import finished_training
 from graftline.operations.borrowed_params import put_back_abandoned
-from graftline.operations.changes import News, is_loaded, news_of, note_finished, note_loaded
+from graftline.operations.changes import News, is_same_place, last_finished, news_of, note_finished
 from graftline.operations.dvc_repair import put_torn_aside
 from graftline.operations.leftovers import remove_leftovers
 from graftline.operations.stage_runner import TRACKED
@@ -71,11 +77,16 @@ class Pipeline:
     _ran: set[str] = field(default_factory=set)
 
     def look(self) -> None:
-        """Starts asking DVC what is stale, and looking at what the source holds."""
+        """Starts asking DVC what is stale, and looking at what the source holds.
+
+        A source that there is nothing to compare with is left to ``load``, which reads it anyway.
+        """
         if self._staleness is None:
             self._staleness = self._pool.submit(dvc.staleness, self.workspace)
             self._staleness.add_done_callback(self._make_ready)
-            self._source = self._pool.submit(self._source_now)
+            finished = last_finished(self.workspace)
+            if finished is not None and is_same_place(finished, self.params):
+                self._look_at_source()
 
     def own_before(self, step: str) -> tuple[str, ...]:
         """The project's own stages that a step waits for, and that have not run yet."""
@@ -91,12 +102,13 @@ class Pipeline:
         """
         known = self._known()
         own = [name for names in known.own.values() for name in names]
-        source = self._result(self._source)
-        return news_of(self.workspace, self.params, source, known.stale, forced=self.force, own=own)
+        return news_of(
+            self.workspace, self.params, self._source_state, known.stale, forced=self.force, own=own
+        )
 
     def note_finished(self) -> None:
         """Writes down that every step has come to its end, and with which images it began."""
-        note_finished(self.workspace, self.params, self._result(self._source))
+        note_finished(self.workspace, self.params, self._source_state())
 
     def track(self) -> None:
         """Starts opening the tracked run."""
@@ -154,12 +166,12 @@ class Pipeline:
         # Between the stage's own look and DVC's there is a moment.
         refuse_recorded_otherwise(self.workspace, stage, self.params)
         if stage == "load":
-            note_loaded(self.workspace, self._result(self._source))
+            self._note_loaded(doing)
         # Only a stage after a changed one can be stale without DVC's having said so before.
         self._changed = self._changed or doing != "unchanged"
         if doing != "unchanged" and "load" not in self._ran:
             # What load is about to read is what this stage has made.
-            self._source = self._pool.submit(self._source_now)
+            self._source = None
         return _STATES[doing]
 
     def other_classes(self, classes: Collection[str]) -> str | None:
@@ -221,6 +233,22 @@ class Pipeline:
         if self.force or known.result().stale:
             self._standby.prepare()
 
+    def _look_at_source(self) -> Future[SourceState]:
+        if self._source is None:
+            self._source = self._pool.submit(self._source_now)
+        return self._source
+
+    def _source_state(self) -> SourceState:
+        return self._result(self._look_at_source())
+
+    def _note_loaded(self, doing: dvc.Doing) -> None:
+        if doing != "executed":
+            note_loaded(self.workspace, self._source_state())
+        elif (loaded := loaded_state(self.workspace)) is not None:
+            # What came while it read is news for the next flow.
+            self._source = Future()
+            self._source.set_result(loaded)
+
     def _source_now(self) -> SourceState:
         try:
             return source_state(self.workspace, self.params.data)
@@ -238,7 +266,7 @@ class Pipeline:
         """Whether there are images that DVC does not see, as it follows no link to a folder."""
         if "load" in self._known().stale:
             return False
-        loaded = is_loaded(self.workspace, self._result(self._source))
+        loaded = is_loaded(self.workspace, self._source_state())
         # Outputs that came from DVC's cache, into a new checkout: only flows can tell of a change.
         return bool(self.news.images) if loaded is None else not loaded
 

@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import FlowRun
 
 from graftline.core.locks import pipeline_lock
 from graftline.core.workspace import Workspace
-from graftline.operations.changes import LoadedSource
+from graftline.data.fingerprint import LoadedSource
 from graftline.orchestration import pipeline
 from graftline.orchestration.launch import launch
 from tests import histories
