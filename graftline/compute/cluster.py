@@ -1,8 +1,9 @@
 """The engine ``dask``: chunks go to the workers of a scheduler, or to such as the step starts.
 
 What a step sends and what comes back are paths, positions and small records; arrays go through
-files in the project's folder, which all machines share. Everything travels encrypted, on one
-machine too: who may talk to a worker may run what he likes there.
+files in the project's folder, which all machines share. What goes beyond this machine travels
+encrypted, and what a step's own workers get does, too: who may talk to a worker may run what he
+likes there.
 """
 
 from __future__ import annotations
