@@ -22,7 +22,7 @@ from graftline.core.installing import require
 from graftline.core.locks import pipeline_lock, stage_lock
 from graftline.core.params import Params, read_params
 from graftline.core.repository import check_own_git
-from graftline.core.stage_params import refuse_changed
+from graftline.core.stage_params import refuse_absent, refuse_changed
 from graftline.core.startup import import_keras
 from graftline.core.timings import Timings
 from graftline.core.workspace import Workspace
@@ -60,6 +60,8 @@ def run_stage(stage: str, workspace: Workspace) -> Any:
             refuse_abandoned(workspace)
             refuse_other_code(workspace, stage)
             params = read_params(workspace.params_file)
+            if "DVC_STAGE" in os.environ:
+                refuse_absent(workspace, params)
             check_cut(params.backbone)
             # Told by the first step, and not by the last one after hours of training.
             if "onnx" in params.export.formats:

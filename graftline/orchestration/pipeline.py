@@ -15,10 +15,10 @@ from typing import Literal, TypeVar
 from graftline.core.backbone_cuts import check_cut
 from graftline.core.code_lock import lock_code
 from graftline.core.counts import counted
-from graftline.core.environment import HELD_BY_VARIABLE, RUN_ID_VARIABLE, settle
+from graftline.core.environment import HELD_BY_VARIABLE, RUN_ID_VARIABLE
 from graftline.core.errors import DataError, GraftlineError, ParamsError
 from graftline.core.locks import pipeline_lock
-from graftline.core.params import Params, read_params
+from graftline.core.params import Params
 from graftline.core.repository import check_repository
 from graftline.core.stage_params import refuse_changed, refuse_recorded_otherwise
 from graftline.core.timings import Timings
@@ -36,7 +36,8 @@ from graftline.operations.changes import News, is_same_place, last_finished, new
 from graftline.operations.dvc_repair import put_torn_aside
 from graftline.operations.leftovers import remove_leftovers
 from graftline.operations.stage_runner import TRACKED
-from graftline.orchestration import abandoned, dvc
+from graftline.orchestration import dvc
+from graftline.orchestration.overrides import plan_completion
 from graftline.orchestration.screen import Screen, State
 
 T = TypeVar("T")
@@ -321,8 +322,6 @@ def prepared(
         RepositoryError: If git or DVC cannot be used here.
     """
     global _current
-    # Where a deployment runs the flow, nobody has done this before.
-    settle(workspace)
     check_repository(workspace.root)
     with pipeline_lock(workspace, wait_s, on_wait=screen.say):
         if orphan := dvc.end_orphans(workspace):
@@ -365,16 +364,14 @@ def held(*, wait_s: float = 0.0, force: bool = False) -> Iterator[Pipeline]:
         ParamsError: If ``params.yaml`` is not valid.
         PipelineBusyError: If another process holds the pipeline.
     """
-    screen = Screen() if _current is None else _current.screen
-    # First of all: a run that is killed while waiting for the pipeline is to be found too.
-    abandoned.account(Workspace.here(), screen.say)
     if _current is not None:
         yield _current
         return
-    workspace = Workspace.here()
+    workspace, screen = Workspace.here(), Screen()
 
     def params() -> Params:
-        return read_params(workspace.params_file)
+        # A deployment's flow meets a file from before an upgrade as well as any other does.
+        return plan_completion(workspace).write_and_tell(workspace, screen.say)
 
     with prepared(workspace, params, screen, wait_s=wait_s, force=force) as pipeline:
         yield pipeline
