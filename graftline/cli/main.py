@@ -49,13 +49,13 @@ def main(arguments: Sequence[str]) -> int:
     elif rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     workspace = Workspace(options.directory.resolve())
-    settle(workspace)
     command: Command = options.command
-    return reported(
-        lambda: command(workspace, options),
-        debug=options.debug,
-        answers=command not in (run_step, serve),
-    )
+
+    def run() -> int:
+        settle(workspace)
+        return command(workspace, options)
+
+    return reported(run, debug=options.debug, answers=command not in (run_step, serve))
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import importlib.util
 import locale
+import math
 import os
 import pwd
 import sys
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from graftline.core.errors import ParamsError
 from graftline.core.keras_home import SETTINGS, VARIABLE, foreign_settings, keras_home
 from graftline.core.private import keep_state_private
 from graftline.core.process_identity import renew_in
@@ -41,6 +43,9 @@ ERROR_FILE_VARIABLE = "GRAFTLINE_ERROR_FILE"
 """Where a process leaves its error as JSON for the one that started it: a stage, a flow."""
 HELD_BY_VARIABLE = "GRAFTLINE_PIPELINE_HELD_BY"
 """The process number of the flow that holds the pipeline for the stage."""
+PATIENCE_VARIABLE = "GRAFTLINE_PATIENCE_S"
+"""How long the middle of a run waits for a server that is away, in seconds."""
+_PATIENCE_S = 180.0
 WEBHOOK_VARIABLE = "GRAFTLINE_WEBHOOK"
 """The web address that is told of verdicts, where it is a secret."""
 
@@ -62,8 +67,8 @@ _QUIET = {
     "DO_NOT_TRACK": "true",
     "DVC_NO_ANALYTICS": "true",
     **MLFLOW_SWITCHES,
-    # Each try waits twice as long as the one before: seven outlast a server's two minutes.
-    "PREFECT_CLIENT_MAX_RETRIES": "7",
+    # So Prefect's server answers while its database is away.
+    "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500,504",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     "TF_CPP_MIN_LOG_LEVEL": "2",
@@ -266,6 +271,8 @@ def quiet_environment(
     # DVC's own choice, /var/tmp/dvc, is one folder for all users of the machine, each of whom may
     # replace what lies there; DVC unpickles it. The same place stands in .dvc/config.
     defaults["DVC_SITE_CACHE_DIR"] = str((workspace.var / "dvc").absolute())
+    # Each try waits twice as long as the one before: seven outlast three minutes.
+    defaults["PREFECT_CLIENT_MAX_RETRIES"] = str(max(1, math.ceil(math.log2(patience_s() + 2)) - 1))
     if prefect_address(given, workspace.root) is None:
         defaults["PREFECT_HOME"] = str(prefect_home(workspace))
     return {name: value for name, value in defaults.items() if name not in given}
@@ -298,6 +305,27 @@ def tracking_address(environment: Mapping[str, str]) -> str | None:
     """The address of the MLflow server that the user has chosen, if any; that of no database."""
     address = environment.get("MLFLOW_TRACKING_URI", "")
     return address if address.startswith(("http://", "https://")) else None
+
+
+def patience_s() -> float:
+    """How long the middle of a run waits for a server that is away, in seconds.
+
+    Raises:
+        ParamsError: If the environment names no such time.
+    """
+    text = os.environ.get(PATIENCE_VARIABLE) or str(_PATIENCE_S)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise ParamsError(
+            f"{PATIENCE_VARIABLE} is {text!r}",
+            where=f"the environment variable {PATIENCE_VARIABLE}",
+            allowed="a number of seconds, 0 or more",
+            fix=f"set it so, or unset it: {_PATIENCE_S:g} s are waited then",
+        )
+    return seconds
 
 
 def _profile(environment: Mapping[str, str]) -> dict[str, Any]:

@@ -112,11 +112,14 @@ class _Listed(NamedTuple):
         return sorted([*self.others, *self.images], key=os.fsencode)
 
 
-class _Before(NamedTuple):
-    """What was noted of a file by an earlier look."""
+class _Look(NamedTuple):
+    """What a look at a file gave, as :meth:`graftline.data.seen.SeenFiles.add` takes it."""
 
     stamp: Stamp
     digest: bytes
+    unread: str | None = None
+    read: bool = True
+    """False for what an earlier look wrote down."""
 
 
 def source_state(workspace: Workspace, params: DataParams) -> SourceState:
@@ -260,8 +263,8 @@ def _batches(files: Iterable[T]) -> Iterator[list[T]]:
 
 
 def _joined(
-    paths: Iterable[str], noted: Iterator[tuple[bytes, _Before]]
-) -> Iterator[tuple[str, _Before | None]]:
+    paths: Iterable[str], noted: Iterator[tuple[bytes, _Look]]
+) -> Iterator[tuple[str, _Look | None]]:
     """Each path with what was noted of it; both are in the same order, so that none is held."""
     at = next(noted, None)
     for path in paths:
@@ -271,24 +274,15 @@ def _joined(
         yield path, at[1] if at is not None and at[0] == name else None
 
 
-class _Look(NamedTuple):
-    """As :meth:`graftline.data.seen.SeenFiles.add` takes it."""
-
-    stamp: Stamp
-    digest: bytes
-    unread: str | None = None
-    read: bool = True
-
-
-def _look_at(listed: _Listed, files: Sequence[tuple[str, _Before | None]]) -> list[_Look]:
+def _look_at(listed: _Listed, files: Sequence[tuple[str, _Look | None]]) -> list[_Look]:
     return [_look(path, listed, before) for path, before in files]
 
 
-def _look(path: str, listed: _Listed, before: _Before | None) -> _Look:
+def _look(path: str, listed: _Listed, before: _Look | None) -> _Look:
     # The load step says what is wrong with a file; here it only has to stay the same.
     try:
         if before is not None and before.stamp == stamp_of(os.stat(path)):
-            return _Look(*before, read=False)
+            return before
         with opened_file(path, listed.within) as file:
             status = os.fstat(file.fileno())
             if path not in listed.others:
@@ -364,10 +358,10 @@ def _write_table(file: Path, columns: Mapping[str, Sequence[Any] | NDArray[Any]]
         parquet.write_table(pa.table(dict(columns)), temporary)
 
 
-def _noted(file: Path) -> Iterator[tuple[bytes, _Before]]:
+def _noted(file: Path) -> Iterator[tuple[bytes, _Look]]:
     """What an earlier look has written, in the order of the paths."""
     for path, *stamp, digest in _rows(file, _COLUMNS):
-        yield path, _Before(Stamp(*stamp), digest)
+        yield path, _Look(Stamp(*stamp), digest, read=False)
 
 
 def _rows(file: Path, names: tuple[str, ...]) -> Iterator[tuple[Any, ...]]:

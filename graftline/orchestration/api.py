@@ -6,6 +6,7 @@ imported, and its server needs seconds to start, in which the import can take pl
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +34,8 @@ def quieten(workspace: Workspace, *, debug: bool) -> None:
     settle(workspace)
     # Prefect tells of everything on its pages; here a line per step is enough.
     os.environ.setdefault(_CONSOLE_LEVEL, "INFO" if debug else "CRITICAL")
+    # What cannot be sent to its server is no news: that it is away has been said.
+    logging.raiseExceptions = debug
 
 
 def is_ready() -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from graftline.core.errors import ServerError
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 _WATCH_S = 3.0
 _ANSWER_LIMIT_S = 5.0
+_START_LIMIT_S = 20.0
+"""How long a server may take to answer a small question before anything has begun."""
+_AWAY = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
 
 
 def check_answers(address: str) -> None:
@@ -34,13 +38,21 @@ def check_answers(address: str) -> None:
             allowed=ESCAPES,
             fix=ESCAPING,
         )
-    # Prefect itself would try for long, and then speak of an ephemeral server.
     from prefect.client.orchestration import get_client
+    from prefect.settings import (
+        PREFECT_API_REQUEST_TIMEOUT,
+        PREFECT_CLIENT_MAX_RETRIES,
+        temporary_settings,
+    )
 
-    with get_client(sync_client=True) as client:
+    # Prefect itself would try for minutes, and then speak of an ephemeral server.
+    once = {PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_REQUEST_TIMEOUT: _START_LIMIT_S}
+    with temporary_settings(once), get_client(sync_client=True) as client:
         problem = client.api_healthcheck()
-        refused = problem is None and _refuses(client)
-    if refused:
+        # Its health is everybody's to know.
+        refusal = None if problem else _status(client, "/admin/version")
+        ready = None if problem or refusal else _status(client, "/ready")
+    if refusal in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         raise ServerError(
             "the Prefect API that was chosen does not let this client in",
             where=without_secrets(address),
@@ -48,11 +60,20 @@ def check_answers(address: str) -> None:
             fix="set it; for a server that Graftline has started, in its checkout: "
             'export PREFECT_API_AUTH_STRING="$(cat var/login)"',
         )
+    if ready in _AWAY:
+        raise ServerError(
+            "the Prefect server that was chosen is there, and its database does not answer "
+            f"(status {ready} at /ready)",
+            where=f"PREFECT_API_URL: {without_secrets(address)}",
+            fix="that server's log tells more; start the database that "
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL names there, and run again: no finished step "
+            "is repeated",
+        )
     if problem is not None:
         raise ServerError(
             "the Prefect API that was chosen does not answer: "
             + without_secrets(f"{type(problem).__name__}: {problem}"),
-            where=without_secrets(address),
+            where=f"PREFECT_API_URL: {without_secrets(address)}",
             fix="start that server, or unset PREFECT_API_URL (in the environment and in the "
             "profile) to have one started here",
         )
@@ -121,26 +142,28 @@ def absence_told(
         over.set()
 
 
-def _refuses(client: SyncPrefectClient) -> bool:
-    # Its health is everybody's to know.
+def _status(client: SyncPrefectClient, path: str) -> int | None:
+    """With what an API refuses to answer; None if it does not. One that hangs has timed out."""
     import httpx
 
     try:
-        client.api_version()
+        client.request("GET", path)  # type: ignore[arg-type]
+    except httpx.TimeoutException:
+        return HTTPStatus.GATEWAY_TIMEOUT
     except httpx.HTTPStatusError as error:
-        return error.response.status_code in (401, 403)
-    return False
+        return error.response.status_code
+    return None
 
 
 def _answers(address: str) -> bool:
-    """Whether anything is said, be it a refusal."""
+    """Whether anything is said, be it a refusal, but that its database is away."""
     import httpx
 
     try:
-        httpx.get(f"{address}/health", timeout=_ANSWER_LIMIT_S)
+        answer = httpx.get(f"{address}/ready", timeout=_ANSWER_LIMIT_S)
     except httpx.TimeoutException:
         # A busy server is not away.
         return True
     except httpx.HTTPError:
         return False
-    return True
+    return answer.status_code not in _AWAY

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graftline.core.backbone_cuts import check_cut
-from graftline.core.environment import prefect_address
-from graftline.core.errors import ServerError
+from graftline.core.environment import patience_s, prefect_address
+from graftline.core.errors import GraftlineError, ServerError
 from graftline.core.exit_codes import NOT_PROMOTED, reported
 from graftline.core.processes import termination_as_interrupt
+from graftline.core.redaction import without_secrets
 from graftline.core.startup import collect_rarely
 from graftline.core.timings import FLOW, Timings
 from graftline.core.workspace import Workspace
@@ -30,7 +31,7 @@ from graftline.operations.dvc_exp_guard import refuse_after_interrupted, told_of
 from graftline.operations.servers import alive, prefect_server
 from graftline.orchestration.api import api_for, quieten
 from graftline.orchestration.overrides import overrides_to, plan_overrides
-from graftline.orchestration.screen import Screen
+from graftline.orchestration.screen import Screen, warnings_said
 
 if TYPE_CHECKING:
     from graftline.core.params import Params
@@ -157,22 +158,22 @@ def _run(wanted: Launch, workspace: Workspace, screen: Screen) -> Any:
         ExitStack() as stack,
     ):
         stack.callback(_put_back, wanted, workspace, screen)
+        if not wanted.debug:
+            stack.enter_context(warnings_said(screen))
         if wanted.looks and not (_server_runs(workspace) or execution.news.anything):
             screen.say(f"{execution.news}.")
             return None
         imported = partial(_imported, wanted, execution)
         flow = stack.enter_context(api_for(workspace, imported, screen.say, timings))
         # Who interrupts a flow wants it to end, even if its server does not answer.
-        patience_s = _HASTE_S
+        waits_s = _HASTE_S
         try:
             with timings.span("flow"), _loss_reported():
                 outcome = flow(force=wanted.force) if wanted.looks else flow(execution.params)
-            from graftline.orchestration.retry import PATIENCE_S
-
-            patience_s = PATIENCE_S
+            waits_s = patience_s()
         finally:
             with timings.span("settle"):
-                _settle(execution, patience_s)
+                _settle(execution, waits_s)
     timings.write(workspace, FLOW, time.monotonic() - started_s)
     if outcome is not None:
         from graftline.orchestration.run_summary import show_closing
@@ -212,11 +213,26 @@ def _loss_reported() -> Iterator[None]:
 
     try:
         yield
-    except httpx.TransportError as error:
+    except (httpx.TransportError, httpx.HTTPStatusError) as error:
+        if isinstance(error, httpx.HTTPStatusError) and not error.response.is_server_error:
+            raise
+        # Prefect could not be told how the flow has failed; its user still is.
+        before: BaseException | None = error
+        while before is not None:
+            if isinstance(before, GraftlineError):
+                raise before from None
+            before = before.__context__
         raise ServerError(
-            f"Prefect's server went away in the middle and did not come back: {error}",
+            "Prefect's server, or its database, went away in the middle and did not come back: "
+            f"{str(error).partition(' - Response')[0]}",
+            where=_server_shown(),
             fix="start it and run again; every step that was finished is kept",
         ) from error
+
+
+def _server_shown() -> str:
+    address = prefect_address(os.environ, Path.cwd())
+    return "var/prefect" if address is None else f"PREFECT_API_URL: {without_secrets(address)}"
 
 
 def _imported(wanted: Launch, execution: Pipeline) -> Any:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import httpx
 
+from graftline.core.environment import patience_s
 from graftline.core.errors import (
     DownloadError,
     PipelineBusyError,
@@ -22,7 +23,6 @@ CAN_PASS = (DownloadError, PipelineBusyError, ServerError, StalledError, Trackin
 """What may go better a minute later; another try of anything else would end as this one."""
 DELAYS_S = (2.0, 10.0)
 """Between the tries of what asks a registry or a server."""
-PATIENCE_S = 180.0
 _POLL_S = 1.0
 _AWAY = (httpx.TransportError, httpx.HTTPStatusError)
 
@@ -46,23 +46,28 @@ def tried_again(after: type[Exception], delays_s: Sequence[float] = DELAYS_S) ->
 
 
 def patiently(
-    ask: Callable[[], T], say: Callable[[str], None], limit_s: float = PATIENCE_S
+    ask: Callable[[], T], say: Callable[[str], None], limit_s: float | None = None
 ) -> T | None:
     """Asks Prefect's server, again and again while it does not answer.
 
     Args:
         ask: Does it; called again from the beginning after each failure to reach the server.
         say: Told once that there is any waiting, and once how it ended.
-        limit_s: How long to go on, in seconds.
+        limit_s: How long to go on, in seconds; None is what the environment says.
 
     Returns:
         What ``ask`` returned, or None if the server stayed away.
     """
+    from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    limit_s = patience_s() if limit_s is None else limit_s
     until_s = time.monotonic() + limit_s
     said = False
     while True:
         try:
-            answer = ask()
+            # Prefect's client would try for minutes itself, without a word.
+            with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+                answer = ask()
         except _AWAY as error:
             if _is_refusal(error):
                 raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -93,3 +94,24 @@ class Screen:
     def _update(self, status: Status, name: str, line: str) -> None:
         room = max(self.console.width - len(name) - 8, 0)
         status.update(f"{name} [dim]{escape(line[:room])}[/dim]")
+
+
+@contextmanager
+def warnings_said(screen: Screen) -> Iterator[None]:
+    """Says what the registry warns of, such as that it waits for a server, which Prefect hides."""
+    handler = _ToScreen(screen)
+    logger = logging.getLogger("graftline.registry")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+class _ToScreen(logging.Handler):
+    def __init__(self, screen: Screen) -> None:
+        super().__init__(logging.WARNING)
+        self._screen = screen
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._screen.say(record.getMessage())

@@ -140,6 +140,7 @@ def fetch_model(workspace: Workspace, version: Version) -> Path:
     with FileLock(folder.parent / f"{version.version}.lock"), reported(store):
         version = confirmed(store, client, version)
         if not has_files_of(folder, version):
+            open_client(store, files=True)
             _fetch(client, version, folder)
     return folder
 

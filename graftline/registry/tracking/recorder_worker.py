@@ -15,19 +15,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from graftline.core.dvc_lock import read_lock, reads_what_others_wrote
+from graftline.core.environment import patience_s
 from graftline.core.errors import GraftlineError, TrackingError
 from graftline.core.params import Params, params_from_record
 from graftline.core.stage_params import params_as_used, refuse_changed
 from graftline.core.workspace import Workspace
 from graftline.registry.tracking import executions, run_contents, runs
-from graftline.registry.tracking.store import (
-    PATIENCE_S,
-    Store,
-    configure,
-    open_client,
-    probe,
-    reported,
-)
+from graftline.registry.tracking.store import Store, configure, open_client, probe, reported
 
 _OWNER_POLL_S = 0.1
 _LAST_STAGE = "evaluate"
@@ -49,7 +43,7 @@ class Worker:
         self.params: Params = params_from_record(order.params, "params.yaml")
         self.store: Store = configure(self.workspace)
         begun = self.held or executions.find(self.store, self.owner) is not None
-        self.client, _ = open_client(self.store, PATIENCE_S if begun else 0.0)
+        self.client, _ = open_client(self.store, patience_s() if begun else 0.0)
         self.ended: runs.Status | None = None
         self.ran: tuple[str, ...] = ()
         self.run_id = order.held_run_id or self._join()

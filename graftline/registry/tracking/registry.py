@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import graftline
 from graftline.core.checksums import seal, verify, verify_all
+from graftline.core.environment import patience_s
 from graftline.core.errors import DamagedFileError, MissingOutputError
 from graftline.core.files import scratch_folder, sha256_file
 from graftline.core.records import Trained
 from graftline.core.workspace import LITERT_FILE, Workspace
-from graftline.registry.tracking.store import PATIENCE_S, configure, open_client, reported
+from graftline.registry.tracking.store import configure, open_client, reported
 from graftline.registry.tracking.versions import (
     DIGEST_TAG,
     FILE_TAG,
@@ -105,7 +106,7 @@ def register_model(
 
     trained = Trained.read_in(workspace)
     store = configure(workspace)
-    client, _ = open_client(store, PATIENCE_S)
+    client, _ = open_client(store, patience_s(), files=True)
     with reported(store):
         verify(workspace.trained / LITERT_FILE)
         digests = {

@@ -9,13 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from graftline.core.environment import patience_s
 from graftline.core.files import scratch_folder
 from graftline.core.params import Params
 from graftline.core.processes import ProcessIdentity
 from graftline.core.workspace import Workspace
 from graftline.registry.tracking import executions, last_run_file, run_contents
 from graftline.registry.tracking.runs_view import VIEW
-from graftline.registry.tracking.store import PATIENCE_S, Store, configure, open_client, reported
+from graftline.registry.tracking.store import Store, configure, open_client, reported
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -48,7 +49,8 @@ def open_run(workspace: Workspace, params: Params, door: executions.Door = "flow
 def start(workspace: Workspace, params: Params, owner: executions.Owner) -> executions.Execution:
     """Opens a run that belongs to ``owner``."""
     store = configure(workspace)
-    client, experiment_id = open_client(store)
+    # Better known now than after an hour of training.
+    client, experiment_id = open_client(store, files=True)
     tags = run_contents.origin_tags(workspace, params, owner.door)
     with reported(store):
         close_abandoned(store, client)
@@ -106,7 +108,8 @@ def complete_run(
         TrackingError: If the store cannot be used, or has no such run.
     """
     store = configure(workspace)
-    client, _ = open_client(store, PATIENCE_S if status == "FINISHED" else 0.0)
+    whole = status == "FINISHED"
+    client, _ = open_client(store, patience_s() if whole else 0.0, files=whole)
     with reported(store):
         if status == "FINISHED":
             fill(client, run_id, workspace, params, evaluated=True)

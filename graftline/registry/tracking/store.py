@@ -6,10 +6,11 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -30,12 +31,33 @@ if TYPE_CHECKING:
 
 DEFAULT_EXPERIMENT = "graftline"
 _DATABASE = "mlflow.db"
-PATIENCE_S = 180.0
-"""How long the middle of a run waits for a server that is away."""
 _PROBE_TIMEOUT_S = 5.0
+_ANSWER_S = 20.0
+"""How long a server that is there may take to answer a small question."""
 _PROBE_EVERY_S = 1.0
 _log = logging.getLogger(__name__)
-_DEFAULT_PORTS = {"http": 80, "https": 443}
+_WEB = ("http", "https")
+_DEFAULT_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+_FIX = (
+    "start the server that MLFLOW_TRACKING_URI names, or unset it to keep the history in var/mlflow"
+)
+_DATABASE_BEHIND = "database (MLFLOW_BACKEND_STORE_URI there)"
+_FILES_BEHIND = "object store (--artifacts-destination there)"
+_PASSED_ON = "mlflow-artifacts:"
+"""How the place of a run's files begins if the server passes them on."""
+
+
+class _BehindError(OSError):
+    """A server is there, and what it keeps its records or files in is not.
+
+    Args:
+        told: How it is known.
+        behind: What is away, and which of the server's own settings names it.
+    """
+
+    def __init__(self, told: str, behind: str) -> None:
+        super().__init__(f"its server is there, and {told}; its {behind} may be away")
+        self.fix = f"that server's log tells more; have its {behind} answer, and run again"
 
 
 @dataclass(frozen=True)
@@ -101,20 +123,26 @@ def store_exists(workspace: Workspace) -> bool:
     return database is None or database.is_file()
 
 
-def open_client(store: Store, patience_s: float = 0.0) -> tuple[MlflowClient, str]:
+def open_client(
+    store: Store, patience_s: float = 0.0, *, files: bool = False
+) -> tuple[MlflowClient, str]:
     """The client of a store, and its experiment's id; both are made at first use.
 
     Args:
         store: Which.
         patience_s: How long to wait for a server that does not answer, in seconds: in the middle
             of a run it may just be restarting.
+        files: Whether files will be written or read too: then what keeps them has to be there.
 
     Raises:
         TrackingError: If the store cannot be reached or used.
     """
     with reported(store):
-        _await(store, patience_s)
-        return _opened(store)
+        _await(store, patience_s, lambda: _probe(store))
+        opened = _opened(store)
+        if files:
+            _await(store, patience_s, lambda: _probe_files(store, *opened))
+        return opened
 
 
 def probe(store: Store) -> None:
@@ -146,9 +174,8 @@ def reported(store: Store) -> Iterator[None]:
             raise storage_full(store.root) from error
         raise TrackingError(
             f"the tracking store cannot be used: {_first_line(error)}",
-            where=store.shown,
-            fix="start the server that MLFLOW_TRACKING_URI names, or unset it to keep the history "
-            "in var/mlflow",
+            where=store.shown if store.database else f"MLFLOW_TRACKING_URI: {store.shown}",
+            fix=getattr(error, "fix", _FIX),
         ) from error
 
 
@@ -189,12 +216,12 @@ def _experiment_id(client: MlflowClient, store: Store) -> str:
     return str(experiment.experiment_id)
 
 
-def _await(store: Store, patience_s: float) -> None:
+def _await(store: Store, patience_s: float, ask: Callable[[], None]) -> None:
     until_s = time.monotonic() + patience_s
     said = False
     while True:
         try:
-            _probe(store)
+            ask()
         except OSError:
             if time.monotonic() >= until_s:
                 raise
@@ -224,16 +251,68 @@ def _check_address(variable: str) -> None:
 
 
 def _probe(store: Store) -> None:
-    scheme = store.uri.partition("://")[0].lower()
-    if scheme not in _DEFAULT_PORTS:
+    kind = store.uri.partition("://")[0].partition("+")[0].lower()
+    if kind not in _DEFAULT_PORTS:
         return
-    parts = urlsplit(store.uri)
-    port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
-    if parts.hostname is None or port is None:
+    web = kind in _WEB
+    host, port = _place(store.uri, web=web)
+    if host is None:
         return
-    if parts.scheme in getproxies() and not proxy_bypass(parts.hostname):
-        return
-    socket.create_connection((parts.hostname, port), timeout=_PROBE_TIMEOUT_S).close()
+    if not web or kind not in getproxies() or proxy_bypass(host):
+        _connect(host, port or _DEFAULT_PORTS[kind])
+    if web:
+        # It may be there without its database.
+        _ask(store, _DATABASE_BEHIND, "/api/2.0/mlflow/experiments/search", max_results="1")
+
+
+def _place(address: str, *, web: bool) -> tuple[str | None, int | None]:
+    if web:
+        parts = urlsplit(address)
+        return parts.hostname, parts.port
+    from sqlalchemy.engine import make_url
+
+    url = make_url(address)
+    return url.host, url.port
+
+
+def _probe_files(store: Store, client: MlflowClient, experiment_id: str) -> None:
+    place = client.get_experiment(experiment_id).artifact_location
+    if place.startswith(_PASSED_ON):
+        # For the files of a folder that nobody has: what the server keeps them in is asked.
+        path = "/api/2.0/mlflow-artifacts/artifacts"
+        _ask(store, _FILES_BEHIND, path, path="graftline-asks")
+
+
+def _connect(host: str, port: int) -> None:
+    try:
+        socket.create_connection((host, port), timeout=_PROBE_TIMEOUT_S).close()
+    except OSError as error:
+        raise OSError(f"nothing answers at {host}:{port}: {error.strerror or error}") from error
+
+
+def _ask(store: Store, behind: str, endpoint: str, **parameters: str) -> None:
+    """Asks once; MLflow itself would ask for minutes, without a word."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
+
+    try:
+        answer = http_request(  # type: ignore[no-untyped-call]
+            get_default_host_creds(store.uri),  # type: ignore[no-untyped-call]
+            endpoint,
+            "GET",
+            max_retries=0,
+            # What it answers is looked at here.
+            retry_codes=frozenset(),
+            timeout=_ANSWER_S,
+            params=parameters,
+        )
+    except MlflowException as error:
+        if "timed out" not in str(error):
+            raise OSError(str(error)) from error
+        raise _BehindError(f"has not answered a question for {_ANSWER_S:g} s", behind) from error
+    if answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        raise _BehindError(f"answers {answer.status_code} {answer.reason}", behind)
 
 
 def _checkout(workspace: Workspace) -> Path:

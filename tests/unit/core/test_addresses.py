@@ -152,7 +152,8 @@ def test_a_database_that_sqlalchemy_can_read_is_tried(
     with pytest.raises(TrackingError) as caught:
         tracking.all_versions(Workspace(tmp_path), "graftline")
     assert caught.value.exit_code == 2
-    assert caught.value.where == f"{scheme}://***@127.0.0.1:9/x"
+    assert caught.value.where == f"MLFLOW_TRACKING_URI: {scheme}://***@127.0.0.1:9/x"
+    assert "127.0.0.1:9" in caught.value.what
     assert "canary" not in str(caught.value)
 
 

@@ -12,7 +12,15 @@ import pytest
 from hypothesis import given as over
 from hypothesis import strategies as st
 
-from graftline.core.environment import prefect_address, quiet_environment, settle, settled
+from graftline.core.environment import (
+    PATIENCE_VARIABLE,
+    patience_s,
+    prefect_address,
+    quiet_environment,
+    settle,
+    settled,
+)
+from graftline.core.errors import ParamsError
 from graftline.core.keras_home import SETTINGS, keras_home
 from graftline.core.workspace import Workspace
 
@@ -32,6 +40,25 @@ def test_telemetry_is_off_and_prefect_at_home_in_var(tmp_path: Path) -> None:
     assert defaults["DO_NOT_TRACK"] == "true"
     assert defaults["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert defaults["PREFECT_HOME"] == str(workspace.var / "prefect")
+
+
+@pytest.mark.parametrize(("given", "seconds"), [(None, 180), ("5", 5), ("0", 0), ("2.5", 2.5)])
+def test_how_long_a_server_is_waited_for(
+    given: str | None, seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(PATIENCE_VARIABLE, raising=False)
+    if given:
+        monkeypatch.setenv(PATIENCE_VARIABLE, given)
+    assert patience_s() == seconds
+    tries = int(quiet_environment(Workspace(tmp_path), {})["PREFECT_CLIENT_MAX_RETRIES"])
+    assert seconds <= sum(2**number for number in range(1, tries + 1)) <= 2 * seconds + 4
+
+
+@pytest.mark.parametrize("given", ["soon", "-1", "inf", "nan"])
+def test_a_wait_that_is_none_is_refused(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PATIENCE_VARIABLE, given)
+    with pytest.raises(ParamsError, match=f"{PATIENCE_VARIABLE} is '{given}'"):
+        patience_s()
 
 
 def test_dvc_keeps_nothing_where_other_users_may_write(tmp_path: Path) -> None:

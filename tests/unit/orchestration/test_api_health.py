@@ -103,6 +103,29 @@ def well_but_closed(request: http.server.BaseHTTPRequestHandler) -> None:
     request.wfile.write(body)
 
 
+def test_a_server_whose_database_is_away_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    monkeypatch.setattr(Refusing, "do_GET", without_database)
+    server = serve()
+    address = f"http://127.0.0.1:{server.server_address[1]}/api"
+    with temporary_settings({PREFECT_API_URL: address}):
+        with pytest.raises(ServerError, match="its database does not answer") as caught:
+            check_answers(address)
+    end(server)
+    assert caught.value.where == f"PREFECT_API_URL: {address}"
+    assert "PREFECT_SERVER_DATABASE_CONNECTION_URL" in str(caught.value.fix)
+
+
+def without_database(request: http.server.BaseHTTPRequestHandler) -> None:
+    body = b'"0.8.4"'
+    request.send_response(503 if request.path == "/api/ready" else 200)
+    request.send_header("Content-Type", "application/json")
+    request.send_header("Content-Length", str(len(body)))
+    request.end_headers()
+    request.wfile.write(body)
+
+
 def test_an_address_that_would_be_cut_in_its_password_is_refused() -> None:
     with pytest.raises(ServerError, match="cannot be read as it is meant") as caught:
         check_answers("http://ann:can/ary@127.0.0.1:9/api")

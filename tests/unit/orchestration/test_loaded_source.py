@@ -17,6 +17,7 @@ from graftline.core.params import read_params
 from graftline.core.workspace import Workspace
 from graftline.data import fingerprint, seen
 from graftline.data.fingerprint import is_loaded, loaded_state, note_loaded, source_state
+from graftline.data.opening import opened_file
 from graftline.operations.changes import note_finished
 from graftline.operations.stage_runner import run_stage
 from graftline.orchestration import dvc
@@ -147,11 +148,10 @@ def test_what_load_has_read_nobody_reads_again(
         file.write((images / "cat" / "1.png").read_bytes())
     (images / "cat" / "locked.png").symlink_to(images / "cat" / "nowhere.png")
     read: list[str] = []
-    real = fingerprint.opened_file
 
     def counted(path: str, within: str | None) -> Any:
         read.append(Path(path).name)
-        return real(path, within)
+        return opened_file(path, within)
 
     monkeypatch.setattr(fingerprint, "opened_file", counted)
     # A file that was written just now would be read again, since it may change again unseen.

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import http.server
 import io
 import json
 import os
@@ -7,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -254,6 +256,27 @@ def test_a_server_that_is_away_in_the_middle_is_waited_for(
         f"the tracking store at {shown} does not answer; waiting for it, up to 60 s",
         f"the tracking store at {shown} answers again",
     ]
+
+
+def test_a_server_whose_database_is_away_is_told_at_once(
+    tracked: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Away(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(503)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Away) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_address[1]}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        with pytest.raises(TrackingError, match="answers 503") as caught:
+            store.open_client(store.configure(tracked))
+        server.shutdown()
+    assert caught.value.where == f"MLFLOW_TRACKING_URI: {address}"
+    assert "MLFLOW_BACKEND_STORE_URI" in str(caught.value.fix)
 
 
 @pytest.mark.slow
