@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -53,10 +52,10 @@ def test_what_is_above_the_bounds_is_named() -> None:
 
 
 def test_a_measurement_that_fails_leaves_no_figure_of_before(
-    tmp_path: Path, checkout: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, params_text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "4x2").mkdir()
-    shutil.copy(checkout / "params.yaml", tmp_path / "4x2")
+    (tmp_path / "4x2" / "params.yaml").write_text(params_text)
     kept = tmp_path / "results.json"
     before = {"4x2": {"load": found(1, 100, 4), "preprocess": found(1, 100, 4)}}
     kept.write_text(json.dumps(before))

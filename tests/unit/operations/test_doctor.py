@@ -82,12 +82,10 @@ def test_what_is_well_and_what_is_not(
 
 
 def test_where_the_work_goes_is_told_and_whether_a_scheduler_is_there(
-    tmp_path: Path, checkout: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, params_text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = (checkout / "params.yaml").read_text()
-
     def told(engine: str, address: str) -> str:
-        changed = text.replace("engine: local ", f"engine: {engine} ")
+        changed = params_text.replace("engine: local ", f"engine: {engine} ")
         changed = changed.replace("address: null ", f"address: {address} ")
         (tmp_path / "params.yaml").write_text(changed.replace("workers: null ", "workers: 3 "))
         [finding] = doctor._engine("engine", Workspace(tmp_path))
@@ -108,10 +106,12 @@ def test_where_the_work_goes_is_told_and_whether_a_scheduler_is_there(
         told("dask", "null")
 
 
-def test_a_key_that_dvc_would_miss_is_named(tmp_path: Path, checkout: Path) -> None:
+def test_a_key_that_dvc_would_miss_is_named(
+    tmp_path: Path, checkout: Path, params_text: str
+) -> None:
     shutil.copy(checkout / "dvc.yaml", tmp_path)
-    text = (checkout / "params.yaml").read_text()
-    (tmp_path / "params.yaml").write_text(text.replace("  device: auto", "  #device: auto"))
+    text = params_text.replace("  device: auto", "  #device: auto")
+    (tmp_path / "params.yaml").write_text(text)
     [finding] = doctor._parameters("parameters", Workspace(tmp_path))
     assert finding.state == "fault" and "params.yaml lacks compute.device," in finding.told
     assert finding.do is not None and "graftline upgrade" in finding.do
