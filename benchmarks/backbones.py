@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,13 +43,23 @@ class Backbone:
     @functools.cached_property
     def fixed_litert_file(self) -> Path:
         """As somebody would convert it who knows the images' size; the batch stays open."""
+        path = self.folder / "fixed.tflite"
+        path.write_bytes(self.converted())
+        return path
+
+    def converted(self, configure: Callable[[Any], None] = lambda converter: None) -> bytes:
+        """For the size of :data:`IMAGE_SHAPE` alone.
+
+        Args:
+            configure: Tells TensorFlow's converter what else to do.
+        """
         import tensorflow as tf
 
         _quiet()
         converter = tf.lite.TFLiteConverter.from_concrete_functions([self._constant()])
-        path = self.folder / "fixed.tflite"
-        path.write_bytes(converter.convert())
-        return path
+        configure(converter)
+        made: bytes = converter.convert()
+        return made
 
     @functools.cached_property
     def onnx_file(self) -> Path:

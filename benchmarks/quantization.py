@@ -12,7 +12,7 @@ bits, ranges from 200 training images; only that enlarging and scaling stay in 3
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -98,10 +98,16 @@ def main() -> None:
 
 def _converted(network: Network, way: Way) -> bytes:
     with quiet_converters():
-        return convert_to_litert(network.answering(), configure=_configuration(network, way))
+        return convert_to_litert(network.answering(), configure=configure(network.calibration, way))
 
 
-def _configuration(network: Network, way: Way) -> Callable[[Any], None]:
+def configure(images: Callable[[], Iterable[NDArray[np.uint8]]], way: Way) -> Callable[[Any], None]:
+    """Tells TensorFlow's converter to quantize in this way.
+
+    Args:
+        images: Gives those that the ranges of values come from, each (1, height, width, channels).
+        way: See :class:`Way`.
+    """
     import tensorflow as tf
 
     operations = {
@@ -114,17 +120,17 @@ def _configuration(network: Network, way: Way) -> Callable[[Any], None]:
     }
 
     def calibration() -> Iterator[list[Any]]:
-        for image in network.calibration():
+        for image in images():
             yield [image]
 
-    def configure(converter: Any) -> None:
+    def configured(converter: Any) -> None:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.target_spec.supported_ops = operations[way.bits]
         if way.calibration:
             converter.representative_dataset = calibration
         converter._experimental_disable_per_channel = not way.per_channel
 
-    return configure
+    return configured
 
 
 def _calibration(images: PackedImages, way: Way) -> Iterator[NDArray[np.uint8]]:

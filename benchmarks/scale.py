@@ -3,7 +3,8 @@
 For each number of images and of classes it makes a project with images that were made up, and runs
 every step as a process of its own, with a small network. Kept are seconds, CPU seconds and the most
 memory that the process and all that it started held at once. What was measured before is not
-measured again: ``results.json`` in the folder has it, and ``--again`` forgets it.
+measured again: ``results.json`` in the folder has it. With ``--again`` each step loses its figure
+there when its new measurement begins.
 """
 
 from __future__ import annotations
@@ -123,8 +124,6 @@ def main(arguments: Sequence[str]) -> int:
     console = Console()
     options.folder.mkdir(parents=True, exist_ok=True)
     kept = _Kept(options.folder / "results.json")
-    if options.again:
-        kept.forget(sizes, options.steps)
     failed = []
     if not options.show:
         failed = [size.key for size in sizes if not _measure(size, options, kept, console)]
@@ -153,23 +152,27 @@ class _Kept:
         if path.is_file():
             self.values = json.loads(path.read_text(encoding="utf-8"))
 
-    def find(self, size: Size, step: str) -> dict[str, Any] | None:
-        found: dict[str, Any] | None = self.values.get(size.key, {}).get(step)
-        return found
+    def has(self, size: Size, step: str) -> bool:
+        return step in self.values.get(size.key, {})
 
     def put(self, size: Size, step: str, value: dict[str, Any]) -> None:
         self.values.setdefault(size.key, {})[step] = value
-        write_text(self._path, json.dumps(self.values, indent=2) + "\n")
+        self._write()
 
-    def forget(self, sizes: Sequence[Size], steps: Sequence[str]) -> None:
-        for size in sizes:
-            for step in steps:
-                self.values.get(size.key, {}).pop(step, None)
+    def drop(self, size: Size, step: str) -> None:
+        """A measurement that fails leaves no figure of an earlier one."""
+        if self.has(size, step):
+            del self.values[size.key][step]
+            self._write()
+
+    def _write(self) -> None:
+        write_text(self._path, json.dumps(self.values, indent=2) + "\n")
 
 
 def _measure(size: Size, options: argparse.Namespace, kept: _Kept, console: Console) -> bool:
-    """Runs the steps of one size that were not measured yet; whether all of them ended well."""
-    if all(kept.find(size, step) for step in options.steps):
+    """Runs the steps of one size that are to be measured; whether all of them ended well."""
+    due = [step for step in options.steps if options.again or not kept.has(size, step)]
+    if not due:
         return True
     root = options.folder / size.key
     if not (root / "params.yaml").is_file():
@@ -177,9 +180,8 @@ def _measure(size: Size, options: argparse.Namespace, kept: _Kept, console: Cons
         _make_project(root, size)
     # The code may be another one than when the project was made.
     lock_code(Workspace(root))
-    for step in options.steps:
-        if kept.find(size, step):
-            continue
+    for step in due:
+        kept.drop(size, step)
         _set(root, {"freeze": {"strategy": "auto" if step == "auto" else "all"}})
         found = _run(root, step, options)
         console.print(f"{size.told}: {step}: {_line(found)}", markup=False)

@@ -14,13 +14,11 @@ from prefect.events.filters import EventFilter, EventIDFilter
 from prefect.logging import get_run_logger
 from prefect.states import Completed
 
-from graftline.core.environment import settle
 from graftline.core.errors import ServerError
 from graftline.core.files import sha256_record
 from graftline.core.workspace import Workspace
 from graftline.operations import source_watch
 from graftline.operations.source_watch import Sighting
-from graftline.orchestration import abandoned
 from graftline.orchestration.retry import DELAYS_S
 from graftline.orchestration.trigger import CHECKOUT_LABEL, EVENT
 
@@ -31,10 +29,8 @@ _POLL_S = 0.5
 
 @task(name="sight", task_run_name="sight", cache_policy=NO_CACHE)
 def sight(place: str | None, settle_s: float, again_s: float) -> Sighting:
-    """Looks at the place; the first thing of a run, so it also closes what was killed."""
+    """Looks at the place, and writes down what is settled and new."""
     workspace = Workspace.here()
-    settle(workspace)
-    abandoned.account(workspace, get_run_logger().warning)
     seen = source_watch.sight(workspace, place, settle_s=settle_s, again_s=again_s)
     if seen.settled and seen.before is None and not seen.due:
         # From here on it is known.

@@ -42,7 +42,9 @@ def show_upgrade(workspace: Workspace) -> int:
     Returns:
         The exit code 0.
     """
+    from graftline.core.locks import pipeline_lock
     from graftline.operations.upgrade import upgrade
+    from graftline.orchestration.overrides import plan_completion
 
     console = Console(highlight=False, soft_wrap=True)
     done = upgrade(workspace)
@@ -57,8 +59,15 @@ def show_upgrade(workspace: Workspace) -> int:
         console.print(difference, markup=False)
     if done.stale:
         console.print(f"stale    {', '.join(done.stale)}: their code has changed")
+    with pipeline_lock(workspace):
+        completion = plan_completion(workspace)
+        put_in = completion.told(workspace)
+        completion.write(workspace)
+    for line in put_in:
+        console.print(f"params   {line}", markup=False)
     changed = f"from graftline {done.before} to {done.now}"
-    what = "look at it with git diff, and commit" if done.written or done.removed else "current"
+    any_new = done.written or done.removed or put_in
+    what = "look at it with git diff, and commit" if any_new else "current"
     console.print(f"upgrade  {changed if done.before != done.now else done.now}: {what}")
     return 0
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import socket
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,6 +17,7 @@ from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from graftline.compute.cores import available_cores
 from graftline.compute.own_cluster import Served, served, silence, started
@@ -278,14 +280,7 @@ class Cluster:
         """The address of the scheduler's page; None without one, as of what Graftline starts."""
         if self._own is not None or served(self._root) is not None:
             return None
-        import httpx
-
-        link = str(self.client.dashboard_link)
-        # A scheduler without that page tells its address all the same.
-        with suppress(httpx.HTTPError):
-            if httpx.get(link, timeout=_PAGE_S, trust_env=False).is_success:
-                return link
-        return None
+        return reached_page(str(self.client.dashboard_link))
 
     def _threads(self, number: int) -> int:
         """How many chunks the workers work on at once; workers come and go."""
@@ -391,3 +386,34 @@ def _told(said: object) -> str:
     if isinstance(said, ModuleNotFoundError):
         return f"has no Graftline: {said}"
     return said if isinstance(said, str) else f"answers with {type(said).__name__}: {said}"
+
+
+def reached_page(link: str) -> str | None:
+    """Where a scheduler's page answers; None where it does not.
+
+    Args:
+        link: What the scheduler tells: its own host, also where it has no page, or only shows it
+            to those on its machine.
+    """
+    import httpx
+
+    parts = urlsplit(link)
+    links = [link]
+    if _is_here(parts.hostname or ""):
+        links.append(parts._replace(netloc=f"127.0.0.1:{parts.port}").geturl())
+    for one in links:
+        with suppress(httpx.HTTPError):
+            if httpx.get(one, timeout=_PAGE_S, trust_env=False).is_success:
+                return one
+    return None
+
+
+def _is_here(host: str) -> bool:
+    """Whether a host is this machine: nobody can bind another's address."""
+    try:
+        family, kind, _, _, target = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as one:
+            one.bind(target)
+    except OSError:
+        return False
+    return True

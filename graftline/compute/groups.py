@@ -219,7 +219,7 @@ def taken_port_told(group: Group) -> Iterator[None]:
             "this process of the group that trains together cannot be found by the others: its "
             "port is taken",
             where=f"{GROUP_VARIABLE}: {group.addresses[group.index]}",
-            fix="nothing, if the port is not of your choice: the group starts again with others; in "
+            fix="nothing if the port is not of your choice: the group starts again with others; in "
             f"a {GROUP_VARIABLE} of your own name another port, for all processes alike",
         ) from error
 

@@ -13,11 +13,12 @@ from typing import Any
 from graftline.core.dvc_file import DVC_FILE, stages_in
 from graftline.core.dvc_lock import LOCK_FILE, read_lock, read_locked_stage
 from graftline.core.errors import ParamsError
-from graftline.core.params import Params, flattened, params_from_record, read_params
+from graftline.core.params import Params, flattened, params_from_record, read_params, read_record
 from graftline.core.workspace import PARAMS_FILE, Workspace
 
 READ_AFTER_TRAINING = ("register", "promote")
 """The sections that the steps read which are no stages: they decide on what has been trained."""
+PUTS_IN = "graftline upgrade puts them in with their defaults; graftline run does so, too"
 _ABSENT = object()
 
 
@@ -35,6 +36,44 @@ def keys_read(root: Path) -> set[str]:
     if not stages:
         return {""}
     return {key for of_stage in stages.values() for key in of_stage} | {*READ_AFTER_TRAINING}
+
+
+def absent_keys(root: Path, record: Mapping[str, Any], params: Params) -> dict[str, Any]:
+    """The keys that stages name and a parameter file lacks: DVC runs no such stage.
+
+    Args:
+        root: The project's.
+        record: What the file holds.
+        params: The same, with defaults filled in.
+
+    Returns:
+        Their values in ``params``, by dotted key.
+    """
+    named = {key for of_stage in keys_of_stages(root).values() for key in of_stage}
+    absent = sorted(key for key in named if key and _value(record, key) is _ABSENT)
+    complete = _record(params)
+    # Of a key that is none of Graftline's, DVC itself has to say what it makes of it.
+    return {key: value for key in absent if (value := _value(complete, key)) is not _ABSENT}
+
+
+def refuse_absent(workspace: Workspace, params: Params) -> None:
+    """Has the first stage say what DVC would say of a later one, after hours.
+
+    Args:
+        workspace: The checkout.
+        params: What ``params.yaml`` holds, with defaults filled in.
+
+    Raises:
+        ParamsError: If it lacks a key that a stage names.
+    """
+    record = read_record(workspace.params_file)
+    if absent := absent_keys(workspace.root, record, params):
+        raise ParamsError(
+            f"{PARAMS_FILE} lacks {', '.join(absent)}; {DVC_FILE} names them, and DVC runs no "
+            "stage without those that it names",
+            where=str(workspace.params_file),
+            fix=f"{PUTS_IN}; then run the same command again",
+        )
 
 
 def picked(record: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:

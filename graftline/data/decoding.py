@@ -19,6 +19,7 @@ from graftline.core.errors import DataError
 from graftline.data.image_openers import opened
 from graftline.data.opening import open_file
 from graftline.data.pixels import Pixels, pixels_of
+from graftline.data.seen import Stamp, stamp_of
 from graftline.data.white_levels import NOTHING_KNOWN, WhiteRule
 
 __all__ = [
@@ -30,10 +31,11 @@ __all__ = [
     "content_hash",
     "decode",
     "from_base64",
-    "largest_bytes",
     "named",
     "pixels_in",
     "read_file",
+    "read_seen",
+    "refuse_large",
     "suffixes",
 ]
 
@@ -143,24 +145,36 @@ def read_file(path: str | os.PathLike[str], max_px: int, within: str | None = No
             ``what`` can follow a file's name.
         OSError: If it cannot be read.
     """
+    return read_seen(path, max_px, within)[0]
+
+
+def read_seen(
+    path: str | os.PathLike[str], max_px: int, within: str | None = None
+) -> tuple[bytes, Stamp]:
+    """As :func:`read_file`, with what tells later whether the file is still the one it was."""
     handle = open_file(path, within)
     try:
-        size_bytes = os.fstat(handle).st_size
-        limit = largest_bytes(max_px)
-        if size_bytes > limit:
-            raise DataError(f"has {size_bytes} bytes, more than any image of {max_px} pixels")
+        status = os.fstat(handle)
+        size_bytes = status.st_size
+        refuse_large(size_bytes, max_px)
+        stamp = stamp_of(status)
         data = os.read(handle, size_bytes)
         # A single call reads a small file whole; of a large one it may give less.
         while len(data) < size_bytes and (more := os.read(handle, size_bytes - len(data))):
             data += more
-        return data
+        return data, stamp
     finally:
         os.close(handle)
 
 
-def largest_bytes(max_px: int) -> int:
-    """The size of the largest file that an image of so many pixels can be."""
-    return max_px * _BYTES_PER_PX + _METADATA_BYTES
+def refuse_large(size_bytes: int, max_px: int) -> None:
+    """Refuses a file that is larger than an image of so many pixels can be.
+
+    Raises:
+        DataError: Its ``what`` can follow the file's name.
+    """
+    if size_bytes > max_px * _BYTES_PER_PX + _METADATA_BYTES:
+        raise DataError(f"has {size_bytes} bytes, more than any image of {max_px} pixels")
 
 
 def content_hash(pixels: Pixels) -> str:

@@ -7,28 +7,38 @@ files of one's own (``mnist-5k``, ``mnist``) are pinned by hash, and so never ch
 
 from __future__ import annotations
 
+import hashlib
 import os
-import sys
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from graftline.compute.parallel import ordered_map
 from graftline.core.errors import DataError
 from graftline.core.files import replacing_file, sha256_record, sha256_stream
 from graftline.core.params import DataParams
+from graftline.core.records import Record
 from graftline.core.workspace import Workspace
-from graftline.data.decoding import largest_bytes
+from graftline.data.decoding import refuse_large
 from graftline.data.opening import opened_file
+from graftline.data.seen import UNREAD, SeenFiles, Stamp, settle, stamp_of
 from graftline.data.source_path import located
 from graftline.data.sources import bundled, folder, idx, keras_mnist, manifest
+from graftline.data.sources.catalog import ImageFile
 
-_COLUMNS = ("path", "size", "changed_ns", "inode", "sha256")
-_FRESH_NS = 2_000_000_000
-"""A file may change twice within one tick of a file system's clock, at most two seconds (FAT)."""
+_COLUMNS = ("file", "size", "changed_ns", "inode", "digest")
+_BY_FILE = ("folder", "manifest")
+"""The sources with a file for each image."""
+_AT_ONCE = 64
+"""Files that a thread looks at."""
+_ROWS = 10_000
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -74,21 +84,42 @@ class Difference:
         return f"{', '.join(told) or 'the same'}"
 
 
+class LoadedSource(Record):
+    """``var/source/loaded.json``: what the source held when it was last loaded, by any door."""
+
+    lies_at: ClassVar[str] = "var/source/loaded.json"
+
+    source_digest: str
+
+
 class _Listed(NamedTuple):
-    """A file to be read, as :func:`graftline.data.opening.open_file` takes it."""
+    """The files of a source, which are to be read.
 
-    path: str
-    within: str | None = None
-    max_bytes: int = sys.maxsize
+    Args:
+        within: See :func:`graftline.data.opening.open_file`.
+        max_px: No file is larger than an image of so many pixels.
+        images: Their paths.
+        others: Those of files of any size.
+    """
+
+    within: str | None
+    max_px: int
+    images: Collection[str] = ()
+    others: Collection[str] = ()
+
+    @property
+    def paths(self) -> list[str]:
+        return sorted([*self.others, *self.images], key=os.fsencode)
 
 
-class _Seen(NamedTuple):
-    """What a file was like when it was read."""
+class _Look(NamedTuple):
+    """What a look at a file gave, as :meth:`graftline.data.seen.SeenFiles.add` takes it."""
 
-    size: int
-    changed_ns: int
-    inode: int
-    sha256: str
+    stamp: Stamp
+    digest: bytes
+    unread: str | None = None
+    read: bool = True
+    """False for what an earlier look wrote down."""
 
 
 def source_state(workspace: Workspace, params: DataParams) -> SourceState:
@@ -97,22 +128,99 @@ def source_state(workspace: Workspace, params: DataParams) -> SourceState:
     Raises:
         DataError: If the source cannot be used, as the load step would say.
     """
-    if params.source == "mnist-5k":
-        return SourceState({"mnist-5k": bundled.DIGITS.sha256})
-    if params.source == "mnist":
-        return SourceState({"mnist": keras_mnist.SHA256})
+    if (pinned := _pinned(params)) is not None:
+        return pinned
     root = located(params, workspace.root)
-    listed = sorted(_paths(params, root))
-    cache_file = workspace.var / "source" / "seen.parquet"
-    known = _read(cache_file)
-    digests = _digested(listed, known)
-    now = {one.path: seen for one, seen in zip(listed, digests, strict=True)}
-    if now != known:
-        _write(cache_file, now)
-    start = root if root.is_dir() else root.parent
-    return SourceState(
-        {folder.printable(os.path.relpath(path, start)): seen.sha256 for path, seen in now.items()}
-    )
+    listed = _listed(params, root)
+    paths, seen = listed.paths, SeenFiles()
+    known = _joined(paths, _noted(_seen_file(workspace)))
+    read = 0
+    for looks in ordered_map(partial(_look_at, listed), _batches(known)):
+        for look in looks:
+            seen.add(look.stamp, look.digest, look.unread)
+            read += look.read
+    if read:
+        _write(_seen_file(workspace), paths, seen)
+    return _state(paths, seen, root)
+
+
+class LoadedFiles:
+    """Takes down what ``load`` reads; made before it looks at the source.
+
+    Raises:
+        DataError: As :func:`source_state`.
+    """
+
+    def __init__(self, workspace: Workspace, params: DataParams) -> None:
+        self._workspace, self._params = workspace, params
+        self.seen = SeenFiles()
+        """Of the image files, in the order of the source."""
+        self._before: SourceState | None = None
+        self._table: tuple[str, _Look] | None = None
+        if params.source not in _BY_FILE:
+            self._before = source_state(workspace, params)
+        elif params.source == "manifest":
+            root = located(params, workspace.root)
+            table = str(root / params.manifest)
+            listed = _Listed(str(root), params.max_image_px, others=(table,))
+            self._table = table, _look(table, listed, None)
+
+    def note(self, files: Sequence[ImageFile]) -> None:
+        """Writes down that this is what was loaded, and spares the next look the reading.
+
+        Args:
+            files: Of the source, one for each that was seen.
+        """
+        state = self._before
+        if state is None:
+            paths = [file.path for file in files]
+            if self._table is not None:
+                path, look = self._table
+                paths.append(path)
+                self.seen.add(look.stamp, look.digest, look.unread)
+            paths, seen = _in_order(paths, self.seen)
+            _write(_seen_file(self._workspace), paths, seen)
+            state = _state(paths, seen, located(self._params, self._workspace.root))
+        keep(state, _loaded_file(self._workspace))
+        note_loaded(self._workspace, state)
+
+
+def note_loaded(workspace: Workspace, state: SourceState) -> None:
+    """Writes down what ``data/loaded`` was made from."""
+    LoadedSource(source_digest=state.digest).write(LoadedSource.path_in(workspace))
+
+
+def is_loaded(workspace: Workspace, state: SourceState) -> bool | None:
+    """Whether just this is what ``load`` read last, by any door; None where it has not run here."""
+    noted = LoadedSource.find_in(workspace)
+    return None if noted is None else noted.source_digest == state.digest
+
+
+def loaded_state(workspace: Workspace) -> SourceState | None:
+    """What ``load`` read last; None where that is not known."""
+    state = kept(_loaded_file(workspace))
+    return state if state is not None and is_loaded(workspace, state) else None
+
+
+def listing_digest(workspace: Workspace, params: DataParams) -> str:
+    """What is the same for the same files, as long as none of them was touched; reads none.
+
+    Who takes it for the content has to read the files after it, and may find a file that changed
+    after the listing: of that, the next listing has another digest.
+
+    Raises:
+        DataError: As :func:`source_state`.
+    """
+    if (pinned := _pinned(params)) is not None:
+        return pinned.digest
+    listed = _listed(params, located(params, workspace.root)).paths
+    digest, changed_ns = hashlib.sha256(), 0
+    stamps = (stamp for some in ordered_map(_stamped, _batches(listed)) for stamp in some)
+    for path, stamp in zip(listed, stamps, strict=True):
+        digest.update(repr((os.fsencode(path), *stamp)).encode())
+        changed_ns = max(changed_ns, stamp.changed_ns)
+    settle(changed_ns)
+    return digest.hexdigest()
 
 
 def keep(state: SourceState, file: Path) -> None:
@@ -122,86 +230,150 @@ def keep(state: SourceState, file: Path) -> None:
 
 def kept(file: Path) -> SourceState | None:
     """The state that was written down; None if there is none that can be read."""
-    table = _columns(file, ("name", "sha256"))
-    return None if table is None else SourceState(dict(zip(*table, strict=True)))
+    return SourceState(dict(rows)) if (rows := list(_rows(file, ("name", "sha256")))) else None
 
 
-def _paths(params: DataParams, root: Path) -> list[_Listed]:
+def _pinned(params: DataParams) -> SourceState | None:
+    if params.source == "mnist-5k":
+        return SourceState({"mnist-5k": bundled.DIGITS.sha256})
+    if params.source == "mnist":
+        return SourceState({"mnist": keras_mnist.SHA256})
+    return None
+
+
+def _listed(params: DataParams, root: Path) -> _Listed:
+    max_px = params.max_image_px
     if params.source == "npz":
-        return [_Listed(str(root))]
-    inside = str(root)
+        return _Listed(None, max_px, others=(str(root),))
     if params.source == "idx":
-        return [_Listed(str(path), inside) for path in idx.files(root)]
+        return _Listed(str(root), max_px, others=[str(path) for path in idx.files(root)])
     if params.source == "folder":
-        catalog = folder.catalog(root, params.max_image_px)
-    else:
-        catalog = manifest.catalog(root, params.manifest, params.max_image_px)
-    limit = largest_bytes(params.max_image_px)
-    paths = {file.path for file in catalog.files}
-    images = [_Listed(path, inside, limit) for path in sorted(paths)]
-    if params.source == "folder":
-        return images
-    return [_Listed(str(root / params.manifest), inside), *images]
+        catalog = folder.catalog(root, max_px)
+        return _Listed(str(root), max_px, [file.path for file in catalog.files])
+    catalog = manifest.catalog(root, params.manifest, max_px)
+    images = {file.path for file in catalog.files}
+    return _Listed(str(root), max_px, images, others=(str(root / params.manifest),))
 
 
-def _digested(listed: Iterable[_Listed], known: Mapping[str, _Seen]) -> Iterable[_Seen]:
-    too_fresh_ns = time.time_ns() - _FRESH_NS
-    return ordered_map(lambda one: _digest(one, known.get(one.path), too_fresh_ns), listed)
+def _batches(files: Iterable[T]) -> Iterator[list[T]]:
+    """Enough at once that a thread's work is more than its start."""
+    left = iter(files)
+    while some := list(islice(left, _AT_ONCE)):
+        yield some
 
 
-def _digest(listed: _Listed, known: _Seen | None, too_fresh_ns: int) -> _Seen:
+def _joined(
+    paths: Iterable[str], noted: Iterator[tuple[bytes, _Look]]
+) -> Iterator[tuple[str, _Look | None]]:
+    """Each path with what was noted of it; both are in the same order, so that none is held."""
+    at = next(noted, None)
+    for path in paths:
+        name = os.fsencode(path)
+        while at is not None and at[0] < name:
+            at = next(noted, None)
+        yield path, at[1] if at is not None and at[0] == name else None
+
+
+def _look_at(listed: _Listed, files: Sequence[tuple[str, _Look | None]]) -> list[_Look]:
+    return [_look(path, listed, before) for path, before in files]
+
+
+def _look(path: str, listed: _Listed, before: _Look | None) -> _Look:
     # The load step says what is wrong with a file; here it only has to stay the same.
     try:
-        if known is not None and known[:3] == _stamp(os.stat(listed.path), too_fresh_ns):
-            return known
-        with opened_file(listed.path, listed.within) as file:
-            # From before the reading: what changes meanwhile is read again by the next look.
+        if before is not None and before.stamp == stamp_of(os.stat(path)):
+            return before
+        with opened_file(path, listed.within) as file:
             status = os.fstat(file.fileno())
-            if status.st_size > listed.max_bytes:
-                return _Seen(status.st_size, -1, 0, "too large for an image")
-            return _Seen(*_stamp(status, too_fresh_ns), sha256_stream(file))
+            if path not in listed.others:
+                refuse_large(status.st_size, listed.max_px)
+            return _Look(stamp_of(status), sha256_stream(file).encode())
     except DataError as error:
-        return _Seen(0, -1, 0, error.what)
+        return _Look(UNREAD, b"", error.what)
     except OSError as error:
-        return _Seen(0, -1, 0, f"cannot be read: {error.strerror or error}")
+        return _Look(UNREAD, b"", f"cannot be read: {error.strerror or error}")
 
 
-def _stamp(status: os.stat_result, too_fresh_ns: int) -> tuple[int, int, int]:
-    # The inode's own time of change: the one of the content can be set back by a copying program.
-    fresh = status.st_ctime_ns > too_fresh_ns
-    return (status.st_size, -1 if fresh else status.st_ctime_ns, status.st_ino)
+def _stamped(paths: Sequence[str]) -> list[Stamp]:
+    return [_listed_stamp(path) for path in paths]
 
 
-def _read(file: Path) -> dict[str, _Seen]:
-    columns = _columns(file, _COLUMNS)
-    if columns is None:
-        return {}
-    paths, *rest = columns
-    seen = dict(zip(paths, map(_Seen, *rest), strict=True))
-    return {path: one for path, one in seen.items() if one.changed_ns >= 0}
+def _listed_stamp(path: str) -> Stamp:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return UNREAD
+    return Stamp(status.st_size, status.st_ctime_ns, status.st_ino)
 
 
-def _write(file: Path, seen: Mapping[str, _Seen]) -> None:
-    rows = [(path, *one) for path, one in seen.items()]
-    _write_table(file, dict(zip(_COLUMNS, map(list, zip(*rows, strict=True)), strict=True)))
+def _in_order(paths: Sequence[str], seen: SeenFiles) -> tuple[list[str], SeenFiles]:
+    """Sorted by path, each path once: a table may name a file twice."""
+    ordered, one_by_one = [], SeenFiles()
+    order = sorted(range(len(paths)), key=lambda position: os.fsencode(paths[position]))
+    stamps = seen.stamps
+    for path, positions in groupby(order, key=paths.__getitem__):
+        first, *others = positions
+        told = seen.told(first)
+        unread = None if seen.digests[first].decode() == told else told
+        if any(seen.told(other) != told for other in others):
+            unread = "changed while it was read"
+        ordered.append(path)
+        one_by_one.add(stamps[first].tolist(), told.encode(), unread)
+    return ordered, one_by_one
 
 
-def _write_table(file: Path, columns: dict[str, list[Any]]) -> None:
+def _state(paths: Sequence[str], seen: SeenFiles, root: Path) -> SourceState:
+    start = root if root.is_dir() else root.parent
+    return SourceState(
+        {
+            folder.printable(os.path.relpath(path, start)): seen.told(position)
+            for position, path in enumerate(paths)
+        }
+    )
+
+
+def _seen_file(workspace: Workspace) -> Path:
+    return workspace.var / "source" / "seen.parquet"
+
+
+def _loaded_file(workspace: Workspace) -> Path:
+    return workspace.var / "source" / "loaded.parquet"
+
+
+def _write(file: Path, paths: Sequence[str], seen: SeenFiles) -> None:
+    """Without those that have to be read again by the next look."""
+    stamps = seen.stamps
+    settled = np.flatnonzero(stamps[:, 1] >= 0)
+    # As bytes: a file's name need not be text.
+    names = [os.fsencode(paths[position]) for position in settled.tolist()]
+    columns = (names, *stamps[settled].T, seen.digests[settled])
+    _write_table(file, dict(zip(_COLUMNS, columns, strict=True)))
+
+
+def _write_table(file: Path, columns: Mapping[str, Sequence[Any] | NDArray[Any]]) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
     with replacing_file(file) as temporary:
-        parquet.write_table(pa.table(columns), temporary)
+        parquet.write_table(pa.table(dict(columns)), temporary)
 
 
-def _columns(file: Path, names: tuple[str, ...]) -> list[list[Any]] | None:
+def _noted(file: Path) -> Iterator[tuple[bytes, _Look]]:
+    """What an earlier look has written, in the order of the paths."""
+    for path, *stamp, digest in _rows(file, _COLUMNS):
+        yield path, _Look(Stamp(*stamp), digest, read=False)
+
+
+def _rows(file: Path, names: tuple[str, ...]) -> Iterator[tuple[Any, ...]]:
+    """Rows of a table that was written here; none from where on it cannot be read."""
     if not file.is_file():
-        return None
+        return
     import pyarrow as pa
     from pyarrow import parquet
 
     try:
-        table = parquet.read_table(file, columns=list(names))
-        return [table.column(name).to_pylist() for name in names]
+        with parquet.ParquetFile(file) as table:
+            for batch in table.iter_batches(_ROWS, columns=list(names)):
+                yield from zip(*(batch.column(name).to_pylist() for name in names), strict=True)
     except (OSError, pa.ArrowException, KeyError):
-        return None
+        return

@@ -7,7 +7,7 @@ went through all of its steps, and what the source held when it began.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -35,14 +35,6 @@ class FinishedFlow(Record):
     params: dict[str, Any]
     source_digest: str
     """Of the source when the flow began; see :class:`graftline.data.fingerprint.SourceState`."""
-
-
-class LoadedSource(Record):
-    """``var/source/loaded.json``: what the source held when it was last loaded, by any door."""
-
-    lies_at: ClassVar[str] = "var/source/loaded.json"
-
-    source_digest: str
 
 
 class News(Record):
@@ -89,7 +81,7 @@ class News(Record):
 def news_of(
     workspace: Workspace,
     params: Params,
-    source: SourceState,
+    source: Callable[[], SourceState],
     stale: Collection[str],
     *,
     forced: bool,
@@ -100,7 +92,8 @@ def news_of(
     Args:
         workspace: The checkout.
         params: What ``params.yaml`` holds.
-        source: What the source holds.
+        source: Tells what the source holds. It is asked only where that can be compared with
+            something: a new source would have to be read whole.
         stale: The stages that DVC calls stale.
         forced: Whether every stage is to run anyway.
         own: The project's own stages that the steps wait for.
@@ -129,22 +122,6 @@ def note_finished(workspace: Workspace, params: Params, source: SourceState) -> 
     ).write(FinishedFlow.path_in(workspace))
 
 
-def note_loaded(workspace: Workspace, source: SourceState) -> None:
-    """Writes down what ``load`` has read.
-
-    Args:
-        workspace: The checkout.
-        source: What the source held before.
-    """
-    LoadedSource(source_digest=source.digest).write(LoadedSource.path_in(workspace))
-
-
-def is_loaded(workspace: Workspace, source: SourceState) -> bool | None:
-    """Whether just this is what ``load`` read last, by any door; None where it has not run here."""
-    noted = LoadedSource.find_in(workspace)
-    return None if noted is None else noted.source_digest == source.digest
-
-
 def last_finished(workspace: Workspace) -> FinishedFlow | None:
     """The last flow that got to its end; None if none is known here."""
     return FinishedFlow.find_in(workspace)
@@ -158,17 +135,28 @@ def _changed(workspace: Workspace, before: dict[str, Any], params: Params) -> It
 
 
 def _images(
-    workspace: Workspace, finished: FinishedFlow | None, params: Params, source: SourceState
+    workspace: Workspace,
+    finished: FinishedFlow | None,
+    params: Params,
+    source: Callable[[], SourceState],
 ) -> str | None:
-    if finished is None or finished.source_digest == source.digest:
+    if finished is None:
         return None
-    before, now = finished.params.get("data", {}), _record(params)["data"]
-    if any(before.get(key) != now[key] for key in _PLACE):
+    if not is_same_place(finished, params):
         return f"images: another source, {params.data.source}"
+    now = source()
+    if finished.source_digest == now.digest:
+        return None
     kept = fingerprint.kept(_source_file(workspace))
     if kept is None or kept.digest != finished.source_digest:
         return "images: other ones than before"
-    return f"images: {Difference.between(kept, source)}"
+    return f"images: {Difference.between(kept, now)}"
+
+
+def is_same_place(finished: FinishedFlow, params: Params) -> bool:
+    """Whether the images of ``params`` lie where those of the last flow lay."""
+    before, now = finished.params.get("data", {}), _record(params)["data"]
+    return all(before.get(key) == now[key] for key in _PLACE)
 
 
 def _unfinished(workspace: Workspace, finished: FinishedFlow | None) -> str | None:

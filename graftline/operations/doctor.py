@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from importlib.metadata import PackageNotFoundError, requires
 from typing import Literal
+from urllib.parse import urlsplit
 
 import psutil
 from packaging.requirements import InvalidRequirement, Requirement
@@ -24,11 +26,13 @@ from graftline.core.code_state import PACKAGE, version_of
 from graftline.core.counts import counted
 from graftline.core.environment import prefect_address
 from graftline.core.errors import GraftlineError, TrackingError
+from graftline.core.installing import require
 from graftline.core.locks import holder
-from graftline.core.params import read_params
+from graftline.core.params import read_params, read_record
 from graftline.core.records import ComputedIn, Record
 from graftline.core.redaction import without_secrets
 from graftline.core.repository import check_repository
+from graftline.core.stage_params import PUTS_IN, absent_keys
 from graftline.core.uncommitted import uncommitted_files
 from graftline.core.workspace import Workspace
 from graftline.data.source_path import located
@@ -197,6 +201,31 @@ def _runners(name: str, workspace: Workspace) -> Iterator[Finding]:
     yield Finding(name=name, state="well", told=told)
 
 
+def _engine(name: str, workspace: Workspace) -> Iterator[Finding]:
+    """Where the work goes that is done chunk by chunk."""
+    compute = read_params(workspace.params_file).compute
+    side_by_side = compute.workers or available_cores()
+    if compute.engine == "local":
+        told = f"compute.engine local: {counted(side_by_side, 'thread')} of the step's own process"
+        yield Finding(name=name, state="well", told=told)
+        return
+    require("cluster", "the engine dask", "compute.engine: dask")
+    if compute.address is None:
+        told = f"compute.engine dask: each step starts {counted(side_by_side, 'worker')} here"
+        yield Finding(name=name, state="well", told=told)
+        return
+    told = f"compute.engine dask: the scheduler at {compute.address}"
+    place = urlsplit(compute.address)
+    try:
+        socket.create_connection((place.hostname, place.port), _ANSWER_LIMIT_S).close()
+    except OSError as error:
+        told += f" cannot be reached: {error.strerror or error}"
+        do = "start it (docs/cluster.md), or set compute.address to null"
+        yield Finding(name=name, state="fault", told=told, do=do)
+        return
+    yield Finding(name=name, state="well", told=f"{told} can be reached")
+
+
 def _listed_gpus() -> list[str]:
     if shutil.which("nvidia-smi") is None:
         return []
@@ -274,6 +303,10 @@ def _parameters(name: str, workspace: Workspace) -> Iterator[Finding]:
     source: str = params.data.source
     if params.data.path is not None:
         source = f"{source} {located(params.data, workspace.root)}"
+    if absent := absent_keys(workspace.root, read_record(workspace.params_file), params):
+        told = f"params.yaml lacks {', '.join(absent)}, without which DVC runs no stage"
+        yield Finding(name=name, state="fault", told=told, do=PUTS_IN)
+        return
     yield Finding(name=name, state="well", told=f"params.yaml is valid; images: {source}")
 
 
@@ -340,6 +373,7 @@ _LOOKS: dict[str, Callable[[str, Workspace], Iterator[Finding]]] = {
     "versions": _versions,
     "devices": _devices,
     "runners": _runners,
+    "engine": _engine,
     "disk": _disk,
     "git": _git,
     "dvc": _dvc,

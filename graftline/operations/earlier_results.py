@@ -152,6 +152,8 @@ class EarlierResults:
 def key_of(workspace: Workspace, stage: str, params: Params) -> str | None:
     """What the outputs of a stage depend on; None where that cannot be told.
 
+    For ``load`` that is the listing of its source: it is told without reading it.
+
     Args:
         workspace: The checkout.
         stage: Its name.
@@ -160,9 +162,9 @@ def key_of(workspace: Workspace, stage: str, params: Params) -> str | None:
     root = workspace.root
     names, outs = _files_of(root, stage)
     if stage == "load":
-        from graftline.data.fingerprint import source_state
+        from graftline.data.fingerprint import listing_digest
 
-        deps: dict[str, str | None] = {"source": source_state(workspace, params.data).digest}
+        deps: dict[str, str | None] = {"source": listing_digest(workspace, params.data)}
     else:
         deps = {dep: _content(root / dep) for dep in names}
     code = locked_digests(root).get(stage)

@@ -15,14 +15,14 @@ from graftline.compute import working_on
 from graftline.core import fresh_start
 from graftline.core.backbone_cuts import check_cut
 from graftline.core.code_lock import refuse_other_code
-from graftline.core.environment import HELD_BY_VARIABLE, RUN_ID_VARIABLE
+from graftline.core.environment import RUN_ID_VARIABLE
 from graftline.core.errors import GraftlineError, from_system
 from graftline.core.files import scratch_folder
 from graftline.core.installing import require
 from graftline.core.locks import pipeline_lock, stage_lock
 from graftline.core.params import Params, read_params
 from graftline.core.repository import check_own_git
-from graftline.core.stage_params import refuse_changed
+from graftline.core.stage_params import refuse_absent, refuse_changed
 from graftline.core.startup import import_keras
 from graftline.core.timings import Timings
 from graftline.core.workspace import Workspace
@@ -60,6 +60,8 @@ def run_stage(stage: str, workspace: Workspace) -> Any:
             refuse_abandoned(workspace)
             refuse_other_code(workspace, stage)
             params = read_params(workspace.params_file)
+            if "DVC_STAGE" in os.environ:
+                refuse_absent(workspace, params)
             check_cut(params.backbone)
             # Told by the first step, and not by the last one after hours of training.
             if "onnx" in params.export.formats:
@@ -125,15 +127,6 @@ def _run(
         with timings.span("work"):
             return step(workspace, params, **more)
 
-    # A flow looks at the source itself.
-    if stage == "load" and HELD_BY_VARIABLE not in os.environ:
-        from graftline.data.fingerprint import source_state
-        from graftline.operations.changes import note_loaded
-
-        source = source_state(workspace, params.data)
-        record = work()
-        note_loaded(workspace, source)
-        return record
     # A flow completes its run from the outputs.
     if stage not in TRACKED or (restored is not None and RUN_ID_VARIABLE in os.environ):
         return work()

@@ -74,7 +74,7 @@ def upgrade(workspace: Workspace) -> Upgrade:
     with pipeline_lock(workspace):
         done = Upgrade(known.version, graftline.__version__, changed_code(workspace))
         files = copied_files() | made_files(known.name)
-        # What the user has chosen is theirs; a section that it lacks is added by the next run.
+        # What the user has chosen is theirs.
         del files[PARAMS_FILE]
         now = {name: _brought(root, name, text, known.files, done) for name, text in files.items()}
         for name in known.files.keys() - files.keys() - {PARAMS_FILE}:

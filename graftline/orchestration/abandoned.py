@@ -34,7 +34,7 @@ PENDING_LIMIT_S = 600.0
 UNKNOWN_LIMIT_S = 60.0
 """How long a run may be at work without having written down its process."""
 ACCOUNTED = ("train", "retrain", "watch", "predict")
-"""The flows that call :func:`account` first of all."""
+"""The project's flows, each of which calls :func:`account` first of all."""
 OWN = "own"
 """What stands for the address of the server under ``var/``, whose port changes."""
 
@@ -59,7 +59,7 @@ def told(name: str) -> str:
 def account(workspace: Workspace, say: Callable[[str], None]) -> None:
     """Writes down which process the present flow run is in, and closes those that are gone.
 
-    The first thing that a flow does. A second call in the same run does nothing.
+    A second call in the same run does nothing.
 
     Args:
         workspace: The flow's.

@@ -16,16 +16,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, ClassVar, Literal
 
+from graftline.core.counts import counted
 from graftline.core.dvc_file import DVC_FILE
 from graftline.core.environment import ERROR_FILE_VARIABLE
 from graftline.core.errors import (
+    DataError,
     GraftlineError,
     PipelineBusyError,
     StageFailedError,
     error_from_json,
     says_full_disk,
     storage_full,
+    visible,
 )
+from graftline.core.params import read_params
 from graftline.core.processes import ProcessIdentity, end_group
 from graftline.core.records import Record
 from graftline.core.redaction import without_secrets
@@ -62,6 +66,8 @@ _NOISE = (
     # What failed, and why, is told by the error that the task raises.
     "ERROR: failed to reproduce",
 )
+_NO_TEXT = "surrogates not allowed"
+"""What Python says where a name's bytes are no UTF-8."""
 _log = logging.getLogger(__name__)
 _BUSY = re.compile(r"is busy, it is being blocked by:\s*(?P<holders>.*?)(?:\n\s*\n|$)", re.DOTALL)
 _LOCKED = re.compile(r"Unable to acquire lock")
@@ -151,6 +157,8 @@ def _status(workspace: Workspace) -> dict[str, Any]:
         said = finished.stdout + finished.stderr
         if says_full_disk(said):
             raise storage_full(workspace.root)
+        if _NO_TEXT in said:
+            _refuse_names(workspace)
         raise _busy(said) or StageFailedError(
             "DVC cannot tell what is current:\n" + _last_errors(said.splitlines()),
             where=str(workspace.root / "dvc.yaml"),
@@ -158,6 +166,26 @@ def _status(workspace: Workspace) -> dict[str, Any]:
         )
     report: dict[str, Any] = json.loads(finished.stdout or "{}")
     return {name.removeprefix(f"{DVC_FILE}:"): changes for name, changes in report.items()}
+
+
+def _refuse_names(workspace: Workspace) -> None:
+    """Names the files of the source whose names DVC cannot write down; only it minds them."""
+    folder = workspace.root / (read_params(workspace.params_file).data.path or "")
+    names = [
+        os.path.join(parent, name)
+        for parent, folders, files in os.walk(folder)
+        for name in (*folders, *files)
+        if name != name.encode("utf-8", "replace").decode("utf-8")
+    ]
+    if names:
+        raise DataError(
+            f"DVC takes no names that are not UTF-8, and "
+            f"{counted(len(names), 'file has', 'files have')} one: {visible(min(names))}",
+            where=f"data.path: {folder}",
+            allowed="names in UTF-8",
+            fix="rename them; convmv -r -f latin1 -t utf8 --notest FOLDER does it for a whole "
+            "folder whose names are in Latin-1",
+        )
 
 
 def _only_deleted(changes: list[Any]) -> list[str] | None:

@@ -193,18 +193,12 @@ def _chosen(wanted: Launch, workspace: Workspace, screen: Screen) -> Params:
     if (told := told_of_experiment(workspace)) and not wanted.looks:
         screen.say(f"{told}; to go back to the commit's: git checkout params.yaml")
     change = plan_overrides(workspace, wanted.params_file, wanted.overrides)
+    if not (wanted.once and workspace.params_file.exists()):
+        return change.write_and_tell(workspace, screen.say)
     for line in change.told(workspace):
-        screen.say(f"params.yaml: {line}{', for this run' if wanted.once else ', for good'}")
-    if wanted.once and workspace.params_file.exists():
-        if change.text is not None:
-            borrow(workspace, change.text)
-        return change.params
-    kept = change.write(workspace)
-    if kept is not None:
-        screen.say(
-            f"params.yaml was changed; the former one is {kept.relative_to(workspace.root)} "
-            "(or: git checkout params.yaml)"
-        )
+        screen.say(f"params.yaml: {line}, for this run")
+    if change.text is not None:
+        borrow(workspace, change.text)
     return change.params
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from graftline.core.params import (
 )
 from graftline.core.params.yaml_changes import with_values
 from graftline.core.params.yaml_text import parse_yaml
-from graftline.core.stage_params import changed_params, keys_of_stages
+from graftline.core.stage_params import absent_keys, changed_params
 from graftline.core.workspace import Workspace
 from graftline.data.source_path import located
 
@@ -62,6 +62,17 @@ class Change:
         write_text(workspace.params_file, self.text)
         return kept
 
+    def write_and_tell(self, workspace: Workspace, say: Callable[[str], None]) -> Params:
+        """Writes it, and tells what changes; returns the parameters."""
+        for line in self.told(workspace):
+            say(f"params.yaml: {line}, for good")
+        if kept := self.write(workspace):
+            say(
+                f"params.yaml was changed; the former one is {kept.relative_to(workspace.root)} "
+                "(or: git checkout params.yaml)"
+            )
+        return self.params
+
 
 def plan_overrides(
     workspace: Workspace, params_file: Path | None, overrides: Sequence[str]
@@ -78,12 +89,27 @@ def plan_overrides(
         ParamsError: If anything is not allowed.
         DataError: If ``data.path`` leads nowhere; DVC would say so in words of its own.
     """
+    change = _planned(workspace, params_file, overrides)
+    _check_located(change.params, workspace)
+    return change
+
+
+def plan_completion(workspace: Workspace) -> Change:
+    """Adds what ``params.yaml`` lacks and DVC wants, with its defaults.
+
+    Raises:
+        ParamsError: If it holds anything that is not allowed.
+    """
+    return _planned(workspace, None, ())
+
+
+def _planned(workspace: Workspace, params_file: Path | None, overrides: Sequence[str]) -> Change:
     source = params_file or workspace.params_file
     before = read_record(source)
     overrides = [*overrides, *_cut_with_backbone(before, overrides)]
     record = with_overrides(before, overrides)
     params = read_params(source) if not overrides else None
-    params = _located(params or params_from_record(record, _origin(source, overrides)), workspace)
+    params = params or params_from_record(record, _origin(source, overrides))
     keys = [override.partition("=")[0] for override in overrides]
     keys += _with_paths(params, record) + _with_named_keys(params, record, workspace)
     missing = _missing_sections(params, record)
@@ -146,16 +172,17 @@ def _with_named_keys(params: Params, record: dict[str, Any], workspace: Workspac
     Returns:
         The keys of those that were absent.
     """
-    complete = params.model_dump(mode="json", by_alias=True)
-    named = {key for of_stage in keys_of_stages(workspace.root).values() for key in of_stage}
-    absent = []
-    for key in sorted(named):
-        section, _, name = key.partition(".")
-        given, defaults = record.get(section), complete.get(section, {})
-        if isinstance(given, dict) and name not in given and name in defaults:
-            given[name] = defaults[name]
-            absent.append(key)
-    return absent
+    put_in = []
+    for key, value in absent_keys(workspace.root, record, params).items():
+        *sections, last = key.split(".")
+        if not sections or sections[0] not in record:
+            continue  # It comes whole.
+        place = record
+        for name in sections:
+            place = place.setdefault(name, {})
+        place[last] = value
+        put_in.append(key)
+    return put_in
 
 
 def _missing_sections(params: Params, record: dict[str, Any]) -> dict[str, Any]:
@@ -164,11 +191,10 @@ def _missing_sections(params: Params, record: dict[str, Any]) -> dict[str, Any]:
     return {name: section for name, section in complete.items() if name not in record}
 
 
-def _located(params: Params, workspace: Workspace) -> Params:
+def _check_located(params: Params, workspace: Workspace) -> None:
     # What a stage makes need not be there yet.
     if params.data.path is not None and not is_output(workspace.root, params.data.path):
         located(params.data, workspace.root)
-    return params
 
 
 def _present(workspace: Workspace) -> str | None:

@@ -15,22 +15,29 @@ from typing import Literal, TypeVar
 from graftline.core.backbone_cuts import check_cut
 from graftline.core.code_lock import lock_code
 from graftline.core.counts import counted
-from graftline.core.environment import HELD_BY_VARIABLE, RUN_ID_VARIABLE, settle
+from graftline.core.environment import HELD_BY_VARIABLE, RUN_ID_VARIABLE
 from graftline.core.errors import DataError, GraftlineError, ParamsError
 from graftline.core.locks import pipeline_lock
-from graftline.core.params import Params, read_params
+from graftline.core.params import Params
 from graftline.core.repository import check_repository
 from graftline.core.stage_params import refuse_changed, refuse_recorded_otherwise
 from graftline.core.timings import Timings
 from graftline.core.workspace import Workspace
-from graftline.data.fingerprint import SourceState, source_state
+from graftline.data.fingerprint import (
+    SourceState,
+    is_loaded,
+    loaded_state,
+    note_loaded,
+    source_state,
+)
 from graftline.operations import finished_training
 from graftline.operations.borrowed_params import put_back_abandoned
-from graftline.operations.changes import News, is_loaded, news_of, note_finished, note_loaded
+from graftline.operations.changes import News, is_same_place, last_finished, news_of, note_finished
 from graftline.operations.dvc_repair import put_torn_aside
 from graftline.operations.leftovers import remove_leftovers
 from graftline.operations.stage_runner import TRACKED
-from graftline.orchestration import abandoned, dvc
+from graftline.orchestration import dvc
+from graftline.orchestration.overrides import plan_completion
 from graftline.orchestration.screen import Screen, State
 
 T = TypeVar("T")
@@ -70,11 +77,16 @@ class Pipeline:
     _ran: set[str] = field(default_factory=set)
 
     def look(self) -> None:
-        """Starts asking DVC what is stale, and looking at what the source holds."""
+        """Starts asking DVC what is stale, and looking at what the source holds.
+
+        A source that there is nothing to compare with is left to ``load``, which reads it anyway.
+        """
         if self._staleness is None:
             self._staleness = self._pool.submit(dvc.staleness, self.workspace)
             self._staleness.add_done_callback(self._make_ready)
-            self._source = self._pool.submit(self._source_now)
+            finished = last_finished(self.workspace)
+            if finished is not None and is_same_place(finished, self.params):
+                self._look_at_source()
 
     def own_before(self, step: str) -> tuple[str, ...]:
         """The project's own stages that a step waits for, and that have not run yet."""
@@ -90,12 +102,13 @@ class Pipeline:
         """
         known = self._known()
         own = [name for names in known.own.values() for name in names]
-        source = self._result(self._source)
-        return news_of(self.workspace, self.params, source, known.stale, forced=self.force, own=own)
+        return news_of(
+            self.workspace, self.params, self._source_state, known.stale, forced=self.force, own=own
+        )
 
     def note_finished(self) -> None:
         """Writes down that every step has come to its end, and with which images it began."""
-        note_finished(self.workspace, self.params, self._result(self._source))
+        note_finished(self.workspace, self.params, self._source_state())
 
     def track(self) -> None:
         """Starts opening the tracked run."""
@@ -153,12 +166,12 @@ class Pipeline:
         # Between the stage's own look and DVC's there is a moment.
         refuse_recorded_otherwise(self.workspace, stage, self.params)
         if stage == "load":
-            note_loaded(self.workspace, self._result(self._source))
+            self._note_loaded(doing)
         # Only a stage after a changed one can be stale without DVC's having said so before.
         self._changed = self._changed or doing != "unchanged"
         if doing != "unchanged" and "load" not in self._ran:
             # What load is about to read is what this stage has made.
-            self._source = self._pool.submit(self._source_now)
+            self._source = None
         return _STATES[doing]
 
     def other_classes(self, classes: Collection[str]) -> str | None:
@@ -220,6 +233,22 @@ class Pipeline:
         if self.force or known.result().stale:
             self._standby.prepare()
 
+    def _look_at_source(self) -> Future[SourceState]:
+        if self._source is None:
+            self._source = self._pool.submit(self._source_now)
+        return self._source
+
+    def _source_state(self) -> SourceState:
+        return self._result(self._look_at_source())
+
+    def _note_loaded(self, doing: dvc.Doing) -> None:
+        if doing != "executed":
+            note_loaded(self.workspace, self._source_state())
+        elif (loaded := loaded_state(self.workspace)) is not None:
+            # What came while it read is news for the next flow.
+            self._source = Future()
+            self._source.set_result(loaded)
+
     def _source_now(self) -> SourceState:
         try:
             return source_state(self.workspace, self.params.data)
@@ -237,7 +266,7 @@ class Pipeline:
         """Whether there are images that DVC does not see, as it follows no link to a folder."""
         if "load" in self._known().stale:
             return False
-        loaded = is_loaded(self.workspace, self._result(self._source))
+        loaded = is_loaded(self.workspace, self._source_state())
         # Outputs that came from DVC's cache, into a new checkout: only flows can tell of a change.
         return bool(self.news.images) if loaded is None else not loaded
 
@@ -293,8 +322,6 @@ def prepared(
         RepositoryError: If git or DVC cannot be used here.
     """
     global _current
-    # Where a deployment runs the flow, nobody has done this before.
-    settle(workspace)
     check_repository(workspace.root)
     with pipeline_lock(workspace, wait_s, on_wait=screen.say):
         if orphan := dvc.end_orphans(workspace):
@@ -337,16 +364,14 @@ def held(*, wait_s: float = 0.0, force: bool = False) -> Iterator[Pipeline]:
         ParamsError: If ``params.yaml`` is not valid.
         PipelineBusyError: If another process holds the pipeline.
     """
-    screen = Screen() if _current is None else _current.screen
-    # First of all: a run that is killed while waiting for the pipeline is to be found too.
-    abandoned.account(Workspace.here(), screen.say)
     if _current is not None:
         yield _current
         return
-    workspace = Workspace.here()
+    workspace, screen = Workspace.here(), Screen()
 
     def params() -> Params:
-        return read_params(workspace.params_file)
+        # A deployment's flow meets a file from before an upgrade as well as any other does.
+        return plan_completion(workspace).write_and_tell(workspace, screen.say)
 
     with prepared(workspace, params, screen, wait_s=wait_s, force=force) as pipeline:
         yield pipeline

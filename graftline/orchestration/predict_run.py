@@ -98,11 +98,9 @@ def opened(request: Request) -> Iterator[None]:
     from graftline.compute import working_on
     from graftline.core.params import read_params
     from graftline.inference.batch.writer import held
-    from graftline.orchestration import abandoned
 
     global _params
     workspace = Workspace.here()
-    abandoned.account(workspace, Screen().say)
     with held(workspace, request.out):
         _params = read_params(workspace.params_file)
         try:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
 from prefect import Flow
 from prefect.context import FlowRunContext
 
+from graftline.core.environment import settle
 from graftline.core.timings import Timings
 from graftline.core.workspace import Workspace
-from graftline.orchestration import api
+from graftline.orchestration import abandoned, api
 from graftline.orchestration.screen import Screen
 from graftline.orchestration.settle import flush_logs
 
@@ -51,6 +53,8 @@ class ProjectFlow(Flow[P, R]):
         """
         made = super().with_options(*args, **options)
         made.__class__ = ProjectFlow
+        # Prefect asks the function, which is coated by now.
+        made.isasync, made.isgenerator = self.isasync, self.isgenerator
         return cast("ProjectFlow[P, R]", made)
 
 
@@ -67,7 +71,26 @@ def project_flow(
 
     def coated(function: Callable[P, R]) -> ProjectFlow[P, R]:
         made = ProjectFlow(function, **options)
+        # Not before: Prefect takes version, parameters and kind from the function's own file.
+        made.fn = _accounted(function)
         made.start = start
         return made
 
     return coated
+
+
+def _accounted(function: Callable[P, R]) -> Callable[P, R]:
+    """Has a flow first write down its process, and close the runs of those that are gone.
+
+    Before it waits for anything: a run that is killed while it waits is to be found, too.
+    """
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        workspace = Workspace.here()
+        # Where a deployment runs the flow, nobody has done this before.
+        settle(workspace)
+        abandoned.account(workspace, Screen().say)
+        return function(*args, **kwargs)
+
+    return run

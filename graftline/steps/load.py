@@ -26,6 +26,8 @@ from graftline.core.workspace import Workspace
 from graftline.data import sources
 from graftline.data.decoding import KNOWN, collected_warnings
 from graftline.data.duplicates import Repeats, found
+from graftline.data.fingerprint import LoadedFiles
+from graftline.data.seen import SeenFiles
 from graftline.data.shards import ShardWriter, write_manifest
 from graftline.data.sources import similar
 from graftline.data.sources.catalog import Broken, Catalog
@@ -60,11 +62,12 @@ def load(workspace: Workspace, params: Params) -> Dataset:
         tempfile.TemporaryDirectory(dir=folder) as scratch,
         collected_warnings() as warned,
     ):
+        loaded = LoadedFiles(workspace, params.data)
         catalog = sources.read(params.data, workspace.root, Path(scratch))
         alike = _alike(catalog)
         _refuse_alike(alike, params.data)
         survey = Survey(params.data.white_level)
-        images, broken = _stored(catalog, folder, survey)
+        images, broken = _stored(catalog, folder, survey, loaded.seen)
         _judge(broken, params.data, workspace)
         white = survey.judged()
         placed = _placed(images, params)
@@ -80,6 +83,8 @@ def load(workspace: Workspace, params: Params) -> Dataset:
         report = _report(dataset, remarks, broken, warned, alike)
         (folder / _REPORT).write_text(report, encoding="utf-8")
         dataset.write(folder / dataset.file_name())
+    # Only now: a kill before it has the source loaded once more, and no change is missed.
+    loaded.note(catalog.files)
     _errors_file(workspace).unlink(missing_ok=True)
     _tell(dataset, remarks, warned, alike, workspace)
     return dataset
@@ -114,11 +119,13 @@ def _cut(lines: Sequence[str]) -> list[str]:
     return [*lines[:_LISTED], *more]
 
 
-def _stored(catalog: Catalog, folder: Path, survey: Survey) -> tuple[StoredImages, list[Broken]]:
+def _stored(
+    catalog: Catalog, folder: Path, survey: Survey, seen: SeenFiles
+) -> tuple[StoredImages, list[Broken]]:
     images = StoredImages(natural_order(catalog.labels))
     broken: list[Broken] = []
     with ShardWriter(folder) as shards, progress("load", catalog.total) as bar:
-        for position, sample in enumerate(catalog.samples(survey), start=1):
+        for position, sample in enumerate(catalog.samples(survey, seen), start=1):
             if isinstance(sample, Broken):
                 broken.append(sample)
             else:

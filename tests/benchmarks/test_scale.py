@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
+import shutil
+from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from benchmarks import scale
 from benchmarks.scale import Size, _png, images_of, remarks, tables
 
 
@@ -45,3 +50,21 @@ def test_what_is_above_the_bounds_is_named() -> None:
     assert pace.columns == ("step", "10,000 of 10 classes", "1,000,000 of 10 classes")
     assert pace.rows[0] == ("load", "1.000 (0.500)", "1.000 (0.500)")
     assert peaks.rows[0] == ("load", "100", "900")
+
+
+def test_a_measurement_that_fails_leaves_no_figure_of_before(
+    tmp_path: Path, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "4x2").mkdir()
+    shutil.copy(checkout / "params.yaml", tmp_path / "4x2")
+    kept = tmp_path / "results.json"
+    before = {"4x2": {"load": found(1, 100, 4), "preprocess": found(1, 100, 4)}}
+    kept.write_text(json.dumps(before))
+    monkeypatch.setattr(scale, "lock_code", lambda _: None)
+    monkeypatch.setattr(scale, "_run", lambda *_: {**found(2, 200, 4), "failed": "no space"})
+    command = ["4x2", "--folder", str(tmp_path), "--steps", "load", "preprocess"]
+    assert scale.main(command) == 0
+    assert json.loads(kept.read_text()) == before
+    assert scale.main([*command, "--again"]) == 1
+    # The step after it has not begun.
+    assert json.loads(kept.read_text()) == {"4x2": {"preprocess": before["4x2"]["preprocess"]}}

@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import FlowRun
 
 from graftline.core.locks import pipeline_lock
 from graftline.core.workspace import Workspace
-from graftline.operations.changes import LoadedSource
+from graftline.data.fingerprint import LoadedSource
 from graftline.orchestration import pipeline
 from graftline.orchestration.launch import launch
 from tests import histories
@@ -139,6 +139,22 @@ def test_a_deployed_run_waits_for_nobody_and_tries_again_only_what_can_pass(
     state = patient(return_state=True)
     assert "the parameters are not valid" in (state.message or "")
     assert newest_begun().run_count == 1
+
+
+def test_a_deployed_run_completes_the_params_of_an_earlier_version(
+    checkout_after: Workspace,
+) -> None:
+    from flows.retrain import retrain
+
+    text = checkout_after.params_file.read_text()
+    before = text.replace("evaluate: {worst_mistakes: 0}\n", "")
+    assert before != text
+    checkout_after.params_file.write_text(before)
+    state = retrain(return_state=True)
+    assert state.type.value == "COMPLETED", state.message
+    assert "\n  worst_mistakes: 24\n" in checkout_after.params_file.read_text()
+    # The default is another value.
+    assert toy.ran(checkout_after) == ["evaluate"]
 
 
 def test_an_absent_source_is_said_to_be(checkout_after: Workspace, tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from graftline.compute import Arrays, map_chunks, refuse_unseen
 from graftline.core.errors import DataError
 from graftline.core.records import Split
-from graftline.data.decoding import collected_warnings, content_hash, decode, named, read_file
+from graftline.data.decoding import collected_warnings, content_hash, decode, named, read_seen
+from graftline.data.seen import UNREAD, SeenFiles, Stamp
 from graftline.data.shards import FILE, RAW
 from graftline.data.white_levels import NOTHING_KNOWN, Survey, WhiteRule
 
@@ -79,7 +80,9 @@ class ImageArray:
 class Samples(Protocol):
     """Reads a source's images."""
 
-    def __call__(self, survey: Survey | None = None) -> Iterator[SourceSample | Broken]:
+    def __call__(
+        self, survey: Survey | None = None, seen: SeenFiles | None = None
+    ) -> Iterator[SourceSample | Broken]:
         """One after the other."""
 
 
@@ -93,7 +96,7 @@ class Catalog:
         examples: Each label's first image, by name.
         given_splits: The splits that the source itself has.
         samples: Reads the images, in the source's order; the survey tells what is white in those of
-            more than 8 bits, and sees what they hold.
+            more than 8 bits, and sees what they hold; ``seen`` takes down what the files were like.
         files: The images' files, where each has its own.
     """
 
@@ -127,7 +130,7 @@ def from_arrays(arrays: Sequence[ImageArray]) -> Catalog:
         examples=examples,
         given_splits=frozenset(array.split for array in arrays if array.split is not None),
         # Pixels of 8 bits need no rule.
-        samples=lambda survey=None: (
+        samples=lambda survey=None, seen=None: (
             sample for array in arrays for sample in _array_samples(array)
         ),
     )
@@ -141,7 +144,9 @@ def from_files(files: Sequence[ImageFile], max_px: int, root: Path) -> Catalog:
         # The first of each label is the last to be put in.
         examples={file.label: file.name for file in reversed(files)},
         given_splits=frozenset(file.split for file in files if file.split is not None),
-        samples=lambda survey=None: _file_samples(files, max_px, str(root), survey),
+        samples=lambda survey=None, seen=None: _file_samples(
+            files, max_px, str(root), survey, seen
+        ),
         files=files,
     )
 
@@ -169,7 +174,11 @@ def _array_samples(array: ImageArray) -> Iterator[SourceSample]:
 
 
 def _file_samples(
-    files: Sequence[ImageFile], max_px: int, root: str, survey: Survey | None
+    files: Sequence[ImageFile],
+    max_px: int,
+    root: str,
+    survey: Survey | None,
+    seen: SeenFiles | None,
 ) -> Iterator[SourceSample | Broken]:
     work = Reading(max_px, root, survey is not None, survey.level if survey else None)
     here = partial(_read_all, work, [])
@@ -181,6 +190,9 @@ def _file_samples(
             # Heard by another process.
             with named(name):
                 warnings.warn(text, stacklevel=2)
+        if seen is not None:
+            for at, stamp in enumerate(arrays["stamps"].tolist()):
+                seen.add(stamp, arrays["bytes"][at], told["unread"].get(str(at)))
         yield from _samples(batch, arrays, told["broken"])
 
 
@@ -235,16 +247,19 @@ def _read_all(work: Reading, warned: list[tuple[str, str]], batch: list[ImageFil
     for one in heard:
         warned.remove(one)
     told = {
-        "broken": {at: one for at, one in enumerate(read) if isinstance(one, str)},
+        "broken": {at: one.broken for at, one in enumerate(read) if one.broken is not None},
+        "unread": {at: one.broken for at, one in enumerate(read) if one.stamp is None},
         "white": {} if survey is None else survey.seen,
         "warned": heard,
     }
-    whole = [None if isinstance(one, str) else one for one in read]
+    whole = [_NOTHING if one.broken is not None else one for one in read]
     return {
-        "payload": np.frombuffer(b"".join(one.data for one in whole if one), np.uint8),
-        "lengths": np.array([len(one.data) if one else 0 for one in whole], np.int64),
-        "shapes": np.array([one.shape if one else (0, 0, 0) for one in whole], np.int64),
-        "sha256": np.array([one.sha256.encode() if one else b"" for one in whole], "S64"),
+        "payload": np.frombuffer(b"".join(one.data for one in whole), np.uint8),
+        "lengths": np.array([len(one.data) for one in whole], np.int64),
+        "shapes": np.array([one.shape for one in whole], np.int64),
+        "sha256": np.array([one.sha256.encode() for one in whole], "S64"),
+        "stamps": np.array([one.stamp or UNREAD for one in read], np.int64),
+        "bytes": np.array([one.bytes_sha256.encode() for one in read], "S64"),
         "told": np.frombuffer(json.dumps(told).encode(), np.uint8),
     }
 
@@ -268,19 +283,37 @@ def _batches(files: Iterable[ImageFile]) -> Iterator[list[ImageFile]]:
 
 
 class _Read(NamedTuple):
-    data: bytes
-    shape: tuple[int, ...]
-    sha256: str
+    """A file as it was read.
+
+    Args:
+        data: Its bytes.
+        stamp: What tells whether it is still the same; None if it was not read.
+        bytes_sha256: Of its bytes.
+        shape: Of its pixels.
+        sha256: Of its shape and pixels.
+        broken: Why it cannot be used, if it cannot.
+    """
+
+    data: bytes = b""
+    stamp: Stamp | None = None
+    bytes_sha256: str = ""
+    shape: tuple[int, ...] = (0, 0, 0)
+    sha256: str = ""
+    broken: str | None = None
 
 
-def _read_one(file: ImageFile, work: Reading, white: WhiteRule) -> _Read | str:
-    """A file's bytes with what they decode to, or why it cannot be used."""
+_NOTHING = _Read()
+
+
+def _read_one(file: ImageFile, work: Reading, white: WhiteRule) -> _Read:
+    read = _NOTHING
     try:
-        data = read_file(file.path, work.max_px, work.root)
+        data, stamp = read_seen(file.path, work.max_px, work.root)
+        read = _Read(stamp=stamp, bytes_sha256=hashlib.sha256(data).hexdigest())
         with named(file.name):
             pixels = decode(data, work.max_px, white=white)
     except DataError as error:
-        return error.what
+        return read._replace(broken=error.what)
     except OSError as error:
-        return f"cannot be read: {error.strerror or error}"
-    return _Read(data, pixels.shape, content_hash(pixels))
+        return read._replace(broken=f"cannot be read: {error.strerror or error}")
+    return read._replace(data=data, shape=pixels.shape, sha256=content_hash(pixels))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import psutil
 import pytest
 
-from graftline.compute.cluster import Cluster
+from graftline.compute.cluster import Cluster, reached_page
 from graftline.compute.own_cluster import Served
 from graftline.core.errors import ClusterError
 from graftline.core.params import ComputeParams
@@ -27,6 +29,27 @@ def test_a_kept_cluster_that_was_killed_is_gone_and_no_question_of_certificates(
     another = ComputeParams(engine="dask", address="tls://127.0.0.1:40405")
     with pytest.raises(ClusterError, match="certificates are not told"):
         Cluster(tmp_path, another, "load")
+
+
+def test_a_schedulers_page_that_only_its_machine_sees_is_found_there():
+    with HTTPServer(("127.0.0.1", 0), _Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        port = server.server_port
+        there = f"http://127.0.0.1:{port}/status"
+        assert reached_page(there) == there
+        # The scheduler tells its own host, and the page is not shown there.
+        assert reached_page(f"http://127.0.0.2:{port}/status") == there
+        server.shutdown()
+    assert reached_page(there) is None
+
+
+class _Page(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
 
 
 def _unused() -> int:

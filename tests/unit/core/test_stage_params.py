@@ -20,6 +20,7 @@ from graftline.core.stage_params import (
 )
 from graftline.core.workspace import Workspace
 from graftline.operations import stage_runner
+from graftline.orchestration.overrides import plan_completion
 from graftline.registry.tracking import run_contents
 from tests import finished
 
@@ -41,6 +42,7 @@ def workspace(tmp_path: Path) -> Workspace:
     one = Workspace(tmp_path)
     finished.write_params(one)
     shutil.copy(CHECKOUT / "dvc.yaml", tmp_path)
+    plan_completion(one).write(one)
     return one
 
 

@@ -13,6 +13,7 @@ from graftline.core.errors import DataError
 from graftline.core.params import DataParams
 from graftline.core.workspace import Workspace
 from graftline.data import fingerprint as module
+from graftline.data import seen
 from graftline.data.fingerprint import Difference, SourceState, keep, kept, source_state
 from graftline.data.sources import bundled, keras_mnist
 
@@ -42,7 +43,7 @@ def images(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def nothing_is_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_FRESH_NS", -1_000_000_000_000)
+    monkeypatch.setattr(seen, "_FRESH_NS", -1_000_000_000_000)
 
 
 @pytest.fixture
@@ -100,6 +101,22 @@ def test_an_unchanged_file_is_read_once(
     assert read == ["2.png"]
     (images / "dog/2.png").unlink()
     assert source_state(workspace, data("folder", images)).digest == first.digest
+
+
+@pytest.mark.usefixtures("nothing_is_fresh")
+def test_names_that_are_no_text_are_remembered_too(
+    workspace: Workspace, images: Path, read: list[str]
+) -> None:
+    # In the order of their bytes, which is not that of the characters that stand for them.
+    names = (b"\xff.png", "\uffff.png".encode(), "ä.png".encode())
+    for name in names:
+        with open(os.fsencode(images / "cat") + b"/" + name, "wb") as file:
+            file.write(name)
+    first = source_state(workspace, data("folder", images))
+    assert len(first.files) == len(read) == 6
+    read.clear()
+    assert source_state(workspace, data("folder", images)) == first
+    assert read == []
 
 
 @pytest.mark.usefixtures("nothing_is_fresh")
@@ -177,9 +194,9 @@ def test_what_was_kept_is_read_back_and_a_broken_file_is_none(
     file.write_bytes(content)
     assert kept(file) is None
     # The cache of what was read is such a file too: it is made anew.
-    seen = workspace.var / "source" / "seen.parquet"
+    cache = workspace.var / "source" / "seen.parquet"
     first = source_state(workspace, data("folder", images))
-    seen.write_bytes(content)
+    cache.write_bytes(content)
     assert source_state(workspace, data("folder", images)) == first
 
 
@@ -205,7 +222,7 @@ def a_terabyte_of_nothing(file: Path) -> None:
         (a_link_to_a_device, "is no regular file"),
         (os.mkfifo, "is no regular file"),
         (Path.mkdir, "is a folder"),
-        (a_terabyte_of_nothing, "too large for an image"),
+        (a_terabyte_of_nothing, "has 1099511627776 bytes, more than any image of 50000000 pixels"),
     ],
 )
 def test_what_takes_a_files_place_after_the_listing_is_not_read(
@@ -215,7 +232,7 @@ def test_what_takes_a_files_place_after_the_listing_is_not_read(
     made: Callable[[Path], None],
     told: str,
 ) -> None:
-    listing = module._paths
+    listing = module._listed
     file = images / "cat/1.png"
 
     def replaced(params: DataParams, root: Path) -> Any:
@@ -224,7 +241,7 @@ def test_what_takes_a_files_place_after_the_listing_is_not_read(
         made(file)
         return listed
 
-    monkeypatch.setattr(module, "_paths", replaced)
+    monkeypatch.setattr(module, "_listed", replaced)
     state = source_state(workspace, data("folder", images))
     assert state.files["cat/1.png"] == told
     assert len(state.files["cat/2.png"]) == 64
@@ -235,7 +252,7 @@ def test_a_table_that_became_a_link_out_is_not_read_either(
     workspace: Workspace, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = write(images / "manifest.csv", "path,label\ncat/1.png,cat\n")
-    listing = module._paths
+    listing = module._listed
 
     def replaced(params: DataParams, root: Path) -> Any:
         listed = listing(params, root)
@@ -243,6 +260,6 @@ def test_a_table_that_became_a_link_out_is_not_read_either(
         table.symlink_to(images.parent / "outside.csv")
         return listed
 
-    monkeypatch.setattr(module, "_paths", replaced)
+    monkeypatch.setattr(module, "_listed", replaced)
     state = source_state(workspace, data("manifest", images))
     assert state.files["manifest.csv"] == "leads out of the source"

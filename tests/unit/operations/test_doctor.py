@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ from ruamel.yaml import YAML
 
 from graftline.cli.main import main
 from graftline.compute import devices
+from graftline.core.errors import MissingPackageError
+from graftline.core.installing import EXTRAS
 from graftline.core.workspace import Workspace
 from graftline.network.runners import choosing
 from graftline.operations import doctor
@@ -58,8 +61,8 @@ def test_what_is_well_and_what_is_not(
     findings = json.loads(capsys.readouterr().out)["findings"]
     names = {one["name"] for one in findings}
     assert names == {
-        *("versions", "devices", "runners", "disk", "git", "dvc", "code", "parameters", "weights"),
-        "servers",
+        *("versions", "devices", "runners", "engine", "disk", "git", "dvc", "code"),
+        *("parameters", "weights", "servers"),
     }
 
     (project.root / "graftline.lock").write_text("version: 0\nsteps: {}\n")
@@ -76,6 +79,42 @@ def test_what_is_well_and_what_is_not(
     assert "the parameters are not valid" in said
     assert "MLflow at http://127.0.0.1:1 does not answer" in said
     assert "faults." in said
+
+
+def test_where_the_work_goes_is_told_and_whether_a_scheduler_is_there(
+    tmp_path: Path, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (checkout / "params.yaml").read_text()
+
+    def told(engine: str, address: str) -> str:
+        changed = text.replace("engine: local ", f"engine: {engine} ")
+        changed = changed.replace("address: null ", f"address: {address} ")
+        (tmp_path / "params.yaml").write_text(changed.replace("workers: null ", "workers: 3 "))
+        [finding] = doctor._engine("engine", Workspace(tmp_path))
+        return f"{finding.state}: {finding.told}"
+
+    assert told("local", "null") == (
+        "well: compute.engine local: 3 threads of the step's own process"
+    )
+    assert told("dask", "null").endswith("each step starts 3 workers here")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"tls://127.0.0.1:{server.getsockname()[1]}"
+        assert told("dask", address).endswith(f"the scheduler at {address} can be reached")
+    assert told("dask", address).startswith(
+        f"fault: compute.engine dask: the scheduler at {address}"
+    )
+    monkeypatch.setitem(EXTRAS, "cluster", ("no_such_module",))
+    with pytest.raises(MissingPackageError, match="needs the extra cluster"):
+        told("dask", "null")
+
+
+def test_a_key_that_dvc_would_miss_is_named(tmp_path: Path, checkout: Path) -> None:
+    shutil.copy(checkout / "dvc.yaml", tmp_path)
+    text = (checkout / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(text.replace("  device: auto", "  #device: auto"))
+    [finding] = doctor._parameters("parameters", Workspace(tmp_path))
+    assert finding.state == "fault" and "params.yaml lacks compute.device," in finding.told
+    assert finding.do is not None and "graftline upgrade" in finding.do
 
 
 def test_outside_a_project_it_says_what_is_missing(

@@ -38,7 +38,9 @@ def news(
     stale: tuple[str, ...] = (),
     forced: bool = False,
 ) -> News:
-    return news_of(workspace, params or finished.some_params(), source, stale, forced=forced)
+    return news_of(
+        workspace, params or finished.some_params(), lambda: source, stale, forced=forced
+    )
 
 
 def test_after_a_finished_flow_there_is_nothing_new(workspace: Workspace) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -60,6 +61,22 @@ def test_a_stage_runs_with_its_lines_told_and_kept(tmp_path: Path) -> None:
     (workspace.root / "out.txt").unlink()
     assert reproduce(workspace, command(workspace), told.append) == "restored"
     assert not (workspace.var / "stage.json").exists()
+
+
+def test_a_name_that_is_no_text_is_told(tmp_path: Path) -> None:
+    workspace = project(tmp_path, "echo")
+    (tmp_path / "images").mkdir()
+    text = (tmp_path / "dvc.yaml").read_text(encoding="utf-8")
+    (tmp_path / "dvc.yaml").write_text(text.replace("[in.txt]", "[images]"), encoding="utf-8")
+    backbone = {"weights": "random", "cut": "block_5_add"}
+    record = {"data": {"source": "folder", "path": "images"}, "backbone": backbone}
+    (tmp_path / "params.yaml").write_text(json.dumps(record), encoding="utf-8")
+    for name in (b"\xe4.png", b"\xf6.png"):
+        with open(os.fsencode(tmp_path / "images") + b"/" + name, "wb"):
+            pass
+    with pytest.raises(DataError, match=r"2 files have one: .*images/\\udce4.png") as told:
+        staleness(workspace)
+    assert "convmv" in (told.value.fix or "")
 
 
 def test_what_dvc_says_of_git_is_not_passed_on(tmp_path: Path) -> None:
@@ -192,7 +209,7 @@ def test_a_dvc_that_hangs_is_an_error_that_says_what_to_do(
 
 
 def test_a_broken_dvc_yaml_is_reported_with_what_dvc_says(tmp_path: Path) -> None:
-    workspace = project(tmp_path, "true")
+    workspace = project(tmp_path, "echo")
     (tmp_path / "dvc.yaml").write_text("stages: {toy: {outs: 3}}", encoding="utf-8")
     with pytest.raises(StageFailedError) as caught:
         staleness(workspace)

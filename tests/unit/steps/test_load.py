@@ -426,8 +426,8 @@ def test_images_are_written_while_the_source_is_read(workspace, source, monkeypa
     def watched(data, root, scratch):
         catalog = read(data, root, scratch)
 
-        def samples(white):
-            for sample in catalog.samples(white):
+        def samples(*given):
+            for sample in catalog.samples(*given):
                 written = sum(file.stat().st_size for file in scratch.parent.glob("*.bin"))
                 written_bytes.append(written)
                 yield sample

@@ -1,0 +1,99 @@
+"""What the files of a source were like when they were read: enough to tell later that they changed.
+
+Who reads a file whole anyway, as ``load`` does, takes this down, so that nobody has to read it
+again to know what it held.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from array import array
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+_FRESH_NS = 2_000_000_000
+"""A file may change twice within one tick of a file system's clock, at most two seconds (FAT)."""
+_STAMP, _DIGEST_BYTES = 3, 64
+
+
+class Stamp(NamedTuple):
+    """What tells without reading that a file is the one that was read.
+
+    Args:
+        size: In bytes.
+        changed_ns: The inode's own time of change, which a copying program cannot set back; -1
+            where the file had changed so shortly before that it may change again unseen.
+        inode: Its number.
+    """
+
+    size: int
+    changed_ns: int
+    inode: int
+
+
+UNREAD = Stamp(0, -1, 0)
+"""Of a file that could not be read: the next look tries again."""
+
+
+def stamp_of(status: os.stat_result) -> Stamp:
+    """Of a file, just before it is read."""
+    fresh = status.st_ctime_ns > time.time_ns() - _FRESH_NS
+    return Stamp(status.st_size, -1 if fresh else status.st_ctime_ns, status.st_ino)
+
+
+def settle(changed_ns: int) -> None:
+    """Waits until a file that changed then cannot change again without its stamp's telling.
+
+    Args:
+        changed_ns: The latest change of any file, since 1970. One in the future is one by a clock
+            that goes wrong, and is not waited for.
+    """
+    wait_ns = changed_ns + _FRESH_NS - time.time_ns()
+    if 0 < wait_ns <= _FRESH_NS:
+        time.sleep(wait_ns / 1e9)
+
+
+class SeenFiles:
+    """What is taken down of the files of a source, one after the other, as columns."""
+
+    def __init__(self) -> None:
+        self._stamps = array("q")
+        self._digests = bytearray()
+        self._unread: dict[int, str] = {}
+
+    def add(self, stamp: Sequence[int], digest: bytes, unread: str | None = None) -> None:
+        """One more.
+
+        Args:
+            stamp: From before the reading, so that the next look sees what changes meanwhile.
+            digest: The SHA-256 of the file's bytes in hexadecimal.
+            unread: Why it could not be read, if it could not.
+        """
+        if unread is not None:
+            self._unread[len(self)] = unread
+        self._stamps.extend(stamp if unread is None else UNREAD)
+        self._digests += (digest if unread is None else b"").ljust(_DIGEST_BYTES)
+
+    def __len__(self) -> int:
+        return len(self._digests) // _DIGEST_BYTES
+
+    def told(self, position: int) -> str:
+        """The file's digest, or why it could not be read."""
+        if (unread := self._unread.get(position)) is not None:
+            return unread
+        at = position * _DIGEST_BYTES
+        return self._digests[at : at + _DIGEST_BYTES].decode()
+
+    @property
+    def stamps(self) -> NDArray[np.int64]:
+        """(n, 3)."""
+        return np.frombuffer(self._stamps, np.int64).reshape(-1, _STAMP)
+
+    @property
+    def digests(self) -> NDArray[np.bytes_]:
+        """(n,)."""
+        return np.frombuffer(self._digests, f"S{_DIGEST_BYTES}")
