@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect.logging import get_run_logger
 
 from graftline.core.counts import counted
-from graftline.core.markdown import table
+from graftline.core.markdown import class_table, table
 from graftline.inference.batch import writer as predicting
 from graftline.inference.batch.writer import UNSURE_BELOW, Batch
 from graftline.inference.model_choice import ChosenModel
@@ -51,6 +51,12 @@ def _publish(batch: Batch) -> None:
     publish.markdown(
         "predictions",
         f"{table(['predictions', 'are'], facts)}\n\n"
-        + table(["label", "images"], batch.labels.items()),
+        + class_table(
+            ["label", "images"],
+            list(batch.labels.items()),
+            worth=lambda row: -batch.labels[str(row[0])],
+            which="with the most images",
+            all_in=batch.predictions,
+        ),
         "How many images got each label, and where the answers are",
     )

@@ -1,8 +1,9 @@
 """The engine ``dask``: chunks go to the workers of a scheduler, or to such as the step starts.
 
 What a step sends and what comes back are paths, positions and small records; arrays go through
-files in the project's folder, which all machines share. Everything travels encrypted, on one
-machine too: who may talk to a worker may run what he likes there.
+files in the project's folder, which all machines share. What goes beyond this machine travels
+encrypted, and what a step's own workers get does, too: who may talk to a worker may run what he
+likes there.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from graftline.compute.cores import available_cores
-from graftline.compute.own_cluster import Served, served, silence, started
+from graftline.compute.own_cluster import Served, first_cause, served, silence, started
 from graftline.compute.parts import part_file, read_part
 from graftline.compute.work import Arrays, Work
 from graftline.compute.worker import Proof, Task, code_of, forget, problem, run_chunk
@@ -197,7 +198,7 @@ class Cluster:
             return started(self._root, workers)
         except RuntimeError as error:
             raise ClusterError(
-                f"the workers do not start: {error}",
+                f"the workers do not start: {first_cause(error)}",
                 where=f"compute.workers: {self._params.workers}",
                 fix="see whether memory or processes are at their limit; fewer workers need less "
                 "(compute.workers), and compute.engine: local needs none",

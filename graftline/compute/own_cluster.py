@@ -127,7 +127,7 @@ def serving(root: Path, workers: int, port: int) -> Iterator[Served]:
             cluster = started(root, workers, port, security)
         except (OSError, RuntimeError) as error:
             raise ClusterError(
-                f"the scheduler does not start: {error.__cause__ or error}",
+                f"the scheduler does not start: {first_cause(error)}",
                 where=f"port {port}",
                 fix="name another port with --port; 0 takes any",
             ) from error
@@ -165,3 +165,10 @@ def end_served(root: Path) -> bool:
     while found.process.alive() and time.monotonic() < until:
         time.sleep(_POLL_S)
     return True
+
+
+def first_cause(error: BaseException) -> BaseException:
+    """Where an error comes from: Dask says in two more that something has failed to start."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error

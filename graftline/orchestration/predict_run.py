@@ -11,7 +11,7 @@ import importlib
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,12 +141,8 @@ def _rows(batch: Batch, drift: Drift) -> list[tuple[str, str]]:
     from graftline.inference.batch.writer import UNSURE_BELOW
     from graftline.inference.drift.report import TEXT, report_folder, sentence
 
-    given = sorted(batch.labels.items(), key=lambda item: -item[1])
-    shown = ", ".join(f"{escape(name)} ({count:,})" for name, count in given[:_MOST_LABELS])
-    if len(given) > _MOST_LABELS:
-        shown += f" and {len(given) - _MOST_LABELS} more classes"
     read = batch.images - batch.unread
-    rows = [("images", f"{batch.images:,}: {shown}")]
+    rows = [("images", f"{batch.images:,}{_labels_told(batch.labels)}")]
     if batch.unread:
         rows.append(
             ("not read", f"[red]{batch.unread:,}[/red]; the column error says why, file by file")
@@ -170,6 +166,17 @@ def _rows(batch: Batch, drift: Drift) -> list[tuple[str, str]]:
             ("next", "look at some of the images; if they are what you want named, train on such")
         )
     return rows
+
+
+def _labels_told(labels: Mapping[str, int]) -> str:
+    given = sorted(labels.items(), key=lambda item: -item[1])
+    if len(given) > _MOST_LABELS:
+        # Of few classes it is worth knowing that nothing is one of them.
+        given = [(name, count) for name, count in given if count]
+    told = ", ".join(f"{escape(name)} ({count:,})" for name, count in given[:_MOST_LABELS])
+    if more := len(given[_MOST_LABELS:]):
+        told += f" and {more:,} more classes"
+    return told and f": {told}"
 
 
 def _relative(path: Path) -> str:

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graftline.compute import Arrays, map_chunks, ordered_map, refuse_unseen
+from graftline.compute import Arrays, map_chunks, ordered_map, refuse_unseen, resources_of
+from graftline.compute.devices import resolved_device
 from graftline.core.code_state import code_state
 from graftline.core.errors import DataError, UserError
 from graftline.core.files import replacing_file, sha256_file, sha256_record, write_text
@@ -152,6 +153,8 @@ def predict_files(
     """
     if any(Path(one).resolve() == out.resolve() for one in arguments):
         raise UserError("the predictions would replace what is to be predicted", where=str(out))
+    # Here, and not by each worker for itself: a GPU's last digits are others.
+    device = resolved_device(device)
     work = Work(out)
     left_out: Counter[str] = Counter()
     listing = write_listing(inputs(arguments, left_out), work.folder / "inputs.parquet", part_rows)
@@ -163,7 +166,7 @@ def predict_files(
     missing = [part for part in range(listing.parts) if not work.part(part).is_file()]
     began_s = time.perf_counter()
     seen = tuple(path.absolute() for path in map(Path, arguments) if path.exists())
-    writing = Writing(model, listing, work, max_image_px, seen)
+    writing = Writing(model, listing, work, max_image_px, seen, device)
     with Predictor(Path(model.folder), device) as predictor:
         labels = Labels(predictor.classes, model.name, model.version)
         _write(writing, predictor, missing)
@@ -203,6 +206,7 @@ class Writing:
         work: Where the parts go.
         max_image_px: Images of more pixels are not decoded.
         seen: Where the images lie. A process that does not see them would take them for unreadable.
+        device: What the model runs on: cpu or gpu.
     """
 
     model: ChosenModel
@@ -210,12 +214,13 @@ class Writing:
     work: Work
     max_image_px: int
     seen: tuple[Path, ...]
+    device: str
 
     @contextmanager
     def opened(self) -> Iterator[Callable[[int], Arrays]]:
         """Gives the function that writes a part; ``untold``: rows that no bar was told of."""
         refuse_unseen([*self.seen, self.work.folder, Path(self.model.folder)])
-        with Predictor(Path(self.model.folder)) as predictor, collected_warnings():
+        with Predictor(Path(self.model.folder), self.device) as predictor, collected_warnings():
             yield self.function(predictor, None)
 
     def function(self, predictor: Predictor, bar: Bar | None) -> Callable[[int], Arrays]:
@@ -230,7 +235,10 @@ def _write(writing: Writing, predictor: Predictor, parts: Sequence[int]) -> None
     with progress("predict", rows) as bar, collected_warnings():
         here = writing.function(predictor, bar)
         # Two at once: files of the next are read while the end of this one is run.
-        written = map_chunks("parts", writing, parts, here=here, at_once=2, keep=False)
+        needed = resources_of(writing.device)
+        written = map_chunks(
+            "parts", writing, parts, here=here, at_once=2, keep=False, resources=needed
+        )
         for _, arrays in written:
             bar.advance(int(arrays["untold"]))
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -41,6 +44,26 @@ def test_a_schedulers_page_that_only_its_machine_sees_is_found_there():
         assert reached_page(f"http://127.0.0.2:{port}/status") == there
         server.shutdown()
     assert reached_page(there) is None
+
+
+@pytest.mark.slow
+def test_a_port_that_another_program_has_is_told(tmp_path: Path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        # A process of its own: Dask leaves a socket open where it fails.
+        command = [
+            sys.executable,
+            "-m",
+            "graftline",
+            "-C",
+            str(tmp_path),
+            "cluster",
+            "--port",
+            port,
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert f"where:   port {port}" in done.stderr and "already in use" in done.stderr
 
 
 class _Page(BaseHTTPRequestHandler):

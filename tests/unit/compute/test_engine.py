@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from graftline.compute import map_chunks, working_on
+from graftline.core.errors import ClusterError
 from graftline.core.params import ComputeParams
+from tests.unit.compute.kept import ROOT, kept_cluster
 from tests.unit.compute.squares import Squares
 
 
@@ -63,3 +69,37 @@ def test_finished_parts_of_the_same_key_are_taken_up(tmp_path: Path):
         np.savez(folder / "squares" / "00000000.npz", squares=np.array([100, 200]))
         with working_on(tmp_path, ComputeParams(engine="dask", workers=1), "load", key):
             assert (squares(3)[:2] == [100, 200]) == taken
+
+
+@pytest.mark.slow
+def test_work_for_a_resource_goes_to_the_workers_that_offer_it(tmp_path: Path):
+    def pids(resources: dict[str, float]) -> set[int]:
+        chunks = ([n] for n in range(12))
+        done = map_chunks("pids", Squares(0.1), chunks, keep=False, resources=resources)
+        return {int(arrays["pid"][0]) for _, arrays in done}
+
+    with kept_cluster(tmp_path) as told:
+        params = ComputeParams(engine="dask", address=told.address)
+        with (
+            working_on(tmp_path, params, "load"),
+            pytest.raises(ClusterError, match="no worker offers GPU=1") as refused,
+        ):
+            pids({"GPU": 1})
+        assert '--resources "GPU=1"' in str(refused.value)
+        tls = ("--tls-ca-file", told.certificate, "--tls-cert", told.certificate)
+        command = ["dask", "worker", told.address, *tls, "--tls-key", told.key, "--no-dashboard"]
+        command += ["--nworkers", "1", "--nthreads", "1", "--resources", "GPU=1"]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        with subprocess.Popen(
+            [sys.executable, "-m", *command], cwd=tmp_path, env=environment, stderr=subprocess.PIPE
+        ) as worker:
+            try:
+                assert worker.stderr is not None
+                assert any(b"Registered to" in line for line in worker.stderr)
+                with working_on(tmp_path, params, "load"):
+                    [offering] = pids({"GPU": 1})
+                    assert pids({}) > {offering}
+                children = psutil.Process(worker.pid).children(recursive=True)
+                assert offering in {child.pid for child in children}
+            finally:
+                worker.terminate()

@@ -22,7 +22,7 @@ from graftline.core.params import ComputeParams
 from graftline.core.workspace import Workspace
 from graftline.inference import predict as command
 from graftline.inference.batch import writer as predicting
-from graftline.inference.batch.writer import Batch, Work, held, predict_files, sample
+from graftline.inference.batch.writer import Batch, Work, Writing, held, predict_files, sample
 from graftline.inference.model_choice import ChosenModel, choose_model
 from tests import disks, finished
 
@@ -142,6 +142,32 @@ def test_a_cluster_writes_the_same_bytes(
     with working_on(workspace.root, ComputeParams(engine="dask", workers=2), "predict"):
         ran(workspace, model, images, out)
     assert out.read_bytes() == undisturbed.read_bytes()
+
+
+def test_workers_compute_on_what_the_start_has_chosen(
+    workspace: Workspace, model: ChosenModel, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The start stands in for a machine with a GPU."""
+    opened_on: list[str] = []
+    asked: list[tuple[str, dict[str, float]]] = []
+    predictor, map_chunks = predicting.Predictor, predicting.map_chunks
+
+    def opened(folder: Path, device: str = "cpu") -> Any:
+        opened_on.append(device)
+        return predictor(folder)
+
+    def mapped(name: str, writing: Writing, parts: Any, **options: Any) -> Any:
+        with writing.opened():
+            asked.append((opened_on[-1], options["resources"]))
+        return map_chunks(name, writing, parts, **options)
+
+    monkeypatch.setattr(predicting, "resolved_device", lambda _: "gpu")
+    monkeypatch.setattr(predicting, "computing_of", lambda *_: "what a GPU computes in")
+    monkeypatch.setattr(predicting, "Predictor", opened)
+    monkeypatch.setattr(predicting, "map_chunks", mapped)
+    ran(workspace, model, images, workspace.root / "x.parquet")
+    assert opened_on == ["gpu", "gpu"]
+    assert asked == [("gpu", {"GPU": 1})]
 
 
 def test_a_full_disk_is_told_and_what_is_written_is_kept(
