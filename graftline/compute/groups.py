@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +29,8 @@ GROUP_VARIABLE = "TF_CONFIG"
 _CHILD_VARIABLE = "GRAFTLINE_GROUP_CHILD"
 STARTS = 20
 """How often a group is started before it is given up."""
+_CANNOT_LISTEN = "Could not start gRPC server"
+"""What TensorFlow says if the port of this process is taken."""
 _DIGEST_BYTES = 7
 _FORM = '{"cluster": {"worker": ["host:port", …]}, "task": {"type": "worker", "index": 0}}'
 _LOG = logging.getLogger(__name__)
@@ -131,19 +133,43 @@ def started_again(command: Sequence[str], environment: Mapping[str, str]) -> int
         WorkerLostError: If the group breaks again and again.
     """
     of_child = {**environment, **group_child({})}
-    for _ in range(STARTS):
+
+    def start() -> int | None:
         code = _ended(of_child, command)
-        if code >= 0 and code != WorkerLostError.exit_code:
-            return code
-        _LOG.warning(
-            "the group of processes that train together has broken%s; this one starts again, and "
-            "training goes on from the last checkpoint",
-            f" (signal {-code})" if code < 0 else "",
-        )
-    raise WorkerLostError(
-        f"the group of processes that train together broke {STARTS} times",
+        if code < 0:
+            _LOG.warning("signal %d ended this process of the group", -code)
+        return None if code < 0 or code == WorkerLostError.exit_code else code
+
+    return until_it_holds(
+        start,
         where=f"the environment variable {GROUP_VARIABLE}",
         fix="have a look at the logs of its other processes, and start all of them again",
+    )
+
+
+def until_it_holds(start: Callable[[], int | None], *, where: str, fix: str) -> int:
+    """Starts a group, or one of its processes, again whenever the group breaks.
+
+    Args:
+        start: Does it once; gives how the group ended, or None if it broke.
+        where: What the error names if it breaks again and again.
+        fix: What can be done then.
+
+    Returns:
+        How it ended.
+
+    Raises:
+        WorkerLostError: If it breaks again and again.
+    """
+    for _ in range(STARTS):
+        if (code := start()) is not None:
+            return code
+        _LOG.warning(
+            "the group of processes that train together has broken; it starts again, and "
+            "training goes on from the last checkpoint"
+        )
+    raise WorkerLostError(
+        f"the group of processes that train together broke {STARTS} times", where=where, fix=fix
     )
 
 
@@ -170,6 +196,32 @@ def end_with_parent() -> None:
         os._exit(WorkerLostError.exit_code)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def taken_port_told(group: Group) -> Iterator[None]:
+    """Has TensorFlow say that another process has the port at which this one is to be found.
+
+    Nothing holds a port between its choice and its use. A group that starts again is given others,
+    unless the user has chosen them: then the same one is tried, which may be free by then.
+
+    Raises:
+        WorkerLostError: If it is so while the block runs.
+    """
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.UnknownError as error:
+        if _CANNOT_LISTEN not in str(error):
+            raise
+        raise WorkerLostError(
+            "this process of the group that trains together cannot be found by the others: its "
+            "port is taken",
+            where=f"{GROUP_VARIABLE}: {group.addresses[group.index]}",
+            fix="nothing if the port is not of your choice: the group starts again with others; in "
+            f"a {GROUP_VARIABLE} of your own name another port, for all processes alike",
+        ) from error
 
 
 @contextmanager

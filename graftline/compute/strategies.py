@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from graftline.compute.devices import gpus, resolved_device
-from graftline.compute.groups import group_of
+from graftline.compute.groups import group_of, taken_port_told
 from graftline.core.params import ComputeParams
 
 _LOG = logging.getLogger(__name__)
@@ -27,6 +27,7 @@ def training_strategy(compute: ComputeParams) -> Any:
     Raises:
         ParamsError: If ``compute`` asks for a GPU that is not there, or for a group that TF_CONFIG
             does not name.
+        WorkerLostError: If this process's port is taken.
     """
     import tensorflow as tf
 
@@ -41,7 +42,8 @@ def training_strategy(compute: ComputeParams) -> Any:
             f"process {group.index + 1} of {len(group.addresses)} that train together waits for "
             "the others"
         )
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        with taken_port_told(group):
+            return tf.distribute.MultiWorkerMirroredStrategy()
     # The CPU is one device, unless it has been divided.
     found = tf.config.list_logical_devices("GPU" if on_gpus else "CPU")
     devices = [device.name for device in found]

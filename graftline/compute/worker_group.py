@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from graftline.compute.devices import resolved_device
-from graftline.compute.groups import STARTS, environment_of, group_child
+from graftline.compute.groups import environment_of, group_child, until_it_holds
 from graftline.compute.work import resources_of
 from graftline.compute.worker import Proof, problem
 from graftline.core.counts import counted
@@ -85,30 +85,25 @@ def lead(root: Path, compute: ComputeParams, command: Sequence[str]) -> int:
     environment = {} if device == "gpu" else {"CUDA_VISIBLE_DEVICES": "-1"}
     with closing(Cluster(root, compute, "train")) as cluster, termination_as_interrupt():
         count = compute.workers or max(1, len(cluster.workers(needed)))
-        for number in range(STARTS):
+        _LOG.info(
+            "%s on %s joins this process, and all train together",
+            counted(count, "process", "processes"),
+            cluster.address,
+        )
+
+        def start() -> int | None:
             chosen = _awaited_workers(cluster, count, needed)
-            if not number:
-                _LOG.info(
-                    "%s on %s joins this process, and all train together",
-                    counted(count, "process", "processes"),
-                    cluster.address,
-                )
             attempt = _Attempt(cluster, chosen, needed, _Common(root, tuple(command), environment))
             try:
-                code = attempt.run()
+                return attempt.run()
             finally:
                 attempt.end()
-            if code is not None:
-                return code
-            _LOG.warning(
-                "the group of processes that train together has broken; it starts again, and "
-                "training goes on from the last checkpoint"
-            )
-    raise WorkerLostError(
-        f"the group of processes that train together broke {STARTS} times",
-        where=f"compute.address: {compute.address}",
-        fix=f"have a look at the logs of the workers, and at {root / _FOLDER}; then run again",
-    )
+
+        return until_it_holds(
+            start,
+            where=f"compute.address: {compute.address}",
+            fix=f"have a look at the logs of the workers, and at {root / _FOLDER}; then run again",
+        )
 
 
 def _awaited_workers(cluster: Cluster, count: int, needed: Mapping[str, float]) -> list[str]:

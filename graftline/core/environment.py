@@ -46,6 +46,8 @@ HELD_BY_VARIABLE = "GRAFTLINE_PIPELINE_HELD_BY"
 PATIENCE_VARIABLE = "GRAFTLINE_PATIENCE_S"
 """How long the middle of a run waits for a server that is away, in seconds."""
 _PATIENCE_S = 180.0
+_MLFLOW_TRIES = 10
+"""MLflow refuses more of them."""
 WEBHOOK_VARIABLE = "GRAFTLINE_WEBHOOK"
 """The web address that is told of verdicts, where it is a secret."""
 
@@ -272,7 +274,9 @@ def quiet_environment(
     # replace what lies there; DVC unpickles it. The same place stands in .dvc/config.
     defaults["DVC_SITE_CACHE_DIR"] = str((workspace.var / "dvc").absolute())
     # Each try waits twice as long as the one before: seven outlast three minutes.
-    defaults["PREFECT_CLIENT_MAX_RETRIES"] = str(max(1, math.ceil(math.log2(patience_s() + 2)) - 1))
+    tries = max(1, math.ceil(math.log2(patience_s() + 2)) - 1)
+    defaults["PREFECT_CLIENT_MAX_RETRIES"] = str(tries)
+    defaults["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = str(min(tries, _MLFLOW_TRIES))
     if prefect_address(given, workspace.root) is None:
         defaults["PREFECT_HOME"] = str(prefect_home(workspace))
     return {name: value for name, value in defaults.items() if name not in given}

@@ -3,7 +3,8 @@
 The locks are the operating system's, so the death of a holder frees them; the record beside each
 tells who holds it. Between machines that share the folder the file server may keep a lock whose
 holder's machine is gone, or know no locks at all. So there the record counts too: what a living
-process of another machine holds is held, and what a dead one's held is taken.
+process of another machine holds is held, and what a dead one's held is taken. And it counts while
+a process starts anew (:mod:`graftline.core.fresh_start`), which gives its locks up for a moment.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from graftline.core.environment import HELD_BY_VARIABLE
 from graftline.core.errors import PipelineBusyError
+from graftline.core.fresh_start import OvergrownError
 from graftline.core.process_identity import boot_id
 from graftline.core.processes import ProcessIdentity, is_ancestor, own_command
 from graftline.core.records import Record
@@ -27,6 +29,8 @@ from graftline.core.workspace import Workspace
 
 _POLL_S = 0.2
 _INSTALLATION_S = 3600.0
+_GLANCE_S = 10.0
+"""How long somebody else may have a lock who looks whether it is free."""
 
 
 class Holder(Record):
@@ -36,6 +40,13 @@ class Holder(Record):
     command: str
     since: str
     """Local time, to the second, with its offset."""
+    anew: bool = False
+    """Whether the process starts anew at this moment, and takes the lock again."""
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this very process is meant."""
+        return self.process.pid == os.getpid() and not self.process.elsewhere
 
     def __str__(self) -> str:
         place = f" on {self.process.host.partition(' ')[0]}" if self.process.elsewhere else ""
@@ -132,7 +143,10 @@ def _held(
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     if not _taken(lock, path):
-        if wait_s > 0 and on_wait is not None:
+        current = _read(_record_path(path))
+        if current is not None and current.is_here and current.anew:
+            wait_s = max(wait_s, _GLANCE_S)
+        elif wait_s > 0 and on_wait is not None:
             on_wait(f"{what} is held by {_name(path)}; waiting up to {wait_s:g} s")
         _wait(lock, path, what, wait_s)
     try:
@@ -142,11 +156,18 @@ def _held(
             since=datetime.datetime.now().astimezone().isoformat(" ", "seconds"),
         )
         record.write(_record_path(path))
+        ends = True
         try:
             yield
+        except OvergrownError:
+            ends = False
+            raise
         finally:
             # Before the release: afterwards it could be the next holder's.
-            _record_path(path).unlink(missing_ok=True)
+            if ends:
+                _record_path(path).unlink(missing_ok=True)
+            else:
+                record.model_copy(update={"anew": True}).write(_record_path(path))
     finally:
         lock.release()
 
@@ -179,6 +200,9 @@ def _taken(lock: FileLock, path: Path) -> bool:
         except Timeout:
             return False
     current = _read(_record_path(path))
+    if current is not None and current.anew and not current.is_here:
+        lock.release()
+        return False
     # Within one boot the system's lock says it all, of other containers too.
     if current is None or not current.process.elsewhere or current.process.boot == boot_id():
         return True

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from importlib.metadata import PackageNotFoundError, requires
 from typing import Literal
 from urllib.parse import urlsplit
@@ -23,8 +24,8 @@ from graftline.compute.devices import cpu_flags, gpus, resolved_device
 from graftline.core.code_lock import CODE_LOCK, changed_code
 from graftline.core.code_state import PACKAGE, version_of
 from graftline.core.counts import counted
-from graftline.core.environment import prefect_address, tracking_address
-from graftline.core.errors import GraftlineError
+from graftline.core.environment import prefect_address
+from graftline.core.errors import GraftlineError, TrackingError
 from graftline.core.installing import require
 from graftline.core.locks import holder
 from graftline.core.params import read_params, read_record
@@ -323,17 +324,17 @@ def _weights(name: str, workspace: Workspace) -> Iterator[Finding]:
 
 
 def _servers(name: str, workspace: Workspace) -> Iterator[Finding]:
-    for title, given, own in (
-        ("Prefect", prefect_address(os.environ, workspace.root), prefect_server),
-        ("MLflow", tracking_address(os.environ), mlflow_server),
+    for title, given, own, problem in (
+        ("Prefect", prefect_address(os.environ, workspace.root), prefect_server, _prefect_problem),
+        ("MLflow", os.environ.get("MLFLOW_TRACKING_URI"), mlflow_server, _mlflow_problem),
     ):
-        if given is not None:
+        if given:
             shown = f"{title} at {without_secrets(given).removesuffix('/api')}"
-            if _answers(f"{given.rstrip('/')}/health"):
+            if (wrong := problem(workspace, given)) is None:
                 yield Finding(name=name, state="well", told=f"{shown} answers")
             else:
                 do = "start it, or unset its address to have one started here"
-                yield Finding(name=name, state="fault", told=f"{shown} does not answer", do=do)
+                yield Finding(name=name, state="fault", told=f"{shown} {wrong}", do=do)
         elif (running := address(own(workspace))) is not None:
             yield Finding(name=name, state="well", told=f"{title} runs at {running}")
         else:
@@ -343,17 +344,29 @@ def _servers(name: str, workspace: Workspace) -> Iterator[Finding]:
         yield Finding(name="pipeline", state="note", told=f"held by {process}")
 
 
-def _answers(url: str) -> bool:
+def _prefect_problem(_: Workspace, url: str) -> str | None:
     import httpx
 
     try:
-        httpx.get(url, timeout=_ANSWER_LIMIT_S)
+        answer = httpx.get(f"{url.rstrip('/')}/ready", timeout=_ANSWER_LIMIT_S)
     except httpx.TimeoutException:
         # A busy server is not away.
-        return True
+        return None
     except httpx.HTTPError:
-        return False
-    return True
+        return "does not answer"
+    if answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
+        return "is there, and its database does not answer"
+    return None
+
+
+def _mlflow_problem(workspace: Workspace, _: str) -> str | None:
+    from graftline.registry.tracking.store import configure, probe
+
+    try:
+        probe(configure(workspace))
+    except TrackingError as error:
+        return f"does not answer: {error.what}"
+    return None
 
 
 _LOOKS: dict[str, Callable[[str, Workspace], Iterator[Finding]]] = {

@@ -31,6 +31,7 @@ from graftline.core.errors import ServerError, says_full_disk, storage_full
 from graftline.core.private import login, login_file
 from graftline.core.processes import ProcessIdentity, end_group
 from graftline.core.records import Record
+from graftline.core.redaction import without_secrets
 from graftline.core.startup import module_command
 from graftline.core.workspace import Workspace
 
@@ -384,8 +385,15 @@ def _started(server: Server, limit_s: float) -> ServerRecord:
         if died
         else f"the {server.title} server did not start within {limit_s:g} s",
         where=str(server.log_file),
-        fix="read the end of that file; it says what the server missed",
+        fix="read the end of that file; it says what the server missed" + _told_of_database(server),
     )
+
+
+def _told_of_database(server: Server) -> str:
+    variable = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
+    if server.title != "Prefect" or not (named := os.environ.get(variable)):
+        return ""
+    return f"; {variable} says where its database is: {without_secrets(named)}"
 
 
 def _start(server: Server, port: int) -> ServerRecord:

@@ -89,7 +89,7 @@ def run_stage(stage: str, workspace: Workspace) -> Any:
         if (known := from_system(error, workspace.root)) is not None:
             raise known from error
         raise
-    # By now the locks and the scratch folder are given back.
+    # By now the scratch folder is given back; the locks are kept for this process.
     fresh_start.start_anew(started_s)
 
 

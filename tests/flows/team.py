@@ -119,13 +119,21 @@ class Team:
     @contextmanager
     def outage(self) -> Iterator[None]:
         """Has the database be gone, and the object store not answer, while the block runs."""
+        with self.store_stopped():
+            self.stop_database()
+            try:
+                yield
+            finally:
+                self.start_database()
+
+    @contextmanager
+    def store_stopped(self) -> Iterator[None]:
+        """Has the object store not answer while the block runs."""
         assert self.store_process is not None
         self.store_process.send_signal(signal.SIGSTOP)
-        self.stop_database()
         try:
             yield
         finally:
-            self.start_database()
             self.store_process.send_signal(signal.SIGCONT)
 
     def make_database(self) -> None:

@@ -18,7 +18,8 @@ from PIL import Image
 
 from graftline.core.workspace import Workspace
 from tests.flows import toy
-from tests.flows.team import BUCKET, Team, postgres_programs, stored, team
+from tests.flows.team import BUCKET, HOST, Team, postgres_programs, stored, team
+from tests.flows.toy import ran
 from tests.torture import toys
 
 pytestmark = [
@@ -96,12 +97,76 @@ def test_a_project_with_nothing_local_but_its_checkout(servers: Team, tmp_path: 
         assert secret.encode() not in written
 
 
-def run(workspace: Workspace, servers: Team, module: str, *arguments: str) -> str:
-    code, said = toys.ended(
-        toys.start(
-            workspace, sys.executable, "-m", module, *arguments, environment=servers.of_clients
-        )
+def test_servers_that_are_away_at_the_start_and_for_long(servers: Team, tmp_path: Path) -> None:
+    workspace = toys.make(tmp_path)
+    white = tmp_path / "white.png"
+    Image.new("L", (28, 28), 255).save(white)
+    run(workspace, servers, "flows.train")
+    trained = ran(workspace)
+
+    # The database goes in the midst of training, and does not come back while anybody waits.
+    flow = toys.start(
+        workspace,
+        *toy.command("--set", "train.learning_rate=0.002"),
+        environment={**servers.of_clients, "TOY_WAITS": "train", "GRAFTLINE_PATIENCE_S": "3"},
     )
+    toys.wait_for(workspace.var / "waiting")
+    servers.stop_database()
+    (workspace.var / "go").touch()
+    code, told = toys.ended(flow)
+    refused(servers, code, told, "MLFLOW_TRACKING_URI", servers.mlflow, "database")
+    assert "the tracking store" in told and "does not answer; waiting for it, up to 3 s" in told
+
+    # Nothing begins without it, by any door.
+    doors: tuple[tuple[str, ...], ...] = (
+        ("graftline", "predict", str(white)),
+        ("graftline", "serve", "--port", "0"),
+        ("graftline", "models"),
+        ("graftline", "reproduce", "champion"),
+    )
+    for door in doors:
+        said = ended(workspace, servers, *door)
+        refused(servers, *said, "MLFLOW_TRACKING_URI", servers.mlflow, "database")
+    for door in (("flows.train",), ("flows.predict", str(white), "--out", str(tmp_path / "o.csv"))):
+        said = ended(workspace, servers, *door)
+        refused(servers, *said, "PREFECT_API_URL", servers.prefect, "database")
+    direct = servers.address("psycopg", "mlflow")
+    said = ended(workspace, servers, "graftline", "models", MLFLOW_TRACKING_URI=direct)
+    refused(servers, *said, "MLFLOW_TRACKING_URI", f"{HOST}:{servers.port}", "nothing answers")
+
+    servers.start_database()
+    with servers.store_stopped():
+        shutil.rmtree(workspace.var / "models", ignore_errors=True)
+        for door in (doors[0], ("flows.train",)):
+            said = ended(workspace, servers, *door)
+            refused(servers, *said, "MLFLOW_TRACKING_URI", servers.mlflow, "object store")
+
+    # What was trained is taken up, and registered.
+    assert "version 2 was promoted over version 1" in run(workspace, servers, "flows.train")
+    assert ran(workspace) == [*trained, "train", "evaluate", "export"]
+
+
+def refused(servers: Team, code: int, said: str, *words: str) -> None:
+    """That a command has ended as one that the user can mend, with these words and no secret."""
+    assert code == 2, said
+    assert "Traceback" not in said and "  do: " in said, said
+    for word in words:
+        assert word in said, (word, said)
+    for secret in servers.secrets:
+        assert secret not in said
+
+
+def ended(
+    workspace: Workspace, servers: Team, module: str, *arguments: str, **environment: str
+) -> tuple[int, str]:
+    known = {**servers.of_clients, **environment}
+    return toys.ended(
+        toys.start(workspace, sys.executable, "-m", module, *arguments, environment=known)
+    )
+
+
+def run(workspace: Workspace, servers: Team, module: str, *arguments: str) -> str:
+    code, said = ended(workspace, servers, module, *arguments)
     assert code == 0, said
     return said
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from ruamel.yaml import YAML
 
+from graftline.compute import worker_group
 from graftline.compute.groups import end_with_parent, group_of, is_started_again, started_again
-from graftline.compute.worker_group import lead
 from graftline.core.exit_codes import reported
 from graftline.core.params import ComputeParams, Params, read_params
 from graftline.core.workspace import Workspace
-from tests.model import small
+from tests.model import small, taken
 
 CHANGES = {
     "translation": 0.1,
@@ -86,7 +86,9 @@ def over_workers(root: Path, address: str, arguments: list[str]) -> int:
     """Forms a group with two workers of a scheduler; all of it get the same arguments."""
     params = {"engine": "dask", "address": address, "strategy": "multi_worker", "workers": 2}
     command = ["-m", "tests.model.distributed", str(root), *arguments]
-    return lead(root, ComputeParams.model_validate(params), command)
+    if os.environ.get("TAKEN_AT_FIRST"):
+        worker_group.free_port = taken.port
+    return worker_group.lead(root, ComputeParams.model_validate(params), command)
 
 
 if __name__ == "__main__":

@@ -77,7 +77,11 @@ def test_a_group_goes_on_after_a_kill_and_ends_with_the_same_bytes(
     for process in group(undisturbed):
         ended(process)
     workspace = small.copied(prepared, tmp_path / "killed")
-    processes = group(workspace)
+    addresses = two_addresses()
+    with socket.create_server(("", int(addresses[1].partition(":")[2]))):
+        processes = group(workspace, addresses)
+        # The port of the one that joins is taken: it tries again until it is free.
+        child_after(child_after(None, processes[1]), processes[1])
     # One that joins, then the one that leads.
     for victim, phase in ((1, "probe"), (0, "tune")):
         wait_until_it_is_in(phase, workspace, processes)
@@ -105,7 +109,11 @@ def test_the_workers_of_a_scheduler_train_along(
         for index in range(3):
             same_weights(tmp_path / f"kept-{index}.npz", alone)
 
-        ended(over(places["undisturbed"], told, "together"))
+        # It is undisturbed once it has found ports that are free.
+        said = tmp_path / "said.txt"
+        ended(over(places["undisturbed"], told, "together", said=said, TAKEN_AT_FIRST="1"))
+        assert said.read_text().count("its port is taken") == 1
+        assert said.read_text().count("has broken; it starts again") == 1
 
         workspace = places["killed"]
         leader = over(workspace, told, "together")
@@ -211,23 +219,36 @@ def none_left() -> Iterator[None]:
     _STARTED.clear()
 
 
-def started(workspace: Workspace, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+def started(
+    workspace: Workspace, *arguments: str, said: Path | None = None, **environment: str
+) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "tests.model.distributed", str(workspace.root), *arguments]
-    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment})
+    with Path(said or os.devnull).open("wb") as output:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, **environment}, stderr=output if said else None
+        )
     _STARTED.append(process)
     return process
 
 
-def group(workspace: Workspace) -> list[subprocess.Popen[bytes]]:
-    addresses = two_addresses()
+def group(
+    workspace: Workspace, addresses: list[str] | None = None
+) -> list[subprocess.Popen[bytes]]:
+    addresses = addresses or two_addresses()
     return [
         started(workspace, kind, **environment_of(addresses, index))
         for index, kind in enumerate(("leads", "joins"))
     ]
 
 
-def over(workspace: Workspace, told: Served, *arguments: str) -> subprocess.Popen[bytes]:
-    return started(workspace, "over", told.address, *arguments)
+def over(
+    workspace: Workspace,
+    told: Served,
+    *arguments: str,
+    said: Path | None = None,
+    **environment: str,
+) -> subprocess.Popen[bytes]:
+    return started(workspace, "over", told.address, *arguments, said=said, **environment)
 
 
 def members_of(told: Served) -> list[psutil.Process]:
@@ -239,6 +260,16 @@ def members_of(told: Served) -> list[psutil.Process]:
 
 def ended(process: subprocess.Popen[bytes]) -> None:
     assert process.wait(PATIENCE_S) == 0
+
+
+def child_after(before: psutil.Process | None, process: subprocess.Popen[bytes]) -> psutil.Process:
+    """The next child that a process has started."""
+    until_s = time.monotonic() + PATIENCE_S
+    while not (found := [one for one in psutil.Process(process.pid).children() if one != before]):
+        assert process.poll() is None
+        assert time.monotonic() < until_s
+        time.sleep(0.05)
+    return found[0]
 
 
 def wait_until_it_is_in(

@@ -8,10 +8,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from graftline.core.errors import PipelineBusyError
+from graftline.core.locks import pipeline_lock, stage_lock
 from graftline.core.workspace import Workspace
 from graftline.operations.leftovers import remove_leftovers
 from tests.model import small
@@ -54,7 +57,17 @@ def test_one_that_starts_anew_gives_the_same_bytes(
     ready: Workspace, undisturbed: Workspace, tmp_path: Path, scratch: Path
 ) -> None:
     workspace = small.copied(ready, tmp_path / "mine")
-    assert lives_of(workspace, NETWORKS) >= 3
+    with started(workspace, NETWORKS) as process:
+        while not (workspace.var / "locks" / "freeze.json").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        # Another run that wants the same does not slip in where this one begins again.
+        while process.poll() is None and not gets_in(workspace):
+            time.sleep(0.005)
+        assert workspace.freeze_plan.exists()
+        said, _ = process.communicate()
+    assert process.returncode == 0, said
+    assert said.count(BEGINS) >= 3
     same_bytes(workspace, undisturbed)
     assert remove_leftovers(workspace) == []
     assert list(scratch.iterdir()) == []
@@ -82,6 +95,13 @@ def test_one_that_is_killed_after_it_started_anew_goes_on(
     assert lives_of(workspace, NETWORKS) >= 2
     same_bytes(workspace, undisturbed)
     assert remove_leftovers(workspace) == []
+
+
+def gets_in(workspace: Workspace) -> bool:
+    """Whether another run could begin with the step."""
+    with suppress(PipelineBusyError), pipeline_lock(workspace), stage_lock(workspace, "freeze"):
+        return True
+    return False
 
 
 def started(workspace: Workspace, networks: int) -> subprocess.Popen[str]:

@@ -219,8 +219,9 @@ def stage_recorder(workspace: Workspace, params: Params, stage: str) -> Iterator
         try:
             recorder.end(status)
         except GraftlineError as second:
-            # The stage's own error is the one that its user must see.
-            _log.warning("%s", second)
+            # The stage's own error is the one that its user must see; it may be this one.
+            if str(second) != str(error):
+                _log.warning("%s", second)
         raise
     try:
         recorder.end("FINISHED")

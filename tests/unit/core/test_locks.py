@@ -13,12 +13,14 @@ import pytest
 
 from graftline.core.environment import HELD_BY_VARIABLE
 from graftline.core.errors import PipelineBusyError
+from graftline.core.fresh_start import OvergrownError
 from graftline.core.locks import holder, pipeline_lock, stage_lock
 from graftline.core.workspace import Workspace
 
 HOLDS = (
     "import sys, time\n"
     "from pathlib import Path\n"
+    "from graftline.core.fresh_start import OvergrownError\n"
     "from graftline.core.locks import pipeline_lock\n"
     "from graftline.core.workspace import Workspace\n"
     "with pipeline_lock(Workspace(Path(sys.argv[1]))):\n"
@@ -60,6 +62,31 @@ def test_another_process_is_refused_and_told_who_holds_it(workspace: Workspace) 
             pass
         assert f"process {other.pid} (python" in caught.value.what
         assert "since 2" in caught.value.what
+
+
+def test_it_is_kept_for_one_that_starts_anew(workspace: Workspace) -> None:
+    with pytest.raises(OvergrownError), pipeline_lock(workspace):
+        raise OvergrownError
+    other = subprocess.run(
+        [sys.executable, "-c", HOLDS, str(workspace.root)],
+        input="",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert f"PipelineBusyError: the pipeline is held by process {os.getpid()}" in other.stderr
+    with pipeline_lock(workspace):
+        current = holder(workspace)
+        assert current is not None and not current.anew
+    assert holder(workspace) is None
+
+
+def test_one_that_ends_instead_of_starting_anew_leaves_it(workspace: Workspace) -> None:
+    ends = HOLDS.replace("    sys.stdin.readline()", "    raise OvergrownError")
+    command = [sys.executable, "-c", ends, str(workspace.root)]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 1
+    with pipeline_lock(workspace):
+        assert holder(workspace)
 
 
 def test_waiting_says_so_once_and_then_goes_on(workspace: Workspace) -> None:
