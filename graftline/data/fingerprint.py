@@ -27,14 +27,12 @@ from graftline.core.records import Record
 from graftline.core.workspace import Workspace
 from graftline.data.decoding import refuse_large
 from graftline.data.opening import opened_file
-from graftline.data.seen import UNREAD, SeenFiles, Stamp, settle, stamp_of
+from graftline.data.seen import UNREAD, SeenFiles, Stamp, WholeFiles, settle, stamp_of
 from graftline.data.source_path import located
 from graftline.data.sources import bundled, folder, idx, keras_mnist, manifest
 from graftline.data.sources.catalog import ImageFile
 
 _COLUMNS = ("file", "size", "changed_ns", "inode", "digest")
-_BY_FILE = ("folder", "manifest")
-"""The sources with a file for each image."""
 _AT_ONCE = 64
 """Files that a thread looks at."""
 _ROWS = 10_000
@@ -145,21 +143,16 @@ def source_state(workspace: Workspace, params: DataParams) -> SourceState:
 
 
 class LoadedFiles:
-    """Takes down what ``load`` reads; made before it looks at the source.
-
-    Raises:
-        DataError: As :func:`source_state`.
-    """
+    """Takes down what ``load`` reads; made before it looks at the source."""
 
     def __init__(self, workspace: Workspace, params: DataParams) -> None:
         self._workspace, self._params = workspace, params
         self.seen = SeenFiles()
         """Of the image files, in the order of the source."""
-        self._before: SourceState | None = None
+        self.whole = WholeFiles()
+        """Of files that hold many images."""
         self._table: tuple[str, _Look] | None = None
-        if params.source not in _BY_FILE:
-            self._before = source_state(workspace, params)
-        elif params.source == "manifest":
+        if params.source == "manifest":
             root = located(params, workspace.root)
             table = str(root / params.manifest)
             listed = _Listed(str(root), params.max_image_px, others=(table,))
@@ -171,11 +164,13 @@ class LoadedFiles:
         Args:
             files: Of the source, one for each that was seen.
         """
-        state = self._before
+        state = _pinned(self._params)
         if state is None:
             paths = [file.path for file in files]
+            looks = {path: _Look(*one) for path, one in self.whole.seen.items()}
             if self._table is not None:
-                path, look = self._table
+                looks |= dict([self._table])
+            for path, look in looks.items():
                 paths.append(path)
                 self.seen.add(look.stamp, look.digest, look.unread)
             paths, seen = _in_order(paths, self.seen)

@@ -6,11 +6,15 @@ again to know what it held.
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import time
 from array import array
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +22,7 @@ from numpy.typing import NDArray
 _FRESH_NS = 2_000_000_000
 """A file may change twice within one tick of a file system's clock, at most two seconds (FAT)."""
 _STAMP, _DIGEST_BYTES = 3, 64
+_CHUNK_BYTES = 1 << 20
 
 
 class Stamp(NamedTuple):
@@ -97,3 +102,56 @@ class SeenFiles:
     def digests(self) -> NDArray[np.bytes_]:
         """(n,)."""
         return np.frombuffer(self._digests, f"S{_DIGEST_BYTES}")
+
+
+class WholeFiles:
+    """What is taken down of files that hold many images, such as archives, while they are read."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, tuple[Stamp, bytes]] = {}
+        """Stamp and digest of each, by its path, as :meth:`SeenFiles.add` takes them."""
+
+    @contextmanager
+    def digesting(self, path: Path, file: BinaryIO) -> Iterator[BinaryIO]:
+        """The same file, for as long as the block lasts; what is left unread is read at its end."""
+        stamp, digested = stamp_of(os.fstat(file.fileno())), _Digested(file)
+        yield cast(BinaryIO, digested)
+        self.seen[str(path)] = stamp, digested.digest()
+
+
+class _Digested(io.BufferedIOBase):
+    """A file for reading that digests its bytes in their order, as far as they are read in it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._at = file, 0
+        self._digest, self._digested = hashlib.sha256(), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        self._at = self._file.seek(offset, whence)
+        return self._at
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = self._file.read(-1 if size is None else size)
+        # Of what a reader comes back to, the beginning is known; what it leaps over comes later.
+        known = self._digested - self._at
+        if 0 <= known < len(data):
+            self._digest.update(memoryview(data)[known:])
+            self._digested += len(data) - known
+        self._at += len(data)
+        return data
+
+    def digest(self) -> bytes:
+        """Of all its bytes, in hexadecimal."""
+        self.seek(self._digested)
+        while self.read(_CHUNK_BYTES):
+            pass
+        return self._digest.hexdigest().encode()

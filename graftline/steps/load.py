@@ -63,7 +63,7 @@ def load(workspace: Workspace, params: Params) -> Dataset:
         collected_warnings() as warned,
     ):
         loaded = LoadedFiles(workspace, params.data)
-        catalog = sources.read(params.data, workspace.root, Path(scratch))
+        catalog = sources.read(params.data, workspace.root, Path(scratch), loaded.whole)
         alike = _alike(catalog)
         _refuse_alike(alike, params.data)
         survey = Survey(params.data.white_level)

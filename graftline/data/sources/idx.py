@@ -11,7 +11,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, cast
 
@@ -22,6 +22,7 @@ from graftline.core.errors import DataError
 from graftline.core.records import SPLITS, Split
 from graftline.data.litter import is_litter
 from graftline.data.opening import opened_source
+from graftline.data.seen import WholeFiles
 from graftline.data.sources.catalog import Catalog, ImageArray, from_arrays
 from graftline.data.sources.folder import inside
 from graftline.data.sources.limits import refuse_bomb, refuse_many
@@ -42,13 +43,21 @@ _PIECE_BYTES = 8 << 20
 _MAX_IMAGES = 100_000_000
 
 
-def catalog(folder: Path, max_px: int, max_images: int = _MAX_IMAGES) -> Catalog:
+def catalog(
+    folder: Path, max_px: int, max_images: int = _MAX_IMAGES, whole: WholeFiles | None = None
+) -> Catalog:
     """The images of ``train-…`` files, and of ``t10k-…`` files as the test split if there are any.
 
     Instead of ``t10k``, and for validation, the names of
     :mod:`graftline.data.sources.split_names` do; all sets may have further words in common, as
     EMNIST's have. Where a file stands both plain and gzipped, the plain one is read. Labels become
     their decimal text.
+
+    Args:
+        folder: That of the files.
+        max_px: Files of larger images are refused.
+        max_images: And files of more.
+        whole: Takes down what the files were like, those of images once these have been read.
 
     Raises:
         DataError: If a file is absent, leads out of the folder, has another magic number, is too
@@ -57,7 +66,7 @@ def catalog(folder: Path, max_px: int, max_images: int = _MAX_IMAGES) -> Catalog
     sets = _sets(folder)
     return from_arrays(
         [
-            _array(files, split if len(sets) > 1 else None, max_px, max_images)
+            _array(files, split if len(sets) > 1 else None, (max_px, max_images), whole)
             for split, files in sets.items()
         ]
     )
@@ -109,12 +118,14 @@ def _split_of(prefix: str) -> Split | None:
     return named.split if named else None
 
 
-def _array(files: _Set, split: Split | None, max_px: int, max_images: int) -> ImageArray:
-    images, labels = files["images"], files["labels"]
+def _array(
+    files: _Set, split: Split | None, limits: tuple[int, int], whole: WholeFiles | None
+) -> ImageArray:
+    (max_px, max_images), images, labels = limits, files["images"], files["labels"]
     count, height, width = _image_dimensions(images, max_px)
     refuse_many(count, max_images, images)
     _refuse_size(images, count * height * width, _IMAGES_DIMENSIONS)
-    digits = _labels(labels, max_images)
+    digits = _labels(labels, max_images, whole)
     if len(digits) != count:
         raise DataError(
             f"there are {count} images but {len(digits)} labels",
@@ -125,7 +136,7 @@ def _array(files: _Set, split: Split | None, max_px: int, max_images: int) -> Im
         images.name.removesuffix(".gz"),
         split,
         [str(digit) for digit in digits.tolist()],
-        lambda: _pieces(images, count, height, width),
+        lambda: _pieces(images, (count, height, width), whole),
     )
 
 
@@ -175,8 +186,8 @@ def _refuse_size(file: Path, data_bytes: int, dimensions: int) -> None:
         )
 
 
-def _labels(file: Path, max_images: int) -> NDArray[np.uint8]:
-    with _opened(file) as stream:
+def _labels(file: Path, max_images: int, whole: WholeFiles | None) -> NDArray[np.uint8]:
+    with _opened(file, whole) as stream:
         (count,) = _dimensions(stream, file, _LABELS_DIMENSIONS)
         refuse_many(count, max_images, file)
         _refuse_size(file, count, _LABELS_DIMENSIONS)
@@ -184,8 +195,11 @@ def _labels(file: Path, max_images: int) -> NDArray[np.uint8]:
     return np.frombuffer(data, np.uint8)
 
 
-def _pieces(file: Path, count: int, height: int, width: int) -> Iterator[NDArray[np.uint8]]:
-    with _opened(file) as stream:
+def _pieces(
+    file: Path, shape: tuple[int, int, int], whole: WholeFiles | None
+) -> Iterator[NDArray[np.uint8]]:
+    count, height, width = shape
+    with _opened(file, whole) as stream:
         _dimensions(stream, file, _IMAGES_DIMENSIONS)
         for data in _exactly(stream, file, count, height * width):
             yield np.frombuffer(data, np.uint8).reshape(-1, height, width, 1)
@@ -229,9 +243,12 @@ def _exactly(stream: IO[bytes], file: Path, count: int, entry_bytes: int) -> Ite
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[IO[bytes]]:
+def _opened(file: Path, whole: WholeFiles | None = None) -> Iterator[IO[bytes]]:
     try:
-        with opened_source(file, file.parent.resolve()) as plain:
+        with (
+            opened_source(file, file.parent.resolve()) as opened,
+            nullcontext(opened) if whole is None else whole.digesting(file, opened) as plain,
+        ):
             if file.suffix == ".gz":
                 with gzip.open(plain) as unpacked:
                     yield cast(IO[bytes], unpacked)

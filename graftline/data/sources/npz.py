@@ -13,6 +13,7 @@ import shutil
 import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from graftline.core.errors import DataError, StorageFullError
 from graftline.core.records import SPLITS, Split
 from graftline.data.opening import opened_source
+from graftline.data.seen import WholeFiles
 from graftline.data.sources.catalog import Catalog, ImageArray, from_arrays
 from graftline.data.sources.limits import (
     MAX_LABEL_CHARACTERS,
@@ -47,15 +49,28 @@ _ALLOWED = (
 _PIECE_BYTES = 8 << 20
 
 
-def catalog(file: Path, scratch: Path, max_px: int, max_images: int = sys.maxsize) -> Catalog:
+def catalog(
+    file: Path,
+    scratch: Path,
+    max_px: int,
+    max_images: int = sys.maxsize,
+    whole: WholeFiles | None = None,
+) -> Catalog:
     """The archive's images; integer labels become their decimal text.
+
+    Args:
+        file: The archive.
+        scratch: An existing folder for the arrays.
+        max_px: Arrays of larger images are refused.
+        max_images: And arrays of more.
+        whole: Takes down what the archive was like.
 
     Raises:
         DataError: If it is no archive, lacks an array, or one has the wrong type or shape; object
             arrays are refused.
         StorageFullError: If it unpacks to more than the disk has room for.
     """
-    pairs, arrays = _unpacked(file, scratch)
+    pairs, arrays = _unpacked(file, scratch, whole)
     given = len(pairs) > 1
     return from_arrays(
         [
@@ -66,10 +81,14 @@ def catalog(file: Path, scratch: Path, max_px: int, max_images: int = sys.maxsiz
 
 
 def _unpacked(
-    file: Path, scratch: Path
+    file: Path, scratch: Path, whole: WholeFiles | None
 ) -> tuple[Mapping[Split | None, _Pair], dict[str, NDArray[Any]]]:
     try:
-        with opened_source(file) as opened, zipfile.ZipFile(opened) as archive:
+        with (
+            opened_source(file) as opened,
+            nullcontext(opened) if whole is None else whole.digesting(file, opened) as read,
+            zipfile.ZipFile(read) as archive,
+        ):
             members = {
                 info.filename.removesuffix(".npy"): info
                 for info in archive.infolist()

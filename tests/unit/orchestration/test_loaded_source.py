@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
+import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -167,6 +169,57 @@ def test_what_load_has_read_nobody_reads_again(
     (workspace.var / "source" / "seen.parquet").unlink()
     assert source_state(workspace, read_params(workspace.params_file).data) == state
     assert loaded_state(workspace) == state
+
+
+def an_archive(root: Path) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    arrays = {
+        "images": rng.integers(0, 255, (40, 8, 8), dtype=np.uint8),
+        "labels": np.arange(40) % 2,
+    }
+    # Labels come first here, and something that is not needed in between.
+    np.savez(
+        root / "images.npz", labels=arrays["labels"], notes=np.zeros(9000), images=arrays["images"]
+    )
+    return {"source": "npz", "path": str(root / "images.npz")}
+
+
+def a_packed_archive(root: Path) -> dict[str, Any]:
+    found = an_archive(root)
+    with np.load(found["path"]) as arrays:
+        np.savez_compressed(found["path"], **arrays)
+    return found
+
+
+def idx_files(root: Path) -> dict[str, Any]:
+    rng, folder = np.random.default_rng(0), root / "idx"
+    folder.mkdir()
+    images = struct.pack(">4I", 0x803, 40, 8, 8) + rng.integers(0, 255, 2560, np.uint8).tobytes()
+    labels = struct.pack(">2I", 0x801, 40) + bytes(number % 2 for number in range(40))
+    (folder / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(images))
+    (folder / "train-labels-idx1-ubyte").write_bytes(labels)
+    return {"source": "idx", "path": str(folder)}
+
+
+@pytest.mark.parametrize("made", [an_archive, a_packed_archive, idx_files])
+def test_nor_files_of_many_images(
+    made: Callable[[Path], dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = {"data": made(tmp_path), "backbone": {"weights": "random", "cut": "block_5_add"}}
+    workspace = Workspace(tmp_path / "checkout")
+    workspace.root.mkdir()
+    workspace.params_file.write_text(json.dumps(record))
+    monkeypatch.setattr(seen, "_FRESH_NS", 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(fingerprint, "opened_file", None)
+        run_stage("load", workspace)
+        assert is_loaded_now(workspace) is True
+    (workspace.var / "source" / "seen.parquet").unlink()
+    assert is_loaded_now(workspace) is True
+    one = max(Path(record["data"]["path"]).parent.glob("**/*train-images*"), default=None)
+    file = one or tmp_path / "images.npz"
+    file.write_bytes(file.read_bytes() + b"x")
+    assert is_loaded_now(workspace) is False
 
 
 @pytest.fixture
