@@ -423,8 +423,8 @@ def test_images_are_written_while_the_source_is_read(workspace, source, monkeypa
     read = sources.read
     written_bytes = []
 
-    def watched(data, root, scratch):
-        catalog = read(data, root, scratch)
+    def watched(data, root, scratch, *given):
+        catalog = read(data, root, scratch, *given)
 
         def samples(*given):
             for sample in catalog.samples(*given):
