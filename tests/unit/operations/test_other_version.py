@@ -102,7 +102,9 @@ def test_it_is_installed_once_and_apart(
     (other.python.parents[1] / "installed").unlink()
     assert made() == other and len(said) == 2
 
-    wheel(wheels, "0.0.7", "b" * 64)
+    # In another place: an installer may have kept the earlier one by its address.
+    wheel(tmp_path / "others", "0.0.7", "b" * 64)
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "others"))
     shutil.rmtree(other.python.parents[1])
     with pytest.raises(ReproductionError, match="of load it has other code"):
         refuse_other_code(made(), root, environment)
