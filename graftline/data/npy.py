@@ -13,7 +13,9 @@ from numpy.typing import DTypeLike, NDArray
 from graftline.core.checksums import verify
 from graftline.core.errors import unusable_output
 
-_KEPT_BYTES = 128 << 20
+_KEPT_BYTES = 64 << 20
+_AROUND_BYTES = 64 << 10
+"""What Linux maps around a byte that is read, if the system's cache holds it."""
 
 
 def narrowed(values: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
@@ -76,6 +78,19 @@ class ArrayWriter:
         self._file.close()
 
 
+def mapped_bytes(starts: NDArray[np.int64], size_bytes: int) -> int:
+    """How much of a mapped file becomes this process's memory at most, by reading pieces of it.
+
+    Args:
+        starts: Where the pieces begin, in bytes, (n,).
+        size_bytes: Of each.
+    """
+    if not len(starts):
+        return 0
+    span_bytes = int(starts.max()) - int(starts.min()) + size_bytes
+    return min(len(starts) * (size_bytes + _AROUND_BYTES), span_bytes + _AROUND_BYTES)
+
+
 class ArrayReader:
     """A memory-mapped array, which gives back the pages that it has read now and then.
 
@@ -99,7 +114,8 @@ class ArrayReader:
         """A copy of some rows (n, ...), of one view if the array's first axis is that of views."""
         source = self.array if view is None else self.array[view]
         values: NDArray[Any] = np.asarray(source[rows])
-        self._read_bytes += values.nbytes
+        row_bytes = values.nbytes // max(1, len(rows))
+        self._read_bytes += mapped_bytes(rows * row_bytes, row_bytes)
         mapped: Any = self.array.base
         if self._read_bytes > _KEPT_BYTES and isinstance(mapped, mmap.mmap):
             # They stay in the system's cache, but count as this process's memory no more.

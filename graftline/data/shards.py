@@ -37,6 +37,7 @@ from graftline.core.checksums import note_written, verify
 from graftline.core.errors import DataError, not_there_yet, unusable_output
 from graftline.core.records import Dataset
 from graftline.data.decoding import Pixels, decode
+from graftline.data.npy import mapped_bytes
 from graftline.data.white_levels import NOTHING_KNOWN, WhiteRule, rule_of
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ MANIFEST = "manifest.parquet"
 RAW = "raw"
 FILE = "file"
 _SHARD_BYTES = 256 << 20
-_KEPT_BYTES = 8 << 20
+_KEPT_BYTES = 64 << 20
 _PIECE_BYTES = 1 << 15
 """Small images are written, and hashed, so many bytes at once."""
 _ROWS = 4096
@@ -406,23 +407,23 @@ class PackedImages:
 
     def _stored(self, index: int) -> NDArray[np.uint8]:
         offset, length = int(self._offsets[index]), int(self._lengths[index])
-        self._count(length)
+        self._count(self._offsets[index : index + 1], length)
         return self._bytes(int(self._shards[index]))[offset : offset + length]
 
     def _raw(self, shard: int, offsets: NDArray[np.int64], shape: tuple[int, int, int]) -> Pixels:
         stored = self._bytes(shard)
         length = shape[0] * shape[1] * shape[2]
-        self._count(length * len(offsets))
+        self._count(offsets, length)
         if not (offsets % length).any():
             # All begin at multiples of their length: the shard is one array of images.
             whole = len(stored) // length
             return stored[: whole * length].reshape(whole, *shape)[offsets // length]
         return np.stack([stored[at : at + length].reshape(shape) for at in offsets.tolist()])
 
-    def _count(self, size_bytes: int) -> None:
+    def _count(self, offsets: NDArray[np.int64], length: int) -> None:
         # Pages that were read count as this process's memory until they are given back. They stay
         # in the system's cache, and a process that still looks at them gets them again there.
-        self._read_bytes += size_bytes
+        self._read_bytes += mapped_bytes(offsets, length)
         if self._read_bytes > _KEPT_BYTES:
             self._read_bytes = 0
             for mapped in list(self._maps.values()):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graftline.core.errors import MissingOutputError
-from graftline.data.npy import ArrayReader, ArrayWriter
+from graftline.data.npy import ArrayReader, ArrayWriter, mapped_bytes
 
 
 @given(data=st.data(), count=st.integers(1, 12), batch=st.integers(1, 12))
@@ -62,3 +62,12 @@ def test_a_file_that_is_no_array_is_named(tmp_path: Path, content: bytes | None)
     with pytest.raises(MissingOutputError) as caught:
         ArrayReader(path)
     assert str(path) in str(caught.value)
+
+
+def test_what_is_mapped_by_reading_counts_what_the_system_maps_around_it() -> None:
+    around = 64 << 10
+    assert mapped_bytes(np.array([], np.int64), 10) == 0
+    assert mapped_bytes(np.array([70]), 10) == 10 + around
+    # Far from each other, and side by side.
+    assert mapped_bytes(np.arange(0, 1 << 30, 1 << 20), 10) == 1024 * (10 + around)
+    assert mapped_bytes(np.arange(0, 10_000, 10), 10) == 10_000 + around
