@@ -70,7 +70,7 @@ _PARAMS: dict[str, dict[str, Any]] = {
     "preprocess": {"size_px": 32},
     "backbone": _BACKBONE,
     "head": {"units": [64], "dropout": 0.0},
-    "freeze": {"strategy": "all", "budget": 0.1},
+    "freeze": {"strategy": "all"},
     "train": {"epochs": 1, "batch_size": 256},
     "tune": {"epochs": 1, "batch_size": 256},
     "export": {"formats": ["litert_float16"]},
@@ -182,7 +182,8 @@ def _measure(size: Size, options: argparse.Namespace, kept: _Kept, console: Cons
     lock_code(Workspace(root))
     for step in due:
         kept.drop(size, step)
-        _set(root, {"freeze": {"strategy": "auto" if step == "auto" else "all"}})
+        strategy = "auto" if step == "auto" else "all"
+        _set(root, {"freeze": {"strategy": strategy, "budget": options.budget}})
         found = _run(root, step, options)
         console.print(f"{size.told}: {step}: {_line(found)}", markup=False)
         if found["failed"]:
@@ -444,6 +445,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--limit-mb", type=int, default=12_000, help="of a step, memory (default: 12000)"
+    )
+    parser.add_argument(
+        "--budget",
+        type=float,
+        default=0.1,
+        help="freeze.budget of auto: with 0.1, the default, most sizes pay for no race",
     )
     parser.add_argument("--keep", action="store_true", help="leave the projects where they are")
     parser.add_argument("--again", action="store_true", help="measure what was measured before")
