@@ -47,7 +47,9 @@ MANIFEST = "manifest.parquet"
 RAW = "raw"
 FILE = "file"
 _SHARD_BYTES = 256 << 20
-_KEPT_BYTES = 64 << 20
+_KEPT_BYTES = 16 << 20
+_SMALL_BYTES = 64 << 20
+"""Shards of no more bytes are kept: giving pages back and taking them again costs some time."""
 _PIECE_BYTES = 1 << 15
 """Small images are written, and hashed, so many bytes at once."""
 _ROWS = 4096
@@ -426,6 +428,8 @@ class PackedImages:
         self._read_bytes += mapped_bytes(offsets, length)
         if self._read_bytes > _KEPT_BYTES:
             self._read_bytes = 0
+            if sum(map(len, self._maps.values())) <= _SMALL_BYTES:
+                return
             for mapped in list(self._maps.values()):
                 mapped.madvise(mmap.MADV_DONTNEED)
 
