@@ -61,12 +61,13 @@ def test_names_of_before_are_removed_from_an_own_server_and_told_on_another(
         client.create_deployment(flow_id=flow, name="nightly")
         if "graftline" not in names("pools"):
             client.create_work_pool(WorkPoolCreate(name="graftline", type="process"))
-        (told,) = deployments.without_project(projects[0], own_server=False)
-        assert "prefect deployment delete retrain/nightly" in told
+        # Other tests of this session may have left more of them on the server.
+        told = list(deployments.without_project(projects[0], own_server=False))
+        assert any("prefect deployment delete retrain/nightly" in line for line in told)
         assert client.read_deployment_by_name("retrain/nightly")
 
         removed = list(deployments.without_project(projects[0], own_server=True))
-        assert len(removed) == 2
+        assert len(removed) == len(told) + 1
         with pytest.raises(ObjectNotFound):
             client.read_deployment_by_name("retrain/nightly")
     assert "graftline" not in names("pools")
