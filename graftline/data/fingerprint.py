@@ -151,12 +151,12 @@ class LoadedFiles:
         """Of the image files, in the order of the source."""
         self.whole = WholeFiles()
         """Of files that hold many images."""
-        self._table: tuple[str, _Look] | None = None
+        self._looks: dict[str, _Look] = {}
         if params.source == "manifest":
             root = located(params, workspace.root)
             table = str(root / params.manifest)
             listed = _Listed(str(root), params.max_image_px, others=(table,))
-            self._table = table, _look(table, listed, None)
+            self._looks[table] = _look(table, listed, None)
 
     def note(self, files: Sequence[ImageFile]) -> None:
         """Writes down that this is what was loaded, and spares the next look the reading.
@@ -167,10 +167,8 @@ class LoadedFiles:
         state = _pinned(self._params)
         if state is None:
             paths = [file.path for file in files]
-            looks = {path: _Look(*one) for path, one in self.whole.seen.items()}
-            if self._table is not None:
-                looks |= dict([self._table])
-            for path, look in looks.items():
+            whole = {path: _Look(*one) for path, one in self.whole.seen.items()}
+            for path, look in (self._looks | whole).items():
                 paths.append(path)
                 self.seen.add(look.stamp, look.digest, look.unread)
             paths, seen = _in_order(paths, self.seen)
@@ -305,15 +303,13 @@ def _in_order(paths: Sequence[str], seen: SeenFiles) -> tuple[list[str], SeenFil
     """Sorted by path, each path once: a table may name a file twice."""
     ordered, one_by_one = [], SeenFiles()
     order = sorted(range(len(paths)), key=lambda position: os.fsencode(paths[position]))
-    stamps = seen.stamps
     for path, positions in groupby(order, key=paths.__getitem__):
         first, *others = positions
-        told = seen.told(first)
-        unread = None if seen.digests[first].decode() == told else told
-        if any(seen.told(other) != told for other in others):
+        stamp, digest, unread = seen[first]
+        if any(seen.told(other) != seen.told(first) for other in others):
             unread = "changed while it was read"
         ordered.append(path)
-        one_by_one.add(stamps[first].tolist(), told.encode(), unread)
+        one_by_one.add(stamp, digest, unread)
     return ordered, one_by_one
 
 

@@ -86,12 +86,17 @@ class SeenFiles:
     def __len__(self) -> int:
         return len(self._digests) // _DIGEST_BYTES
 
+    def __getitem__(self, position: int) -> tuple[Stamp, bytes, str | None]:
+        """One, as :meth:`add` has taken it."""
+        at, digest_at = position * _STAMP, position * _DIGEST_BYTES
+        stamp = Stamp(*self._stamps[at : at + _STAMP])
+        digest = bytes(self._digests[digest_at : digest_at + _DIGEST_BYTES])
+        return stamp, digest, self._unread.get(position)
+
     def told(self, position: int) -> str:
         """The file's digest, or why it could not be read."""
-        if (unread := self._unread.get(position)) is not None:
-            return unread
-        at = position * _DIGEST_BYTES
-        return self._digests[at : at + _DIGEST_BYTES].decode()
+        _, digest, unread = self[position]
+        return digest.decode() if unread is None else unread
 
     @property
     def stamps(self) -> NDArray[np.int64]:

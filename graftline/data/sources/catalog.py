@@ -192,7 +192,9 @@ def _file_samples(
                 warnings.warn(text, stacklevel=2)
         if seen is not None:
             for at, stamp in enumerate(arrays["stamps"].tolist()):
-                seen.add(stamp, arrays["bytes"][at], told["unread"].get(str(at)))
+                digest = arrays["bytes"][at]
+                # What is broken but was read has a digest all the same.
+                seen.add(stamp, digest, None if digest else told["broken"][str(at)])
         yield from _samples(batch, arrays, told["broken"])
 
 
@@ -248,7 +250,6 @@ def _read_all(work: Reading, warned: list[tuple[str, str]], batch: list[ImageFil
         warned.remove(one)
     told = {
         "broken": {at: one.broken for at, one in enumerate(read) if one.broken is not None},
-        "unread": {at: one.broken for at, one in enumerate(read) if one.stamp is None},
         "white": {} if survey is None else survey.seen,
         "warned": heard,
     }
@@ -258,7 +259,7 @@ def _read_all(work: Reading, warned: list[tuple[str, str]], batch: list[ImageFil
         "lengths": np.array([len(one.data) for one in whole], np.int64),
         "shapes": np.array([one.shape for one in whole], np.int64),
         "sha256": np.array([one.sha256.encode() for one in whole], "S64"),
-        "stamps": np.array([one.stamp or UNREAD for one in read], np.int64),
+        "stamps": np.array([one.stamp for one in read], np.int64),
         "bytes": np.array([one.bytes_sha256.encode() for one in read], "S64"),
         "told": np.frombuffer(json.dumps(told).encode(), np.uint8),
     }
@@ -287,15 +288,15 @@ class _Read(NamedTuple):
 
     Args:
         data: Its bytes.
-        stamp: What tells whether it is still the same; None if it was not read.
-        bytes_sha256: Of its bytes.
+        stamp: What tells whether it is still the same.
+        bytes_sha256: Of its bytes; empty if they could not be read.
         shape: Of its pixels.
         sha256: Of its shape and pixels.
         broken: Why it cannot be used, if it cannot.
     """
 
     data: bytes = b""
-    stamp: Stamp | None = None
+    stamp: Stamp = UNREAD
     bytes_sha256: str = ""
     shape: tuple[int, ...] = (0, 0, 0)
     sha256: str = ""

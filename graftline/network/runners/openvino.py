@@ -6,7 +6,7 @@ trained. The outputs are the same bit for bit whatever the size of a batch.
 
 A model is compiled once for each worker, for one stream of one thread: only then does OpenVINO
 compute on the thread that calls. Else it hands every request over to a thread of its own, and the
-cores wait in between for about a tenth of the time (docs/performance.md).
+cores wait in between (docs/performance.md).
 """
 
 from __future__ import annotations

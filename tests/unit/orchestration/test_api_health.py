@@ -95,12 +95,7 @@ def test_an_api_that_does_not_let_one_in_is_told_with_the_way_in(
 
 
 def well_but_closed(request: http.server.BaseHTTPRequestHandler) -> None:
-    body = b"true"
-    request.send_response(200 if request.path == "/api/health" else 401)
-    request.send_header("Content-Type", "application/json")
-    request.send_header("Content-Length", str(len(body)))
-    request.end_headers()
-    request.wfile.write(body)
+    answer(request, 200 if request.path == "/api/health" else 401, b"true")
 
 
 def test_a_server_whose_database_is_away_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,8 +113,11 @@ def test_a_server_whose_database_is_away_is_told_at_once(monkeypatch: pytest.Mon
 
 
 def without_database(request: http.server.BaseHTTPRequestHandler) -> None:
-    body = b'"0.8.4"'
-    request.send_response(503 if request.path == "/api/ready" else 200)
+    answer(request, 503 if request.path == "/api/ready" else 200, b'"0.8.4"')
+
+
+def answer(request: http.server.BaseHTTPRequestHandler, status: int, body: bytes) -> None:
+    request.send_response(status)
     request.send_header("Content-Type", "application/json")
     request.send_header("Content-Length", str(len(body)))
     request.end_headers()
