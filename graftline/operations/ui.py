@@ -53,8 +53,9 @@ def run_ui(workspace: Workspace) -> int:
             return 0
         if any(server.login_file for server in own):
             console.print(f"log in   {password_told(workspace)}", markup=False)
-        console.print("Ctrl-C stops what was started here.")
         try:
+            # Within: it may be pressed as soon as it is read.
+            console.print("Ctrl-C stops what was started here.")
             _watch(own)
         except KeyboardInterrupt:
             console.print("stopping …")

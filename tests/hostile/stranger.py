@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import http.client
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 _LIMIT_S = 60.0
+_PATIENCE_S, _PAUSE_S = 120.0, 1.0
 
 
 @dataclass(frozen=True)
@@ -49,3 +51,18 @@ def ask(
         return Answer(answer.status, names, answer.read())
     finally:
         connection.close()
+
+
+def ask_again(
+    address: str, method: str, path: str, body: Any, headers: Mapping[str, str]
+) -> Answer:
+    """The same request until the server has time for it, as Prefect's own client asks.
+
+    Prefect answers 503 where its database is locked for a moment.
+    """
+    until = time.monotonic() + _PATIENCE_S
+    answer = ask(address, method, path, body, headers)
+    while answer.status == 503 and time.monotonic() < until:
+        time.sleep(_PAUSE_S)
+        answer = ask(address, method, path, body, headers)
+    return answer

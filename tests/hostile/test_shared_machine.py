@@ -27,7 +27,7 @@ from graftline.operations.names_on_servers import name_on_servers, with_project
 from graftline.orchestration.services import MARK
 from tests import histories
 from tests.flows import toy
-from tests.hostile.stranger import ask
+from tests.hostile.stranger import ask, ask_again
 
 pytestmark = pytest.mark.slow
 LIMIT_S = 1800.0
@@ -83,15 +83,10 @@ def started(prefect: str, workspace: Workspace) -> str:
     """The id of a run of the flow ``watch`` that was asked for now."""
     headers = as_owner(workspace)
     name = f"watch/{with_project('source', name_on_servers(workspace))}"
-    deployment = ask(prefect, "GET", f"/api/deployments/name/{name}", None, headers)
+    deployment = ask_again(prefect, "GET", f"/api/deployments/name/{name}", None, headers)
     path = f"/api/deployments/{json.loads(deployment.body)['id']}/create_flow_run"
     wanted = {"state": {"type": "SCHEDULED"}}
-    until = time.monotonic() + LIMIT_S
-    answer = ask(prefect, "POST", path, wanted, headers)
-    # On a crowded machine Prefect's database may be locked for a moment, and it says so.
-    while answer.status == 503 and time.monotonic() < until:
-        time.sleep(1)
-        answer = ask(prefect, "POST", path, wanted, headers)
+    answer = ask_again(prefect, "POST", path, wanted, headers)
     assert answer.status in (200, 201), answer
     return str(json.loads(answer.body)["id"])
 
@@ -100,7 +95,8 @@ def ended(prefect: str, workspace: Workspace, flow_run_id: str) -> str:
     """How a flow run has ended, once it has."""
     until = time.monotonic() + LIMIT_S
     while time.monotonic() < until:
-        answer = ask(prefect, "GET", f"/api/flow_runs/{flow_run_id}", None, as_owner(workspace))
+        path = f"/api/flow_runs/{flow_run_id}"
+        answer = ask_again(prefect, "GET", path, None, as_owner(workspace))
         state = str(json.loads(answer.body)["state_type"])
         if state in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
             return state
