@@ -277,15 +277,15 @@ def _with_its_code(
     try:
         other = installed_version(workspace, root, version, pinned, on_step)
     except ReproductionError as error:
-        exactly = f"graftline=={version}"
+        place = f"var/graftline-{version}"
         raise ReproductionError(
             f"{made_with}. That version could not be installed: {error.what}",
             where=f"{CODE_LOCK} of the run's commit",
             allowed="the code that the run was made with",
             fix=f"name an index or a folder that has it (PIP_INDEX_URL, PIP_FIND_LINKS), or make "
             f"an environment for it by hand, and run this there:\n"
-            f"python3 -m venv var/{exactly} && var/{exactly}/bin/pip install {exactly}\n"
-            f"var/{exactly}/bin/graftline reproduce {run.run_id}",
+            f"python3 -m venv {place} && {place}/bin/pip install graftline=={version}\n"
+            f"{place}/bin/graftline reproduce {run.run_id}",
         ) from error
     environment = other.environment(copy.environment, root)
     refuse_other_code(other, root, environment)
