@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import mmap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -91,6 +92,26 @@ def mapped_bytes(starts: NDArray[np.int64], size_bytes: int) -> int:
     return min(len(starts) * (size_bytes + _AROUND_BYTES), span_bytes + _AROUND_BYTES)
 
 
+def pieces(
+    starts: NDArray[np.int64], size_bytes: int, most_bytes: int
+) -> Iterator[NDArray[np.int64]]:
+    """Yields positions in ``starts``, so that reading them maps about so many bytes at most.
+
+    Args:
+        starts: Where the pieces of a mapped file begin that are to be read, in bytes, (n,).
+        size_bytes: Of each.
+        most_bytes: A single one may take more.
+    """
+    if mapped_bytes(starts, size_bytes) <= most_bytes:
+        yield np.arange(len(starts))
+        return
+    # In the file's order no page is mapped by two of them.
+    order = np.argsort(starts, kind="stable")
+    count = max(1, most_bytes // (size_bytes + _AROUND_BYTES))
+    for at in range(0, len(order), count):
+        yield order[at : at + count]
+
+
 class ArrayReader:
     """A memory-mapped array, which gives back the pages that it has read now and then.
 
@@ -113,12 +134,23 @@ class ArrayReader:
     def read(self, rows: NDArray[np.int64], view: int | None = None) -> NDArray[Any]:
         """A copy of some rows (n, ...), of one view if the array's first axis is that of views."""
         source = self.array if view is None else self.array[view]
-        values: NDArray[Any] = np.asarray(source[rows])
-        row_bytes = values.nbytes // max(1, len(rows))
-        self._read_bytes += mapped_bytes(rows * row_bytes, row_bytes)
+        row_bytes = math.prod(source.shape[1:]) * source.itemsize
+        starts = rows * row_bytes
+        parts = list(pieces(starts, row_bytes, _KEPT_BYTES))
+        if len(parts) == 1:
+            self._count(starts, row_bytes)
+            return np.asarray(source[rows])
+        values: NDArray[Any] = np.empty((len(rows), *source.shape[1:]), source.dtype)
+        for part in parts:
+            self._count(starts[part], row_bytes)
+            values[part] = source[rows[part]]
+        return values
+
+    def _count(self, starts: NDArray[np.int64], row_bytes: int) -> None:
+        coming_bytes = mapped_bytes(starts, row_bytes)
+        self._read_bytes += coming_bytes
         mapped: Any = self.array.base
         if self._read_bytes > _KEPT_BYTES and isinstance(mapped, mmap.mmap):
             # They stay in the system's cache, but count as this process's memory no more.
-            self._read_bytes = 0
+            self._read_bytes = coming_bytes
             mapped.madvise(mmap.MADV_DONTNEED)
-        return values

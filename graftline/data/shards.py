@@ -23,6 +23,7 @@ channels  1 or 3, once decoded
 
 from __future__ import annotations
 
+import math
 import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -37,7 +38,7 @@ from graftline.core.checksums import note_written, verify
 from graftline.core.errors import DataError, not_there_yet, unusable_output
 from graftline.core.records import Dataset
 from graftline.data.decoding import Pixels, decode
-from graftline.data.npy import mapped_bytes
+from graftline.data.npy import mapped_bytes, pieces
 from graftline.data.white_levels import NOTHING_KNOWN, WhiteRule, rule_of
 
 if TYPE_CHECKING:
@@ -363,7 +364,9 @@ class PackedImages:
             return images
         for shard in np.unique(self._shards[chosen]):
             rows = np.flatnonzero(self._shards[chosen] == shard)
-            images[rows] = self._raw(int(shard), self._offsets[chosen[rows]], shape)
+            offsets = self._offsets[chosen[rows]]
+            for piece in pieces(offsets, math.prod(shape), _KEPT_BYTES):
+                images[rows[piece]] = self._raw(int(shard), offsets[piece], shape)
         return images
 
     def batches(
@@ -414,7 +417,7 @@ class PackedImages:
 
     def _raw(self, shard: int, offsets: NDArray[np.int64], shape: tuple[int, int, int]) -> Pixels:
         stored = self._bytes(shard)
-        length = shape[0] * shape[1] * shape[2]
+        length = math.prod(shape)
         self._count(offsets, length)
         if not (offsets % length).any():
             # All begin at multiples of their length: the shard is one array of images.
@@ -425,9 +428,10 @@ class PackedImages:
     def _count(self, offsets: NDArray[np.int64], length: int) -> None:
         # Pages that were read count as this process's memory until they are given back. They stay
         # in the system's cache, and a process that still looks at them gets them again there.
-        self._read_bytes += mapped_bytes(offsets, length)
+        coming_bytes = mapped_bytes(offsets, length)
+        self._read_bytes += coming_bytes
         if self._read_bytes > _KEPT_BYTES:
-            self._read_bytes = 0
+            self._read_bytes = coming_bytes
             if sum(map(len, self._maps.values())) <= _SMALL_BYTES:
                 return
             for mapped in list(self._maps.values()):

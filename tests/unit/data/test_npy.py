@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graftline.core.errors import MissingOutputError
-from graftline.data.npy import ArrayReader, ArrayWriter, mapped_bytes
+from graftline.data.npy import ArrayReader, ArrayWriter, mapped_bytes, pieces
 
 
 @given(data=st.data(), count=st.integers(1, 12), batch=st.integers(1, 12))
@@ -71,3 +71,33 @@ def test_what_is_mapped_by_reading_counts_what_the_system_maps_around_it() -> No
     # Far from each other, and side by side.
     assert mapped_bytes(np.arange(0, 1 << 30, 1 << 20), 10) == 1024 * (10 + around)
     assert mapped_bytes(np.arange(0, 10_000, 10), 10) == 10_000 + around
+
+
+@given(
+    st.lists(st.integers(0, 1 << 30), max_size=200),
+    st.integers(1, 200_000),
+    st.integers(1, 1 << 22),
+)
+def test_pieces_have_every_start_once_and_none_maps_more_than_it_may(
+    starts: list[int], size_bytes: int, most_bytes: int
+) -> None:
+    given_starts = np.array(starts, np.int64)
+    found = list(pieces(given_starts, size_bytes, most_bytes))
+    assert sorted(np.concatenate(found).tolist()) == list(range(len(starts)))
+    for piece in found:
+        mapped = mapped_bytes(given_starts[piece], size_bytes)
+        assert mapped <= most_bytes or len(piece) == 1
+
+
+@pytest.mark.parametrize("view", [None, 1])
+def test_rows_far_from_each_other_come_as_they_were_asked_for(
+    tmp_path: Path, view: int | None
+) -> None:
+    views, rows, row_size = 2, 3000, 2000
+    values = np.arange(views * rows * row_size, dtype=np.uint8).reshape(views, rows, row_size)
+    # 3 000 rows, each with 64 kB around it, would map more than is kept.
+    whole = values if view is not None else values.reshape(views * rows, row_size)
+    np.save(tmp_path / "a.npy", whole)
+    chosen = np.random.default_rng(0).permutation(rows)
+    found = ArrayReader(tmp_path / "a.npy").read(chosen, view)
+    assert np.array_equal(found, (whole if view is None else whole[view])[chosen])
