@@ -24,6 +24,7 @@ PAIRS_SHOWN = 30
 """Instead of the matrix: the pairs of classes with the most mistakes."""
 _MATRIX_MAX_IN = 17.0
 _NAME_LENGTH = 22
+_TILE_NAME_LENGTH = 18
 _PICTURE_IN = 1.36
 _TILE_IN = (_PICTURE_IN + 0.14, _PICTURE_IN + 0.72)
 _THUMBNAIL_PX = 224
@@ -89,7 +90,7 @@ def confusion_matrix(
         classes: The K names.
         interval: The 95 % interval of the accuracy.
     """
-    names = [style.shorten(name, _NAME_LENGTH) for name in classes]
+    names = style.shorten_all(classes, _NAME_LENGTH)
     # The more classes, the smaller the cells, down to what a page can hold.
     cell_in = min(max(0.19, 0.66 - 0.012 * len(classes)), _MATRIX_MAX_IN / len(classes))
     side_in = cell_in * len(classes)
@@ -129,12 +130,14 @@ def most_confused(
         interval: The 95 % interval of the accuracy.
     """
     total, named = int(support.sum()), int(right.sum())
+    # Each is to be told from all others, also from those that are not shown.
+    names = style.shorten_all(classes, _NAME_LENGTH)
     told = "No mistakes."
     if pairs:
         true, predicted, count = pairs[0]
         told = (
-            f"Most often {style.shorten(classes[true], _NAME_LENGTH)} is taken for "
-            f"{style.shorten(classes[predicted], _NAME_LENGTH)}: {count} of {support[true]} images"
+            f"Most often {names[true]} is taken for {names[predicted]}: "
+            f"{count} of {support[true]} images"
         )
     figure = style.new_figure(
         f"{style.percent(named / total)} of {style.thousands(total)} test images right "
@@ -144,7 +147,7 @@ def most_confused(
         max(3.2, 1.4 + 0.2 * len(pairs)),
     )
     left, beside = figure.subplots(1, 2, width_ratios=[3, 2])
-    _draw_pairs(left, pairs, support, classes)
+    _draw_pairs(left, pairs, support, names)
     measured = support > 0
     recalls = right[measured] / support[measured]
     beside.hist(recalls, np.linspace(0, 1, 11), color=style.BLUE, edgecolor="white")
@@ -163,13 +166,9 @@ def _draw_pairs(
     axes: Axes,
     pairs: Sequence[tuple[int, int, int]],
     support: NDArray[np.integer],
-    classes: Sequence[str],
+    names: Sequence[str],
 ) -> None:
-    shown = [
-        f"{style.shorten(classes[true], _NAME_LENGTH)} → "
-        f"{style.shorten(classes[predicted], _NAME_LENGTH)}"
-        for true, predicted, _ in pairs
-    ]
+    shown = [f"{names[true]} → {names[predicted]}" for true, predicted, _ in pairs]
     counts = [count for _, _, count in pairs]
     axes.barh(range(len(pairs)), counts, color=style.VERMILION, height=0.7)
     for place, (true, _, count) in enumerate(pairs):
@@ -233,11 +232,13 @@ def worst_mistakes(mistakes: Sequence[Mistake], of: int) -> Figure:
     )
     # By hand, since the layout engine takes ten seconds for 200 images.
     figure.set_layout_engine("none")
+    names = [name for one in mistakes for name in (one.label, one.predicted)]
+    short = dict(zip(names, style.shorten_all(names, _TILE_NAME_LENGTH), strict=True))
     for place, mistake in enumerate(mistakes):
         row, column = divmod(place, columns)
         left_in = style.MARGIN_IN + column * _TILE_IN[0]
         bottom_in = height_in - style.HEADER_IN - row * _TILE_IN[1] - _PICTURE_IN - 0.22
-        _draw_mistake(figure, mistake, left_in, bottom_in)
+        _draw_mistake(figure, mistake, short, left_in, bottom_in)
     return figure
 
 
@@ -404,7 +405,9 @@ def _empty_gallery(of: int) -> Figure:
     return style.new_figure(title, subtitle, 6.4, 0.9)
 
 
-def _draw_mistake(figure: Figure, mistake: Mistake, left_in: float, bottom_in: float) -> None:
+def _draw_mistake(
+    figure: Figure, mistake: Mistake, names: Mapping[str, str], left_in: float, bottom_in: float
+) -> None:
     width_in, height_in = figure.get_size_inches()
     axes = figure.add_axes(
         (left_in / width_in, bottom_in / height_in, _PICTURE_IN / width_in, _PICTURE_IN / height_in)
@@ -421,14 +424,14 @@ def _draw_mistake(figure: Figure, mistake: Mistake, left_in: float, bottom_in: f
         interpolation="nearest" if pixelated else "antialiased",
     )
     for above_in, alignment, text, colour in (
-        (_PICTURE_IN + 0.05, "bottom", mistake.label, style.BLUE),
-        (-0.05, "top", mistake.predicted, style.VERMILION),
+        (_PICTURE_IN + 0.05, "bottom", names[mistake.label], style.BLUE),
+        (-0.05, "top", names[mistake.predicted], style.VERMILION),
         (-0.21, "top", style.percent(mistake.probability), style.MUTED),
     ):
         figure.text(
             (left_in + _PICTURE_IN / 2) / width_in,
             (bottom_in + above_in) / height_in,
-            style.shorten(text, 18),
+            text,
             ha="center",
             va=alignment,
             color=colour,

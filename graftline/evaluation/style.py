@@ -7,8 +7,9 @@ Blue and vermilion are told apart with every kind of colour vision (Okabe and It
 from __future__ import annotations
 
 import functools
+import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -23,6 +24,7 @@ MUTED = "#666666"
 DPI = 110
 MARGIN_IN = 0.12
 HEADER_IN = 0.66
+_LEAST_ROOM = 3
 _STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": MUTED,
@@ -114,3 +116,36 @@ def shorten(name: str, length: int) -> str:
         return name
     tail = (length - 1) // 2
     return f"{name[: length - 1 - tail]}…{name[len(name) - tail :]}"
+
+
+def shorten_all(names: Sequence[str], length: int) -> list[str]:
+    """Names for one figure; see :func:`shorten`.
+
+    Where several would come to the same, what they have in common is left out before what tells
+    them apart.
+    """
+    short = {name: shorten(name, length) for name in dict.fromkeys(names)}
+    alike: dict[str, list[str]] = {}
+    for name, said in short.items():
+        alike.setdefault(said, []).append(name)
+    for group in alike.values():
+        if len(group) > 1:
+            short |= dict(zip(group, _told_apart(group, length), strict=True))
+    return [short[name] for name in names]
+
+
+def _told_apart(names: Sequence[str], length: int) -> list[str]:
+    whole = [" ".join(name.split()) for name in names]
+    head = len(os.path.commonprefix(whole))
+    tail = len(os.path.commonprefix([name[head:][::-1] for name in whole]))
+    room = length - 2
+    if head + tail == 0 or room < _LEAST_ROOM:
+        return [shorten(name, length) for name in whole]
+    middles = shorten_all([name[head : len(name) - tail] for name in whole], room)
+    # What is left of the room shows how all of them begin, and end.
+    rest = room - max(map(len, middles))
+    begin = min(head, rest)
+    end = min(tail, rest - begin)
+    before = whole[0][:begin] + "…" * (begin < head)
+    after = "…" * (end < tail) + whole[0][len(whole[0]) - end :]
+    return [f"{before}{middle}{after}" for middle in middles]

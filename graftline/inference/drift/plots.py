@@ -77,7 +77,10 @@ def _draw_labels(axes: Axes, drift: Drift) -> None:
     batch = [100 * share.batch for _, share in shown]
     axes.barh(places - 0.2, train, 0.4, color=style.BLUE, alpha=0.65, label="training split")
     axes.barh(places + 0.2, batch, 0.4, color=style.VERMILION, alpha=0.85, label="this batch")
-    axes.set_yticks(places, [style.shorten(name, _NAME_LENGTH) for name, _ in shown], fontsize=8.5)
+    short = dict(
+        zip(drift.labels, style.shorten_all(list(drift.labels), _NAME_LENGTH), strict=True)
+    )
+    axes.set_yticks(places, [short[name] for name, _ in shown], fontsize=8.5)
     axes.invert_yaxis()
     some = f"the {len(shown)} that changed most" if len(shown) < len(drift.labels) else "all"
     axes.set_title(f"Labels that the model gives ({some})")

@@ -173,3 +173,44 @@ def test_a_shortened_name_fits(name: str, length: int) -> None:
     short = style.shorten(name, length)
     assert len(short) <= length
     assert len(name) > length or short == " ".join(name.split())
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (["seven", "eight"], ["seven", "eight"]),
+        (
+            [f"product {number} of the spring catalogue" for number in ("00019", "00062")],
+            ["product 00019…talogue", "product 00062…talogue"],
+        ),
+        # Two groups, each with an end of its own.
+        (
+            [
+                f"part {number} of the {season} catalogue of spare parts"
+                for number in ("000017", "000018")
+                for season in ("spring", "winter")
+            ],
+            None,
+        ),
+        # Longer than there is room for, in the middle too.
+        (
+            [
+                "x" * 30 + "a" + "y" * 40 + "b" + "z" * 30,
+                "x" * 30 + "c" + "y" * 40 + "d" + "z" * 30,
+            ],
+            None,
+        ),
+    ],
+)
+def test_names_of_one_figure_are_told_apart(names: list[str], shown: list[str] | None) -> None:
+    short = style.shorten_all(names, 22)
+    assert len(set(short)) == len(names) and max(map(len, short)) <= 22
+    if shown is not None:
+        assert short == shown
+
+
+@given(st.lists(st.text("ab ", max_size=40), max_size=6), st.integers(3, 30))
+def test_shortened_names_of_one_figure_fit(names: list[str], length: int) -> None:
+    short = style.shorten_all(names, length)
+    assert all(len(one) <= length for one in short)
+    assert [short[names.index(name)] for name in names] == short
