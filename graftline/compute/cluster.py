@@ -8,12 +8,13 @@ likes there.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 import socket
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -36,6 +37,10 @@ _POLL_S = 0.1
 _LOOK_S = 1.0
 """How often a waiting step looks whether the scheduler and the workers are still there."""
 _WITHOUT_WORKERS_S = 120.0
+_ANSWER_S = 120.0
+"""How long a scheduler or a worker may take to answer a small question: one that hangs, or whose
+machine does, keeps its connection, and says nothing."""
+_GOODBYE_S = 10.0
 _MOST_NAMED = 10
 _PAGE_S = 2.0
 _TRIES = 3
@@ -63,6 +68,8 @@ class Cluster:
         self._root, self._params, self._step = root, params, step
         self._own: Any = None
         self._found, self._looked_s = 0, 0.0
+        self.is_lost = False
+        """Whether the scheduler is: of one that hangs an answer would be waited for in vain."""
         nonce = secrets.token_hex(16)
         # The sessions' files lie under var/, which other users of the machines cannot read.
         self._file = root / "var" / "cluster" / f"nonce-{nonce[:8]}"
@@ -147,7 +154,7 @@ class Cluster:
         with self.asked(None):
             if self.client.status != "running":
                 raise self._lost(None)
-            there = self.client.scheduler_info(n_workers=-1)["workers"]
+            there = self._known_workers()
         needed = (resources or {}).items()
         return sorted(
             address
@@ -155,13 +162,48 @@ class Cluster:
             if all(one["resources"].get(name, 0) >= amount for name, amount in needed)
         )
 
+    def ask(
+        self,
+        function: Callable[..., Any],
+        *given: Any,
+        workers: Sequence[str] | None = None,
+        limit_s: float | None = None,
+    ) -> dict[str, Any]:
+        """Has workers do something small at once, whatever else they are at.
+
+        Dask's own method waits for all of them, and so for one that hangs.
+
+        Args:
+            function: What.
+            given: To the function.
+            workers: Addresses; by default all that are there.
+            limit_s: How long each may take, in seconds.
+
+        Returns:
+            By address what came back, or the error; a TimeoutError of who did not answer.
+        """
+        limit_s = limit_s or _ANSWER_S
+
+        async def one(address: str) -> Any:
+            asked = self.client.run(function, *given, workers=[address], on_error="return")
+            try:
+                return (await asyncio.wait_for(asked, limit_s))[address]
+            except TimeoutError as error:
+                return error
+
+        async def each(addresses: Sequence[str]) -> list[Any]:
+            return await asyncio.gather(*map(one, addresses))
+
+        addresses = list(self._known_workers()) if workers is None else workers
+        return dict(zip(addresses, self.client.sync(each, addresses), strict=True))
+
     def close(self) -> None:
         """Lets the workers go; those that the step has started end."""
         self._file.unlink(missing_ok=True)
         # Of a scheduler that is gone nothing can be asked any more.
-        if self.client.status == "running":
+        if self.client.status == "running" and not self.is_lost:
             with suppress(Exception):
-                self.client.run(forget, self.proof.nonce, on_error="ignore")
+                self.ask(forget, self.proof.nonce, limit_s=_GOODBYE_S)
         with suppress(Exception):
             self.client.close(timeout=2)
         if self._own is not None:
@@ -247,10 +289,13 @@ class Cluster:
         found: dict[str, Any] = {}
         while not found:
             with self.asked(None):
-                if not self.client.nthreads() and time.monotonic() < until:
+                if not self._nthreads() and time.monotonic() < until:
                     time.sleep(_POLL_S)
                     continue
-                answers = self.client.run(problem, self.proof, on_error="return")
+                answers = self.ask(problem, self.proof)
+            silent = [one for one, said in answers.items() if isinstance(said, TimeoutError)]
+            if silent:
+                _log.warning("no answer for %g s from %s", _ANSWER_S, ", ".join(silent))
             # One that is lost meanwhile costs nothing; another comes, and proves itself then.
             found = {one: said for one, said in answers.items() if not isinstance(said, OSError)}
             if not found and time.monotonic() > until:
@@ -288,9 +333,22 @@ class Cluster:
         now = time.monotonic()
         if now - self._looked_s > _LOOK_S:
             with self.asked(number):
-                self._found = sum(self.client.nthreads().values())
+                self._found = sum(self._nthreads().values())
             self._looked_s = now
         return self._found
+
+    def _nthreads(self) -> dict[str, int]:
+        threads: dict[str, int] = self.client.nthreads(callback_timeout=_ANSWER_S)
+        return threads
+
+    def _known_workers(self) -> dict[str, Any]:
+        """What the scheduler tells of each worker, by its address."""
+        # Dask's own method waits for ever, and hides that the connection is lost.
+        told: dict[str, Any] = self.client.sync(
+            self.client.scheduler.identity, n_workers=-1, callback_timeout=_ANSWER_S
+        )
+        workers: dict[str, Any] = told["workers"]
+        return workers
 
     @contextmanager
     def asked(self, number: int | None) -> Iterator[None]:
@@ -305,6 +363,7 @@ class Cluster:
             raise self._lost(number) from error
 
     def _lost(self, number: int | None) -> ClusterError:
+        self.is_lost = True
         at = f" at chunk {number + 1} of {self._step}" if number is not None else ""
         return ClusterError(
             f"the scheduler was lost{at}",
@@ -316,7 +375,7 @@ class Cluster:
         if not resources:
             return
         with self.asked(None):
-            offered = self.client.scheduler_info(n_workers=-1)["workers"].values()
+            offered = self._known_workers().values()
         for name, amount in resources.items():
             if not any(one["resources"].get(name, 0) >= amount for one in offered):
                 raise ClusterError(

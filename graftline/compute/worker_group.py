@@ -148,7 +148,7 @@ class _Attempt:
         # By the worker's address: what it says when its member has ended, and where that talks to.
         self._members: dict[str, tuple[Any, Path]] = {}
         with cluster.asked(None):
-            ports = cluster.client.run(free_port, workers=[*workers], on_error="ignore")
+            ports = cluster.ask(free_port, workers=workers)
         self._complete = all(isinstance(ports.get(worker), int) for worker in workers)
         if not self._complete:
             return
@@ -200,12 +200,12 @@ class _Attempt:
         with suppress(Exception):
             self._cluster.client.cancel(futures, force=True)
         until = time.monotonic() + _GRACE_S
-        while time.monotonic() < until:
+        while time.monotonic() < until and not self._cluster.is_lost:
             try:
-                left = self._cluster.client.run(members_at_work, on_error="ignore")
+                left = self._cluster.ask(members_at_work, limit_s=_GRACE_S)
             except Exception:
                 return
-            if not any(left.values()):
+            if not any(isinstance(one, int) and one for one in left.values()):
                 return
             time.sleep(_POLL_S)
 

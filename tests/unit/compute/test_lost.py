@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import distributed
 import psutil
 import pytest
 
-from graftline.compute import map_chunks, working_on
+from graftline.compute import cluster, map_chunks, working_on
 from graftline.core.errors import ClusterError
 from graftline.core.params import ComputeParams
 from tests.unit.compute.kept import ROOT, kept_cluster
@@ -26,8 +27,13 @@ EXPECTED = [number**2 for number in range(CHUNKS)]
 pytestmark = [pytest.mark.slow, pytest.mark.kill]
 
 
-def squares(root: Path, params: ComputeParams, kill_after: int = -1, pid: int = 0) -> list[int]:
-    """Squares numbers one by one; kills a process on the way, by default the last one's worker."""
+def squares(
+    root: Path, params: ComputeParams, kill_after: int = -1, pid: int = 0, stop_after: int = -1
+) -> list[int]:
+    """Squares numbers one by one; kills a process on the way, by default the last one's worker.
+
+    With ``stop_after`` it is stopped, as one that hangs.
+    """
     found = []
     with working_on(root, params, "load", "key"):
         chunks = map_chunks("squares", Squares(0.2), ([n] for n in range(CHUNKS)))
@@ -35,6 +41,8 @@ def squares(root: Path, params: ComputeParams, kill_after: int = -1, pid: int = 
             found += arrays["squares"].tolist()
             if number == kill_after:
                 os.kill(pid or int(arrays["pid"][0]), signal.SIGKILL)
+            elif number == stop_after:
+                os.kill(pid, signal.SIGSTOP)
     return found
 
 
@@ -104,6 +112,41 @@ def test_after_a_killed_scheduler_the_next_start_goes_on_from_the_parts(tmp_path
                 found += arrays["squares"].tolist()
             assert {part: part.stat().st_mtime_ns for part in parts} == parts
     assert found == EXPECTED
+
+
+def test_a_scheduler_that_hangs_is_a_lost_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(cluster, "_ANSWER_S", 3.0)
+    with kept_cluster(tmp_path) as told:
+        scheduler = psutil.Process(told.process.pid)
+        params = ComputeParams(engine="dask", address=told.address)
+        began = time.monotonic()
+        try:
+            with pytest.raises(ClusterError, match="the scheduler was lost at chunk"):
+                squares(tmp_path, params, stop_after=3, pid=scheduler.pid)
+        finally:
+            scheduler.resume()
+        assert time.monotonic() - began < 30
+        assert squares(tmp_path, params) == EXPECTED
+
+
+def test_a_worker_that_hangs_is_a_lost_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(cluster, "_ANSWER_S", 3.0)
+    # Dask's own five minutes.
+    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL", "5s")
+    with kept_cluster(tmp_path) as told:
+        params = ComputeParams(engine="dask", address=told.address)
+        children = psutil.Process(told.process.pid).children()
+        hanging = [child for child in children if "spawn_main" in " ".join(child.cmdline())][0]
+        hanging.suspend()
+        try:
+            assert squares(tmp_path, params) == EXPECTED
+        finally:
+            # Dask has ended it, and started another.
+            with suppress(psutil.NoSuchProcess):
+                hanging.resume()
+    assert "no answer for 3 s from tls://127.0.0.1:" in caplog.text
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
