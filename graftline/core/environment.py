@@ -13,6 +13,7 @@ Four kinds of variables, each named once, here:
 
 from __future__ import annotations
 
+import base64
 import importlib.util
 import locale
 import math
@@ -288,21 +289,35 @@ def prefect_home(workspace: Workspace) -> Path:
 
 
 def prefect_address(environment: Mapping[str, str], directory: Path) -> str | None:
-    """The address of the Prefect API that the user has chosen, if any.
+    """The address of the Prefect API that the user has chosen, if any."""
+    return _prefect_setting("url", environment, directory)
+
+
+def prefect_login(environment: Mapping[str, str], directory: Path) -> str | None:
+    """What Prefect's client tells that API to be let in, as a header has it; None if nothing."""
+    if login := _prefect_setting("auth_string", environment, directory):
+        return f"Basic {base64.b64encode(login.encode()).decode()}"
+    key = _prefect_setting("key", environment, directory)
+    return f"Bearer {key}" if key else None
+
+
+def _prefect_setting(name: str, environment: Mapping[str, str], directory: Path) -> str | None:
+    """A setting of Prefect's section ``api``.
 
     Looked for where Prefect looks, in its order: the environment, ``.env``, ``prefect.toml``,
     ``pyproject.toml`` and the active profile. Prefect itself is not asked, since importing it
     takes seconds in which its server can already be starting.
     """
-    if address := environment.get("PREFECT_API_URL"):
-        return address
+    variable = f"PREFECT_API_{name.upper()}"
+    if text := environment.get(variable):
+        return text
     candidates = (
-        _dotenv(directory / ".env").get("PREFECT_API_URL"),
-        _nested(_toml(directory / "prefect.toml"), "api", "url"),
-        _nested(_toml(directory / "pyproject.toml"), "tool", "prefect", "api", "url"),
-        _profile(environment).get("PREFECT_API_URL"),
+        _dotenv(directory / ".env").get(variable),
+        _nested(_toml(directory / "prefect.toml"), "api", name),
+        _nested(_toml(directory / "pyproject.toml"), "tool", "prefect", "api", name),
+        _profile(environment).get(variable),
     )
-    return next((str(address) for address in candidates if address), None)
+    return next((str(text) for text in candidates if text), None)
 
 
 def tracking_address(environment: Mapping[str, str]) -> str | None:

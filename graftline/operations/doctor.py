@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from http import HTTPStatus
 from importlib.metadata import PackageNotFoundError, requires
 from typing import Literal
@@ -24,7 +25,7 @@ from graftline.compute.devices import cpu_flags, gpus, resolved_device
 from graftline.core.code_lock import CODE_LOCK, changed_code
 from graftline.core.code_state import PACKAGE, version_of
 from graftline.core.counts import counted
-from graftline.core.environment import prefect_address
+from graftline.core.environment import prefect_address, prefect_login
 from graftline.core.errors import GraftlineError, TrackingError
 from graftline.core.installing import require
 from graftline.core.locks import holder
@@ -48,6 +49,7 @@ _PYTHONS = ((3, 11), (3, 14))
 _LEAST_FREE_BYTES = 2_000_000_000
 _LEAST_MEMORY_BYTES = 4_000_000_000
 _ANSWER_LIMIT_S = 5.0
+_START = "start it, or unset its address to have one started here"
 _INSTRUCTIONS = {
     "avx2": "AVX2",
     "avx512f": "AVX-512",
@@ -323,6 +325,14 @@ def _weights(name: str, workspace: Workspace) -> Iterator[Finding]:
     yield Finding(name=name, state="well", told=told)
 
 
+@dataclass(frozen=True)
+class _Wrong:
+    """What is wrong with a server, in words that follow its name, and what to do."""
+
+    told: str
+    do: str = _START
+
+
 def _servers(name: str, workspace: Workspace) -> Iterator[Finding]:
     for title, given, own, problem in (
         ("Prefect", prefect_address(os.environ, workspace.root), prefect_server, _prefect_problem),
@@ -330,11 +340,13 @@ def _servers(name: str, workspace: Workspace) -> Iterator[Finding]:
     ):
         if given:
             shown = f"{title} at {without_secrets(given).removesuffix('/api')}"
-            if (wrong := problem(workspace, given)) is None:
-                yield Finding(name=name, state="well", told=f"{shown} answers")
-            else:
-                do = "start it, or unset its address to have one started here"
-                yield Finding(name=name, state="fault", told=f"{shown} {wrong}", do=do)
+            wrong = problem(workspace, given)
+            yield Finding(
+                name=name,
+                state="fault" if wrong else "well",
+                told=f"{shown} {wrong.told if wrong else 'answers'}",
+                do=wrong.do if wrong else None,
+            )
         elif (running := address(own(workspace))) is not None:
             yield Finding(name=name, state="well", told=f"{title} runs at {running}")
         else:
@@ -344,28 +356,45 @@ def _servers(name: str, workspace: Workspace) -> Iterator[Finding]:
         yield Finding(name="pipeline", state="note", told=f"held by {process}")
 
 
-def _prefect_problem(_: Workspace, url: str) -> str | None:
+def _prefect_problem(workspace: Workspace, url: str) -> _Wrong | None:
     import httpx
 
+    login = prefect_login(os.environ, workspace.root)
+    headers = {"Authorization": login} if login else {}
+
+    def status(path: str) -> int:
+        answer = httpx.get(f"{url.rstrip('/')}{path}", headers=headers, timeout=_ANSWER_LIMIT_S)
+        is_page = answer.is_success and "json" not in answer.headers.get("content-type", "")
+        return HTTPStatus.NOT_FOUND if is_page else answer.status_code
+
     try:
-        answer = httpx.get(f"{url.rstrip('/')}/ready", timeout=_ANSWER_LIMIT_S)
+        health, ready, version = map(status, ("/health", "/ready", "/admin/version"))
     except httpx.TimeoutException:
         # A busy server is not away.
         return None
     except httpx.HTTPError:
-        return "does not answer"
-    if answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
-        return "is there, and its database does not answer"
+        return _Wrong("does not answer")
+    if health == HTTPStatus.NOT_FOUND:
+        return _Wrong(
+            "is no Prefect API", "name the API's address, which ends with /api: PREFECT_API_URL"
+        )
+    if {health, version} & {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        return _Wrong(
+            "does not let this client in",
+            "set the login that it asks for: PREFECT_API_AUTH_STRING, or PREFECT_API_KEY",
+        )
+    if ready == HTTPStatus.SERVICE_UNAVAILABLE:
+        return _Wrong("is there, and its database does not answer")
     return None
 
 
-def _mlflow_problem(workspace: Workspace, _: str) -> str | None:
+def _mlflow_problem(workspace: Workspace, _: str) -> _Wrong | None:
     from graftline.registry.tracking.store import configure, probe
 
     try:
         probe(configure(workspace))
     except TrackingError as error:
-        return f"does not answer: {error.what}"
+        return _Wrong(error.what.removeprefix("the tracking store "), error.fix or _START)
     return None
 
 

@@ -49,10 +49,18 @@ def check_answers(address: str) -> None:
     once = {PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_REQUEST_TIMEOUT: _START_LIMIT_S}
     with temporary_settings(once), get_client(sync_client=True) as client:
         problem = client.api_healthcheck()
+        found = getattr(getattr(problem, "response", None), "status_code", None)
         # Its health is everybody's to know.
         refusal = None if problem else _status(client, "/admin/version")
         ready = None if problem or refusal else _status(client, "/ready")
-    if refusal in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+    if HTTPStatus.NOT_FOUND in (found, refusal):
+        raise ServerError(
+            "a server answers, and it is no Prefect API",
+            where=f"PREFECT_API_URL: {without_secrets(address)}",
+            allowed="the address of the API, as in http://HOST:4200/api",
+            fix="see whether it lacks /api at its end, or whether something else stands before it",
+        )
+    if {found, refusal} & {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         raise ServerError(
             "the Prefect API that was chosen does not let this client in",
             where=without_secrets(address),
@@ -147,12 +155,15 @@ def _status(client: SyncPrefectClient, path: str) -> int | None:
     import httpx
 
     try:
-        client.request("GET", path)  # type: ignore[arg-type]
+        answer = client.request("GET", path)  # type: ignore[arg-type]
     except httpx.TimeoutException:
         return HTTPStatus.GATEWAY_TIMEOUT
     except httpx.HTTPStatusError as error:
-        return error.response.status_code
-    return None
+        # Prefect Cloud tells no version.
+        status = error.response.status_code
+        return None if status == HTTPStatus.NOT_FOUND else status
+    # A page, such as one that asks for a login, answers whatever is asked.
+    return None if "json" in answer.headers.get("content-type", "") else HTTPStatus.NOT_FOUND
 
 
 def _answers(address: str) -> bool:

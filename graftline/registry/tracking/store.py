@@ -39,7 +39,8 @@ _log = logging.getLogger(__name__)
 _WEB = ("http", "https")
 _DEFAULT_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _FIX = (
-    "start the server that MLFLOW_TRACKING_URI names, or unset it to keep the history in var/mlflow"
+    "start the server that MLFLOW_TRACKING_URI names, or mend that address and the password in it, "
+    "or unset it to keep the history in var/mlflow"
 )
 _DATABASE_BEHIND = "database (MLFLOW_BACKEND_STORE_URI there)"
 _FILES_BEHIND = "object store (--artifacts-destination there)"
@@ -311,8 +312,25 @@ def _ask(store: Store, behind: str, endpoint: str, **parameters: str) -> None:
         if "timed out" not in str(error):
             raise OSError(str(error)) from error
         raise _BehindError(f"has not answered a question for {_ANSWER_S:g} s", behind) from error
+    if answer.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        raise TrackingError(
+            "the tracking store does not let this client in: its server, or a proxy before it, "
+            f"answers {answer.status_code}",
+            where=f"MLFLOW_TRACKING_URI: {store.shown}",
+            fix="set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
+            "MLFLOW_TRACKING_TOKEN, to the login that it asks for",
+        )
     if answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
         raise _BehindError(f"answers {answer.status_code} {answer.reason}", behind)
+    # A page, such as one that asks for a login, answers whatever is asked.
+    is_page = "json" not in answer.headers.get("content-type", "")
+    if behind == _DATABASE_BEHIND and (is_page or answer.status_code == HTTPStatus.NOT_FOUND):
+        raise TrackingError(
+            "the tracking store cannot be used: a server answers, and it is none of MLflow's",
+            where=f"MLFLOW_TRACKING_URI: {store.shown}",
+            allowed="the address of MLflow's server, as in http://HOST:5000",
+            fix="see what answers there: curl --include ADDRESS/api/2.0/mlflow/experiments/search",
+        )
 
 
 def _checkout(workspace: Workspace) -> Path:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,8 +79,48 @@ def test_what_is_well_and_what_is_not(
     assert "not committed: graftline.lock, params.yaml" in said
     assert "graftline lock, and commit it" in said
     assert "the parameters are not valid" in said
-    assert "MLflow at http://127.0.0.1:1 does not answer" in said
+    assert "MLflow at http://127.0.0.1:1 cannot be used: nothing answers" in said
     assert "faults." in said
+
+
+@pytest.mark.parametrize(
+    ("login", "suffix", "told"),
+    [
+        ("team:right", "/api", None),
+        ("team:wrong", "/api", "does not let this client in"),
+        (None, "/api", "does not let this client in"),
+        ("team:right", "", "is no Prefect API"),
+    ],
+)
+def test_a_prefect_server_is_asked_with_the_login(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    login: str | None,
+    suffix: str,
+    told: str | None,
+) -> None:
+    class Prefect(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            let_in = self.headers["Authorization"] == "Basic dGVhbTpyaWdodA=="
+            status = 200 if let_in or self.path == "/api/health" else 401
+            self.send_response(status if self.path.startswith("/api/") else 404)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("PREFECT_API_AUTH_STRING", raising=False)
+    if login is not None:
+        monkeypatch.setenv("PREFECT_API_AUTH_STRING", login)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Prefect) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_address[1]}{suffix}"
+        wrong = doctor._prefect_problem(Workspace(tmp_path), address)
+        server.shutdown()
+    assert (wrong and wrong.told) == told
 
 
 def test_where_the_work_goes_is_told_and_whether_a_scheduler_is_there(

@@ -112,13 +112,36 @@ def test_a_server_whose_database_is_away_is_told_at_once(monkeypatch: pytest.Mon
     assert "PREFECT_SERVER_DATABASE_CONNECTION_URL" in str(caught.value.fix)
 
 
+@pytest.mark.parametrize("status", [404, 200])
+def test_a_server_that_is_no_api_is_told(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    def other(request: http.server.BaseHTTPRequestHandler) -> None:
+        answer(request, status, b"<html>", "text/html")
+
+    monkeypatch.setattr(Refusing, "do_GET", other)
+    server = serve()
+    address = f"http://127.0.0.1:{server.server_address[1]}"
+    with temporary_settings({PREFECT_API_URL: address}):
+        with pytest.raises(ServerError, match="it is no Prefect API") as caught:
+            check_answers(address)
+    end(server)
+    assert caught.value.where == f"PREFECT_API_URL: {address}"
+    assert "/api" in str(caught.value.allowed)
+
+
 def without_database(request: http.server.BaseHTTPRequestHandler) -> None:
     answer(request, 503 if request.path == "/api/ready" else 200, b'"0.8.4"')
 
 
-def answer(request: http.server.BaseHTTPRequestHandler, status: int, body: bytes) -> None:
+def answer(
+    request: http.server.BaseHTTPRequestHandler,
+    status: int,
+    body: bytes,
+    content: str = "application/json",
+) -> None:
     request.send_response(status)
-    request.send_header("Content-Type", "application/json")
+    request.send_header("Content-Type", content)
     request.send_header("Content-Length", str(len(body)))
     request.end_headers()
     request.wfile.write(body)

@@ -258,25 +258,44 @@ def test_a_server_that_is_away_in_the_middle_is_waited_for(
     ]
 
 
-def test_a_server_whose_database_is_away_is_told_at_once(
-    tracked: Workspace, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("status", "content", "told", "fix"),
+    [
+        (503, "text/html", "answers 503", "MLFLOW_BACKEND_STORE_URI"),
+        (401, "text/html", "does not let this client in", "MLFLOW_TRACKING_USERNAME"),
+        (403, "application/json", "does not let this client in", "MLFLOW_TRACKING_USERNAME"),
+        # The page of a proxy that asks for a login, and another program's server.
+        (200, "text/html", "it is none of MLflow's", "curl"),
+        (404, "application/json", "it is none of MLflow's", "curl"),
+    ],
+)
+def test_a_server_that_is_of_no_use_is_told_at_once(
+    tracked: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    content: str,
+    told: str,
+    fix: str,
 ) -> None:
-    class Away(http.server.BaseHTTPRequestHandler):
+    class Useless(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_error(503)
+            self.send_response(status)
+            self.send_header("Content-Type", content)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
 
         def log_message(self, *_: object) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Away) as server:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Useless) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_address[1]}"
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-        with pytest.raises(TrackingError, match="answers 503") as caught:
-            store.open_client(store.configure(tracked))
+        with pytest.raises(TrackingError, match=told) as caught:
+            store.open_client(store.configure(tracked), patience_s=0 if status == 503 else 60)
         server.shutdown()
     assert caught.value.where == f"MLFLOW_TRACKING_URI: {address}"
-    assert "MLFLOW_BACKEND_STORE_URI" in str(caught.value.fix)
+    assert fix in str(caught.value.fix)
 
 
 @pytest.mark.slow
