@@ -160,8 +160,9 @@ class _Renewal:
     @classmethod
     def _renew(cls, file: Path) -> None:
         while not _ENDED.wait(RENEWED_EVERY_S):
+            # Another machine has taken it away where this one stood still for long.
             with suppress(OSError):
-                os.utime(file)
+                file.touch()
 
 
 _ENDED = threading.Event()

@@ -73,6 +73,13 @@ def test_this_process_says_that_it_lives(workspace: Workspace, monkeypatch: pyte
         time.sleep(0.02)
     assert file.stat().st_mtime > 1
 
+    # Another machine has cleared it away while this one stood still.
+    file.unlink()
+    until = time.monotonic() + 10
+    while not file.exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    assert file.exists()
+
 
 def test_what_a_living_machine_holds_is_not_taken(workspace: Workspace):
     process = of_another_machine()
