@@ -17,10 +17,11 @@ def assemble(dataset: Dataset) -> Assembled:
 
 def _publish(workspace: Workspace, network: Assembled) -> None:
     head = " → ".join(f"{units} units" for units in network.head_units)
+    digest = network.weights_sha256
     facts = [
         ("backbone", f"{network.backbone}, alpha {network.alpha:g}, {network.size_px} px"),
         ("base weights", network.weights),
-        ("SHA-256 of their file", f"`{network.weights_sha256}`"),
+        ("SHA-256 of their file", f"`{digest}`" if digest else "drawn at random, from no file"),
         ("cut after", f"`{network.cut}`, {network.feature_dim(network.cut)} channels"),
         ("weights up to the cut", f"{sum(layer.params for layer in network.up_to(network.cut)):,}"),
         (
