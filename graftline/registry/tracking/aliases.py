@@ -9,6 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from graftline.core.environment import patience_s
 from graftline.core.errors import PipelineBusyError, TrackingError
 from graftline.core.workspace import Workspace
 from graftline.registry.tracking.store import configure, open_client, reported
@@ -107,7 +108,7 @@ def log_receipt(
     """
     from mlflow.entities import Metric, RunTag
 
-    client, _ = open_client(configure(workspace))
+    client, _ = open_client(configure(workspace), patience_s(), files=True)
     now_ms = int(time.time() * 1000)
     with reported(configure(workspace)):
         for path in files:
@@ -125,7 +126,7 @@ def log_file(workspace: Workspace, run_id: str, path: Path, folder: str) -> None
     Raises:
         TrackingError: If the store cannot be used, or has no such run.
     """
-    client, _ = open_client(configure(workspace))
+    client, _ = open_client(configure(workspace), patience_s(), files=True)
     with reported(configure(workspace)):
         client.log_artifact(run_id, str(path), folder)
 

@@ -298,6 +298,22 @@ def test_a_server_that_is_of_no_use_is_told_at_once(
     assert fix in str(caught.value.fix)
 
 
+def test_files_are_not_sent_to_an_object_store_that_is_away(
+    tracked: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = tracking.open_run(tracked, PARAMS)
+
+    def away(*_: object) -> None:
+        raise OSError("its object store may be away")
+
+    monkeypatch.setattr(store, "_probe_files", away)
+    monkeypatch.setenv("GRAFTLINE_PATIENCE_S", "0")
+    with pytest.raises(TrackingError, match="object store"):
+        tracking.log_receipt(tracked, run_id, [tracked.params_file], {}, {})
+    with pytest.raises(TrackingError, match="object store"):
+        tracking.log_file(tracked, run_id, tracked.params_file, "own")
+
+
 @pytest.mark.slow
 def test_a_store_that_goes_away_at_the_end_costs_no_training(
     tracked: Workspace, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
