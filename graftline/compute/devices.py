@@ -7,6 +7,7 @@ only where the system has a driver for one.
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ Device = Literal["cpu", "gpu"]
 _DRIVERS = ("nvidiactl", "nvidia0", "dxg", "kfd")
 """In ``/dev``: NVIDIA's, that of Windows's subsystem for Linux, AMD's."""
 _CPUINFO = Path("/proc/cpuinfo")
+_AMPERE = (8, 0)
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,11 @@ class Gpu:
 
     name: str
     capability: tuple[int, int] | None
+
+    @property
+    def has_bfloat16(self) -> bool:
+        """Whether it computes in bfloat16, and in TF32: from Ampere on."""
+        return self.capability is not None and self.capability >= _AMPERE
 
     def __str__(self) -> str:
         if self.capability is None:
@@ -61,6 +69,34 @@ def resolved_device(wanted: str) -> Device:
             "GPU, and TensorFlow needs pip install 'tensorflow[and-cuda]' of its own version",
         )
     return "cpu"
+
+
+def settled_device(wanted: str, *, deterministic: bool = True) -> Device:
+    """The same, and has all that this process does with TensorFlow keep to it.
+
+    To be called before TensorFlow does anything. Where the cores compute, no GPU is seen: else what
+    Keras does beside the runners would go there. A GPU is held to operations that give the same
+    bytes each time: else each convolution takes the algorithm that was the fastest when it was
+    first called. And float32 is float32 there: TensorFlow by itself would round it to TF32.
+
+    Args:
+        wanted: ``compute.device``: auto, cpu or gpu.
+        deterministic: Whether a GPU is held to that.
+
+    Raises:
+        ParamsError: If a GPU is asked for, and there is none that TensorFlow can use.
+    """
+    device = resolved_device(wanted)
+    if device == "gpu":
+        import tensorflow as tf
+
+        if deterministic:
+            tf.config.experimental.enable_op_determinism()
+        tf.config.experimental.enable_tensor_float_32_execution(False)
+    elif drivers():
+        # By the environment, so that nothing has to be imported, and that children keep to it.
+        os.environ[_VISIBLE] = "-1"
+    return device
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,16 @@ def test_auto_takes_a_gpu_where_there_is_one(
 ) -> None:
     monkeypatch.setattr(devices, "gpus", lambda: (devices.Gpu("a card", (8, 9)),) if there else ())
     assert devices.resolved_device(wanted) == device
+
+
+def test_where_the_cores_compute_no_gpu_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr(devices, "drivers", lambda: ())
+    assert devices.settled_device("cpu") == "cpu"
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
+    monkeypatch.setattr(devices, "drivers", lambda: ("nvidia0",))
+    assert devices.settled_device("cpu") == "cpu"
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "-1"
 
 
 @pytest.mark.parametrize(
