@@ -100,7 +100,7 @@ class CandidateTrainer:
         if ready.tune is None:
             found = measured(ready.probe.loop, self._pooled(ready, fold.held_out))
         else:
-            self._tune(ready, sets, head)
+            self._tune(ready, ready.tune, sets, head)
             found = measured(ready.tune.loop, self._examples(ready, fold.held_out))
         return Trial(found.right, found.tempered.losses)
 
@@ -178,17 +178,15 @@ class CandidateTrainer:
             self._heads[key] = _TrainedHead.of(ready.classifier, standings)
         return self._heads[key]
 
-    def _tune(self, ready: _Ready, sets: _Sets, head: _TrainedHead) -> None:
+    def _tune(self, ready: _Ready, tune: Phase, sets: _Sets, head: _TrainedHead) -> None:
         """Goes on from the trained head, as ``train`` does; the best weights stay."""
-        if ready.tune is None:
-            raise ValueError("nothing of the backbone is to be tuned")
         # Epochs are counted through both phases, and views are taken in turn.
         epochs = range(head.epochs, head.epochs + sets.tune.epochs)
         train_set, validation_set = self._tuning_sets(ready, sets, epochs)
-        phase = replace(ready.tune, train_set=train_set, validation_set=validation_set)
-        phases = [_begun(ready.probe), _begun(phase)]
+        phase = replace(tune, train_set=train_set, validation_set=validation_set)
+        standings = _TrainStates(head.before(phase, ready.classifier))
         try:
-            self._fitting(ready, phases, _TrainStates(head.standing_in(ready))).run()
+            self._fitting(ready, [_begun(phase)], standings).run()
         except DivergedError:
             # The weights before that step stay, and their answers speak for themselves.
             return
@@ -332,12 +330,19 @@ class _Ready:
             v for phase in phases for v in (*phase.loop.state(), *self.classifier.variables)
         ]
         different = {id(variable): variable for variable in variables}.values()
-        self._beginning = [(variable, variable.numpy().copy()) for variable in different]
+        self._beginning = [(variable, _kept(variable.numpy())) for variable in different]
 
     def restart(self) -> None:
         """Puts all back to how it was before any training."""
         for variable, value in self._beginning:
             variable.assign(value)
+
+
+def _kept(values: NDArray[Any]) -> NDArray[Any]:
+    """A copy; of values that are all zero, as an optimizer begins, one that takes no memory."""
+    return (
+        values.copy() if values.any() else np.broadcast_to(np.zeros((), values.dtype), values.shape)
+    )
 
 
 class _TrainStates:
@@ -362,7 +367,8 @@ class _TrainedHead:
 
     Args:
         values: Of all its variables: those of its best epoch, standardization, random state.
-        standing: At the end of its training.
+        standing: At the end of its training, without any values: heads of many classes are large,
+            and a race keeps each.
     """
 
     values: list[NDArray[Any]]
@@ -373,7 +379,7 @@ class _TrainedHead:
         if standings.standing is None:
             raise ValueError("the head has not been trained")
         values = [variable.numpy().copy() for variable in classifier.get_layer(HEAD).variables]
-        return cls(values, standings.standing)
+        return cls(values, replace(standings.standing, values=(), best_values=()))
 
     @property
     def epochs(self) -> int:
@@ -385,10 +391,16 @@ class _TrainedHead:
         for variable, value in zip(classifier.get_layer(HEAD).variables, self.values, strict=True):
             variable.assign(value)
 
-    def standing_in(self, ready: _Ready) -> TrainState:
-        """As if the head had been trained in this network, of which other layers may train."""
-        best = [variable.numpy().copy() for variable in ready.classifier.trainable_variables]
-        return replace(self.standing, best_values=best)
+    def before(self, phase: Phase, classifier: Any) -> TrainState:
+        """As if the head had been trained in this network, of which now other layers may train."""
+        return replace(
+            self.standing,
+            phase=phase.name,
+            stopped=False,
+            # The variables themselves: the phase goes on from what they are when it begins.
+            values=phase.loop.state(),
+            best_values=[variable.numpy().copy() for variable in classifier.trainable_variables],
+        )
 
 
 def _begun(phase: Phase) -> PhaseSpec:

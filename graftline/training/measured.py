@@ -60,8 +60,11 @@ def measured(loop: Loop, examples: Examples) -> Measured:
         # A copy: a view would hold all of the batch.
         kept.append(logits[-at % every :: every].copy())
         at = rows.stop
-    temperature = tempered(np.concatenate(kept), labels[sampled]).temperature
+    some = np.concatenate(kept)
+    # The parts go first, and then the whole: each takes as much as a sample may.
     del kept
+    temperature = tempered(some, labels[sampled]).temperature
+    del some
     at_best, at = np.empty(len(labels)), 0
     for logits in loop.logits_by_batch(examples):
         rows = slice(at, at + len(logits))
