@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import functools
 import os
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from graftline.core.code_state import version_of
 from graftline.core.errors import ParamsError
+from graftline.core.installing import install_command
 
 Device = Literal["cpu", "gpu"]
 
@@ -21,7 +24,8 @@ _DRIVERS = ("nvidiactl", "nvidia0", "dxg", "kfd")
 """In ``/dev``: NVIDIA's, that of Windows's subsystem for Linux, AMD's."""
 _CPUINFO = Path("/proc/cpuinfo")
 _AMPERE = (8, 0)
-_VISIBLE = "CUDA_VISIBLE_DEVICES"
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+"""By which a process is told what GPUs there are for it; -1: none."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ def resolved_device(wanted: str) -> Device:
             where="compute.device",
             allowed="auto, which takes a GPU where there is one, and cpu",
             fix="set compute.device to auto, or mend the installation: nvidia-smi has to list the "
-            "GPU, and TensorFlow needs pip install 'tensorflow[and-cuda]' of its own version",
+            f"GPU, and TensorFlow needs its libraries: {libraries_command()}",
         )
     return "cpu"
 
@@ -95,7 +99,7 @@ def settled_device(wanted: str, *, deterministic: bool = True) -> Device:
         tf.config.experimental.enable_tensor_float_32_execution(False)
     elif drivers():
         # By the environment, so that nothing has to be imported, and that children keep to it.
-        os.environ[_VISIBLE] = "-1"
+        os.environ[VISIBLE] = "-1"
     return device
 
 
@@ -110,6 +114,11 @@ def gpus() -> tuple[Gpu, ...]:
         _described(tf.config.experimental.get_device_details(one))
         for one in tf.config.list_physical_devices("GPU")
     )
+
+
+def libraries_command() -> str:
+    """The command that installs what TensorFlow needs for a GPU beside its driver."""
+    return install_command(f"tensorflow[and-cuda]=={version_of('tensorflow')}")
 
 
 def drivers(folder: Path = Path("/dev")) -> tuple[str, ...]:
@@ -129,6 +138,27 @@ def cpu_flags(cpuinfo: Path = _CPUINFO) -> frozenset[str]:
         if line.startswith(("flags", "Features"))
         for flag in line.partition(":")[2].split()
     )
+
+
+def cards() -> tuple[str, str | None]:
+    """This machine, and the GPUs that this process sees, as CUDA_VISIBLE_DEVICES names them."""
+    return socket.gethostname(), os.environ.get(VISIBLE)
+
+
+def sharing_cards(places: Sequence[tuple[str, str | None]]) -> str | None:
+    """The first machine on which two of some processes see the same GPU; None if there is none.
+
+    Args:
+        places: Of each process, its :func:`cards`; without a variable it sees all.
+    """
+    taken: dict[str, list[set[str] | None]] = {}
+    for host, named in places:
+        mine = None if named is None else {one.strip() for one in named.split(",")}
+        others = taken.setdefault(host, [])
+        if any(mine is None or one is None or mine & one for one in others):
+            return host
+        others.append(mine)
+    return None
 
 
 def _described(details: dict[str, object]) -> Gpu:

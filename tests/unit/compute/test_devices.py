@@ -64,3 +64,19 @@ def test_flags_are_those_of_the_system(tmp_path: Path) -> None:
     path.write_text("model name\t: one\nflags\t\t: sse amx_bf16 amx_tile\n")
     assert devices.cpu_flags(path) == {"sse", "amx_bf16", "amx_tile"}
     assert devices.cpu_flags(tmp_path / "absent") == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("places", "host"),
+    [
+        ([("a", None), ("b", None)], None),
+        ([("a", None), ("b", None), ("b", None)], "b"),
+        ([("a", "0"), ("a", "1"), ("b", "0")], None),
+        ([("a", "0,1"), ("a", "1")], "a"),
+        ([("a", "0"), ("a", None)], "a"),
+    ],
+)
+def test_two_processes_do_not_share_a_card(
+    places: list[tuple[str, str | None]], host: str | None
+) -> None:
+    assert devices.sharing_cards(places) == host
