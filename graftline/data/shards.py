@@ -171,7 +171,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         # Of texts that many images share each stands in memory once.
         with pq.ParquetFile(manifest, memory_map=True, read_dictionary=list(_SHARED)) as file:
             # Column by column: all of them at once would take twice the memory.
-            return {
+            columns = {
                 field.name: _values(file.read(columns=[field.name]).column(0), field)
                 for field in _schema()
             }
@@ -179,6 +179,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise not_there_yet(manifest) from error
     except (pa.ArrowException, KeyError, ValueError, OSError) as error:
         raise unusable_output(manifest, f"is no manifest of packed images: {error}") from error
+    give_memory_back()
+    return columns
+
+
+def give_memory_back() -> None:
+    """Has the system get back what manifests took that nobody holds any more: Arrow keeps it."""
+    import pyarrow as pa
+
+    pa.default_memory_pool().release_unused()
 
 
 def _values(column: pa.ChunkedArray, field: pa.Field) -> Any:

@@ -17,7 +17,7 @@ from graftline.core.params import Seconds
 from graftline.core.progress import progress
 from graftline.core.records import Assembled, FreezePlan, Preprocessed
 from graftline.core.workspace import Workspace
-from graftline.data.shards import PackedImages
+from graftline.data.shards import PackedImages, give_memory_back
 from graftline.network.assembled import WHOLE_BACKBONE
 from graftline.network.runners.choosing import Computing
 from graftline.selection.budget import Schedule, in_multiply_adds, make_schedule
@@ -100,6 +100,9 @@ def choose(workspace: Workspace, settings: Settings, trainer: TrialRunner) -> Ch
     # The rule's plan may stand among the candidates under another name already.
     rule = next(one for one in candidates if one.identity == rule.identity)
     held = race_folds(images, settings.seed)
+    # The trainer reads them for itself; what is known of a million images takes 150 MB.
+    del images
+    give_memory_back()
     schedule, budget = _schedule(folder, settings, trainer, assembled, candidates, held, begun_s)
     if schedule is None:
         head_only = candidates[0]
