@@ -64,19 +64,19 @@ def tuning_loop(size_px: int, strategy: Strategy, precision: str) -> Loop:
     return Loop(network, groups, TrainParams(), _BATCH, np.zeros(_BATCH, np.int32), 0, precision)
 
 
-def rate(loop: Loop) -> float:
+def rate(loop: Loop, steps: int = _STEPS) -> float:
     """Images per second of a few steps."""
     shape: tuple[Any, ...] = loop.network.input.shape[1:]
     chance = np.random.default_rng(0)
     if loop.network.input.dtype == "uint8":
-        examples: Any = chance.integers(0, 256, (_STEPS, _BATCH, 28, 28, 1), dtype=np.uint8)
+        examples: Any = chance.integers(0, 256, (steps, _BATCH, 28, 28, 1), dtype=np.uint8)
     else:
-        examples = chance.random((_STEPS, _BATCH, *shape), np.float32)
-    labels = chance.integers(0, 10, (_STEPS, _BATCH), dtype=np.int32)
+        examples = chance.random((steps, _BATCH, *shape), np.float32)
+    labels = chance.integers(0, 10, (steps, _BATCH), dtype=np.int32)
     begun_s = time.monotonic()
     # The device may be at work still: reading the loss waits for it.
     float(loop.train_on(examples, labels)[0])
-    return _STEPS * _BATCH / (time.monotonic() - begun_s)
+    return steps * _BATCH / (time.monotonic() - begun_s)
 
 
 def _options() -> argparse.Namespace:

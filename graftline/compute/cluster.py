@@ -107,8 +107,6 @@ class Cluster:
             folder: Where the parts go; None has the arrays sent.
             resources: What a worker must offer.
         """
-        # Those that it has started are on its own machine, and have what that has.
-        resources = {} if self._own is not None else resources
         self._refuse_lacking(resources)
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)

@@ -118,14 +118,17 @@ def map_chunks(
             the caller's own thread does them, each when it is asked for.
         keep: Whether a cluster's workers write the arrays to files. Without, they are sent, so they
             have to be small.
-        resources: What a worker of a cluster must offer for it, such as ``{"GPU": 1}``.
+        resources: What a worker of a cluster must offer for it, such as ``{"GPU": 1}``. Without a
+            scheduler of the user's own it is then done in this process.
 
     Raises:
         ClusterError: If the cluster cannot be used, or is lost.
         Exception: Whatever the work raises, with a note on the chunk.
     """
     session = _sessions[-1] if _sessions else None
-    if session is not None and session.params.engine == "dask":
+    # Workers that a step starts are on its own machine, and would all be at the same GPU.
+    alone = bool(resources) and session is not None and session.params.address is None
+    if session is not None and session.params.engine == "dask" and not alone:
         folder = session.parts / name if keep else None
         cluster = session.cluster()
         yield from cluster.map(name, work, chunks, folder, dict(resources or {}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from graftline.compute.devices import gpus, resolved_device
+from graftline.compute.devices import settled_device
 from graftline.compute.groups import group_of, taken_port_told
 from graftline.core.params import ComputeParams
 
@@ -32,11 +32,7 @@ def training_strategy(compute: ComputeParams) -> Any:
     import tensorflow as tf
 
     group = group_of(compute)
-    on_gpus = resolved_device(compute.device) == "gpu"
-    if not on_gpus and gpus():
-        tf.config.set_visible_devices([], "GPU")
-    if on_gpus and compute.deterministic:
-        tf.config.experimental.enable_op_determinism()
+    on_gpus = settled_device(compute.device, deterministic=compute.deterministic) == "gpu"
     if group is not None:
         _LOG.info(
             f"process {group.index + 1} of {len(group.addresses)} that train together waits for "

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from graftline.compute.cores import using_workers
-from graftline.compute.devices import cpu_flags
+from graftline.compute.devices import cpu_flags, settled_device
 from graftline.compute.parts import part_file, write_part
 from graftline.compute.work import Arrays, Work
 from graftline.core.code_state import PACKAGE, code_state
@@ -154,6 +154,8 @@ def run_chunk(task: Task, number: int, chunk: Any, threads: int | None = None) -
     worker = get_worker()
     if (wrong := problem(task.proof)) is not None:
         raise ClusterError(f"the worker {worker.address} {wrong}", where=str(task.proof.root))
+    # Of a machine's GPU a worker uses what it offers.
+    settled_device("auto" if worker.state.total_resources.get("GPU") else "cpu")
     opened = _taken(task, threads or worker.state.nthreads)
     try:
         arrays = opened.function(chunk)

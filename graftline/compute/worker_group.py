@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from graftline.compute.devices import resolved_device
+from graftline.compute.devices import VISIBLE, cards, resolved_device, sharing_cards
 from graftline.compute.groups import environment_of, group_child, until_it_holds
 from graftline.compute.work import resources_of
 from graftline.compute.worker import Proof, problem
@@ -74,7 +74,8 @@ def lead(root: Path, compute: ComputeParams, command: Sequence[str]) -> int:
         How the leading process ended.
 
     Raises:
-        ClusterError: If there are too few workers, or one cannot work, or fails.
+        ClusterError: If there are too few workers, or one cannot work, or fails, or if two would
+            compute on one GPU.
         WorkerLostError: If the group breaks again and again.
     """
     from graftline.compute.cluster import Cluster
@@ -82,7 +83,7 @@ def lead(root: Path, compute: ComputeParams, command: Sequence[str]) -> int:
     device = resolved_device(compute.device)
     needed = resources_of(device)
     # All compute on the same kind of device as the one that leads.
-    environment = {} if device == "gpu" else {"CUDA_VISIBLE_DEVICES": "-1"}
+    environment = {} if device == "gpu" else {VISIBLE: "-1"}
     with closing(Cluster(root, compute, "train")) as cluster, termination_as_interrupt():
         count = compute.workers or max(1, len(cluster.workers(needed)))
         _LOG.info(
@@ -93,6 +94,8 @@ def lead(root: Path, compute: ComputeParams, command: Sequence[str]) -> int:
 
         def start() -> int | None:
             chosen = _awaited_workers(cluster, count, needed)
+            if device == "gpu":
+                _refuse_shared_cards(cluster, chosen)
             attempt = _Attempt(cluster, chosen, needed, _Common(root, tuple(command), environment))
             try:
                 return attempt.run()
@@ -103,6 +106,20 @@ def lead(root: Path, compute: ComputeParams, command: Sequence[str]) -> int:
             start,
             where=f"compute.address: {compute.address}",
             fix=f"have a look at the logs of the workers, and at {root / _FOLDER}; then run again",
+        )
+
+
+def _refuse_shared_cards(cluster: Cluster, workers: Sequence[str]) -> None:
+    """TensorFlow would take the refusal of the GPUs' library for a lost process, and try again."""
+    with cluster.asked(None):
+        found = cluster.ask(cards, workers=workers)
+    places = [cards(), *(place for place in found.values() if isinstance(place, tuple))]
+    if (host := sharing_cards(places)) is not None:
+        raise ClusterError(
+            f"two processes on {host} would train on the same GPU",
+            where=f"compute.address: {cluster.address}",
+            fix="set CUDA_VISIBLE_DEVICES for each of them to a GPU of its own; where all are on "
+            "one machine, compute.strategy: mirrored needs no workers",
         )
 
 

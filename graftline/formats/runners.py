@@ -15,8 +15,14 @@ from graftline.formats.contract import read_contract
 from graftline.formats.exported_network import PROBABILITIES, SIGNATURE
 from graftline.network.runners.litert import LiteRunner
 
-ONNX_PROVIDERS = ("CUDAExecutionProvider", "ROCMExecutionProvider", "CPUExecutionProvider")
+_CUDA = "CUDAExecutionProvider"
+ONNX_PROVIDERS = (_CUDA, "ROCMExecutionProvider", "CPUExecutionProvider")
 """Of ONNX Runtime, the one that is asked first standing first."""
+_SETTINGS = {
+    # By itself it takes the convolutions that were the fastest when it tried them, and rounds
+    # float32 to TF32.
+    _CUDA: {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
+}
 
 
 class OpenModel(Protocol):
@@ -94,8 +100,12 @@ class _Onnx:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = available_cores()
+        providers = onnx_providers(device)
+        if _CUDA in providers:
+            # It looks for CUDA where the system has it, and not beside itself in Python's packages.
+            onnxruntime.preload_dlls()
         self._session: Any = onnxruntime.InferenceSession(
-            str(path), options, providers=onnx_providers(device)
+            str(path), options, providers=[(one, _SETTINGS.get(one, {})) for one in providers]
         )
         # One whose libraries are wanting is passed over without an error.
         self.title = f"ONNX Runtime, {self._session.get_providers()[0]}"

@@ -20,6 +20,8 @@ PREPARATION = "preparation"
 POOLING = "pooling"
 STANDARDIZATION = "standardization"
 BACKBONE = "backbone"
+CHANGE = "augment_"
+"""Begins the names of layers that change training images."""
 
 
 def build_classifier(backbone: Any, head: HeadParams, classes: int, seed: int) -> Any:

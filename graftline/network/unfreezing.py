@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from graftline.core.backbones import family_of
 from graftline.core.records import FreezePlan
-from graftline.network.classifier import BACKBONE, HEAD, POOLING, PREPARATION, without_softmax
+from graftline.network.classifier import BACKBONE, HEAD, POOLING, build_preparation, without_softmax
 
 
 def thaw(classifier: Any, plan: FreezePlan) -> list[Any]:
@@ -37,7 +38,11 @@ def tuned_part(classifier: Any, boundary: str | None, augmentation: Any = None) 
     if boundary is None:
         start = keras.Input(classifier.input.shape[1:], dtype="uint8", name="images")
         images = start if augmentation is None else augmentation(start)
-        maps = backbone(classifier.get_layer(PREPARATION)(images), training=False)
+        # Images are no larger than the input, so that no filter is needed; GPUs have none.
+        preparation = build_preparation(
+            int(backbone.input.shape[1]), family_of(backbone).scaling, antialias=False
+        )
+        maps = backbone(preparation(images), training=False)
     else:
         at_boundary = backbone.get_layer(boundary).output
         start = keras.Input(at_boundary.shape[1:], name="maps")

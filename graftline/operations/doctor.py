@@ -21,13 +21,13 @@ from packaging.requirements import InvalidRequirement, Requirement
 from graftline import __version__
 from graftline.compute.cores import VARIABLE as CORES_VARIABLE
 from graftline.compute.cores import allowed_cores, available_cores
-from graftline.compute.devices import cpu_flags, gpus, resolved_device
+from graftline.compute.devices import cpu_flags, gpus, libraries_command, resolved_device
 from graftline.core.code_lock import CODE_LOCK, changed_code
 from graftline.core.code_state import PACKAGE, version_of
 from graftline.core.counts import counted
 from graftline.core.environment import prefect_address, prefect_login
 from graftline.core.errors import GraftlineError, TrackingError
-from graftline.core.installing import require
+from graftline.core.installing import is_installed, require
 from graftline.core.locks import holder
 from graftline.core.params import read_params, read_record
 from graftline.core.records import ComputedIn, Record
@@ -64,6 +64,7 @@ _RUNNER_PACKAGES = {
     "TensorFlow": "tensorflow",
     "OpenVINO": "openvino",
     "ONNX Runtime": "onnxruntime",
+    "ONNX Runtime for GPUs": "onnxruntime-gpu",
 }
 
 
@@ -153,7 +154,7 @@ def _devices(name: str, _: Workspace) -> Iterator[Finding]:
         told += f"; TensorFlow uses {', '.join(map(str, used))}"
         yield Finding(name=name, state="well", told=told)
     elif listed:
-        do = "pip install 'tensorflow[and-cuda]' of the version that is installed"
+        do = f"install its libraries: {libraries_command()}"
         told += f"; {', '.join(listed)}, of which TensorFlow sees none"
         yield Finding(name=name, state="fault", told=told, do=do)
     else:
@@ -178,7 +179,7 @@ def _runners(name: str, workspace: Workspace) -> Iterator[Finding]:
     ]
     compute = read_params(workspace.params_file).compute
     told = ", ".join(present)
-    if version_of("onnxruntime"):
+    if is_installed("onnxruntime"):
         told += f" ({', '.join(onnx_providers(compute.device))})"
     on_gpu = resolved_device(compute.device) == "gpu"
     told += f"; compute.device {compute.device}: {'the GPU' if on_gpu else 'the cores'}"

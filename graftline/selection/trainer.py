@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from graftline.compute.devices import settled_device
 from graftline.core.errors import TrainingDivergedError
 from graftline.core.files import SCRATCH_PREFIX
 from graftline.core.fresh_start import refuse_overgrown
@@ -31,6 +32,7 @@ from graftline.data.shards import PackedImages
 from graftline.network.assembled import planned_classifier
 from graftline.network.batch_norm import Statistics, adapted_statistics, set_statistics
 from graftline.network.classifier import BACKBONE, HEAD, POOLING, frozen_part
+from graftline.network.precision import training_precision
 from graftline.network.runners.choosing import Computing
 from graftline.network.unfreezing import thaw, tuned_part
 from graftline.selection.candidates import Candidate
@@ -60,6 +62,8 @@ class CandidateTrainer:
     """
 
     def __init__(self, workspace: Workspace, settings: Settings) -> None:
+        # It may be made in another process than the step's.
+        self._device = settled_device("cpu" if settings.computing.takes_litert else "gpu")
         self._workspace, self._settings = workspace, settings
         self._assembled = Assembled.read_in(workspace)
         self._images = PackedImages.open(workspace.preprocessed)
@@ -139,6 +143,7 @@ class CandidateTrainer:
                 train,
                 sets.tune,
                 seed,
+                training_precision(train.mixed_precision, self._device),
             )
         ready.keep_beginning()
         return ready

@@ -25,13 +25,17 @@ def assemble(workspace: Workspace, params: Params) -> Assembled:
         ParamsError: If ``backbone.cut`` names no layer, or one on a side path.
         MissingOutputError: If ``load`` has not run.
     """
+    import tensorflow as tf
+
     classes = read_classes(workspace)
     chosen, size_px = params.backbone, params.preprocess.size_px
     weights = resolve_weights(workspace, chosen, size_px)
-    base = build_base(size_px, chosen.alpha, params.seed, chosen.name)
-    load_into(base, weights)
-    backbone = cut_after(base, chosen.cut_layer)
-    classifier = build_classifier(backbone, params.head, len(classes), params.seed)
+    # On the cores everywhere: compute.device does not say what a fresh head begins with.
+    with tf.device("CPU"):
+        base = build_base(size_px, chosen.alpha, params.seed, chosen.name)
+        load_into(base, weights)
+        backbone = cut_after(base, chosen.cut_layer)
+        classifier = build_classifier(backbone, params.head, len(classes), params.seed)
     record = Assembled(
         backbone=chosen.name,
         alpha=chosen.alpha,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from graftline.compute.devices import settled_device
 from graftline.core.csv_files import write_csv
 from graftline.core.errors import DataError, MissingOutputError, not_there_yet
 from graftline.core.files import replacing_directory
@@ -45,6 +46,7 @@ def evaluate(workspace: Workspace, params: Params) -> Metrics:
         DataError: If there is no test image, or a label is beyond the classes.
         TrainingDivergedError: If the model answers with what are no probabilities.
     """
+    settled_device(params.compute.device)
     dataset = Dataset.read_in(workspace)
     trained = Trained.read_in(workspace)
     history = _read_history(workspace, trained.best_epoch)

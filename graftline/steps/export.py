@@ -36,8 +36,10 @@ def export(workspace: Workspace, params: Params) -> Exports:
         replacing_directory(workspace.exports_report, sealed=True) as report,
     ):
         if section.formats:
+            from graftline.compute.devices import settled_device
             from graftline.formats.exporter import export_all
 
+            settled_device(params.compute.device)
             exports = export_all(workspace, section, params.compute.device, folder, report)
         else:
             exports = Exports(original=None, exported=())

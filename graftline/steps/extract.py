@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graftline.compute import Arrays, map_chunks, resources_of
+from graftline.compute.devices import settled_device
 from graftline.core.files import replacing_directory
 from graftline.core.params import AugmentParams, Params
 from graftline.core.progress import progress
@@ -71,6 +72,7 @@ def extract(workspace: Workspace, params: Params) -> Features:
         MissingOutputError: If an earlier step has not run.
         StorageFullError: If the disk has no room for them, before anything is computed.
     """
+    settled_device(params.compute.device)
     plan = FreezePlan.read_in(workspace)
     assembled = Assembled.read_in(workspace)
     Preprocessed.read_in(workspace)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from graftline.compute.devices import settled_device
 from graftline.core.csv_files import write_csv
 from graftline.core.files import replacing_directory
 from graftline.core.markdown import table
@@ -29,6 +30,7 @@ def freeze(workspace: Workspace, params: Params) -> FreezePlan:
         ParamsError: If the strategy names a layer or a number of blocks that the backbone has not.
         MissingOutputError: If ``assemble`` has not run.
     """
+    settled_device(params.compute.device)
     assembled = Assembled.read_in(workspace)
     strategy = params.freeze.strategy
     precision = _precision(workspace, params, assembled, assembled.cut)

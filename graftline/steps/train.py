@@ -279,7 +279,12 @@ def _tune(workspace: Workspace, params: Params, classifier: Any, plan: FreezePla
         params.train,
         params.tune,
         params.seed,
+        _precision(params),
     )
+
+
+def _precision(params: Params) -> str:
+    return training_precision(params.train.mixed_precision, params.compute.device)
 
 
 def _key(workspace: Workspace, params: Params) -> str:
@@ -296,7 +301,7 @@ def _key(workspace: Workspace, params: Params) -> str:
             params.seed,
             code_state("graftline/steps/train.py", trains=True),
             # Of auto the machine decides.
-            training_precision(params.train.mixed_precision),
+            _precision(params),
             params.compute.strategy,
             params.compute.deterministic,
             *(part.model_dump(mode="json") for part in (*records, *sections)),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from graftline.core.params import AugmentParams
 from graftline.data.decoding import Pixels
+from graftline.network.classifier import CHANGE
 
 _FULL_TURN_DEGREES = 360.0
 _FILL = "nearest"
@@ -70,9 +71,9 @@ def augmentation_layers(augment: AugmentParams, seed: int) -> list[Any]:
         made.append((layers.RandomContrast, {"factor": (augment.contrast, augment.contrast)}))
     if augment.brightness:
         made.append((layers.RandomBrightness, {"factor": augment.brightness}))
-    # Whatever policy of precision is in force: 16 bits would round greys.
+    # Their name keeps them so where the network computes in 16 bits.
     return [
-        kind(**options, seed=seed + number, dtype="float32", name=f"augment_{number}")
+        kind(**options, seed=seed + number, dtype="float32", name=f"{CHANGE}{number}")
         for number, (kind, options) in enumerate(made)
     ]
 

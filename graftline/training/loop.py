@@ -18,7 +18,7 @@ from graftline.core.params import TrainParams
 from graftline.network.precision import computing_in
 from graftline.training.adam import Group, GroupedAdam
 from graftline.training.datasets import Examples
-from graftline.training.mixup import blended, mixing_shares
+from graftline.training.mixup import blended, mixing_shares, shifted
 from graftline.training.shares import Share, places_of, share_of, with_shared_draws, working_on
 
 _MEASURED_BATCH = 256
@@ -110,7 +110,8 @@ class Loop:
         with computing_in(self._precision, self._trained):
             found: tuple[Any, Any, Any] = self._train_chunk(
                 self._spread(images, count, 1, before),
-                self._spread(labels, count, 1, before),
+                # What has 32 bits would lie on the host, and have every step wait for it.
+                self._spread(labels.astype(np.int64), count, 1, before),
                 tf.constant(count),
             )
         return found
@@ -193,14 +194,20 @@ class Loop:
 
         loss_sum, correct = tf.constant(0.0), tf.constant(0.0)
         steps = tf.shape(self._strategy.experimental_local_results(labels)[0])[0]
+        # Once, for seeds lie on the host, and it would wait for the device.
+        done = tf.cast(self._optimizer.steps.read_value(), tf.int32)
         for step in tf.range(steps):
             # On every replica the same.
-            loss, answered = self._strategy.run(self._train_step, (images, labels, count, step))
+            loss, answered = self._strategy.run(
+                self._train_step, (images, labels, count, step, done + step)
+            )
             loss_sum += self._strategy.experimental_local_results(loss)[0]
             correct += self._strategy.experimental_local_results(answered)[0]
         return loss_sum, correct, self._finite.read_value()
 
-    def _train_step(self, images: Any, labels: Any, count: Any, step: Any) -> tuple[Any, Any]:
+    def _train_step(
+        self, images: Any, labels: Any, count: Any, step: Any, number: Any
+    ) -> tuple[Any, Any]:
         """One replica's part of a step: its sum of the losses and of right answers, over all."""
         import keras
         import tensorflow as tf
@@ -209,7 +216,7 @@ class Loop:
         targets = tf.one_hot(labels, self.classes)  # (share, classes)
         share = self._share(labels, count)
         if self.objective.mixup:
-            examples, targets, labels = self._mixed(examples, targets, labels, count, share)
+            examples, targets, labels = self._mixed(examples, targets, labels, count, number, share)
         variables = [variable.value for variable in self._variables]
         with tf.GradientTape() as tape, working_on(share):
             logits = self._trained(examples, training=True)  # (share, classes)
@@ -222,7 +229,7 @@ class Loop:
             else:
                 loss = tf.reduce_sum(losses * share.counts) / tf.cast(count, tf.float32)
         gradient = self._optimizer.vector(tape.gradient(loss, variables))
-        right = tf.cast(tf.argmax(logits, axis=-1, output_type=labels.dtype) == labels, tf.float32)
+        right = tf.cast(tf.argmax(logits, axis=-1) == labels, tf.float32)
         answered = tf.reduce_sum(right if share is None else right * share.counts)
         if share is not None:
             # One sum over the replicas for all that a step comes to.
@@ -250,15 +257,14 @@ class Loop:
         return share_of(replica, tf.size(labels) - before, count)
 
     def _mixed(
-        self, examples: Any, targets: Any, labels: Any, count: Any, share: Share | None
+        self, examples: Any, targets: Any, labels: Any, count: Any, number: Any, share: Share | None
     ) -> tuple[Any, Any, Any]:
         import tensorflow as tf
 
-        seed = tf.stack([self._seed, tf.cast(self._optimizer.steps, tf.int32)])
-        stays = mixing_shares(count, self.objective.mixup, seed)
+        stays = mixing_shares(count, self.objective.mixup, tf.stack([self._seed, number]))
         # Batches are shuffled, so that the neighbour is any example.
         if share is None:
-            partners = tf.roll(examples, 1, axis=0), tf.roll(targets, 1, axis=0)
+            partners = shifted(examples), shifted(targets)
         else:
             stays = tf.gather(stays, share.places)
             partners = examples[:-1], targets[:-1]

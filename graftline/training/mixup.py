@@ -23,6 +23,16 @@ def mixing_shares(count: Any, alpha: float, seed: Any) -> Any:
     return tf.maximum(share, 1 - share)
 
 
+def shifted(values: Any) -> Any:
+    """Each example's neighbour, the last one's before the first: (n, ...).
+
+    ``tf.roll`` has images of 8 bits leave a GPU and come back.
+    """
+    import tensorflow as tf
+
+    return tf.concat([values[-1:], values[:-1]], axis=0)
+
+
 def blended(values: Any, others: Any, share: Any) -> Any:
     """Each value with its partner, in the type that they have.
 

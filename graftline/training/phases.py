@@ -16,7 +16,6 @@ from graftline.core.params import TrainParams, TuneParams
 from graftline.core.records import LayerRecord
 from graftline.network.classifier import BACKBONE, HEAD, without_softmax
 from graftline.network.freeze_plans import by_block
-from graftline.network.precision import training_precision
 from graftline.training.adam import Group
 from graftline.training.datasets import Examples
 from graftline.training.loop import Loop
@@ -80,6 +79,7 @@ def tune_phase(
     objective: TrainParams,
     tune: TuneParams,
     seed: int,
+    precision: str = "float32",
 ) -> Phase:
     """The head and the unfrozen layers, with an optimizer of their own.
 
@@ -91,11 +91,11 @@ def tune_phase(
         objective: The section ``train``.
         tune: The section ``tune``.
         seed: Seed of the order of the examples and of MixUp.
+        precision: What the training steps compute in.
     """
     train_set, validation_set = sets
     steps = tune.epochs * math.ceil(len(train_set) / tune.batch_size)
     groups = tuning_groups(classifier, layers, tune, steps)
-    precision = training_precision(objective.mixed_precision)
     smoothed = tuning_objective(objective, tune)
     loop = Loop(network, groups, smoothed, tune.batch_size, train_set.labels, seed, precision)
     return Phase("tune", loop, train_set, validation_set, tune.epochs)

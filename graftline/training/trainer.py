@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graftline.core.counts import counted
+from graftline.core.errors import UserError
 from graftline.training.checkpoints import TrainState
 from graftline.training.datasets import read_ahead
 from graftline.training.measured import measured
@@ -166,7 +168,9 @@ class Trainer:
         done = standing.chunks if standing else 0
         chunks = examples.chunks(loop.batch_size, loop.order(len(examples), epoch))
         for images, labels in read_ahead(islice(chunks, done, None)):
-            sums.add(*loop.train_on(images, labels), labels.size)
+            with _short_memory_told(phase):
+                found = loop.train_on(images, labels)
+            sums.add(*found, labels.size)
             done += 1
             due = sums.seen < len(examples) and self._due()
             if (due or sums.due() or sums.seen >= len(examples)) and not sums.read():
@@ -176,18 +180,18 @@ class Trainer:
             if due:
                 standing = TrainState(phase.name, epoch, done, sums.values())
                 self._save(standing, phase, best, aside=True)
-        with loop.averaged():
-            found = measured(loop, phase.validation_set)
+        with loop.averaged(), _short_memory_told(phase):
+            measured_now = measured(loop, phase.validation_set)
         row: Row = {
             "epoch": epoch,
             "phase": phase.number,
             "loss": sums.loss / sums.seen,
             "accuracy": sums.correct / sums.seen,
-            "validation_loss": float(found.losses.mean()),
-            "validation_accuracy": float(found.right.mean()),
+            "validation_loss": float(measured_now.losses.mean()),
+            "validation_accuracy": float(measured_now.right.mean()),
             "learning_rate": loop.learning_rate(),
         }
-        return row, found.tempered
+        return row, measured_now.tempered
 
     def _note(self, row: Row, at_best: Tempered, phase: Phase, best: BestEpoch) -> None:
         self.history.append(row)
@@ -219,6 +223,26 @@ class Trainer:
             ),
             aside=aside,
         )
+
+
+@contextmanager
+def _short_memory_told(phase: Phase) -> Iterator[None]:
+    """Has TensorFlow's want of memory, mostly a GPU's, name the parameter that helps.
+
+    Raises:
+        UserError: If it is so while the block runs.
+    """
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        section = "train" if phase.name == "probe" else "tune"
+        raise UserError(
+            f"memory is too short for batches of {phase.loop.batch_size} images in training",
+            where=f"{section}.batch_size",
+            fix="lower it, or preprocess.size_px; nvidia-smi tells what else uses a GPU",
+        ) from error
 
 
 class _Sums:

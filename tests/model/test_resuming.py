@@ -18,8 +18,8 @@ import keras
 import numpy as np
 import pytest
 
+from graftline.compute import devices
 from graftline.core.workspace import Workspace
-from graftline.network import precision
 from graftline.steps import train as step
 from graftline.steps.extract import extract
 from graftline.steps.freeze import freeze
@@ -156,8 +156,8 @@ def test_one_of_another_precision_is_nobodys(
 ) -> None:
     auto = small.small_params({"last_blocks": 2}, train={"mixed_precision": "auto"})
     keys = set()
-    for gains in (False, True):
-        monkeypatch.setattr(precision, "_has_bfloat16", lambda gains=gains: gains)
+    for flags in (frozenset(), frozenset({"amx_bf16"})):
+        monkeypatch.setattr(devices, "cpu_flags", lambda flags=flags: flags)
         keys.add(step._key(ready, auto))
     assert len(keys) == 2
 

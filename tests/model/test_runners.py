@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,16 @@ OF_16_BITS = 0.05
 
 
 @pytest.fixture
-def pretended(monkeypatch: pytest.MonkeyPatch) -> None:
+def pretended(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """TensorFlow computes on the cores as it would on a card."""
+    import tensorflow as tf
+    from tensorflow.python.framework.config import disable_op_determinism
+
+    rounded = tf.config.experimental.tensor_float_32_execution_enabled()
     monkeypatch.setattr(devices, "gpus", lambda: (devices.Gpu("pretended", (8, 0)),))
+    yield
+    disable_op_determinism()
+    tf.config.experimental.enable_tensor_float_32_execution(rounded)
 
 
 def images_of(workspace: Workspace) -> Any:
@@ -112,12 +120,18 @@ def test_a_whole_model_answers_alike_on_either(head_only: Workspace) -> None:
 
 @pytest.mark.usefixtures("pretended")
 def test_steps_and_predictions_run_on_a_gpu(head_only: Workspace, tmp_path: Path) -> None:
+    import tensorflow as tf
+    from tensorflow.python.framework.config import is_op_determinism_enabled
+
     workspace = small.copied(head_only, tmp_path)
     features = [read_pooled(workspace, "train").read(np.arange(20))]
     images = images_of(workspace)
     with Predictor(workspace.trained) as predictor:
         probabilities = predictor.probabilities(images)
     extract(workspace, small.small_params())
+    # What is fastest at the moment may decide nothing, and TF32 is for those who ask for it.
+    assert is_op_determinism_enabled()
+    assert not tf.config.experimental.tensor_float_32_execution_enabled()
     features.append(read_pooled(workspace, "train").read(np.arange(20)))
     assert features[0].tobytes() != features[1].tobytes()
     assert off_by(features[1], features[0]) < TOLERANCE

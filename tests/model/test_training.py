@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from graftline.core.checksums import seal
-from graftline.core.errors import TrainingDivergedError
+from graftline.core.errors import TrainingDivergedError, UserError
 from graftline.core.records import Features, FreezePlan, Preprocessed, Trained, WhiteLevels
 from graftline.core.workspace import Workspace
 from graftline.data.shards import PackedImages
@@ -146,6 +146,21 @@ def test_early_stopping_keeps_none_that_are_worse_than_the_best(
     _, labels = _images(workspace, "validation")
     kept = small.answers(head, features)[np.arange(len(labels)), labels]
     assert -np.log(kept).mean() == pytest.approx(record.validation_loss, abs=1e-4)
+
+
+def test_want_of_memory_names_what_to_lower(
+    head_only: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tensorflow as tf
+
+    def short(*_: object) -> None:
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    monkeypatch.setattr(Loop, "train_on", short)
+    params = small.small_params()
+    with pytest.raises(UserError, match=f"batches of {params.train.batch_size} images") as caught:
+        train(small.copied(head_only, tmp_path), params)
+    assert caught.value.where == "train.batch_size"
 
 
 @pytest.mark.parametrize("poison", [np.nan, pytest.param(np.inf, marks=pytest.mark.slow)])

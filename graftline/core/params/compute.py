@@ -57,8 +57,9 @@ class ComputeParams(Section):
     )
     deterministic: bool = Field(
         default=True,
-        description="Whether a GPU is held to operations that give the same bytes for the same "
-        "seed, which can be slower ones. On a CPU they do anyway.",
+        description="Whether a GPU that trains is held to operations that give the same bytes for "
+        "the same seed, which can be slower ones. On a CPU they do anyway; see "
+        "docs/several-machines.md.",
     )
 
     @field_validator("address")

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graftline.compute import Arrays, map_chunks, ordered_map, refuse_unseen, resources_of
-from graftline.compute.devices import resolved_device
+from graftline.compute.devices import settled_device
 from graftline.core.code_state import code_state
 from graftline.core.errors import DataError, UserError
 from graftline.core.files import replacing_file, sha256_file, sha256_record, write_text
@@ -154,7 +154,7 @@ def predict_files(
     if any(Path(one).resolve() == out.resolve() for one in arguments):
         raise UserError("the predictions would replace what is to be predicted", where=str(out))
     # Here, and not by each worker for itself: a GPU's last digits are others.
-    device = resolved_device(device)
+    device = settled_device(device)
     work = Work(out)
     left_out: Counter[str] = Counter()
     listing = write_listing(inputs(arguments, left_out), work.folder / "inputs.parquet", part_rows)

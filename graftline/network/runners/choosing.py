@@ -18,7 +18,7 @@ RunnerName = Literal["litert", "keras", "openvino"]
 _LOG = logging.getLogger(__name__)
 _CPU_FLAGS = ("amx_bf16", "avx512_bf16")
 _GAINING_FLAGS = ("amx_bf16",)
-_AMPERE, _VOLTA = (8, 0), (7, 0)
+_VOLTA = (7, 0)
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def computing_of(device: str, precision: ComputedIn) -> Computing:
 def possible(on_gpu: bool) -> tuple[ComputedIn, ...]:
     """What else than float32 this machine can compute in, whether it gains or not."""
     if on_gpu:
-        return _of_capability(devices.gpus()[0].capability)
+        return _of_gpu(devices.gpus()[0])
     return ("bfloat16",) if _has(_CPU_FLAGS) and has_openvino() else ()
 
 
@@ -145,10 +145,10 @@ def has_openvino() -> bool:
     return importlib.util.find_spec("openvino") is not None
 
 
-def _of_capability(capability: tuple[int, int] | None) -> tuple[ComputedIn, ...]:
-    if capability is None or capability < _VOLTA:
-        return ()
-    return ("bfloat16", "tensorfloat32") if capability >= _AMPERE else ("float16",)
+def _of_gpu(gpu: devices.Gpu) -> tuple[ComputedIn, ...]:
+    if gpu.has_bfloat16:
+        return "bfloat16", "tensorfloat32"
+    return ("float16",) if gpu.capability is not None and gpu.capability >= _VOLTA else ()
 
 
 def _has(flags: Sequence[str]) -> bool:

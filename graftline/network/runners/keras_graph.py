@@ -13,6 +13,7 @@ a card's memory is too short for one are they halved.
 from __future__ import annotations
 
 import logging
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from graftline.core.checksums import verify
 from graftline.core.errors import UserError, unusable_output
 from graftline.core.records import ComputedIn
 from graftline.network.precision import computing_in
-from graftline.network.runners.runner import Runner
+from graftline.network.runners.runner import UNDER_WAY, Runner
 
 _LOG = logging.getLogger(__name__)
 _INPUT, _OUTPUT = "images", "runner_output"
@@ -103,6 +104,7 @@ class KerasRunner(Runner):
         if devices.gpus():
             self.most_images, self.most_bytes = _GPU_IMAGES, _GPU_BYTES
         self._batch = self.most_images
+        self._turns = threading.BoundedSemaphore(UNDER_WAY)
         # One switch of the process, which the training loop has another use for.
         self._switch = tf.config.experimental.enable_tensor_float_32_execution
         self._before = tf.config.experimental.tensor_float_32_execution_enabled()
@@ -117,12 +119,14 @@ class KerasRunner(Runner):
         batch = self._batch
         try:
             pieces = [images[at : at + batch] for at in range(0, len(images), batch)]
-            # All are started before the first is waited for.
-            begun = [self._function(self._tensor(piece))[:count] for piece in pieces]
-            return [
-                np.concatenate([np.asarray(one) for one in output])
-                for output in zip(*begun, strict=True)
-            ]
+            # As many threads as there are cores may ask at once, and a card has one memory.
+            with self._turns:
+                # All are started before the first is waited for.
+                begun = [self._function(self._tensor(piece))[:count] for piece in pieces]
+                return [
+                    np.concatenate([np.asarray(one) for one in output])
+                    for output in zip(*begun, strict=True)
+                ]
         except self._out_of_memory as error:
             if batch == 1:
                 raise UserError(

@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-_UNDER_WAY = 2
+UNDER_WAY = 2
+"""Batches that a runner is given at once."""
 _VALUE_BYTES = 4
 
 
@@ -64,7 +65,7 @@ class Runner(ABC):
         """
         # Two under way: no interpreter waits for the others at the end of each batch, and a GPU
         # computes one while the other is copied.
-        with ThreadPoolExecutor(_UNDER_WAY, thread_name_prefix="runner-feed") as feeder:
+        with ThreadPoolExecutor(UNDER_WAY, thread_name_prefix="runner-feed") as feeder:
             waiting = [feeder.submit(self.run, batch) for batch in _first(batches, ahead)]
             while waiting:
                 done = waiting.pop(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,16 @@ def test_auto_takes_a_gpu_where_there_is_one(
     assert devices.resolved_device(wanted) == device
 
 
+def test_where_the_cores_compute_no_gpu_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr(devices, "drivers", lambda: ())
+    assert devices.settled_device("cpu") == "cpu"
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
+    monkeypatch.setattr(devices, "drivers", lambda: ("nvidia0",))
+    assert devices.settled_device("cpu") == "cpu"
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "-1"
+
+
 @pytest.mark.parametrize(
     ("found", "told"), [((), "this machine has none"), (("nvidiactl",), "/dev/nvidiactl")]
 )
@@ -53,3 +64,19 @@ def test_flags_are_those_of_the_system(tmp_path: Path) -> None:
     path.write_text("model name\t: one\nflags\t\t: sse amx_bf16 amx_tile\n")
     assert devices.cpu_flags(path) == {"sse", "amx_bf16", "amx_tile"}
     assert devices.cpu_flags(tmp_path / "absent") == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("places", "host"),
+    [
+        ([("a", None), ("b", None)], None),
+        ([("a", None), ("b", None), ("b", None)], "b"),
+        ([("a", "0"), ("a", "1"), ("b", "0")], None),
+        ([("a", "0,1"), ("a", "1")], "a"),
+        ([("a", "0"), ("a", None)], "a"),
+    ],
+)
+def test_two_processes_do_not_share_a_card(
+    places: list[tuple[str, str | None]], host: str | None
+) -> None:
+    assert devices.sharing_cards(places) == host

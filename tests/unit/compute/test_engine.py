@@ -71,6 +71,12 @@ def test_finished_parts_of_the_same_key_are_taken_up(tmp_path: Path):
             assert (squares(3)[:2] == [100, 200]) == taken
 
 
+def test_work_for_a_gpu_needs_no_workers_of_the_steps_own(tmp_path: Path) -> None:
+    with working_on(tmp_path, ComputeParams(engine="dask", workers=2), "extract"):
+        done = map_chunks("pids", Squares(0), ([n] for n in range(3)), resources={"GPU": 1})
+        assert {int(arrays["pid"][0]) for _, arrays in done} == {os.getpid()}
+
+
 @pytest.mark.slow
 def test_work_for_a_resource_goes_to_the_workers_that_offer_it(tmp_path: Path):
     def pids(resources: dict[str, float]) -> set[int]:

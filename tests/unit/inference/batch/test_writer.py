@@ -161,7 +161,7 @@ def test_workers_compute_on_what_the_start_has_chosen(
             asked.append((opened_on[-1], options["resources"]))
         return map_chunks(name, writing, parts, **options)
 
-    monkeypatch.setattr(predicting, "resolved_device", lambda _: "gpu")
+    monkeypatch.setattr(predicting, "settled_device", lambda _: "gpu")
     monkeypatch.setattr(predicting, "computing_of", lambda *_: "what a GPU computes in")
     monkeypatch.setattr(predicting, "Predictor", opened)
     monkeypatch.setattr(predicting, "map_chunks", mapped)
