@@ -79,7 +79,7 @@ def tune_phase(
     objective: TrainParams,
     tune: TuneParams,
     seed: int,
-    precision: str = "float32",
+    precision: str,
 ) -> Phase:
     """The head and the unfrozen layers, with an optimizer of their own.
 

@@ -14,6 +14,7 @@ from graftline.core.records import Assembled, FreezePlan
 from graftline.core.workspace import Workspace
 from graftline.network.classifier import BACKBONE, HEAD
 from graftline.network.keras_io import variables_digest
+from graftline.network.precision import training_precision
 from graftline.network.unfreezing import thaw, tuned_part
 from graftline.steps.extract import extract
 from graftline.steps.freeze import freeze
@@ -57,8 +58,9 @@ def phase(workspace: Workspace, tune: TuneParams, objective: TrainParams) -> tup
     classifier = thawed(workspace)
     network = tuned_part(classifier, FreezePlan.read(workspace.freeze_plan).boundary)
     sets = (read_examples(workspace, "train"), read_examples(workspace, "validation"))
+    precision = training_precision(objective.mixed_precision, "cpu")
     return classifier, tune_phase(
-        classifier, network, layers(workspace), sets, objective, tune, seed=0
+        classifier, network, layers(workspace), sets, objective, tune, 0, precision
     )
 
 
