@@ -96,9 +96,10 @@ def main() -> None:
     parts = _Parts(time.monotonic() + options.limit_s, ["--small"] if options.small else [])
     console = Console()
     console.print(machine.sentence(machine.description()))
-    for found in parts.rows("device"):
+    devices = parts.rows("device")
+    for found in devices:
         console.print(*found)
-    on_gpu = parts.rows("device") != [[_NO_GPU]]
+    on_gpu = devices != [[_NO_GPU]]
     with tempfile.TemporaryDirectory(prefix="graftline-bench-") as folder:
         for made in _tables(parts, size, folder, on_gpu):
             print(f"\n{made.markdown()}", flush=True)

@@ -112,6 +112,26 @@ def pieces(
         yield order[at : at + count]
 
 
+class MappedReads:
+    """Counts how much of mapped files has become this process's memory by reading them.
+
+    Args:
+        most_bytes: So much may be kept.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes, self._read_bytes = most_bytes, 0
+
+    def are_too_many(self, starts: NDArray[np.int64], size_bytes: int) -> bool:
+        """Counts pieces to be read, of one file; whether all read before is to be given back."""
+        coming_bytes = mapped_bytes(starts, size_bytes)
+        self._read_bytes += coming_bytes
+        if self._read_bytes <= self._most_bytes:
+            return False
+        self._read_bytes = coming_bytes
+        return True
+
+
 class ArrayReader:
     """A memory-mapped array, which gives back the pages that it has read now and then.
 
@@ -129,7 +149,7 @@ class ArrayReader:
             self.array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         except (EOFError, OSError, ValueError) as error:
             raise unusable_output(path, f"is absent or no array: {error}") from error
-        self._read_bytes = 0
+        self._reads = MappedReads(_KEPT_BYTES)
 
     def read(self, rows: NDArray[np.int64], view: int | None = None) -> NDArray[Any]:
         """A copy of some rows (n, ...), of one view if the array's first axis is that of views."""
@@ -147,10 +167,7 @@ class ArrayReader:
         return values
 
     def _count(self, starts: NDArray[np.int64], row_bytes: int) -> None:
-        coming_bytes = mapped_bytes(starts, row_bytes)
-        self._read_bytes += coming_bytes
         mapped: Any = self.array.base
-        if self._read_bytes > _KEPT_BYTES and isinstance(mapped, mmap.mmap):
+        if self._reads.are_too_many(starts, row_bytes) and isinstance(mapped, mmap.mmap):
             # They stay in the system's cache, but count as this process's memory no more.
-            self._read_bytes = coming_bytes
             mapped.madvise(mmap.MADV_DONTNEED)

@@ -38,7 +38,7 @@ from graftline.core.checksums import note_written, verify
 from graftline.core.errors import DataError, not_there_yet, unusable_output
 from graftline.core.records import Dataset
 from graftline.data.decoding import Pixels, decode
-from graftline.data.npy import mapped_bytes, pieces
+from graftline.data.npy import MappedReads, pieces
 from graftline.data.white_levels import NOTHING_KNOWN, WhiteRule, rule_of
 
 if TYPE_CHECKING:
@@ -302,7 +302,7 @@ class PackedImages:
         self._any_encoded = bool(self._encoded.any())
         self._white = _rule_beside(folder) if self._any_encoded else NOTHING_KNOWN
         self._maps: dict[int, mmap.mmap] = {}
-        self._read_bytes = 0
+        self._reads = MappedReads(_KEPT_BYTES)
         self.uniform_shape = self._shared_shape(slice(None))
 
     @classmethod
@@ -437,10 +437,7 @@ class PackedImages:
     def _count(self, offsets: NDArray[np.int64], length: int) -> None:
         # Pages that were read count as this process's memory until they are given back. They stay
         # in the system's cache, and a process that still looks at them gets them again there.
-        coming_bytes = mapped_bytes(offsets, length)
-        self._read_bytes += coming_bytes
-        if self._read_bytes > _KEPT_BYTES:
-            self._read_bytes = coming_bytes
+        if self._reads.are_too_many(offsets, length):
             if sum(map(len, self._maps.values())) <= _SMALL_BYTES:
                 return
             for mapped in list(self._maps.values()):

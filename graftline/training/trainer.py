@@ -169,8 +169,7 @@ class Trainer:
         chunks = examples.chunks(loop.batch_size, loop.order(len(examples), epoch))
         for images, labels in read_ahead(islice(chunks, done, None)):
             with _short_memory_told(phase):
-                found = loop.train_on(images, labels)
-            sums.add(*found, labels.size)
+                sums.add(*loop.train_on(images, labels), labels.size)
             done += 1
             due = sums.seen < len(examples) and self._due()
             if (due or sums.due() or sums.seen >= len(examples)) and not sums.read():
@@ -181,17 +180,17 @@ class Trainer:
                 standing = TrainState(phase.name, epoch, done, sums.values())
                 self._save(standing, phase, best, aside=True)
         with loop.averaged(), _short_memory_told(phase):
-            measured_now = measured(loop, phase.validation_set)
+            found = measured(loop, phase.validation_set)
         row: Row = {
             "epoch": epoch,
             "phase": phase.number,
             "loss": sums.loss / sums.seen,
             "accuracy": sums.correct / sums.seen,
-            "validation_loss": float(measured_now.losses.mean()),
-            "validation_accuracy": float(measured_now.right.mean()),
+            "validation_loss": float(found.losses.mean()),
+            "validation_accuracy": float(found.right.mean()),
             "learning_rate": loop.learning_rate(),
         }
-        return row, measured_now.tempered
+        return row, found.tempered
 
     def _note(self, row: Row, at_best: Tempered, phase: Phase, best: BestEpoch) -> None:
         self.history.append(row)

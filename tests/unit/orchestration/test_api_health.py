@@ -80,18 +80,11 @@ def test_one_that_this_question_never_reaches_is_not_spoken_of() -> None:
 def test_an_api_that_does_not_let_one_in_is_told_with_the_way_in(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
-    monkeypatch.setattr(Refusing, "do_GET", well_but_closed)
-    server = serve()
-    address = f"http://127.0.0.1:{server.server_address[1]}/api"
-    with temporary_settings({PREFECT_API_URL: address}):
-        with pytest.raises(ServerError, match="does not let this client in") as caught:
-            check_answers(address)
-    end(server)
-    assert caught.value.exit_code == 2
-    assert "PREFECT_API_AUTH_STRING" in str(caught.value.allowed)
-    assert "cat var/login" in str(caught.value.fix)
+    _, error = refused(monkeypatch, well_but_closed)
+    assert "does not let this client in" in error.what
+    assert error.exit_code == 2
+    assert "PREFECT_API_AUTH_STRING" in str(error.allowed)
+    assert "cat var/login" in str(error.fix)
 
 
 def well_but_closed(request: http.server.BaseHTTPRequestHandler) -> None:
@@ -99,35 +92,39 @@ def well_but_closed(request: http.server.BaseHTTPRequestHandler) -> None:
 
 
 def test_a_server_whose_database_is_away_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
-    monkeypatch.setattr(Refusing, "do_GET", without_database)
-    server = serve()
-    address = f"http://127.0.0.1:{server.server_address[1]}/api"
-    with temporary_settings({PREFECT_API_URL: address}):
-        with pytest.raises(ServerError, match="its database does not answer") as caught:
-            check_answers(address)
-    end(server)
-    assert caught.value.where == f"PREFECT_API_URL: {address}"
-    assert "PREFECT_SERVER_DATABASE_CONNECTION_URL" in str(caught.value.fix)
+    address, error = refused(monkeypatch, without_database)
+    assert "its database does not answer" in error.what
+    assert error.where == f"PREFECT_API_URL: {address}"
+    assert "PREFECT_SERVER_DATABASE_CONNECTION_URL" in str(error.fix)
 
 
 @pytest.mark.parametrize("status", [404, 200])
 def test_a_server_that_is_no_api_is_told(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
     def other(request: http.server.BaseHTTPRequestHandler) -> None:
         answer(request, status, b"<html>", "text/html")
 
-    monkeypatch.setattr(Refusing, "do_GET", other)
+    address, error = refused(monkeypatch, other, path="")
+    assert "it is no Prefect API" in error.what
+    assert error.where == f"PREFECT_API_URL: {address}"
+    assert "/api" in str(error.allowed)
+
+
+def refused(
+    monkeypatch: pytest.MonkeyPatch,
+    answering: Callable[[http.server.BaseHTTPRequestHandler], None],
+    path: str = "/api",
+) -> tuple[str, ServerError]:
+    """The address of a server that answers so, and what is said of it."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    monkeypatch.setattr(Refusing, "do_GET", answering)
     server = serve()
-    address = f"http://127.0.0.1:{server.server_address[1]}"
+    address = f"http://127.0.0.1:{server.server_address[1]}{path}"
     with temporary_settings({PREFECT_API_URL: address}):
-        with pytest.raises(ServerError, match="it is no Prefect API") as caught:
+        with pytest.raises(ServerError) as caught:
             check_answers(address)
     end(server)
-    assert caught.value.where == f"PREFECT_API_URL: {address}"
-    assert "/api" in str(caught.value.allowed)
+    return address, caught.value
 
 
 def without_database(request: http.server.BaseHTTPRequestHandler) -> None:
